@@ -1,0 +1,208 @@
+"""The oracle of both ops: plain torch, on any device, calling no compiled kernel.
+
+Everything works on pairs (view, point) that are visible; `view` and `point` [P] index them.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adop.camera import Camera, level_size, monotonic_radius, project_lens
+from adop.ops.types import Levels, Points, Projection, RasterConfig, check_background
+
+
+def project(camera: Camera, points: Points, near: float) -> Projection:
+    """Project all points into all views. **Gradients** of uv and z exact to points, pose, intrinsics,
+    distortion."""
+    view, point = visible_pairs(camera, points, near)
+    uv, z, radius_px = project_pairs(camera, points, view, point)
+    shape = (len(camera), points.xyz.shape[0])
+    index = view * shape[1] + point
+
+    def spread(values: Tensor) -> Tensor:
+        flat = values.new_zeros(shape[0] * shape[1], *values.shape[1:])
+        return flat.index_put((index,), values).reshape(*shape, *values.shape[1:])
+
+    visible = spread(torch.ones_like(point, dtype=torch.bool))
+    return Projection(spread(uv), spread(z), spread(radius_px), visible)
+
+
+def camera_space(xyz: Tensor, world_to_camera: Tensor) -> Tensor:
+    """Transform points [..., 3] by poses [..., 4, 4], written out so that every backend rounds alike."""
+    m = world_to_camera.to(xyz.dtype)
+    x, y, z = xyz.unbind(-1)
+    rows = [m[..., i, 0] * x + m[..., i, 1] * y + m[..., i, 2] * z + m[..., i, 3] for i in range(3)]
+    return torch.stack(rows, -1)
+
+
+@torch.no_grad()
+def visible_pairs(camera: Camera, points: Points, near: float) -> tuple[Tensor, Tensor]:
+    """Return the views and the points [P] of all visible pairs, view by view, points in rising order."""
+    xyz = points.xyz
+    limit = monotonic_radius(camera.model, camera.distortion.to(xyz.dtype))
+    finite = torch.isfinite(xyz).all(1) & torch.isfinite(points.radius)
+    views, indices = [], []
+    for b in range(len(camera)):
+        candidates = finite.nonzero().squeeze(1)
+        local = camera_space(xyz[candidates], camera.world_to_camera[b])
+        z = local[:, 2] if camera.model == "opencv" else local.norm(dim=1)
+        if points.normals is not None:
+            rotation = camera.world_to_camera[b, :3, :3].to(xyz.dtype)
+            facing = rotated_dot(rotation, points.normals[candidates], local) <= 0
+        else:
+            facing = torch.ones_like(z, dtype=torch.bool)
+        keep = (z >= near) & facing
+        candidates = candidates[keep]
+        view = torch.full_like(candidates, b)
+        uv, _, field = _lens(camera, local[keep], view)
+        size = uv.new_tensor([camera.width, camera.height])
+        inside = ((uv >= 0) & (uv < size)).all(1) & (field <= limit[b])
+        views.append(view[inside])
+        indices.append(candidates[inside])
+    return torch.cat(views), torch.cat(indices)
+
+
+def rotated_dot(rotation: Tensor, normals: Tensor, local: Tensor) -> Tensor:
+    """Return `(R n) . p` of world normals and camera-space points; positive where a point faces away."""
+    x, y, z = normals.unbind(-1)
+    r = rotation
+    turned = [r[i, 0] * x + r[i, 1] * y + r[i, 2] * z for i in range(3)]
+    return turned[0] * local[:, 0] + turned[1] * local[:, 1] + turned[2] * local[:, 2]
+
+
+def _lens(camera: Camera, local: Tensor, view: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Project camera-space points [P, 3] of views [P] to the crop: uv, depth, field radius."""
+    intrinsics, distortion = camera.intrinsics.to(local.dtype)[view], camera.distortion.to(local.dtype)[view]
+    crop = camera.crop.to(local.dtype)[view]
+    uv, z, field = project_lens(camera.model, local, intrinsics, distortion)
+    return crop[:, :1] * uv - crop[:, 1:], z, field
+
+
+def project_pairs(
+    camera: Camera, points: Points, view: Tensor, point: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return uv [P, 2], z [P] and radius_px [P] of visible pairs; radius_px carries no gradient."""
+    local = camera_space(points.xyz[point], camera.world_to_camera[view])
+    uv, z, _ = _lens(camera, local, view)
+    focal = (camera.crop[:, 0] * camera.intrinsics[:, 0]).to(z.dtype)
+    radius_px = (focal[view] * points.radius[point] / z).detach()
+    return uv, z, radius_px
+
+
+def rasterize(
+    projection: Projection,
+    features: Tensor,
+    width: int,
+    height: int,
+    config: RasterConfig,
+    background: Tensor | list[Tensor] | None = None,
+    ghosts: Tensor | None = None,
+) -> Levels:
+    """Draw projected points. **Gradients** as in `adop.ops.rasterize`."""
+    view, point = projection.visible.nonzero(as_tuple=True)
+    pairs = (projection.uv[view, point], projection.z[view, point], projection.radius_px[view, point])
+    ghost = None if ghosts is None else ghosts[view, point]
+    size = (projection.uv.shape[0], height, width)
+    return rasterize_pairs(pairs, view, point, features, size, config, background, ghost)
+
+
+def draw(
+    camera: Camera,
+    points: Points,
+    features: Tensor,
+    config: RasterConfig,
+    background: Tensor | list[Tensor] | None = None,
+    ghosts: Tensor | None = None,
+) -> Levels:
+    """Project and rasterize without the dense [B, N] tensors in between."""
+    view, point = visible_pairs(camera, points, config.near)
+    pairs = project_pairs(camera, points, view, point)
+    ghost = None if ghosts is None else ghosts[view, point]
+    size = (len(camera), camera.height, camera.width)
+    return rasterize_pairs(pairs, view, point, features, size, config, background, ghost)
+
+
+def rasterize_pairs(
+    pairs: tuple[Tensor, Tensor, Tensor],
+    view: Tensor,
+    point: Tensor,
+    features: Tensor,
+    size: tuple[int, int, int],
+    config: RasterConfig,
+    background: Tensor | list[Tensor] | None,
+    ghost: Tensor | None,
+) -> Levels:
+    """Draw visible pairs, level by level."""
+    uv, z, radius_px = pairs
+    solid = torch.ones_like(z, dtype=torch.bool) if ghost is None else ~ghost
+    behind = check_background(background, size[0], features.shape[1], size[1:], config.levels, features)
+    levels = Levels([], [], [])
+    for level in range(config.levels):
+        large = radius_px * 2.0**-level >= config.radius_threshold
+        rows, columns = level_size(*size[1:], level)
+        cell = (uv.detach() * 2.0**-level).floor().long()
+        pixel = (view * rows + cell[:, 1]) * columns + cell[:, 0]
+        drawn = solid & large
+        planes = _blend(
+            pixel[drawn], z.detach()[drawn], point[drawn], features, size[0] * rows * columns, config
+        )
+        image, weight, depth = (
+            plane.reshape(size[0], rows, columns, -1).permute(0, 3, 1, 2) for plane in planes
+        )
+        image = torch.where(weight > 0, image, behind[level])
+        if ghost is not None and uv.requires_grad:
+            seen = ghost & large
+            looks = (uv[seen], z.detach()[seen], view[seen], features.detach()[point[seen]])
+            image = _GhostGradient.apply(image, *looks, weight, depth, level, config.depth_tolerance)
+        levels.features.append(image.contiguous())
+        levels.weight.append(weight.contiguous())
+        levels.depth.append(depth.contiguous())
+    return levels
+
+
+def _blend(
+    pixel: Tensor, z: Tensor, point: Tensor, features: Tensor, pixels: int, config: RasterConfig
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean feature [pixels, C], weight [pixels, 1] and depth [pixels, 1] of drawn pairs."""
+    depth = z.new_full((pixels,), torch.inf).scatter_reduce(0, pixel, z, "amin")
+    counts = z <= depth[pixel] * (1 + config.depth_tolerance)
+    pixel = pixel[counts]
+    weight = z.new_zeros(pixels).index_add(0, pixel, torch.ones_like(z[counts]))[:, None]
+    total = features.new_zeros(pixels, features.shape[1]).index_add(0, pixel, features[point[counts]])
+    return total / weight.clamp_min(1), weight, depth[:, None]
+
+
+class _GhostGradient(torch.autograd.Function):
+    """Pass an image through; backward, tell ghosts what the loss would feel if they were drawn at a
+    neighbour.
+
+    **Source** ADOP section 4.2, all three cases; see the design's formula.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, uv: Tensor, *rest: Any) -> Tensor:
+        z, view, feature, weight, depth, ctx.level, ctx.alpha = rest
+        ctx.save_for_backward(image, uv, z, view, feature, weight, depth)
+        return image.view_as(image)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        image, uv, z, view, feature, weight, depth = ctx.saved_tensors
+        rows, columns = image.shape[2:]
+        cell = (uv * 2.0**-ctx.level).floor().long()
+        x, y = cell.unbind(1)
+        inner = (x >= 2) & (y >= 2) & (x < columns - 2) & (y < rows - 2)
+        x, y, z, view, feature = x[inner], y[inner], z[inner], view[inner], feature[inner]
+
+        def felt(dx: int, dy: int) -> Tensor:
+            i, d, w = (t[view, :, y + dy, x + dx] for t in (image, depth, weight))
+            near, far = z[:, None] * (1 + ctx.alpha), d * (1 + ctx.alpha)
+            replaced = (w == 0) | (near < d)
+            blended = torch.where(z[:, None] > far, torch.zeros_like(i), (w * i + feature) / (w + 1) - i)
+            change = torch.where(replaced, feature - i, blended)
+            return (change * grad[view, :, y + dy, x + dx]).sum(1)
+
+        slope = torch.stack((felt(1, 0) - felt(-1, 0), felt(0, 1) - felt(0, -1)), 1) * (0.5 * 2.0**-ctx.level)
+        grad_uv = torch.zeros_like(uv).index_put((inner.nonzero().squeeze(1),), slope)
+        return grad, grad_uv, *([None] * 7)

@@ -1,0 +1,156 @@
+"""The structs that cross the edge of the two ops."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from adop.camera import level_size
+
+Backend = Literal["auto", "reference", "cpu", "cuda"]
+BLOCK_SIZE = 256
+
+
+@dataclass(frozen=True)
+class RasterConfig:
+    """How points become pyramid levels.
+
+    Args:
+        levels: number of pyramid levels; level l is `ceil(size / 2^l)`.
+        depth_tolerance: alpha of the fuzzy depth test, relative.
+        radius_threshold: tau; a point is drawn at level l only while `radius_px / 2^l >= tau`. 0 draws
+        all points. near: least depth that is drawn, in scene units.
+        ghost_fraction: share of the points that are left out of a training picture to look at what they
+        would change.
+    """
+
+    levels: int = 4
+    depth_tolerance: float = 0.01
+    radius_threshold: float = 0.6
+    near: float = 0.01
+    ghost_fraction: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.levels <= 12:
+            raise ValueError(f"levels: expected 1 to 12, got {self.levels}")
+        if self.near <= 0:
+            raise ValueError(f"near: expected more than 0, got {self.near}")
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Bounding boxes of runs of consecutive points, so that whole runs are skipped before any point is
+    touched."""
+
+    lower: Tensor  # [K, 3] smallest finite coordinates
+    upper: Tensor  # [K, 3] largest finite coordinates
+    radius: Tensor  # [K] largest level-of-detail radius
+    falling: Tensor  # [K] bool, whether the radii fall from point to point, so that the tail can be cut
+    size: int = BLOCK_SIZE
+
+
+@dataclass(frozen=True)
+class Points:
+    """The points as the ops read them.
+
+    Args:
+        xyz: [N, 3] world coordinates; points with a coordinate that is not finite are skipped and counted.
+        radius: [N] level-of-detail radius, `sqrt(1/U)` already multiplied in, scene units.
+        normals: [N, 3] outward, or None where nothing is known to face away.
+        blocks: from `make_blocks`; made anew when the points move. None visits every point.
+    """
+
+    xyz: Tensor
+    radius: Tensor
+    normals: Tensor | None = None
+    blocks: Blocks | None = None
+
+    def __post_init__(self) -> None:
+        count = self.xyz.shape[0]
+        if tuple(self.xyz.shape) != (count, 3):
+            raise ValueError(f"xyz: expected [N, 3], got {list(self.xyz.shape)}")
+        if tuple(self.radius.shape) != (count,):
+            raise ValueError(f"radius: expected [N={count}], got {list(self.radius.shape)}")
+        if self.normals is not None and tuple(self.normals.shape) != (count, 3):
+            raise ValueError(f"normals: expected [N={count}, 3], got {list(self.normals.shape)}")
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Where each point lands in each view. Zero where not visible; `visible` decides."""
+
+    uv: Tensor  # [B, N, 2] pixels of the crop
+    z: Tensor  # [B, N] depth, see adop.camera
+    radius_px: Tensor  # [B, N] level-of-detail radius in pixels of level 0
+    visible: Tensor  # [B, N] bool
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The pictures, finest first."""
+
+    features: list[Tensor]  # L x [B, C, H_l, W_l] mean feature of the points that count, or the background
+    weight: list[Tensor]  # L x [B, 1, H_l, W_l] how many points count
+    depth: list[Tensor]  # L x [B, 1, H_l, W_l] least depth, +inf where empty
+
+
+@torch.no_grad()
+def make_blocks(xyz: Tensor, radius: Tensor, size: int = BLOCK_SIZE) -> Blocks:
+    """Bound consecutive runs of `size` points. Cheap enough to be made anew after each step that moves
+    points."""
+    count = xyz.shape[0]
+    blocks = -(-count // size)
+    finite = torch.isfinite(xyz).all(1, keepdim=True)
+    infinite = torch.full((blocks * size, 3), torch.inf, dtype=xyz.dtype, device=xyz.device)
+    low, high = infinite, -infinite
+    low[:count] = torch.where(finite, xyz, torch.inf)
+    high[:count] = torch.where(finite, xyz, -torch.inf)
+    flat = torch.full((blocks * size,), -torch.inf, dtype=radius.dtype, device=radius.device)
+    flat[:count] = torch.where(radius.isnan(), torch.inf, radius)
+    flat = flat.reshape(blocks, size)
+    falling = (flat[:, 1:] <= flat[:, :-1]).all(1)
+    lower, upper = low.reshape(blocks, size, 3).amin(1), high.reshape(blocks, size, 3).amax(1)
+    return Blocks(lower, upper, flat.amax(1), falling, size)
+
+
+@torch.no_grad()
+def count_invalid(points: Points) -> int:
+    """Return how many points have a coordinate that is not finite; they are never drawn."""
+    return int((~torch.isfinite(points.xyz).all(1)).sum())
+
+
+def sample_ghosts(config: RasterConfig, views: int, points: int, generator: torch.Generator) -> Tensor:
+    """Draw which points [B, N] bool are ghosts in each view."""
+    draw = torch.rand(views, points, generator=generator, device=generator.device)
+    return draw < config.ghost_fraction
+
+
+def check_background(
+    background: Tensor | list[Tensor] | None,
+    views: int,
+    channels: int,
+    size: tuple[int, int],
+    levels: int,
+    like: Tensor,
+) -> list[Tensor]:
+    """Return the background as one [1 or B, C, 1 or H_l, 1 or W_l] tensor per level."""
+    if background is None:
+        return [like.new_zeros(1, channels, 1, 1)] * levels
+    if isinstance(background, Tensor):
+        if tuple(background.shape) != (channels,):
+            raise ValueError(f"background: expected [C={channels}], got {list(background.shape)}")
+        return [background.reshape(1, channels, 1, 1)] * levels
+    if len(background) != levels:
+        raise ValueError(f"background: expected {levels} levels, got {len(background)}")
+    for level, image in enumerate(background):
+        expected = (views, channels, *level_size(*size, level))
+        if tuple(image.shape) != expected:
+            raise ValueError(f"background[{level}]: expected {list(expected)}, got {list(image.shape)}")
+    return list(background)
+
+
+def check_features(features: Tensor, count: int) -> None:
+    """Raise unless there is one feature row for each point."""
+    if features.ndim != 2 or features.shape[0] != count or features.shape[1] < 1:
+        raise ValueError(f"features: expected [N={count}, C], got {list(features.shape)}")
