@@ -1,8 +1,58 @@
-"""Command line."""
+"""The command line: `adop train`, `eval`, `render`, `import`, `info`, `doctor`, `bench`."""
+
+from __future__ import annotations
+
+import sys
+
+from adop.errors import UserError
+
+USAGE = """\
+adop: point-based neural rendering, from photos to pictures from anywhere, at any exposure
+
+  adop train [SCENE] --preset quick --output RUN   train a scene (without SCENE: the demo that ships with adop)
+  adop eval RUN                                    score held-out photos again, and write the page of pictures
+  adop render RUN --photo NAME | --path | --cameras FILE --output OUT    render PNG, EXR, depth or MP4
+  adop import colmap SPARSE --images DIR --points PLY --output SCENE     make a scene of a COLMAP model
+  adop import nerfstudio TRANSFORMS --output SCENE                       make a scene of a transforms.json
+  adop info SCENE                                  what is in a scene, and what is odd about it
+  adop doctor                                      what runs on this machine
+  adop bench raster                                the rasterizer against its rivals, in ratios
+
+`adop COMMAND --help` lists the options with their defaults.
+"""
 
 
 def main() -> None:
-    raise SystemExit("adop: no commands yet")
+    """Run the command that the arguments name; a user's mistake ends in one sentence and exit status 2."""
+    from adop.commands import COMMANDS
+
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return
+    if arguments[0] == "--version":
+        from adop import __version__
+
+        print(__version__)
+        return
+    for length in (2, 1):
+        name = " ".join(arguments[:length])
+        if len(arguments) >= length and name in COMMANDS:
+            sys.exit(_run(COMMANDS[name], f"adop {name}", arguments[length:]))
+    known = ", ".join(COMMANDS)
+    sys.exit(f"adop: there is no command {arguments[0]!r}; there are {known}. `adop --help` explains them.")
+
+
+def _run(command, name: str, arguments: list[str]) -> int:
+    try:
+        return command(name, arguments) or 0
+    except UserError as error:
+        print(f"adop: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 141
 
 
 if __name__ == "__main__":

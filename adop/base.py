@@ -1,0 +1,88 @@
+"""The base picture: the points in their own colours, holes filled from coarser levels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adop.ops import Levels
+
+OCCLUSION_LEVELS = 3
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base picture at every level, finest first; each list has one tensor per level."""
+
+    colours: list[Tensor]  # [B, 3, H_l, W_l] linear light, holes filled
+    valid: list[Tensor]  # [B, 1, H_l, W_l] 1 where the level's own points are shown
+    behind: list[Tensor]  # [B, 1, H_l, W_l] how far the own point lies behind the coarser surface, relative, 0..1
+
+
+def upsample(image: Tensor, like: Tensor, mode: str = "bilinear") -> Tensor:
+    """Return `image` at twice its size, cut to the height and width of `like`."""
+    if mode == "nearest":
+        large = image.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    else:
+        large = F.interpolate(image, scale_factor=2.0, mode=mode, align_corners=False)
+    return large[:, :, : like.shape[2], : like.shape[3]]
+
+
+def _nearer_on_both_sides(depth: Tensor, reach: int = 2) -> Tensor:
+    """Return, per pixel, the depth of the nearest surface that lies on two opposite sides of it.
+
+    Of the four lines through a pixel, each gives the farther of its two sides' nearest depths within `reach`
+    pixels. At an outline the near surface is on one side only, so outlines do not grow.
+    """
+    padded = F.pad(depth, (reach, reach, reach, reach), value=float("inf"))
+    height, width = depth.shape[2:]
+
+    def side(dy: int, dx: int) -> Tensor:
+        steps = (
+            padded[:, :, reach + k * dy : reach + k * dy + height, reach + k * dx : reach + k * dx + width]
+            for k in range(1, reach + 1)
+        )
+        nearest = next(steps)
+        for step in steps:
+            nearest = torch.minimum(nearest, step)
+        return nearest
+
+    lines = [torch.maximum(side(dy, dx), side(-dy, -dx)) for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1))]
+    return torch.stack(lines).amin(0)
+
+
+def base_picture(levels: Levels, background: list[Tensor], fill_levels: int, tolerance: float) -> Base:
+    """Return the hole-filled points.
+
+    From the coarsest level down, a level shows its own points where it has any that are not seen through a
+    gap in a nearer surface, else the coarser level's picture. Levels beyond `fill_levels` fill nothing: where
+    no point is that near, the picture shows `background` ([B, 3, H_l, W_l] per level, linear light).
+
+    Gradients: exact to the features and the background; the choice of what fills what has none.
+    """
+    count = len(levels.features)
+    colours: list[Tensor] = [torch.empty(0)] * count
+    valid, behind, surfaces = list(colours), list(colours), list(colours)
+    for level in reversed(range(count)):
+        own = levels.features[level][:, :3].exp()
+        depth = levels.depth[level]
+        with torch.no_grad():
+            shown = levels.weight[level] > 0
+            depth = torch.where(shown, depth, float("inf"))
+            surface = torch.full_like(depth, float("inf"))
+            if level < OCCLUSION_LEVELS:
+                surface = _nearer_on_both_sides(depth)
+                if level + 1 < count:
+                    surface = torch.minimum(surface, upsample(surfaces[level + 1], depth, "nearest"))
+            far = torch.where(shown & torch.isfinite(surface), (1 - surface / depth).clamp(0, 1), 0.0)
+            shown = shown & (far <= tolerance)
+            valid[level], behind[level], surfaces[level] = shown.float(), far, surface
+        if level + 1 < count and level + 1 < fill_levels:
+            rest = upsample(colours[level + 1], own)
+        else:
+            rest = background[level]
+        colours[level] = torch.where(valid[level] > 0, own, rest)
+    return Base(colours, valid, behind)

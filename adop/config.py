@@ -1,0 +1,226 @@
+"""Configuration: one frozen dataclass per stage, and the presets. Imports nothing heavy, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from adop.errors import UserError
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """Points to pyramid."""
+
+    levels: int = 6
+    """Levels of the pyramid; level l has 1/2^l of the resolution."""
+    features: int = 4
+    """Channels of a point's feature; the first three are the logarithm of its linear colour."""
+    depth_tolerance: float = 0.01
+    """A point counts while its depth is at most (1 + this) times the pixel's least depth."""
+    radius_threshold: float = 0.6
+    """A point is drawn at a level only while its radius there is at least this many pixels."""
+    fill_levels: int = 4
+    """Holes of the base picture are filled from this many levels; wider ones show the environment."""
+    occlusion_tolerance: float = 0.05
+    """A pixel this much (relative) behind nearer surface on both of its sides is seen through a gap: a hole."""
+    backend: Literal["auto", "reference", "cpu", "cuda"] = "auto"
+    """Where points are rasterized; auto follows the device."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Pyramid to radiance."""
+
+    kind: Literal["decoder", "unet", "none"] = "decoder"
+    """decoder: coarse to fine only; unet: the paper's gated U-Net; none: the hole-filled points themselves."""
+    width: int = 16
+    """Channels of the decoder, or of the U-Net's finest level (doubled at each coarser one)."""
+    residual: bool = True
+    """Add to the hole-filled points, starting at zero; off: the paper's plain network, from nothing."""
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """What lies behind the points."""
+
+    enabled: bool = True
+    """Off: one learned background colour."""
+    height: int = 256
+    """Rows of the latitude-longitude map; it has twice as many columns."""
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """Which parts of the physical camera are learned."""
+
+    exposure: bool = True
+    """One EV per photo; starts from EXIF where there is one."""
+    white_balance: bool = True
+    """Red and blue gain per photo."""
+    vignette: bool = True
+    """Three radial coefficients and a centre per lens."""
+    response: bool = True
+    """A monotonic curve per lens and channel; starts as sRGB."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Learning rates at the start; all fall together by a cosine to `final` of themselves."""
+
+    features: float = 0.02
+    network: float = 2e-3
+    environment: float = 0.02
+    exposure: float = 1e-3
+    white_balance: float = 1e-3
+    vignette: float = 5e-4
+    response: float = 1e-3
+    final: float = 0.03
+    """Share of the learning rates left at the end."""
+    warmup: int = 50
+    """Steps over which the learning rates rise from zero."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the terms."""
+
+    l1: float = 1.0
+    mse: float = 0.0
+    ssim: float = 0.2
+    vgg: float = 0.0
+    """Perceptual loss on VGG-19 features; needs `vgg_weights`."""
+    vgg_weights: str | None = None
+    """A safetensors file of torchvision's VGG-19 weights (features.N.weight, features.N.bias)."""
+    response_smoothness: float = 1.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run."""
+
+    preset: Literal["quick", "default", "large"] = "quick"
+    """Where the other values start from."""
+    scene: str = ""
+    """Folder of the scene; set from the command line's first word."""
+    steps: int = 3000
+    """Optimiser steps."""
+    minutes: float | None = None
+    """Stop by the clock instead of by steps (the number of steps then depends on the machine)."""
+    seed: int = 0
+    device: str = "auto"
+    """auto takes a CUDA GPU where there is one."""
+    batch: int = 1
+    """Crops in a step, each from another photo."""
+    crop: int = 256
+    """Side of a training crop, pixels."""
+    zoom: tuple[float, float] = (0.75, 1.5)
+    """Range of the random magnification of a crop."""
+    bf16: bool = False
+    """Run the network in bfloat16 (autocast)."""
+    hold_out: int = 8
+    """Every so many photos, one is held out for evaluation (0: none)."""
+    evaluate_every: int = 1000
+    """Steps between evaluations on held-out photos (of at most four; the last one takes all)."""
+    checkpoint_seconds: float = 60.0
+    """Seconds between checkpoints."""
+    render: RenderConfig = field(default_factory=RenderConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+
+
+def preset(name: str) -> TrainConfig:
+    """Return the preset of that name: quick (minutes on a laptop CPU), default (a GPU), large (a big GPU)."""
+    quick = TrainConfig()
+    if name == "quick":
+        return quick
+    default = dataclasses.replace(
+        quick,
+        preset="default",
+        steps=40_000,
+        batch=8,
+        crop=512,
+        evaluate_every=5000,
+        checkpoint_seconds=300.0,
+        network=NetworkConfig(width=32),
+        environment=EnvironmentConfig(height=512),
+    )
+    if name == "default":
+        return default
+    if name == "large":
+        return dataclasses.replace(
+            default,
+            preset="large",
+            steps=150_000,
+            batch=16,
+            render=RenderConfig(levels=8, features=8),
+            network=NetworkConfig(kind="unet", width=32),
+            environment=EnvironmentConfig(height=1024),
+        )
+    raise UserError(f"preset {name!r} is not known: choose quick, default or large")
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Return the configuration as plain nested dictionaries."""
+    return dataclasses.asdict(config)
+
+
+def save_config(config: TrainConfig, path: Path) -> None:
+    """Write the configuration as JSON."""
+    path.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a configuration written by `save_config`, or a part of one laid over its preset.
+
+    Raises: UserError for a file that is not JSON, an unknown key or a value of the wrong type.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); name a config.json") from None
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a JSON object with the keys of a training configuration")
+    return _merge(preset(str(values.get("preset", "quick"))), values, str(path))
+
+
+def _merge(config: Any, values: dict[str, Any], where: str) -> Any:
+    known = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    changed: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            raise UserError(f"{where}: unknown key {key!r}; known are {', '.join(known)}")
+        old = known[key]
+        if dataclasses.is_dataclass(old):
+            if not isinstance(value, dict):
+                raise UserError(f"{where}: {key} must be an object")
+            changed[key] = _merge(old, value, f"{where}: {key}")
+        else:
+            changed[key] = _checked(old, value, f"{where}: {key}")
+    return dataclasses.replace(config, **changed)
+
+
+def _checked(old: Any, value: Any, where: str) -> Any:
+    if isinstance(old, tuple):
+        if not isinstance(value, list) or not all(isinstance(v, int | float) for v in value):
+            raise UserError(f"{where} must be a list of {len(old)} numbers")
+        if len(value) != len(old):
+            raise UserError(f"{where} must have {len(old)} numbers, not {len(value)}")
+        return tuple(float(v) for v in value)
+    if isinstance(old, bool) != isinstance(value, bool) and old is not None:
+        raise UserError(f"{where} must be {'true or false' if isinstance(old, bool) else 'a ' + type(old).__name__}")
+    if isinstance(old, int) and not isinstance(old, bool) and not isinstance(value, int):
+        raise UserError(f"{where} must be a whole number, not {value!r}")
+    if isinstance(old, float) and not isinstance(value, int | float):
+        raise UserError(f"{where} must be a number, not {value!r}")
+    if isinstance(old, str) and not isinstance(value, str):
+        raise UserError(f"{where} must be a text, not {value!r}")
+    return float(value) if isinstance(old, float) else value

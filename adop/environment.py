@@ -1,0 +1,98 @@
+"""What lies behind the points: a latitude-longitude map of features, or one colour."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adop.config import EnvironmentConfig
+
+
+class Environment(nn.Module):
+    """Features seen along a ray that meets no point.
+
+    The map is indexed by the ray's direction in the world, wraps at its seam and is averaged over a pixel of
+    the level asked for. Source: ADOP section 1.6, with the seam, the blur and the size mended.
+    """
+
+    def __init__(self, config: EnvironmentConfig, features: int) -> None:
+        super().__init__()
+        self.enabled = config.enabled
+        size = (config.height, 2 * config.height) if config.enabled else (1, 1)
+        self.map = nn.Parameter(torch.zeros(1, features, *size))
+
+    def coordinates(self, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (column, row) [B, H, W] on the map, in its pixels, of world directions [B, 3, H, W]."""
+        height, width = self.map.shape[2:]
+        x, y, z = directions.unbind(1)
+        column = (torch.atan2(x, z) / (2 * math.pi) + 0.5) * width
+        row = (torch.asin(y.clamp(-1, 1)) / math.pi + 0.5) * height
+        return column, row
+
+    def forward(self, directions: list[Tensor]) -> list[Tensor]:
+        """Return [B, C, H_l, W_l] features per level, of world directions [B, 3, H_l, W_l] per level.
+
+        Gradients: exact to the map, none to the directions.
+        """
+        if not self.enabled:
+            return [
+                self.map.expand(d.shape[0], -1, d.shape[2], d.shape[3]) for d in directions
+            ]
+        spacing = _pixel_angle(directions[0]) * self.map.shape[2] / math.pi
+        maps, images = self.map, []
+        for level, rays in enumerate(directions):
+            while spacing * 2**level > 1.5 * (self.map.shape[2] / maps.shape[2]) and maps.shape[2] > 4:
+                maps = F.avg_pool2d(maps, 2)
+            images.append(self._lookup(maps, rays))
+        return images
+
+    def _lookup(self, maps: Tensor, directions: Tensor) -> Tensor:
+        scale = maps.shape[2] / self.map.shape[2]
+        column, row = (c * scale for c in self.coordinates(directions))
+        wrapped = torch.cat((maps[..., -1:], maps, maps[..., :1]), dim=3)
+        grid = torch.stack(
+            (2 * (column + 1) / wrapped.shape[3] - 1, 2 * row / wrapped.shape[2] - 1), dim=-1
+        )
+        wrapped = wrapped.expand(grid.shape[0], -1, -1, -1)
+        return F.grid_sample(wrapped, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+    @torch.no_grad()
+    def fill(self, total: Tensor, count: Tensor, otherwise: Tensor) -> None:
+        """Set the first three features from sums of log colours and fill what no ray saw from its surroundings.
+
+        Args:
+            total: [3, H, W] sums of log radiance over the rays of each texel.
+            count: [1, H, W] number of those rays.
+            otherwise: [3] log colour where nothing is known at all.
+        """
+        if not self.enabled:
+            seen = count.sum() > 0
+            colour = total.sum((1, 2)) / count.sum().clamp_min(1) if seen else otherwise
+            self.map[0, :3] = colour[:, None, None]
+            return
+        self.map[0, :3] = push_pull(total[None], count[None], otherwise)[0]
+
+
+def push_pull(total: Tensor, count: Tensor, otherwise: Tensor) -> Tensor:
+    """Return means `total / count` [1, C, H, W] where `count` > 0, elsewhere filled from coarser and coarser means."""
+    if total.shape[2] < 4 or total.shape[2] % 2 or total.shape[3] % 2:
+        whole = count.sum()
+        mean = total.sum((2, 3), keepdim=True) / whole if whole > 0 else otherwise[None, :, None, None]
+        return torch.where(count > 0, total / count.clamp_min(1e-9), mean)
+    # A coarse texel counts once what its texels have, so that one much-seen texel does not rule its surroundings.
+    seen = (count > 0).float()
+    mean = total / count.clamp_min(1e-9) * seen
+    coarse = push_pull(F.avg_pool2d(mean, 2), F.avg_pool2d(seen, 2), otherwise)
+    fine = F.interpolate(coarse, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return torch.where(seen > 0, mean, fine)
+
+
+def _pixel_angle(directions: Tensor) -> float:
+    """Return the median angle between neighbouring pixels, radians."""
+    if directions.shape[3] < 2:
+        return 1e-3
+    step = (directions[..., 1:] - directions[..., :-1]).square().sum(1).sqrt()
+    return float(step.flatten()[:: max(1, step.numel() // 1000)].median())

@@ -1,0 +1,149 @@
+"""Held-out photos: scores by the field's protocol, pictures, and the same for the untrained points."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adop.checkpoint import write_atomically
+from adop.config import NetworkConfig, TrainConfig
+from adop.loss import Vgg
+from adop.metrics import psnr, ssim
+from adop.photometry import fill_environment, fit_photometry, left_half
+from adop.photos import PhotoCache
+from adop.pipeline import Pipeline
+from adop.scene import Scene
+from adop.tonemap import Photometry
+
+
+@dataclass(frozen=True)
+class Score:
+    """One held-out photo."""
+
+    photo: str
+    psnr: float  # dB, the photo's EXIF exposure
+    psnr_fitted: float  # dB on the right half, photometry fitted on the left half
+    ssim: float
+    ssim_fitted: float
+    exposure_fitted: float  # EV beyond EXIF's
+    vgg: float | None  # distance of VGG features, where weights are given
+
+
+@dataclass(frozen=True)
+class View:
+    """The pictures of a held-out photo, [3, H, W] in [0, 1]."""
+
+    photo: Tensor
+    render: Tensor  # exposed as EXIF says
+    fitted: Tensor  # exposed as fitted on the left half
+
+
+@torch.no_grad()
+def score_photo(pipeline: Pipeline, scene: Scene, cache: PhotoCache, photo: int, vgg: Vgg | None = None) -> tuple[Score, View]:
+    """Render a photo's view and compare; its pose and lens stay as they are in the scene."""
+    device = pipeline.xyz.device
+    index = torch.tensor([photo])
+    camera = pipeline.camera(index)
+    radiance = pipeline.radiance(camera).picture
+    target = cache.get(photo).permute(2, 0, 1)[None].float().to(device) / 255
+    mask = torch.ones_like(target[:, :1])
+    photo_mask = cache.mask(photo)
+    if photo_mask is not None:
+        mask *= photo_mask.to(device).float()
+    plain = pipeline.tonemapper.photometry(index)
+    render = pipeline.photo(radiance, camera, index, plain)
+    left, right = left_half(mask)
+
+    def shoot(photometry: Photometry) -> Tensor:
+        return pipeline.photo(radiance, camera, index, photometry)
+
+    fit = fit_photometry(shoot, target, left, plain)
+    fitted = shoot(fit)
+    score = Score(
+        photo=scene.photos[photo].file,
+        psnr=float(psnr(render, target, mask)),
+        psnr_fitted=float(psnr(fitted, target, right)),
+        ssim=float(ssim(render, target, mask)),
+        ssim_fitted=float(ssim(fitted, target, right)),
+        exposure_fitted=float(fit.exposure - plain.exposure),
+        vgg=None if vgg is None else float(vgg(render, target)),
+    )
+    return score, View(target[0], render[0], fitted[0])
+
+
+def baseline_pipeline(pipeline: Pipeline, scene: Scene, cache: PhotoCache, photos: list[int]) -> Pipeline:
+    """Return the points in their own colours, holes filled, environment from the photos, nothing trained."""
+    config = dataclasses.replace(
+        pipeline.config,
+        network=NetworkConfig(kind="none"),
+    )
+    trained = torch.zeros(len(scene.photos), dtype=torch.bool)
+    trained[photos] = True
+    exposure = pipeline.tonemapper.exposure_start.cpu()
+    baseline = Pipeline(scene, config, exposure, trained).to(pipeline.xyz.device)
+    if config.environment.enabled:
+        fill_environment(baseline, cache, photos)
+    return baseline
+
+
+def score_all(
+    pipeline: Pipeline,
+    scene: Scene,
+    cache: PhotoCache,
+    photos: list[int],
+    vgg: Vgg | None = None,
+    each: Callable[[Score, View], None] | None = None,
+) -> dict[str, Any]:
+    """Return the scores of the photos and their means, as `eval.json` holds them."""
+    scores = []
+    for photo in photos:
+        score, view = score_photo(pipeline, scene, cache, photo, vgg)
+        if each is not None:
+            each(score, view)
+        scores.append(dataclasses.asdict(score))
+    names = [name for name in scores[0] if name != "photo" and scores[0][name] is not None]
+    mean = {name: sum(s[name] for s in scores) / len(scores) for name in names}
+    return {"mean": mean, "photos": scores}
+
+
+def evaluate(
+    pipeline: Pipeline,
+    scene: Scene,
+    cache: PhotoCache,
+    split: dict[str, list[int]],
+    folder: Path,
+    progress: dict[str, Any],
+) -> dict[str, Any]:
+    """Score all held-out photos and the untrained points; write `eval.json`, pictures and `index.html`.
+
+    Returns what `eval.json` holds.
+    """
+    from adop.report import Report
+
+    config: TrainConfig = pipeline.config
+    vgg = Vgg(config.loss.vgg_weights).to(pipeline.xyz.device) if config.loss.vgg_weights else None
+    report = Report(folder)
+    result = score_all(pipeline, scene, cache, split["held_out"], vgg, report.add)
+    baseline = baseline_pipeline(pipeline, scene, cache, split["train"])
+    untrained = score_all(baseline, scene, cache, split["held_out"], vgg)
+    result["baseline_points"] = untrained["mean"] | {"photos": untrained["photos"]}
+    result["protocol"] = {
+        "held_out": [scene.photos[i].file for i in split["held_out"]],
+        "trained": [scene.photos[i].file for i in split["train"]],
+        "psnr": "whole photo, EXIF exposure, mean white balance",
+        "psnr_fitted": "right half, exposure and white balance fitted on the left half",
+    }
+    result |= progress
+    text = json.dumps(result, indent=2) + "\n"
+    write_atomically(folder / "eval.json", lambda path: path.write_text(text))
+    report.write(result)
+    return result
+
+

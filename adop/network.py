@@ -1,0 +1,144 @@
+"""Neural renderer: the pyramid becomes radiance."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adop.base import Base, upsample
+from adop.config import NetworkConfig
+from adop.ops import Levels
+
+
+class GatedConv(nn.Module):
+    """3x3 convolution times a sigmoid gate; one fused convolution gives both halves.
+
+    Source: gated convolutions as in ADOP section 4; ELU or none as activation, no normalisation.
+    """
+
+    def __init__(self, inputs: int, outputs: int, activation: bool = True) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(inputs, 2 * outputs, 3, padding=1)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, outputs, H, W] of [B, inputs, H, W]."""
+        value, gate = self.convolution(x).chunk(2, dim=1)
+        return (F.elu(value) if self.activation else value) * torch.sigmoid(gate)
+
+
+class Decoder(nn.Module):
+    """Coarse to fine: upsample, concatenate the level's inputs, one gated convolution.
+
+    Source: the decoder of TRIPS (Franke et al. 2024), narrower.
+    """
+
+    def __init__(self, channels: list[int], width: int, outputs: int) -> None:
+        super().__init__()
+        coarsest = len(channels) - 1
+        self.levels = nn.ModuleList(
+            GatedConv(count + (width if level < coarsest else 0), width) for level, count in enumerate(channels)
+        )
+        self.final = nn.Conv2d(width, outputs, 1)
+
+    def forward(self, inputs: list[Tensor]) -> Tensor:
+        """Return [B, outputs, H, W] of the levels' inputs, finest first."""
+        hidden = self.levels[-1](inputs[-1])
+        for level in reversed(range(len(inputs) - 1)):
+            hidden = upsample(hidden, inputs[level])
+            hidden = self.levels[level](torch.cat((hidden, inputs[level]), dim=1))
+        return self.final(hidden)
+
+
+class UNet(nn.Module):
+    """The paper's multi-scale U-Net: raw levels join on the way down, skips on the way up.
+
+    Uses the four finest levels. Source: ADOP section 4 (574,651 parameters with width 16 and 4 channels).
+    """
+
+    def __init__(self, channels: list[int], width: int, outputs: int) -> None:
+        super().__init__()
+        self.depth = min(4, len(channels))
+        widths = [width * 2**level for level in range(self.depth)]
+        self.start = GatedConv(channels[0], widths[0])
+        self.down = nn.ModuleList(
+            GatedConv(widths[i - 1], widths[i] - channels[i]) for i in range(1, self.depth)
+        )
+        self.up = nn.ModuleList(GatedConv(widths[i], widths[i - 1], False) for i in range(1, self.depth))
+        self.merge = nn.ModuleList(GatedConv(2 * widths[i - 1], widths[i - 1]) for i in range(1, self.depth))
+        self.final = nn.Conv2d(width, outputs, 1)
+
+    def forward(self, inputs: list[Tensor]) -> Tensor:
+        """Return [B, outputs, H, W] of the levels' inputs, finest first."""
+        skips = [self.start(inputs[0])]
+        for level, block in enumerate(self.down, start=1):
+            pooled = F.avg_pool2d(skips[-1], 2, ceil_mode=True, count_include_pad=False)
+            skips.append(torch.cat((block(pooled), inputs[level]), dim=1))
+        hidden = skips[-1]
+        for level in reversed(range(self.depth - 1)):
+            hidden = self.up[level](upsample(hidden, skips[level]))
+            hidden = self.merge[level](torch.cat((hidden, skips[level]), dim=1))
+        return self.final(hidden)
+
+
+class NeuralRenderer(nn.Module):
+    """Turn a pyramid of feature images into linear radiance.
+
+    With `residual` the output is `brightness * (base * exp(r1) + r2)`, where `base` is the hole-filled picture of
+    the points, `brightness` its mean and r1, r2 the network's output, zero at the start: the first step already
+    shows a picture, and the network knows nothing of exposure. Without, it is the exponential of the output
+    of the paper's plain network on the raw levels.
+
+    Source: ADOP section 4; the residual form and its inputs are ours.
+    """
+
+    def __init__(self, config: NetworkConfig, levels: int, features: int) -> None:
+        super().__init__()
+        self.kind, self.residual = config.kind, config.residual
+        if self.kind == "none":
+            return
+        spare = features - 3
+        channels = [3 + spare + 1 + 1 + 3 if self.residual else features] * levels
+        build = Decoder if self.kind == "decoder" else UNet
+        self.body = build(channels, config.width, 6 if self.residual else 3)
+        if self.residual:
+            nn.init.zeros_(self.body.final.weight)
+            nn.init.zeros_(self.body.final.bias)
+
+    def forward(self, levels: Levels, base: Base) -> Tensor:
+        """Return the radiance [B, 3, H, W], linear light, >= 0. Gradients: exact."""
+        if self.kind == "none":
+            return base.colours[0]
+        if not self.residual:
+            return self.body(levels.features).float().clamp(-20, 20).exp()
+        brightness = self.brightness(base)
+        log_brightness = brightness.log()
+        inputs = []
+        for level, image in enumerate(levels.features):
+            own = torch.where(base.valid[level] > 0, image[:, :3] - log_brightness, 0.0)
+            inputs.append(
+                torch.cat(
+                    (
+                        own,
+                        image[:, 3:],
+                        base.valid[level],
+                        base.behind[level],
+                        _compress(base.colours[level] / brightness),
+                    ),
+                    dim=1,
+                )
+            )
+        change, offset = self.body(inputs).float().chunk(2, dim=1)
+        picture = base.colours[0] / brightness
+        return brightness * (picture * change.clamp(-8, 8).exp() + offset).clamp_min(0)
+
+    @staticmethod
+    def brightness(base: Base) -> Tensor:
+        """Return [B, 1, 1, 1], the mean of the base picture, without gradient."""
+        return base.colours[-1].detach().mean((1, 2, 3), keepdim=True).clamp_min(1e-6)
+
+
+def _compress(x: Tensor) -> Tensor:
+    """Return log(1 + x): near 0 linear, bounded growth in highlights."""
+    return torch.log1p(x)

@@ -1,0 +1,189 @@
+"""Start values from the photos, and the photometry of photos that were not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adop.ops import RasterConfig, draw
+from adop.photos import PhotoCache
+from adop.pipeline import DARKEST, Pipeline
+from adop.scene import Scene
+from adop.tonemap import Photometry, srgb_decode
+
+GATHER_RASTER = RasterConfig(levels=1, radius_threshold=0.0)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What one photo shows at the points that it sees."""
+
+    points: Tensor  # [M] index of the point
+    light: Tensor  # [M, 3] linear light of the sensor, after a start response, vignette 1
+    weight: Tensor  # [M] trust in it: 1 in the middle of the range, near 0 where clipped or black
+
+
+def known_exposures(scene: Scene) -> Tensor | None:
+    """Return [P] EV of the photos less their mean, or None where a photo has none."""
+    values = [photo.exposure for photo in scene.photos]
+    if any(value is None for value in values):
+        return None
+    exposure = torch.tensor(values, dtype=torch.float64)
+    return (exposure - exposure.mean()).float()
+
+
+def _trust(photo: Tensor) -> Tensor:
+    """Return the weight of pixels [..., 3, H, W] by their brightest and darkest channel (Debevec and Malik's hat)."""
+    high = photo.amax(-3, keepdim=True)
+    return (high.clamp(0.01, 0.5) * 2) * ((1 - high) * 8).clamp(0.02, 1)
+
+
+def gather(pipeline: Pipeline, cache: PhotoCache, photo: int, backend: str = "auto") -> Gathered:
+    """Look up a photo at every point that it sees: the adjoint of drawing the points, applied to the photo."""
+    index = torch.tensor([photo])
+    camera = pipeline.camera(index)
+    value = cache.get(photo).permute(2, 0, 1)[None].float().to(pipeline.xyz.device) / 255
+    image = torch.cat((srgb_decode(value), _trust(value)), dim=1)
+    mask = cache.mask(photo)
+    if mask is not None:
+        image[:, 3:] *= mask.to(image.device).float()
+    features = torch.zeros(len(pipeline.xyz), 4, device=image.device, requires_grad=True)
+    levels = draw(camera, pipeline.points(), features, GATHER_RASTER, torch.zeros(4, device=image.device), backend=backend)
+    weight = levels.weight[0]
+    (looked_up,) = torch.autograd.grad(levels.features[0], features, image * weight)
+    seen = torch.nonzero(looked_up[:, 3] > 0)[:, 0]
+    return Gathered(seen, looked_up[seen, :3].clamp_min(1e-5), looked_up[seen, 3])
+
+
+def estimate_exposures(gathered: dict[int, Gathered], count: int, photos: int, rounds: int = 20) -> Tensor:
+    """Return [P] EV of each photo, from the points that several photos see; photos not gathered get 0.
+
+    Alternates between the points' radiance (weighted mean over photos) and the photos' EV (weighted median over
+    points), as bundle adjustment of brightness alone.
+    """
+    exposure = torch.zeros(photos)
+    logs = {i: g.light.mean(1).log2() for i, g in gathered.items()}
+    for _ in range(rounds):
+        total, weight = torch.zeros(count), torch.full((count,), 1e-9)
+        for i, g in gathered.items():
+            total.index_add_(0, g.points, (logs[i] + exposure[i]) * g.weight)
+            weight.index_add_(0, g.points, g.weight)
+        mean = total / weight
+        for i, g in gathered.items():
+            several = weight[g.points] > 1.5 * g.weight
+            if several.sum() >= 50:
+                exposure[i] = _weighted_median((mean[g.points] - logs[i])[several], g.weight[several])
+        known = torch.tensor(sorted(gathered))
+        exposure[known] -= exposure[known].mean()
+    return exposure
+
+
+def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:
+    order = values.argsort()
+    cumulative = weights[order].cumsum(0)
+    return values[order][int(torch.searchsorted(cumulative, cumulative[-1] / 2))]
+
+
+@torch.no_grad()
+def colour_points(pipeline: Pipeline, gathered: dict[int, Gathered]) -> None:
+    """Set the features of the points to the log of the radiance that the photos show there, where any does."""
+    count = len(pipeline.xyz)
+    device = pipeline.xyz.device
+    total, weight = torch.zeros(count, 3, device=device), torch.zeros(count, 1, device=device)
+    exposures = pipeline.tonemapper.exposures()
+    for i, g in gathered.items():
+        # A short exposure says little of the dark, a long one little of the bright: trust is per photo.
+        radiance = g.light * torch.exp2(exposures[i])
+        total.index_add_(0, g.points, radiance * g.weight[:, None])
+        weight.index_add_(0, g.points, g.weight[:, None])
+    seen = weight[:, 0] > 0
+    pipeline.features[seen, :3] = (total[seen] / weight[seen]).clamp_min(DARKEST).log()
+
+
+@torch.no_grad()
+def fill_environment(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> float:
+    """Start the environment from the photos' rays that meet no point; return their share of all rays."""
+    environment, render = pipeline.environment, pipeline.config.render
+    rows, columns = environment.map.shape[2:]
+    total = torch.zeros(3, rows * columns)
+    count = torch.zeros(1, rows * columns)
+    rays, missed = 0, 0
+    coarse = RasterConfig(levels=render.fill_levels, radius_threshold=render.radius_threshold)
+    for photo in photos:
+        index = torch.tensor([photo])
+        camera = pipeline.camera(index)
+        levels = draw(camera, pipeline.points(), pipeline.features[:, :4], coarse, backend=render.backend)
+        cover = (levels.weight[-1] > 0).float()
+        shape = levels.weight[0].shape[2:]
+        scale = 2 ** (render.fill_levels - 1)
+        empty = (cover.repeat_interleave(scale, 2).repeat_interleave(scale, 3)[..., : shape[0], : shape[1]] == 0)[0, 0]
+        mask = cache.mask(photo)
+        if mask is not None:
+            empty &= mask.to(empty.device)
+        rays, missed = rays + empty.numel(), missed + int(empty.sum())
+        if not bool(empty.any()):
+            continue
+        value = cache.get(photo).permute(2, 0, 1).float().to(empty.device) / 255
+        light = srgb_decode(value)[:, empty] * torch.exp2(pipeline.tonemapper.exposures()[photo])
+        trust = _trust(value)[0][empty]
+        column, row = environment.coordinates(camera.rays(0))
+        texel = row[0][empty].long().clamp(0, rows - 1) * columns + column[0][empty].long() % columns
+        total.index_add_(1, texel.cpu(), (light.clamp_min(DARKEST).log() * trust).cpu())
+        count.index_add_(1, texel.cpu(), trust[None].cpu())
+    mean = pipeline.features[:, :3].mean(0).cpu()
+    environment.fill(total.reshape(3, rows, columns), count.reshape(1, rows, columns), mean)
+    return missed / max(rays, 1)
+
+
+def fit_photometry(
+    shoot: Callable[[Photometry], Tensor], target: Tensor, mask: Tensor, start: Photometry, rounds: int = 20
+) -> Photometry:
+    """Fit exposure and white balance so that `shoot(photometry)` meets a photo, by Gauss-Newton.
+
+    Three numbers, squared error over the masked pixels, numeric derivatives, Levenberg damping: a step that does
+    not help is taken back.
+
+    Args:
+        shoot: the picture [1, 3, H, W] taken with a photometry.
+        target: [1, 3, H, W] photo; mask: [1, 1, H, W].
+    """
+    weight = mask.expand_as(target)
+
+    def build(theta: Tensor) -> Photometry:
+        gain = torch.stack((theta[1].exp(), torch.ones_like(theta[0]), theta[2].exp()))
+        return Photometry(start.exposure + theta[0], start.white_balance * gain)
+
+    def residual(theta: Tensor) -> Tensor:
+        return ((shoot(build(theta)) - target) * weight).flatten().double()
+
+    with torch.no_grad():
+        theta = torch.zeros(3, device=target.device)
+        error, damping, step = residual(theta), 1e-3, 1e-3
+        for _ in range(rounds):
+            columns = [(residual(theta + step * unit) - error) / step for unit in torch.eye(3, device=target.device)]
+            jacobian = torch.stack(columns, dim=1)
+            normal, gradient = jacobian.T @ jacobian, jacobian.T @ error
+            damped = normal + torch.diag(damping * normal.diagonal() + 1e-9)
+            change = torch.linalg.solve(damped, -gradient).float()
+            tried = residual(theta + change)
+            if tried.square().sum() < error.square().sum():
+                theta, error, damping = theta + change, tried, damping / 10
+                if change.abs().max() < 1e-4:
+                    break
+            else:
+                damping *= 10
+                if damping > 1e6:
+                    break
+        return build(theta)
+
+
+def left_half(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mask [B, 1, H, W] cut to its left half, and to its right half."""
+    middle = mask.shape[3] // 2
+    columns = torch.arange(mask.shape[3], device=mask.device)
+    return mask * (columns < middle), mask * (columns >= middle)
+
+

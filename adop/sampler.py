@@ -1,0 +1,79 @@
+"""Random crops of the photos, at random magnification."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adop.photos import PhotoCache
+from adop.scene import Scene
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B crops of one size, from photos of one camera model."""
+
+    photos: Tensor  # [B] index of the photo
+    crop: Tensor  # [B, 3] zoom, offset_x, offset_y: uv of the crop = zoom * uv of the photo - offset
+    target: Tensor  # [B, 3, H, W] in [0, 1]
+    mask: Tensor  # [B, 1, H, W] 1 where the photo counts
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """Return the generator of one step: a function of seed and step, so that a resumed run draws the same numbers."""
+    generator = torch.Generator()
+    generator.manual_seed((seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 1) % 2**63)
+    return generator
+
+
+def sample(
+    scene: Scene,
+    cache: PhotoCache,
+    photos: list[int],
+    batch: int,
+    side: int,
+    zoom: tuple[float, float],
+    generator: torch.Generator,
+) -> Batch:
+    """Draw crops of `side` pixels (or the shorter side of the smallest photo) from the given photos.
+
+    The zoom is uniform in its range, the place uniform over the photo and half a crop around it, then moved
+    inside: borders come more often. Source: ADOP section 3.3, with an area filter where the zoom is below 1.
+    """
+
+    def uniform(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=generator))
+
+    first = photos[int(torch.randint(len(photos), (), generator=generator))]
+    model = scene.lenses[scene.photos[first].lens].model
+    same = [i for i in photos if scene.lenses[scene.photos[i].lens].model == model]
+    order = [i for i in torch.randperm(len(same), generator=generator).tolist() if same[i] != first]
+    chosen = [first] + [same[i] for i in order[: batch - 1]]
+    sizes = [(scene.lenses[scene.photos[i].lens].width, scene.lenses[scene.photos[i].lens].height) for i in chosen]
+    side = min(side, min(min(size) for size in sizes))
+    crops, targets, masks = [], [], []
+    for photo, (width, height) in zip(chosen, sizes, strict=True):
+        source = min(round(side / uniform(*zoom)), width, height)
+        x, y = (
+            round(min(max(uniform(-source / 2, size - source / 2), 0), size - source)) for size in (width, height)
+        )
+        crops.append((side / source, x * side / source, y * side / source))
+        pixels = cache.get(photo)[y : y + source, x : x + source]
+        targets.append(_resize(pixels.permute(2, 0, 1)[None].float() / 255, side))
+        mask = cache.mask(photo)
+        if mask is None:
+            masks.append(torch.ones(1, 1, side, side))
+        else:
+            part = mask[y : y + source, x : x + source][None, None].float()
+            masks.append((_resize(part, side) > 0.99).float())
+    return Batch(torch.tensor(chosen), torch.tensor(crops), torch.cat(targets), torch.cat(masks))
+
+
+def _resize(image: Tensor, side: int) -> Tensor:
+    if image.shape[2] == side:
+        return image
+    size = (side, side)
+    return F.interpolate(image, size=size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)

@@ -1,0 +1,152 @@
+"""The physical camera: exposure, white balance, vignette and response turn radiance into a photo."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+RESPONSE_SAMPLES = 25
+LEAK = 0.01
+
+
+def srgb_encode(linear: Tensor) -> Tensor:
+    """Return the sRGB value of linear light; values outside [0, 1] follow the same curve."""
+    low = linear <= 0.0031308
+    safe = torch.where(low, torch.ones_like(linear), linear)
+    return torch.where(low, 12.92 * linear, 1.055 * safe.pow(1 / 2.4) - 0.055)
+
+
+def srgb_decode(value: Tensor) -> Tensor:
+    """Return the linear light of an sRGB value in [0, 1]."""
+    return torch.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055).clamp_min(0).pow(2.4))
+
+
+@dataclass(frozen=True)
+class Photometry:
+    """How `B` photos were exposed; what `Tonemapper.apply` needs beside the lens."""
+
+    exposure: Tensor  # [B] EV relative to the scene's
+    white_balance: Tensor  # [B, 3] gains, green is 1
+
+
+class Tonemapper(nn.Module):
+    """Hold the exposure and white balance of each photo, the vignette and response of each lens.
+
+    `exposure - scene_exposure` of the training photos keeps its mean (their common brightness belongs to the
+    scene), white balance has green 1 and geometric mean 1 over the training photos, the response is
+    monotonic with f(0) = 0 and f(1) = 1: no factor can wander between them unseen.
+
+    The response is piecewise linear, 25 samples, over the sRGB-encoded value: it starts as sRGB exactly, and its
+    samples are spread over what an eye tells apart instead of crowding in the highlights.
+
+    Args:
+        exposure: [P] EV of each photo relative to the scene's, from EXIF or from the photos.
+        lens: [P] index of each photo's lens.
+        trained: [P] bool, the photos whose parameters are learned and fix the gauge.
+
+    Source: ADOP section 5 (Rückert et al. 2021), with the gauges fixed by construction.
+    """
+
+    exposure_start: Tensor
+    white_balance_start: Tensor
+    lens: Tensor
+    trained: Tensor
+
+    def __init__(self, exposure: Tensor, lens: Tensor, trained: Tensor) -> None:
+        super().__init__()
+        photos, lenses = len(exposure), int(lens.max()) + 1
+        self.register_buffer("exposure_start", exposure.float().clone())
+        self.register_buffer("white_balance_start", torch.zeros(photos, 2))
+        self.register_buffer("lens", lens.long().clone())
+        self.register_buffer("trained", trained.bool().clone())
+        self.exposure_delta = nn.Parameter(torch.zeros(photos))
+        self.white_balance_log = nn.Parameter(torch.zeros(photos, 2))
+        self.vignette_coefficients = nn.Parameter(torch.zeros(lenses, 3))
+        self.vignette_centre = nn.Parameter(torch.zeros(lenses, 2))
+        self.response_logits = nn.Parameter(torch.zeros(lenses, 3, RESPONSE_SAMPLES - 1))
+
+    def exposures(self) -> Tensor:
+        """Return [P] EV of each photo relative to the scene's, gauge fixed."""
+        return self.exposure_start + self._centred(self.exposure_delta)
+
+    def white_balances(self) -> Tensor:
+        """Return [P, 3] gains of each photo, gauge fixed."""
+        red_blue = (self.white_balance_start + self._centred(self.white_balance_log)).exp()
+        return torch.stack((red_blue[:, 0], torch.ones_like(red_blue[:, 0]), red_blue[:, 1]), dim=1)
+
+    def _centred(self, delta: Tensor) -> Tensor:
+        mask = self.trained.float().reshape(-1, *[1] * (delta.dim() - 1))
+        return (delta - (delta * mask).sum(0) / mask.sum().clamp_min(1)) * mask
+
+    def response(self) -> Tensor:
+        """Return [lenses, 3, 25] samples of the response over evenly spaced sRGB-encoded values."""
+        steps = torch.softmax(self.response_logits, dim=-1)
+        return torch.cat((torch.zeros_like(steps[..., :1]), steps.cumsum(-1)), dim=-1)
+
+    def photometry(self, photos: Tensor) -> Photometry:
+        """Return how the photos of these indices [B] were exposed."""
+        return Photometry(self.exposures()[photos], self.white_balances()[photos])
+
+    def vignette(self, position: Tensor, lens: Tensor) -> Tensor:
+        """Return the factor [B, 1, H, W] at `position` [B, 2, H, W], in half diagonals from the photo's centre."""
+        centre = self.vignette_centre[lens][:, :, None, None]
+        r2 = (position - centre).square().sum(1, keepdim=True)
+        a, b, c = (self.vignette_coefficients[lens][:, i, None, None, None] for i in range(3))
+        return 1 + r2 * (a + r2 * (b + r2 * c))
+
+    def apply_response(self, linear: Tensor, lens: Tensor, leak: bool = False) -> Tensor:
+        """Return the photo's value of sensor light `linear` [B, 3, H, W]; outside [0, 1] it clips.
+
+        Gradients: exact; with `leak`, clipped values keep a small one so that they can come back.
+        """
+        encoded = srgb_encode(linear.clamp(0, 1)) * (RESPONSE_SAMPLES - 1)
+        below = encoded.detach().floor().clamp(0, RESPONSE_SAMPLES - 2)
+        curve = self.response()[lens]
+        size = linear.shape
+        flat = below.long().reshape(size[0], size[1], -1)
+        low = curve.gather(2, flat).reshape(size)
+        high = curve.gather(2, flat + 1).reshape(size)
+        value = low + (high - low) * (encoded - below)
+        if leak:
+            over = linear.clamp_min(1)
+            value = value + LEAK * linear.clamp_max(0) + LEAK * (1 - over.rsqrt())
+        return value
+
+    def forward(
+        self, radiance: Tensor, photometry: Photometry, position: Tensor | None, lens: Tensor, leak: bool = False
+    ) -> Tensor:
+        """Return the photo [B, 3, H, W] in [0, 1] that the lens takes of `radiance` [B, 3, H, W].
+
+        Args:
+            position: [B, 2, H, W] of each pixel on the full photo, half diagonals from its centre; None leaves
+                the vignette out.
+            lens: [B] index.
+            leak: let clipped values keep a gradient of 0.01 (training); values may leave [0, 1] a little.
+        """
+        gain = torch.exp(photometry.exposure * -math.log(2))[:, None] * photometry.white_balance
+        light = radiance * gain[:, :, None, None]
+        if position is not None:
+            light = light * self.vignette(position, lens)
+        return self.apply_response(light, lens, leak)
+
+    def linearise(self, photo: Tensor, photometry: Photometry, position: Tensor, lens: Tensor) -> Tensor:
+        """Return the radiance [B, 3, H, W] behind a photo in [0, 1]: the inverse of `forward`, without gradient."""
+        with torch.no_grad():
+            curve = self.response()[lens]
+            size = photo.shape
+            flat = photo.reshape(size[0], size[1], -1).contiguous()
+            above = torch.searchsorted(curve.contiguous(), flat).clamp(1, RESPONSE_SAMPLES - 1)
+            low, high = curve.gather(2, above - 1), curve.gather(2, above)
+            encoded = (above - 1 + ((flat - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)) / (RESPONSE_SAMPLES - 1)
+            light = srgb_decode(encoded.reshape(size))
+            gain = torch.exp(photometry.exposure * -math.log(2))[:, None] * photometry.white_balance
+            return light / gain[:, :, None, None] / self.vignette(position, lens).clamp_min(0.05)
+
+    def smoothness(self) -> Tensor:
+        """Return the scalar penalty on the second differences of the response (ADOP's weight)."""
+        curve = self.response()
+        bend = curve[..., 1:-1] - 0.5 * (curve[..., :-2] + curve[..., 2:])
+        return 0.00625 * bend.square().sum()
