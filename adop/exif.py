@@ -1,0 +1,84 @@
+"""Exposure of a photo from what its camera wrote into it."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+from PIL import Image
+
+from adop.errors import UserError
+
+_EXIF_IFD, _EXPOSURE_TIME, _F_NUMBER, _ISO = 0x8769, 33434, 33437, 34855
+_SHUTTER_SPEED, _APERTURE = 37377, 37378  # APEX values: log2(1/t), 2*log2(N)
+
+
+def exposure_value(exposure_time: float, f_number: float, iso: float) -> float | None:
+    """Return EV at ISO 100, `log2(N^2/t) - log2(ISO/100)`, or None unless all three are positive and finite.
+
+    A larger EV is a darker photo of the same place. The exposure bias is already in the three.
+
+    Args: exposure_time in seconds; f_number N; iso.
+    """
+    values = (exposure_time, f_number, iso)
+    if not all(math.isfinite(value) and value > 0 for value in values):
+        return None
+    return math.log2(f_number**2 / exposure_time) - math.log2(iso / 100.0)
+
+
+def read_exposure(path: Path) -> float | None:
+    """Read a photo's EV at ISO 100 from its EXIF tags; None where a tag is missing or makes no sense."""
+    try:
+        with Image.open(path) as image:
+            tags = image.getexif().get_ifd(_EXIF_IFD)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None  # a photo that cannot be opened is reported where its pixels are read
+    time = _number(tags.get(_EXPOSURE_TIME))
+    if not time > 0 and _SHUTTER_SPEED in tags:
+        time = _power_of_two(-_number(tags[_SHUTTER_SPEED]))
+    f_number = _number(tags.get(_F_NUMBER))
+    if not f_number > 0 and _APERTURE in tags:
+        f_number = _power_of_two(0.5 * _number(tags[_APERTURE]))
+    return exposure_value(time, f_number, _number(tags.get(_ISO)))
+
+
+def read_exposure_table(path: Path) -> dict[str, float | None]:
+    """Read EVs from a CSV file with the columns name, exposure_time, f_number, iso (or name, ev).
+
+    Returns: EV at ISO 100 for each name, None where the row has none; `ev` counts where the three are empty.
+    Raises: UserError naming the file, the line and what is wrong.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a CSV file ({error}).") from error
+    rows = csv.DictReader(text.splitlines())
+    columns = set(rows.fieldnames or ())
+    if "name" not in columns or not ({"exposure_time", "f_number", "iso"} <= columns or "ev" in columns):
+        raise UserError(f"{path}: needs the columns name, exposure_time, f_number, iso (or name, ev).")
+    table: dict[str, float | None] = {}
+    for row in rows:
+        try:
+            three = [float(row.get(key) or "nan") for key in ("exposure_time", "f_number", "iso")]
+            ev = float(row.get("ev") or "nan")
+        except ValueError as error:
+            raise UserError(f"{path}: line {rows.line_num} has a value that is no number.") from error
+        value = exposure_value(*three)
+        table[row["name"] or ""] = value if value is not None else (ev if math.isfinite(ev) else None)
+    return table
+
+
+def _number(value: object) -> float:
+    """Turn an EXIF value (rational, integer, tuple of them, or missing) into a float, NaN if it is none."""
+    if isinstance(value, tuple):
+        value = value[0] if value else None
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, ZeroDivisionError):
+        return math.nan
+
+
+def _power_of_two(exponent: float) -> float:
+    return 2.0**exponent if abs(exponent) < 64 else math.nan

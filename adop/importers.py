@@ -1,0 +1,253 @@
+"""Make scenes of other programs' output: COLMAP models and nerfstudio's transforms.json."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from adop import exif
+from adop.colmap import ColmapModel, lens_of, read_colmap, read_points3d
+from adop.errors import UserError
+from adop.lens import Lens
+from adop.photos import photo_size
+from adop.ply import RawPoints, read_ply
+from adop.points import PointCloud, PrepareConfig, prepare
+from adop.scene import Photo, Scene, rigid, rotation_of, save_scene
+from adop.write_scene import check_output
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """What an import does besides converting numbers."""
+
+    masks: Path | None = None  # folder with a mask for each photo: NAME.png or NAME with its ending replaced
+    exif: Path | None = (
+        None  # CSV with name, exposure_time, f_number, iso (or ev), for photos without EXIF tags
+    )
+    link: bool = False  # link to the photos instead of copying them into the scene
+    force: bool = False  # replace a scene that is there
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+
+
+def import_colmap(
+    sparse: Path,
+    images: Path,
+    points: Path | None,
+    output: Path,
+    config: ImportConfig | None = None,
+    report: Report = print,
+) -> Scene:
+    """Import a COLMAP model and write it as a scene folder.
+
+    Args: sparse: folder of cameras, images (and points3D), binary or text; images: folder of the photos;
+        points: PLY file of a dense cloud, or None for the model's own sparse points; report: gets a sentence
+        for each thing that the user may want to know.
+    Raises: UserError naming the file and what is wrong in it; nothing is written then.
+    """
+    config = config or ImportConfig()
+    check_output(Path(output), config.force)
+    model = read_colmap(Path(sparse))
+    lenses, photos = _colmap_photos(model, Path(images))
+    if points is not None:
+        raw = read_ply(Path(points))
+    else:
+        xyz, colors = read_points3d(model.folder)
+        raw = RawPoints(xyz, None, colors)
+        report(
+            f"No --points: the model's {len(xyz)} sparse points are used; a dense cloud gives better pictures."
+        )
+    return _finish(lenses, photos, raw, Path(output), config, report)
+
+
+def _colmap_photos(model: ColmapModel, images: Path) -> tuple[list[Lens], list[Photo]]:
+    if not images.is_dir():
+        raise UserError(f"{images}: no such folder of photos.")
+    used = sorted({image.camera for image in model.images})
+    lenses = [lens_of(model.cameras[key], f"{model.folder}: camera {key}") for key in used]
+    photos = []
+    for image in model.images:
+        where = f"{model.folder}: photo {image.name!r}"
+        qw, qx, qy, qz = image.rotation
+        if not np.isfinite([*image.rotation, *image.translation]).all():
+            raise UserError(f"{where}: its pose is not finite; leave the photo out of the model.")
+        matrix = rigid(rotation_of(np.array([qx, qy, qz, qw]), where), np.array(image.translation))
+        file = photo_file(images, image.name, where)
+        photos.append(Photo(file, used.index(image.camera), matrix, name=image.name))
+    missing = [photo for photo in photos if not photo.file.is_file()]
+    if missing:
+        raise UserError(
+            f"{missing[0].file}: photo not found ({len(missing)} of {len(photos)} are missing); "
+            "--images names the folder that the photos' names in the model are relative to."
+        )
+    return lenses, photos
+
+
+def photo_file(images: Path, name: str, where: str) -> Path:
+    """Join a photo's name to its folder, which it must not leave."""
+    parts = name.replace("\\", "/").split("/")
+    if (
+        not name
+        or name.startswith(("/", "\\"))
+        or ".." in parts
+        or ":" in parts[0]
+        or any(c in name for c in "\n\r\0")
+    ):
+        raise UserError(f"{where}: the photo's path leaves the folder {images}; use a path inside it.")
+    return images / name
+
+
+def _finish(
+    lenses: list[Lens],
+    photos: list[Photo],
+    raw: RawPoints,
+    output: Path,
+    config: ImportConfig,
+    report: Report,
+) -> Scene:
+    """Check the photos, read their exposure, prepare the points, and write the scene."""
+    lenses = _fit_sizes(lenses, photos, report)
+    photos = _with_exposure(photos, config.exif, report)
+    if config.masks is not None:
+        photos = _with_masks(photos, config.masks, report)
+    photos, raw, offset = _near_origin(photos, raw, report)
+    views = [(lenses[photo.lens], photo.world_to_camera) for photo in photos]
+    cloud = prepare(raw, views, config.prepare, report)
+    znear, zfar = _depth_range(cloud, photos)
+    known = [photo.exposure for photo in photos if photo.exposure is not None]
+    scene = Scene(
+        name=output.name,
+        folder=output,
+        lenses=tuple(lenses),
+        photos=tuple(photos),
+        points=cloud,
+        up_vector=up_vector(photos),
+        scene_exposure=float(np.mean(known)) if known else 0.0,
+        znear=znear,
+        zfar=zfar,
+        world_offset=offset,
+    )
+    scene = save_scene(scene, output, config.link, config.force)
+    report(f"{output}: {len(photos)} photos, {len(lenses)} lenses, {len(cloud)} points.")
+    return scene
+
+
+def _fit_sizes(lenses: list[Lens], photos: list[Photo], report: Report) -> list[Lens]:
+    """Give each lens the size of its photos, where all were made smaller or larger alike."""
+    fitted = []
+    for index, lens in enumerate(lenses):
+        own = [photo for photo in photos if photo.lens == index]
+        sizes = {photo_size(photo.file): photo for photo in own}
+        if len(sizes) > 1:
+            (a, first), (b, second) = list(sizes.items())[:2]
+            raise UserError(
+                f"{second.file}: is {b[0]}x{b[1]} pixels, but {first.name} of the same camera is {a[0]}x{a[1]}; "
+                "use the photos that the cameras were computed from."
+            )
+        width, height = next(iter(sizes), (lens.width, lens.height))
+        if (width, height) != (lens.width, lens.height):
+            scale = math.sqrt(width * height / (lens.width * lens.height))
+            if max(abs(width - scale * lens.width), abs(height - scale * lens.height)) > 1.5:
+                raise UserError(
+                    f"{own[0].file}: is {width}x{height} pixels, its camera has {lens.width}x{lens.height}: not the "
+                    "same picture made smaller; use the photos that the cameras were computed from."
+                )
+            report(
+                f"The photos are {width}x{height}, their camera {lens.width}x{lens.height}: its lens was scaled."
+            )
+            lens = lens.scaled(width, height)
+        fitted.append(lens)
+    return fitted
+
+
+def _with_exposure(photos: list[Photo], table: Path | None, report: Report) -> list[Photo]:
+    """Read each photo's EV from its EXIF tags, or from a table where it has none."""
+    rows = exif.read_exposure_table(table) if table is not None else {}
+    result = []
+    for photo in photos:
+        value = exif.read_exposure(photo.file)
+        if value is None:
+            value = rows.get(photo.name, rows.get(photo.file.name))
+        result.append(replace(photo, exposure=value))
+    known = [photo.exposure for photo in result if photo.exposure is not None]
+    if not known:
+        report("Exposure: no photo has EXIF tags for it; training estimates it.")
+    elif len(known) < len(result):
+        report(f"Exposure: {len(result) - len(known)} of {len(result)} photos have no EXIF tags for it.")
+    else:
+        report(f"Exposure: EV {min(known):.2f} to {max(known):.2f}.")
+    return result
+
+
+def _with_masks(photos: list[Photo], folder: Path, report: Report) -> list[Photo]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of masks.")
+    result = []
+    for photo in photos:
+        base = folder / photo.name
+        candidates = [base.with_name(base.name + ".png"), base.with_suffix(".png"), base]
+        mask = next((path for path in candidates if path.is_file()), None)
+        result.append(replace(photo, mask=mask))
+    found = sum(photo.mask is not None for photo in result)
+    if not found:
+        raise UserError(f"{folder}: no mask for any photo; a mask is called as its photo, with .png added.")
+    if found < len(photos):
+        report(f"Masks: {len(photos) - found} of {len(photos)} photos have none.")
+    return result
+
+
+def _near_origin(
+    photos: list[Photo], raw: RawPoints, report: Report
+) -> tuple[list[Photo], RawPoints, np.ndarray]:
+    """Move a scene to the origin where float32 would blur it (as in map coordinates)."""
+    centres = np.stack([-p.world_to_camera[:3, :3].T @ p.world_to_camera[:3, 3] for p in photos])
+    usable = raw.xyz[np.isfinite(raw.xyz).all(axis=1)]
+    if not len(usable):
+        return photos, raw, np.zeros(3)
+    middle = np.median(usable, axis=0)
+    size = float(np.median(np.abs(usable - middle).max(axis=1)))
+    reach = max(size, float(np.abs(centres - middle).max()))
+    if np.abs(middle).max() < 100.0 * reach:
+        return photos, raw, np.zeros(3)
+    offset = np.rint(middle) if reach > 100 else middle
+    report(f"The scene lies far from the origin; it was moved by {' '.join(f'{-v:g}' for v in offset)}.")
+    moved = []
+    for photo in photos:
+        rotation, translation = photo.world_to_camera[:3, :3], photo.world_to_camera[:3, 3]
+        moved.append(replace(photo, world_to_camera=rigid(rotation, translation + rotation @ offset)))
+    return moved, RawPoints(raw.xyz - offset, raw.normals, raw.colors), offset
+
+
+def _depth_range(cloud: PointCloud, photos: list[Photo]) -> tuple[float, float]:
+    """Near and far plane: a thousandth and a thousand times the median distance from photos to points."""
+    some = cloud.xyz[:: max(1, len(cloud) // 10000)]
+    middle = [
+        float(
+            np.median(np.linalg.norm(some @ p.world_to_camera[:3, :3].T + p.world_to_camera[:3, 3], axis=1))
+        )
+        for p in photos
+    ]
+    typical = float(np.median(middle)) or 1.0
+    return 1e-3 * typical, 1e3 * typical
+
+
+def up_vector(photos: list[Photo]) -> np.ndarray:
+    """Guess which way is up: what the photos' tops share, or, where they look down, the way back to them."""
+    tops = np.stack([-photo.world_to_camera[1, :3] for photo in photos]).mean(axis=0)
+    backs = np.stack([-photo.world_to_camera[2, :3] for photo in photos]).mean(axis=0)
+    rights = np.stack([photo.world_to_camera[0, :3] for photo in photos])
+    values, vectors = np.linalg.eigh(rights.T @ rights / len(photos))
+    guess = tops
+    if (
+        values[1] > 0.05 and values[1] > 3.0 * values[0]
+    ):  # level cameras that turn: their right sides span the ground
+        up = vectors[:, 0]
+        guide = tops if abs(tops @ up) > 0.1 else backs
+        guess = up if guide @ up >= 0 else -up
+    length = float(np.linalg.norm(guess))
+    return guess / length if length > 1e-6 else np.array([0.0, -1.0, 0.0])

@@ -1,0 +1,127 @@
+"""Pixels of photos and masks, read when they are asked for and kept while memory allows."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from adop.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from adop.scene import Scene
+
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+
+def photo_size(path: Path) -> tuple[int, int]:
+    """Return width and height in pixels as stored (EXIF orientation is not applied), from its header."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except _BROKEN as error:
+        raise _unreadable(path, error) from error
+
+
+def read_photo(path: Path, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read a photo as stored: 8 bits, colour; EXIF orientation is not applied, as COLMAP does not.
+
+    Args: size: the width and height that its lens has; another size is refused before anything is decoded.
+    Returns: pixels [H,W,3] u8, and [H,W] bool of what is opaque, None where all is.
+    Raises: UserError naming the file.
+    """
+    try:
+        with Image.open(path) as image:
+            if size is not None and image.size != tuple(size):
+                raise UserError(
+                    f"{path}: is {image.width}x{image.height} pixels, its camera has {size[0]}x{size[1]}; "
+                    "use the photos that the cameras were computed from."
+                )
+            image.load()
+            if image.mode.startswith("I") or image.mode == "F":
+                return _grey_to_bytes(np.asarray(image)), None
+            if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+                pixels = np.asarray(image.convert("RGBA"))
+                opaque = pixels[..., 3] >= 128
+                return np.ascontiguousarray(pixels[..., :3]), None if opaque.all() else opaque
+            return np.asarray(image.convert("RGB")), None
+    except UserError:
+        raise
+    except _BROKEN as error:
+        raise _unreadable(path, error) from error
+
+
+def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Read a mask [H,W] bool: True where the 8-bit picture is not 0 (any channel) and not transparent."""
+    pixels, opaque = read_photo(path, size)
+    mask: np.ndarray = pixels.any(axis=2)
+    return mask if opaque is None else mask & opaque
+
+
+class PhotoCache:
+    """Photos and masks of a scene, the least recently used forgotten first. Safe to share among threads."""
+
+    def __init__(self, scene: Scene, max_bytes: int = 4 << 30) -> None:
+        self._scene = scene
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._kept: OrderedDict[int, tuple[torch.Tensor, torch.Tensor | None]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, index: int) -> torch.Tensor:
+        """Return the photo [H,W,3] u8, of the size of its lens. Do not write into it."""
+        return self._fetch(index)[0]
+
+    def mask(self, index: int) -> torch.Tensor | None:
+        """Return [H,W] bool, True where the photo counts; None where all of it does."""
+        return self._fetch(index)[1]
+
+    def _fetch(self, index: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        with self._lock:
+            if index in self._kept:
+                self._kept.move_to_end(index)
+                return self._kept[index]
+        entry = self._read(index)
+        size = sum(tensor.numel() for tensor in entry if tensor is not None)
+        with self._lock:
+            if index not in self._kept:
+                self._kept[index] = entry
+                self._bytes += size
+            while self._bytes > self._max_bytes and len(self._kept) > 1:
+                _, old = self._kept.popitem(last=False)
+                self._bytes -= sum(tensor.numel() for tensor in old if tensor is not None)
+        return entry
+
+    def _read(self, index: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        import torch
+
+        photo = self._scene.photos[index]
+        lens = self._scene.lenses[photo.lens]
+        pixels, mask = read_photo(photo.file, (lens.width, lens.height))
+        if photo.mask is not None:
+            given = read_mask(photo.mask, (lens.width, lens.height))
+            mask = given if mask is None else mask & given
+        return torch.from_numpy(pixels.copy()), None if mask is None else torch.from_numpy(mask)
+
+
+def _grey_to_bytes(pixels: np.ndarray) -> np.ndarray:
+    """Turn one channel of 16 or 32 bits (by 1/257) or float (by 255 where it stays within 1) into bytes."""
+    values = np.nan_to_num(pixels.astype(np.float64))
+    if pixels.dtype.kind == "f":
+        values = values * (255.0 if values.max(initial=0) <= 1 else 1.0)
+    else:
+        values = values / 257.0
+    grey = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    if not Path(path).is_file():
+        return UserError(f"{path}: photo not found.")
+    return UserError(f"{path}: cannot be read as a photo ({error}); replace it or leave it out.")

@@ -1,0 +1,221 @@
+"""Read and write the vertices of PLY files, without trusting them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from adop.errors import UserError
+
+MAX_HEADER_BYTES = 1 << 16
+MAX_PROPERTIES = 256
+_TYPES = {
+    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2",
+    "ushort": "u2", "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4",
+    "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
+}  # fmt: skip
+_COLOUR_NAMES = (
+    ("red", "green", "blue"),
+    ("r", "g", "b"),
+    ("diffuse_red", "diffuse_green", "diffuse_blue"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class RawPoints:
+    """Points as a file gives them, nothing removed yet."""
+
+    xyz: np.ndarray  # [N,3] f64, scene units; may hold NaN and inf
+    normals: np.ndarray | None  # [N,3] f32, any length
+    colors: np.ndarray | None  # [N,3] u8
+
+
+@dataclass(frozen=True)
+class _Element:
+    name: str
+    count: int
+    properties: tuple[tuple[str, str], ...]  # (name, numpy type); type "list" for lists
+
+    @property
+    def has_list(self) -> bool:
+        return any(kind == "list" for _, kind in self.properties)
+
+    def dtype(self, order: str) -> np.dtype:
+        return np.dtype([(name, order + kind) for name, kind in self.properties])
+
+
+def read_ply(path: Path) -> RawPoints:
+    """Read positions, normals and colours of the vertices of an ascii or binary PLY file.
+
+    Every count in the header is checked against the file's length before anything is allocated, so a file
+    cannot ask for more memory than some 30 times its size. Faces and all else after the vertices are ignored.
+
+    Raises: UserError naming the file and what is wrong in it.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            encoding, elements, where = _read_header(path, file)
+            columns = _read_vertices(path, file, size, encoding, elements, where)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    return _to_points(path, columns)
+
+
+def write_ply(path: Path, xyz: np.ndarray, normals: np.ndarray | None, colors: np.ndarray | None) -> None:
+    """Write a binary little-endian PLY file: float32 positions and normals, uint8 colours."""
+    fields = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
+    if normals is not None:
+        fields += [("nx", "<f4"), ("ny", "<f4"), ("nz", "<f4")]
+    if colors is not None:
+        fields += [("red", "u1"), ("green", "u1"), ("blue", "u1")]
+    rows = np.empty(len(xyz), dtype=fields)
+    for source, names in ((xyz, "x y z"), (normals, "nx ny nz"), (colors, "red green blue")):
+        if source is not None:
+            for column, name in enumerate(names.split()):
+                rows[name] = source[:, column]
+    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
+    lines += [f"property {'uchar' if kind == 'u1' else 'float'} {name}" for name, kind in fields]
+    with open(path, "wb") as file:
+        file.write(("\n".join([*lines, "end_header"]) + "\n").encode("ascii"))
+        file.write(rows.tobytes())
+
+
+def _read_header(path: Path, file: BinaryIO) -> tuple[str, list[_Element], int]:
+    """Parse the header; return the encoding, the elements and the offset of the data."""
+    head = file.read(MAX_HEADER_BYTES)
+    if not head.startswith((b"ply\n", b"ply\r\n", b"ply\r")):
+        raise UserError(f"{path}: not a PLY file (its first line is not 'ply').")
+    where, encoding = 0, ""
+    elements: list[_Element] = []
+    newline = b"\r" if head[3:4] == b"\r" and head[4:5] != b"\n" else b"\n"
+    for number in range(1, MAX_HEADER_BYTES):
+        end = head.find(newline, where)
+        if end < 0:
+            raise UserError(f"{path}: the PLY header has no 'end_header' in its first {len(head)} bytes.")
+        words = head[where:end].decode("latin-1").split()
+        where = end + 1
+        if words == ["end_header"]:
+            break
+        if words[:1] == ["format"]:
+            encoding = words[1] if len(words) > 1 else ""
+        elif words[:1] == ["element"]:
+            elements.append(_parse_element(path, number, words))
+        elif words[:1] == ["property"]:
+            elements[-1:] = [_add_property(path, number, words, elements)]
+        elif words and words[0] not in ("ply", "comment", "obj_info"):
+            raise UserError(f"{path}: line {number} of the PLY header is not understood: {words[0][:40]!r}.")
+    if encoding not in ("ascii", "binary_little_endian", "binary_big_endian"):
+        raise UserError(f"{path}: unknown PLY format {encoding[:40]!r}; ascii and binary are read.")
+    return encoding, elements, where
+
+
+def _parse_element(path: Path, number: int, words: list[str]) -> _Element:
+    if len(words) != 3 or not (words[2].isascii() and words[2].isdigit()) or len(words[2]) > 18:
+        raise UserError(f"{path}: line {number} of the PLY header should read 'element NAME COUNT'.")
+    return _Element(words[1], int(words[2]), ())
+
+
+def _add_property(path: Path, number: int, words: list[str], elements: list[_Element]) -> _Element:
+    if not elements:
+        raise UserError(f"{path}: line {number} of the PLY header has a property before any element.")
+    last = elements[-1]
+    is_list = len(words) == 5 and words[1] == "list" and words[2] in _TYPES and words[3] in _TYPES
+    if not is_list and not (len(words) == 3 and words[1] in _TYPES):
+        raise UserError(f"{path}: line {number} of the PLY header is not a property of a known type.")
+    if len(last.properties) >= MAX_PROPERTIES or words[-1] in dict(last.properties):
+        raise UserError(
+            f"{path}: line {number} of the PLY header repeats a property or has too many of them."
+        )
+    kind = "list" if is_list else _TYPES[words[1]]
+    return _Element(last.name, last.count, (*last.properties, (words[-1], kind)))
+
+
+def _read_vertices(
+    path: Path, file: BinaryIO, size: int, encoding: str, elements: list[_Element], where: int
+) -> dict[str, np.ndarray]:
+    """Read the vertex element column by column."""
+    names = [element.name for element in elements]
+    if "vertex" not in names:
+        raise UserError(f"{path}: has no 'vertex' element, so no points.")
+    index = names.index("vertex")
+    vertex, before = elements[index], elements[:index]
+    missing = [name for name in "xyz" if name not in dict(vertex.properties)]
+    if missing:
+        raise UserError(f"{path}: its vertices have no property {missing[0]!r}.")
+    if vertex.has_list:
+        raise UserError(f"{path}: its vertices have a list property, which is not read; export plain points.")
+    if encoding == "ascii":
+        return _read_ascii(path, file, size, vertex, before, where)
+    if any(element.has_list for element in before):
+        raise UserError(f"{path}: lists come before the vertices, which is not read; export plain points.")
+    order = "<" if encoding == "binary_little_endian" else ">"
+    skipped = sum(element.count * element.dtype(order).itemsize for element in before if element.properties)
+    dtype = vertex.dtype(order)
+    needed = skipped + vertex.count * dtype.itemsize
+    if needed > size - where:
+        raise UserError(
+            f"{path}: is cut off or its header lies: {vertex.count} vertices need {needed} bytes, "
+            f"{size - where} follow the header."
+        )
+    file.seek(where + skipped)
+    rows = np.fromfile(file, dtype=dtype, count=vertex.count)
+    return {name: rows[name] for name, _ in vertex.properties}
+
+
+def _read_ascii(
+    path: Path, file: BinaryIO, size: int, vertex: _Element, before: list[_Element], where: int
+) -> dict[str, np.ndarray]:
+    lines = sum(element.count for element in before)
+    width = len(vertex.properties)
+    if lines + 2 * vertex.count * width > size - where + 1:
+        raise UserError(
+            f"{path}: is cut off or its header lies: {vertex.count} vertices of {width} numbers do not fit "
+            f"into {size - where} bytes."
+        )
+    rows = np.empty((0, width))
+    if vertex.count:
+        file.seek(where)
+        try:
+            rows = np.loadtxt(
+                file, skiprows=lines, max_rows=vertex.count, comments=None, ndmin=2, encoding="latin-1"
+            )
+        except ValueError as error:
+            raise UserError(f"{path}: a vertex line is not {width} numbers ({error}).") from error
+    if rows.shape != (vertex.count, width):
+        raise UserError(
+            f"{path}: the header promises {vertex.count} vertices of {width} numbers, "
+            f"the file has {rows.shape[0]} of {rows.shape[1]}."
+        )
+    return {name: rows[:, column] for column, (name, _) in enumerate(vertex.properties)}
+
+
+def _to_points(path: Path, columns: dict[str, np.ndarray]) -> RawPoints:
+    def stack(names: tuple[str, ...], dtype: type) -> np.ndarray:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.stack([columns[name].astype(dtype) for name in names], axis=1)
+
+    xyz = stack(("x", "y", "z"), np.float64)
+    has_normals = all(name in columns for name in ("nx", "ny", "nz"))
+    normals = stack(("nx", "ny", "nz"), np.float32) if has_normals else None
+    colors = None
+    for names in _COLOUR_NAMES:
+        if all(name in columns for name in names):
+            colors = _to_bytes(stack(names, np.float64), columns[names[0]].dtype)
+            break
+    return RawPoints(xyz, normals, colors)
+
+
+def _to_bytes(colors: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Turn colours into bytes: 16-bit integers by 1/257, floats up to 1 by 255, all else as it is."""
+    colors = np.nan_to_num(colors, nan=0.0, posinf=255.0, neginf=0.0)
+    if dtype.kind == "u" and dtype.itemsize == 2:
+        colors = colors / 257.0
+    elif dtype.kind == "f" and colors.size and colors.max() <= 1.0:
+        colors = colors * 255.0
+    return np.clip(np.rint(colors), 0, 255).astype(np.uint8)
