@@ -12,11 +12,13 @@ import numpy as np
 from adop import exif
 from adop.colmap import ColmapModel, lens_of, read_colmap, read_points3d
 from adop.errors import UserError
-from adop.lens import Lens
+from adop.lens import Lens, View
+from adop.nerfstudio import read_transforms
 from adop.photos import photo_size
 from adop.ply import RawPoints, read_ply
-from adop.points import PointCloud, PrepareConfig, prepare
-from adop.scene import Photo, Scene, rigid, rotation_of, save_scene
+from adop.points import PointCloud
+from adop.prepare import PrepareConfig, prepare
+from adop.scene import Photo, Scene, photo_file, rigid, rotation_of, save_scene
 from adop.write_scene import check_output
 
 Report = Callable[[str], None]
@@ -59,10 +61,39 @@ def import_colmap(
     else:
         xyz, colors = read_points3d(model.folder)
         raw = RawPoints(xyz, None, colors)
-        report(
-            f"No --points: the model's {len(xyz)} sparse points are used; a dense cloud gives better pictures."
-        )
+        report(f"No --points: the model's {len(xyz)} sparse points are used; a dense cloud is better.")
     return _finish(lenses, photos, raw, Path(output), config, report)
+
+
+def import_nerfstudio(
+    transforms: Path,
+    points: Path | None,
+    output: Path,
+    images: Path | None = None,
+    config: ImportConfig | None = None,
+    report: Report = print,
+) -> Scene:
+    """Import a transforms.json of nerfstudio, instant-ngp or Blender and write it as a scene folder.
+
+    Args: transforms: the file or its folder; points: PLY file in the same coordinates, or None for the one that
+        the JSON names; images: folder that the photos' paths are relative to, where it is not the JSON's own.
+    Raises: UserError naming the file and what is wrong in it; nothing is written then.
+    """
+    config = config or ImportConfig()
+    check_output(Path(output), config.force)
+    lenses, photos, ply = read_transforms(Path(transforms), None if images is None else Path(images))
+    source = Path(points) if points is not None else ply
+    if source is None:
+        raise UserError(f"{transforms}: names no point cloud (ply_file_path); name one with --points.")
+    return _finish(lenses, _without_common_folder(photos), read_ply(source), Path(output), config, report)
+
+
+def _without_common_folder(photos: list[Photo]) -> list[Photo]:
+    """Call `images/a.jpg` just `a.jpg` where all photos lie in the same folder."""
+    firsts = {photo.name.split("/")[0] for photo in photos}
+    if len(firsts) > 1 or any("/" not in photo.name for photo in photos):
+        return photos
+    return _without_common_folder([replace(photo, name=photo.name.split("/", 1)[1]) for photo in photos])
 
 
 def _colmap_photos(model: ColmapModel, images: Path) -> tuple[list[Lens], list[Photo]]:
@@ -88,20 +119,6 @@ def _colmap_photos(model: ColmapModel, images: Path) -> tuple[list[Lens], list[P
     return lenses, photos
 
 
-def photo_file(images: Path, name: str, where: str) -> Path:
-    """Join a photo's name to its folder, which it must not leave."""
-    parts = name.replace("\\", "/").split("/")
-    if (
-        not name
-        or name.startswith(("/", "\\"))
-        or ".." in parts
-        or ":" in parts[0]
-        or any(c in name for c in "\n\r\0")
-    ):
-        raise UserError(f"{where}: the photo's path leaves the folder {images}; use a path inside it.")
-    return images / name
-
-
 def _finish(
     lenses: list[Lens],
     photos: list[Photo],
@@ -117,6 +134,7 @@ def _finish(
         photos = _with_masks(photos, config.masks, report)
     photos, raw, offset = _near_origin(photos, raw, report)
     views = [(lenses[photo.lens], photo.world_to_camera) for photo in photos]
+    _check_seen(raw, views)
     cloud = prepare(raw, views, config.prepare, report)
     znear, zfar = _depth_range(cloud, photos)
     known = [photo.exposure for photo in photos if photo.exposure is not None]
@@ -146,7 +164,7 @@ def _fit_sizes(lenses: list[Lens], photos: list[Photo], report: Report) -> list[
         if len(sizes) > 1:
             (a, first), (b, second) = list(sizes.items())[:2]
             raise UserError(
-                f"{second.file}: is {b[0]}x{b[1]} pixels, but {first.name} of the same camera is {a[0]}x{a[1]}; "
+                f"{second.file}: is {b[0]}x{b[1]} pixels, but {first.name} of the same camera {a[0]}x{a[1]}; "
                 "use the photos that the cameras were computed from."
             )
         width, height = next(iter(sizes), (lens.width, lens.height))
@@ -154,11 +172,11 @@ def _fit_sizes(lenses: list[Lens], photos: list[Photo], report: Report) -> list[
             scale = math.sqrt(width * height / (lens.width * lens.height))
             if max(abs(width - scale * lens.width), abs(height - scale * lens.height)) > 1.5:
                 raise UserError(
-                    f"{own[0].file}: is {width}x{height} pixels, its camera has {lens.width}x{lens.height}: not the "
-                    "same picture made smaller; use the photos that the cameras were computed from."
+                    f"{own[0].file}: is {width}x{height} pixels, its camera has {lens.width}x{lens.height}: "
+                    "not the same picture made smaller; use the photos that the cameras were computed from."
                 )
             report(
-                f"The photos are {width}x{height}, their camera {lens.width}x{lens.height}: its lens was scaled."
+                f"Photos of {width}x{height}, a camera of {lens.width}x{lens.height}: its lens was scaled."
             )
             lens = lens.scaled(width, height)
         fitted.append(lens)
@@ -221,6 +239,16 @@ def _near_origin(
         rotation, translation = photo.world_to_camera[:3, :3], photo.world_to_camera[:3, 3]
         moved.append(replace(photo, world_to_camera=rigid(rotation, translation + rotation @ offset)))
     return moved, RawPoints(raw.xyz - offset, raw.normals, raw.colors), offset
+
+
+def _check_seen(raw: RawPoints, views: list[View]) -> None:
+    """Refuse a cloud that lies outside all photos: it is not in the cameras' coordinates."""
+    some = raw.xyz[:: max(1, len(raw.xyz) // 2000)]
+    seen = np.zeros(len(some), bool)
+    for lens, world_to_camera in views:
+        seen |= lens.project(some @ world_to_camera[:3, :3].T + world_to_camera[:3, 3])[1]
+    if len(some) and not seen.any():
+        raise UserError("no photo sees any of the points: cloud and cameras are not in the same coordinates.")
 
 
 def _depth_range(cloud: PointCloud, photos: list[Photo]) -> tuple[float, float]:

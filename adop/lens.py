@@ -128,3 +128,6 @@ class Lens:
                 bent = r * (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
         falls = np.flatnonzero(~(np.diff(bent) > 0))
         return float(r[falls[0]]) if len(falls) else math.inf
+
+
+View = tuple[Lens, np.ndarray]  # a lens and its world_to_camera [4,4] f64

@@ -60,7 +60,7 @@ def read_photo(path: Path, size: tuple[int, int] | None = None) -> tuple[np.ndar
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """Read a mask [H,W] bool: True where the 8-bit picture is not 0 (any channel) and not transparent."""
     pixels, opaque = read_photo(path, size)
-    mask: np.ndarray = pixels.any(axis=2)
+    mask = np.asarray(pixels.any(axis=2))
     return mask if opaque is None else mask & opaque
 
 

@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from adop.errors import UserError
-from adop.lens import Lens
+from adop.lens import Lens, View
 from adop.ply import read_ply
-from adop.points import PointCloud, View, load_prepared, prepare, save_prepared
+from adop.points import PointCloud, load_prepared, save_prepared
+from adop.prepare import prepare
 from adop.scene import Photo, Report, Scene, invert_rigid, rigid, rotation_of
 
 PREPARED_FILE = "points.safetensors"
@@ -237,7 +238,7 @@ def _load_masks(folder: Path, ini: _Ini, names: list[str]) -> list[Path | None]:
 
 
 def _directory(folder: Path, name: str) -> Path:
-    """A folder named in dataset.ini: absolute, or relative to the scene, or (as in ADOP) to the working directory."""
+    """Find a folder: absolute, relative to the scene, or (as ADOP does) to the working directory."""
     for candidate in (folder / name, Path(name)):
         if candidate.is_dir():
             return candidate
@@ -258,6 +259,6 @@ def _load_points(ply: Path, views: list[View], report: Report) -> PointCloud:
             save_prepared(cloud, prepared, ply)
         except OSError as error:
             report(
-                f"{prepared}: cannot be written ({error.strerror or error}); the next start prepares them again."
+                f"{prepared}: cannot be written ({error.strerror or error}): points are prepared each time."
             )
     return cloud

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from adop.errors import UserError
-from adop.lens import Lens
-from adop.points import PointCloud, View
+from adop.lens import Lens, View
+from adop.points import PointCloud
 
 if TYPE_CHECKING:
     from adop.camera import Camera
@@ -139,3 +139,17 @@ def rotation_of(quaternion: np.ndarray, where: str) -> np.ndarray:
     if not abs(length - 1.0) < 0.01:
         raise UserError(f"{where}: the rotation quaternion has length {length:.4g} instead of 1.")
     return Rotation.from_quat(np.asarray(quaternion, np.float64)).as_matrix()
+
+
+def photo_file(images: Path, name: str, where: str) -> Path:
+    """Join a photo's name to its folder, which it must not leave."""
+    parts = name.replace("\\", "/").split("/")
+    if (
+        not name
+        or name.startswith(("/", "\\"))
+        or ".." in parts
+        or ":" in parts[0]
+        or any(c in name for c in "\n\r\0")
+    ):
+        raise UserError(f"{where}: the photo's path leaves the folder {images}; use a path inside it.")
+    return images / name
