@@ -1,0 +1,348 @@
+"""Procedural textures: albedo and relief of brick, plaster, cobbles, tiles, wood, leaves, signs; all tile seamlessly.
+
+Each texture is a square of SIZE² texels that covers `TILE[name]` metres. Detail is at every scale: 1/f noise for
+weathering, cells for bricks and stones, relief whose slopes turn the surface normal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+Array = np.ndarray
+SIZE = 1024
+SLOPE = 1.5  # slopes are stored in [-SLOPE, SLOPE]
+
+
+def noise(
+    rng: np.random.Generator, beta: float = 1.0, low: float = 1, high: float = 1e9, size: int = SIZE
+) -> Array:
+    """Periodic noise [size,size] of spectrum k^-beta between two frequencies (cycles per tile); mean 0, deviation 1."""
+    ky, kx = np.meshgrid(np.fft.fftfreq(size) * size, np.fft.rfftfreq(size) * size, indexing="ij")
+    k = np.hypot(kx, ky)
+    gain = np.where((k >= low) & (k <= high), np.maximum(k, 1) ** -beta, 0)
+    field = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(size, size))) * gain, s=(size, size))
+    return field / field.std()
+
+
+def smoothstep(low: float, high: float, x: Array) -> Array:
+    """0 below low, 1 above high, smooth between."""
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def warp(image: Array, rng: np.random.Generator, amount: float, low: float = 2) -> Array:
+    """Displace an image by smooth periodic noise of `amount` texels."""
+    dy, dx = noise(rng, 1.6, low) * amount, noise(rng, 1.6, low) * amount
+    y, x = np.mgrid[:SIZE, :SIZE]
+    return image[np.rint(y + dy).astype(int) % SIZE, np.rint(x + dx).astype(int) % SIZE]
+
+
+def masonry(columns: int, rows: int, shift: float = 0.5) -> tuple[Array, Array]:
+    """Running bond: the block's number and the distance to its edge in fractions of the tile, both [SIZE,SIZE]."""
+    y, x = (np.mgrid[:SIZE, :SIZE] + 0.5) / SIZE
+    row = np.floor(y * rows)
+    across = x * columns + shift * (row % 2)
+    column = np.floor(across) % columns
+    edge = np.minimum(
+        np.minimum(across % 1, 1 - across % 1) / columns, np.minimum(y * rows % 1, 1 - y * rows % 1) / rows
+    )
+    return (row * columns + column).astype(int), edge
+
+
+def cells(rng: np.random.Generator, count: int, jitter: float = 0.8) -> tuple[Array, Array]:
+    """Voronoi stones on a jittered count² grid: number, and F2−F1 in fractions of a cell."""
+    offset = 0.5 + jitter * (rng.uniform(size=(count, count, 2)) - 0.5)
+    y, x = (np.mgrid[:SIZE, :SIZE] + 0.5) / SIZE * count
+    iy, ix = y.astype(int), x.astype(int)
+    first, second, number = np.full(y.shape, 9.0), np.full(y.shape, 9.0), np.zeros(y.shape, int)
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            jy, jx = (iy + dy) % count, (ix + dx) % count
+            o = offset[jy, jx]
+            d = np.hypot(iy + dy + o[..., 0] - y, ix + dx + o[..., 1] - x)
+            nearer = d < first
+            second = np.where(nearer, first, np.minimum(second, d))
+            number = np.where(nearer, jy * count + jx, number)
+            first = np.minimum(first, d)
+    return number, second - first
+
+
+def mix(a, b, t: Array) -> Array:
+    """Blend two colours (or colour images) by t [SIZE,SIZE]."""
+    return np.asarray(a, float) * (1 - t[..., None]) + np.asarray(b, float) * t[..., None]
+
+
+Texture = tuple[Array, Array]  # albedo [S,S,3] in [0,1] linear, relief [S,S] in metres
+
+
+def plaster(rng) -> Texture:
+    fine, coarse, speckle = noise(rng, 0.6, 20), noise(rng, 1.4, 1, 60), noise(rng, 1.0, 6)
+    shade = 0.74 + 0.06 * fine + 0.10 * coarse + 0.05 * speckle
+    crack = 1 - smoothstep(0.0, 0.05, np.abs(noise(rng, 1.5, 2, 200)))
+    bare = smoothstep(1.5, 1.9, noise(rng, 1.5, 2))
+    albedo = mix(shade[..., None] * [1, 0.98, 0.94], [0.36, 0.31, 0.27] * (1 + 0.2 * fine)[..., None], bare)
+    return albedo * (1 - 0.35 * crack * (coarse > 0.3))[
+        ..., None
+    ], 0.0022 * fine - 0.01 * bare + 0.004 * coarse
+
+
+def brick(rng) -> Texture:
+    number, edge = masonry(16, 48)
+    edge = warp(edge, rng, 1.5, 8)
+    tone = rng.normal(size=number.max() + 1)[number]
+    fine = noise(rng, 0.7, 12)
+    mortar = 1 - smoothstep(0.0010, 0.0024, edge)
+    face = (
+        np.array([0.44, 0.19, 0.12]) * (1 + 0.22 * tone + 0.14 * fine)[..., None]
+        + 0.04 * np.maximum(tone, 0)[..., None]
+    )
+    return mix(face, np.array([0.55, 0.52, 0.46]) * (1 + 0.1 * fine)[..., None], mortar), 0.008 * (
+        1 - mortar
+    ) + 0.0025 * fine
+
+
+def ashlar(rng) -> Texture:
+    number, edge = masonry(5, 10)
+    edge = warp(edge, rng, 1.2, 6)
+    tone = rng.normal(size=number.max() + 1)[number]
+    fine, coarse = noise(rng, 0.8, 10), noise(rng, 1.5, 1)
+    joint = 1 - smoothstep(0.0012, 0.0035, edge)
+    pits = smoothstep(1.9, 2.4, noise(rng, 0.6, 40))
+    face = np.array([0.60, 0.55, 0.46]) * (1 + 0.12 * tone + 0.06 * fine + 0.09 * coarse)[..., None]
+    albedo = mix(face, [0.25, 0.22, 0.19], np.maximum(joint * 0.8, pits * 0.5))
+    return albedo, 0.010 * (1 - joint) + 0.002 * fine - 0.004 * pits
+
+
+def cobble(rng) -> Texture:
+    number, edge = cells(rng, 26, 0.55)
+    edge = warp(edge, rng, 1.2, 10)
+    tone, hue = rng.normal(size=(2, number.max() + 1))
+    fine = noise(rng, 0.8, 15)
+    joint = 1 - smoothstep(0.06, 0.17, edge)
+    stone = np.array([0.36, 0.34, 0.32]) * (1 + 0.26 * tone[number] + 0.12 * fine)[..., None]
+    stone = stone * (1 + 0.08 * hue[number][..., None] * [1, 0, -1])
+    dirt = np.array([0.15, 0.125, 0.09]) * (1 + 0.3 * fine)[..., None]
+    moss = smoothstep(0.6, 1.4, noise(rng, 1.5, 1))[..., None] * [-0.05, 0.03, -0.04]
+    return mix(stone, dirt + moss, joint), 0.022 * np.sqrt(np.clip(edge, 0, 0.5)) + 0.002 * fine
+
+
+def flagstone(rng) -> Texture:
+    number, edge = masonry(5, 7, 0.37)
+    edge = warp(edge, rng, 2.0, 5)
+    tone, hue = rng.normal(size=(2, number.max() + 1))
+    fine, coarse = noise(rng, 0.9, 8), noise(rng, 1.5, 1)
+    joint = 1 - smoothstep(0.0010, 0.0032, edge)
+    stone = np.array([0.50, 0.46, 0.40]) * (1 + 0.15 * tone[number] + 0.06 * fine + 0.11 * coarse)[..., None]
+    stone = stone * (1 + 0.06 * hue[number][..., None] * [1, 0.1, -1])
+    return mix(stone, [0.16, 0.14, 0.10], joint * 0.9), 0.008 * (1 - joint) + 0.0015 * fine
+
+
+def roof(rng) -> Texture:
+    y, x = (np.mgrid[:SIZE, :SIZE] + 0.5) / SIZE
+    columns, rows = 20, 12
+    number = (np.floor(y * rows) * columns + np.floor(x * columns)).astype(int)
+    tone, hue = rng.normal(size=(2, columns * rows))
+    arch = np.abs(np.sin(np.pi * x * columns))
+    step = y * rows % 1
+    fine = noise(rng, 0.8, 12)
+    shade = (
+        1 + 0.22 * tone[number] + 0.15 * fine - 0.45 * (1 - smoothstep(0, 0.35, arch)) - 0.4 * (step < 0.1)
+    )
+    albedo = (
+        np.array([0.50, 0.235, 0.135]) * shade[..., None] * (1 + 0.12 * hue[number][..., None] * [0, 0.6, 1])
+    )
+    lichen = smoothstep(1.0, 1.8, noise(rng, 1.2, 3))
+    return mix(albedo, [0.42, 0.40, 0.27], lichen * 0.6), 0.035 * arch + 0.02 * (1 - step)
+
+
+def wood(rng) -> Texture:
+    number = (np.arange(SIZE) * 28 // SIZE)[None].repeat(SIZE, 0)
+    tone = rng.normal(size=28)[number]
+    gap = np.minimum((np.arange(SIZE) * 28 / SIZE) % 1, 1 - (np.arange(SIZE) * 28 / SIZE) % 1)[None].repeat(
+        SIZE, 0
+    )
+    grain = noise(rng, 0.5, 10)
+    grain = sum(np.roll(grain, shift, 0) for shift in (0, 1, 2, 3, 5)) / 2.2
+    line = 1 - smoothstep(0.03, 0.08, gap)
+    albedo = np.array([0.62, 0.60, 0.57]) * (1 + 0.1 * tone + 0.14 * grain)[..., None]
+    return albedo * (1 - 0.65 * line)[..., None], 0.003 * grain - 0.006 * line
+
+
+def bark(rng) -> Texture:
+    number, edge = cells(rng, 40, 1.0)
+    ridge = warp(edge, rng, 5, 6)
+    fine = noise(rng, 0.8, 8)
+    return np.array([0.30, 0.23, 0.17]) * (0.55 + 0.9 * np.clip(ridge, 0, 0.7) + 0.12 * fine)[
+        ..., None
+    ], 0.03 * ridge
+
+
+def leaf(rng) -> Texture:
+    fine, coarse = noise(rng, 0.7, 10), noise(rng, 1.3, 1)
+    return np.array([0.55, 0.62, 0.40]) * (1 + 0.12 * fine + 0.12 * coarse)[..., None], 0.001 * fine
+
+
+def iron(rng) -> Texture:
+    fine, rust = noise(rng, 0.8, 8), smoothstep(0.9, 1.7, noise(rng, 1.2, 3))
+    return mix(
+        np.array([0.30, 0.31, 0.33]) * (1 + 0.15 * fine)[..., None], [0.36, 0.20, 0.11], rust * 0.6
+    ), 0.001 * fine
+
+
+def bronze(rng) -> Texture:
+    fine, patina = noise(rng, 0.9, 8), noise(rng, 1.4, 3)
+    t = smoothstep(-0.6, 1.1, patina + 0.35 * fine)
+    streak = smoothstep(0.3, 1.5, warp(noise(rng, 1.2, 8), rng, 8))
+    return mix(
+        mix([0.17, 0.125, 0.08], [0.24, 0.42, 0.36], t) * (1 + 0.1 * fine)[..., None],
+        [0.1, 0.09, 0.07],
+        streak * 0.5,
+    ), 0.002 * fine
+
+
+def meadow(rng) -> Texture:
+    fine, coarse = noise(rng, 0.6, 10), noise(rng, 1.3, 1)
+    trees = smoothstep(-0.1, 0.9, noise(rng, 0.9, 4, 200))
+    green = np.array([0.20, 0.27, 0.09]) * (1 + 0.25 * fine + 0.25 * coarse)[..., None]
+    field = mix(green, [0.42, 0.37, 0.16], smoothstep(0.2, 1.2, coarse) * 0.7)
+    return mix(field, np.array([0.05, 0.09, 0.035]) * (1 + 0.4 * fine)[..., None], trees * 0.85), 0.02 * fine
+
+
+def cloth(rng) -> Texture:
+    x = (np.arange(SIZE) + 0.5) / SIZE
+    stripe = smoothstep(-0.1, 0.1, np.sin(2 * np.pi * 12 * x))[None].repeat(SIZE, 0)
+    fine, coarse = noise(rng, 0.5, 30), noise(rng, 1.4, 2)
+    shade = 1 + 0.05 * fine + 0.07 * coarse
+    return mix([0.78, 0.75, 0.68], [0.58, 0.07, 0.06], stripe) * shade[..., None], 0.01 * coarse
+
+
+def paint(rng) -> Texture:
+    fine, coarse = noise(rng, 0.7, 15), noise(rng, 1.4, 2)
+    worn = smoothstep(1.4, 1.9, noise(rng, 1.1, 6))
+    return mix(
+        np.ones(3) * (0.8 + 0.05 * fine + 0.06 * coarse)[..., None], [0.45, 0.40, 0.33], worn * 0.6
+    ), 0.002 * fine
+
+
+def water(rng) -> Texture:
+    ripple = noise(rng, 1.6, 10, 90)
+    return np.array([0.045, 0.07, 0.062]) * (1 + 0.2 * ripple)[..., None], 0.006 * ripple
+
+
+def glass(rng) -> Texture:
+    y, x = (np.mgrid[:SIZE, :SIZE] + 0.5) / SIZE
+    curtain = 0.5 + 0.5 * np.sin(2 * np.pi * (x * 40 + 0.35 * noise(rng, 1.6, 2)))
+    drawn = smoothstep(0.1, 0.2, np.cos(2 * np.pi * (4 * x + 0.04 * noise(rng, 1.8, 2, 8))))
+    wavy = noise(rng, 1.8, 4, 40)
+    return mix(
+        [0.035, 0.04, 0.045], np.array([0.42, 0.40, 0.36]) * (0.5 + 0.5 * curtain)[..., None], drawn * 0.8
+    ), 0.0012 * wavy
+
+
+def lettering(rng) -> Texture:
+    """Four shop signs, one above the other, each a quarter of the tile high."""
+    image = Image.new("RGB", (SIZE, SIZE))
+    draw = ImageDraw.Draw(image)
+    signs = [("CAFE DEL SOL", "#20382c", "#f1e3b4"), ("LIBRERIA", "#5b1f1a", "#f3ead2")]
+    signs += [("PANADERO", "#d9c79a", "#43301c"), ("PLAZA MAYOR", "#1f3f78", "#f4f4f0")]
+    for i, (text, ground, ink) in enumerate(signs):
+        top, bottom = i * SIZE // 4, (i + 1) * SIZE // 4
+        draw.rectangle((0, top, SIZE, bottom), fill=ground)
+        draw.rectangle((14, top + 14, SIZE - 15, bottom - 15), outline=ink, width=7)
+        font = ImageFont.load_default(1000 // len(text) + 48)
+        draw.text((SIZE / 2, (top + bottom) / 2), text, fill=ink, font=font, anchor="mm")
+    albedo = (np.asarray(image)[::-1] / 255.0) ** 2.2
+    return albedo * (0.9 + 0.05 * noise(rng, 0.8, 6) + 0.05 * noise(rng, 1.4, 2))[..., None], 0.001 * noise(
+        rng, 0.8, 6
+    )
+
+
+def clock(rng) -> Texture:
+    """A clock face that fills the tile."""
+    image = Image.new("RGB", (SIZE, SIZE), "#e8e0c8")
+    draw = ImageDraw.Draw(image)
+    half = SIZE / 2
+    draw.ellipse((20, 20, SIZE - 20, SIZE - 20), fill="#f5f1e4", outline="#2a2420", width=34)
+    for hour in range(12):
+        a = hour * np.pi / 6
+        s, c = np.sin(a), np.cos(a)
+        draw.line((half + 340 * s, half - 340 * c, half + 430 * s, half - 430 * c), fill="#2a2420", width=34)
+    for angle, length, width in ((2.0, 230, 46), (5.1, 370, 30)):
+        draw.line(
+            (half, half, half + length * np.sin(angle), half - length * np.cos(angle)),
+            fill="#1a1714",
+            width=width,
+        )
+    return (np.asarray(image)[::-1] / 255.0) ** 2.2 * (0.9 + 0.04 * noise(rng, 1.2, 2))[..., None], np.zeros(
+        (SIZE, SIZE)
+    )
+
+
+def townhouse(rng) -> Texture:
+    """A distant front: plaster with rows of windows, for houses too far off to be built."""
+    y, x = (np.mgrid[:SIZE, :SIZE] + 0.5) / SIZE * 4
+    pane = (np.abs(x % 1 - 0.5) < 0.17) & (np.abs(y % 1 - 0.5) < 0.27)
+    frame = (np.abs(x % 1 - 0.5) < 0.22) & (np.abs(y % 1 - 0.5) < 0.33)
+    wall, relief = plaster(rng)
+    wall = np.where(frame[..., None], [0.70, 0.66, 0.58], wall)
+    return np.where(pane[..., None], [0.06, 0.07, 0.08], wall), relief
+
+
+# name: (maker, metres that the tile covers)
+TEXTURES: dict[str, tuple[Callable, float]] = {
+    **{f.__name__: (f, 4.0) for f in (plaster, brick, ashlar, cobble, flagstone, roof)},
+    "wood": (wood, 3.0),
+    "bark": (bark, 3.0),
+    "leaf": (leaf, 2.0),
+    "iron": (iron, 2.0),
+    "bronze": (bronze, 2.0),
+    "meadow": (meadow, 60.0),
+    "cloth": (cloth, 3.6),
+    "paint": (paint, 2.0),
+    "water": (water, 4.0),
+    "glass": (glass, 5.0),
+    "lettering": (lettering, 4.0),
+    "clock": (clock, 2.4),
+    "townhouse": (townhouse, 10.0),
+}
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """All textures with their mip levels in one table of texels: sqrt(albedo) and two slopes, 8 bits each."""
+
+    texels: Array  # [K,5] uint8
+    start: Array  # [M,LEVELS] first texel of each level
+    tile: Array  # [M] metres
+    mean: Array  # [M,3] mean albedo
+    levels: int
+
+
+def build_atlas(seed: int) -> Atlas:
+    """Draw every texture and its mip pyramid; the same seed gives the same texels."""
+    levels, texels, start, mean, total = 8, [], [], [], 0
+    for k, (maker, tile) in enumerate(TEXTURES.values()):
+        albedo, relief = maker(np.random.default_rng([seed, k]))
+        step = 2 * tile / SIZE
+        slope_u = (np.roll(relief, -1, 1) - np.roll(relief, 1, 1)) / step
+        slope_v = (np.roll(relief, -1, 0) - np.roll(relief, 1, 0)) / step
+        image = np.dstack(
+            [np.clip(albedo, 0.004, 1), np.clip(slope_u, -SLOPE, SLOPE), np.clip(slope_v, -SLOPE, SLOPE)]
+        )
+        mean.append(image[..., :3].mean((0, 1)))
+        row = []
+        for _ in range(levels):
+            coded = np.concatenate(
+                [np.sqrt(image[..., :3]) * 255, 127.5 + image[..., 3:] / SLOPE * 127.5], -1
+            )
+            texels.append(np.rint(coded).astype(np.uint8).reshape(-1, 5))
+            row.append(total)
+            total += len(texels[-1])
+            image = image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2, 5).mean((1, 3))
+        start.append(row)
+    tiles = np.array([t for _, t in TEXTURES.values()])
+    return Atlas(np.concatenate(texels), np.array(start), tiles, np.array(mean), levels)
