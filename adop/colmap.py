@@ -272,7 +272,11 @@ def _images_text(path: Path) -> list[ColmapImage]:
                 f"{path}: line {number} should read 'id qw qx qy qz tx ty tz camera name'."
             ) from error
         images.append(image)
-        next(lines, None)  # the photo's observations, on a line of their own, which may be empty
+        observations = next(lines, (0, ""))[1]  # on a line of their own, which may be empty
+        if len(observations.split()) % 3:
+            raise UserError(
+                f"{path}: line {number + 1} should hold the observations 'x y point' of {words[9]!r}."
+            )
     return images
 
 

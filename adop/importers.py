@@ -14,7 +14,7 @@ from adop.colmap import ColmapModel, lens_of, read_colmap, read_points3d
 from adop.errors import UserError
 from adop.lens import Lens, View
 from adop.nerfstudio import read_transforms
-from adop.photos import photo_size
+from adop.photos import check_photos
 from adop.ply import RawPoints, read_ply
 from adop.points import PointCloud
 from adop.prepare import PrepareConfig, prepare
@@ -75,8 +75,8 @@ def import_nerfstudio(
 ) -> Scene:
     """Import a transforms.json of nerfstudio, instant-ngp or Blender and write it as a scene folder.
 
-    Args: transforms: the file or its folder; points: PLY file in the same coordinates, or None for the one that
-        the JSON names; images: folder that the photos' paths are relative to, where it is not the JSON's own.
+    Args: transforms: the file or its folder; points: PLY file in the same coordinates, or None for the one
+        that the JSON names; images: folder that the photos' paths start from, if not the JSON's own.
     Raises: UserError naming the file and what is wrong in it; nothing is written then.
     """
     config = config or ImportConfig()
@@ -160,7 +160,7 @@ def _fit_sizes(lenses: list[Lens], photos: list[Photo], report: Report) -> list[
     fitted = []
     for index, lens in enumerate(lenses):
         own = [photo for photo in photos if photo.lens == index]
-        sizes = {photo_size(photo.file): photo for photo in own}
+        sizes = dict(zip(check_photos([photo.file for photo in own]), own, strict=True))
         if len(sizes) > 1:
             (a, first), (b, second) = list(sizes.items())[:2]
             raise UserError(

@@ -84,11 +84,10 @@ def _coverage(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
 
 def _lens_text(lens: Lens) -> str:
     fx, fy, cx, cy = lens.intrinsics
-    text = f"{lens.model} {lens.width}x{lens.height}, focal length {fx:.1f} {fy:.1f} px, centre {cx:.1f} {cy:.1f}"
+    text = f"{lens.model} {lens.width}x{lens.height}, focal length {fx:.1f} {fy:.1f}, centre {cx:.1f} {cy:.1f} px"
     if lens.model == "opencv":
-        across, down = (
-            math.degrees(2 * math.atan(0.5 * a / f)) for a, f in ((lens.width, fx), (lens.height, fy))
-        )
+        across = 2 * math.degrees(math.atan(0.5 * lens.width / fx))
+        down = 2 * math.degrees(math.atan(0.5 * lens.height / fy))
         text += f", {across:.0f} x {down:.0f} degrees"
     return text + ("" if lens.distortion.any() else ", no distortion")
 

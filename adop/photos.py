@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,23 @@ def photo_size(path: Path) -> tuple[int, int]:
             return image.size
     except _BROKEN as error:
         raise _unreadable(path, error) from error
+
+
+def check_photos(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """Decode photos, coarsely where the format allows it, to find broken ones; return their sizes."""
+
+    def check(path: Path) -> tuple[int, int]:
+        try:
+            with Image.open(path) as image:
+                size = image.size
+                image.draft(None, (max(1, size[0] // 8), max(1, size[1] // 8)))
+                image.load()
+                return size
+        except _BROKEN as error:
+            raise _unreadable(path, error) from error
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(check, paths))
 
 
 def read_photo(path: Path, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray | None]:

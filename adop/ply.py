@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -182,9 +183,11 @@ def _read_ascii(
     if vertex.count:
         file.seek(where)
         try:
-            rows = np.loadtxt(
-                file, skiprows=lines, max_rows=vertex.count, comments=None, ndmin=2, encoding="latin-1"
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # "input contained no data": told below
+                rows = np.loadtxt(
+                    file, skiprows=lines, max_rows=vertex.count, comments=None, ndmin=2, encoding="latin-1"
+                )
         except ValueError as error:
             raise UserError(f"{path}: a vertex line is not {width} numbers ({error}).") from error
     if rows.shape != (vertex.count, width):

@@ -133,4 +133,7 @@ def _is_whole(cloud: PointCloud) -> bool:
         (cloud.radius, (count,), np.float32),
         (cloud.lod_radius, (count,), np.float32),
     )
-    return all(a is None or (a.shape == shape and a.dtype == dtype) for a, shape, dtype in wanted)
+    if not all(a is None or (a.shape == shape and a.dtype == dtype) for a, shape, dtype in wanted):
+        return False
+    floats = [a for a, _, _ in wanted if a is not None and a.dtype == np.float32]
+    return count > 0 and all(bool(np.isfinite(a).all()) for a in floats)

@@ -73,7 +73,7 @@ class _Ini:
         )
         parser.optionxform = str  # type: ignore[assignment, method-assign]
         try:
-            parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
+            parser.read_string(path.read_text(encoding="utf-8-sig"), source=str(path))
             self.values = dict(parser[section])
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
