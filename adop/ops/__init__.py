@@ -1,8 +1,17 @@
-"""The two ops, project and rasterize, and `draw`, which is both at once."""
+"""The two ops, project and rasterize, and `draw`, which is both at once.
 
+`backend`: "auto" follows the tensors' device; "cpu" and "cuda" insist on it; "reference" is the slow torch
+oracle, which runs anywhere and is only ever asked for.
+"""
+
+import torch
 from torch import Tensor
 
 from adop.camera import Camera
+from adop.errors import UserError
+from adop.ops import draw as _draw
+from adop.ops import project as _project
+from adop.ops import rasterize as _rasterize
 from adop.ops import reference
 from adop.ops.types import (
     Backend,
@@ -12,6 +21,7 @@ from adop.ops.types import (
     Projection,
     RasterConfig,
     check_features,
+    check_ghosts,
     count_invalid,
     make_blocks,
     sample_ghosts,
@@ -33,10 +43,34 @@ __all__ = [
 ]
 
 
+def _resolve(backend: Backend, device: torch.device) -> str:
+    """Return "reference", "cpu" or "cuda"; raise where the tensors live elsewhere."""
+    if backend == "reference":
+        return backend
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(
+            f"there are no kernels for {device.type}: move the tensors, or ask for backend='reference'"
+        )
+    if backend not in ("auto", device.type):
+        raise UserError(
+            f"backend={backend!r}: the points are on {device.type}; move them, or ask for backend='auto'"
+        )
+    return device.type
+
+
 def project(camera: Camera, points: Points, near: float = 0.01, backend: Backend = "auto") -> Projection:
-    """Project points into every view of the camera. Until the kernels exist every backend is the torch
-    reference."""
-    return reference.project(camera, points, near)
+    """Project points into every view of the camera.
+
+    Args:
+        camera: B views.
+        points: N points; those with a coordinate or radius that is not finite are never visible.
+        near: least depth that is visible, scene units.
+
+    **Gradients** of uv and z exact to xyz, world_to_camera, intrinsics and distortion; none of radius_px.
+    """
+    if _resolve(backend, points.xyz.device) == "reference":
+        return reference.project(camera, points, near)
+    return _project.project(camera, points, near)
 
 
 def rasterize(
@@ -49,10 +83,22 @@ def rasterize(
     ghosts: Tensor | None = None,
     backend: Backend = "auto",
 ) -> Levels:
-    """Draw projected points into pyramid levels. Until the kernels exist every backend is the torch
-    reference."""
+    """Draw projected points into pyramid levels.
+
+    Args:
+        projection: B views of N points.
+        features: [N, C].
+        width, height: size of level 0 in pixels.
+        background: what empty pixels show: [C], or per level [B, C, H_l, W_l]; None is 0.
+        ghosts: [B, N] bool, points that are not drawn and have the gradient to `uv`.
+
+    **Gradients** exact to features and background; to uv of the ghosts ADOP's neighbour differences,
+    zero within 2 px of a border; none to z and radius_px. **Source** ADOP sections 4.1 and 4.2.
+    """
     check_features(features, projection.z.shape[1])
-    return reference.rasterize(projection, features, width, height, config, background, ghosts)
+    check_ghosts(ghosts, *projection.z.shape)
+    version = reference if _resolve(backend, features.device) == "reference" else _rasterize
+    return version.rasterize(projection, features, width, height, config, background, ghosts)
 
 
 def draw(
@@ -64,6 +110,19 @@ def draw(
     ghosts: Tensor | None = None,
     backend: Backend = "auto",
 ) -> Levels:
-    """Project and rasterize at once. Until the kernels exist every backend is the torch reference."""
+    """Project and rasterize at once; on a CPU fused, and with a block table without touching what cannot
+    be seen.
+
+    Args and **Gradients** as `project` and `rasterize`: features [N, C], background [C] or per level,
+    ghosts [B, N].
+    """
     check_features(features, points.xyz.shape[0])
-    return reference.draw(camera, points, features, config, background, ghosts)
+    check_ghosts(ghosts, len(camera), points.xyz.shape[0])
+    chosen = _resolve(backend, points.xyz.device)
+    if chosen == "reference":
+        return reference.draw(camera, points, features, config, background, ghosts)
+    if chosen == "cpu":
+        return _draw.draw(camera, points, features, config, background, ghosts)
+    projection = _project.project(camera, points, config.near, config.radius_threshold)
+    size = (camera.width, camera.height)
+    return _rasterize.rasterize(projection, features, *size, config, background, ghosts)

@@ -154,3 +154,11 @@ def check_features(features: Tensor, count: int) -> None:
     """Raise unless there is one feature row for each point."""
     if features.ndim != 2 or features.shape[0] != count or features.shape[1] < 1:
         raise ValueError(f"features: expected [N={count}, C], got {list(features.shape)}")
+
+
+def check_ghosts(ghosts: Tensor | None, views: int, count: int) -> None:
+    """Raise unless ghosts are [B, N] bool."""
+    if ghosts is not None and (tuple(ghosts.shape) != (views, count) or ghosts.dtype != torch.bool):
+        raise ValueError(
+            f"ghosts: expected [B={views}, N={count}] bool, got {list(ghosts.shape)} {ghosts.dtype}"
+        )

@@ -1,0 +1,109 @@
+"""One argument struct and one way to launch a kernel, for CPU and GPU alike."""
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adop.ops.compile import cpu_library, cuda_module
+
+MAX_LEVELS = 12
+PARAMETERS = 36
+CHUNK = 4096  # points of one slot of partial sums, as in portable.h
+THREADS_PER_BLOCK = 256
+SLOTS_ON_GPU = 512
+
+_POINTERS = "world_to_camera intrinsics distortion crop limit bounds"
+_CLOUD = "xyz radius normals block_lower block_upper block_radius block_falling visit"
+_LAYOUT: list[tuple[str, str]] = [
+    ("pointer", _POINTERS),
+    ("integer", "views width height distortion_size"),
+    ("double", "near_depth"),
+    ("pointer", _CLOUD),
+    ("integer", "points block_size blocks"),
+    ("pointer", "uv z radius_px visible features ghosts"),
+    ("pointers", "image weight depth background"),
+    ("integer", "channels levels background_full"),
+    ("double", "depth_tolerance radius_threshold"),
+    ("pointers", "grad_image"),
+    ("pointer", "grad_features grad_uv grad_z grad_xyz grad_parameters"),
+    ("integer", "slots view level"),
+    ("pointer", "hits offsets"),
+    ("integer", "chunks band_rows"),
+    ("pointer", "parameter gradient average square steps"),
+    ("double", "rate beta1 beta2 epsilon"),
+]
+_TYPES: dict[str, Any] = {
+    "pointer": ctypes.c_void_p,
+    "pointers": ctypes.c_void_p * MAX_LEVELS,
+    "integer": ctypes.c_int64,
+    "double": ctypes.c_double,
+}
+
+
+class Arguments(ctypes.Structure):
+    """The struct of `kernels/arguments.h`, field by field."""
+
+    _fields_ = tuple((name, _TYPES[kind]) for kind, names in _LAYOUT for name in names.split())
+
+
+Value = Tensor | Sequence[Tensor] | int | float | None
+
+
+def pack(values: dict[str, Value]) -> Arguments:
+    """Fill the struct; the caller keeps the tensors alive until the launch returns."""
+    arguments = Arguments()
+    for name, value in values.items():
+        if isinstance(value, Tensor):
+            setattr(arguments, name, _address(name, value))
+        elif isinstance(value, (list, tuple)):
+            addresses = (_address(f"{name}[{i}]", tensor) for i, tensor in enumerate(value))
+            setattr(arguments, name, _TYPES["pointers"](*addresses))
+        elif value is not None:
+            setattr(arguments, name, value)
+    return arguments
+
+
+def _address(name: str, tensor: Tensor) -> int:
+    if not tensor.is_contiguous():
+        raise ValueError(f"{name}: expected a contiguous tensor, got strides {tensor.stride()}")
+    return tensor.data_ptr()
+
+
+def launch(kernel: str, count: int, values: dict[str, Value], like: Tensor) -> None:
+    """Run `kernel` over `count` indices on the device and in the precision of `like`.
+
+    On a GPU it is queued on torch's current stream, without waiting; on a CPU torch's number of threads
+    share it.
+    """
+    arguments = pack(values)
+    real = {torch.float32: "float", torch.float64: "double"}[like.dtype]
+    if like.device.type == "cpu":
+        entry = getattr(cpu_library(real), f"launch_{kernel}")
+        entry(ctypes.byref(arguments), ctypes.c_int64(count), ctypes.c_int(torch.get_num_threads()))
+    else:
+        _launch_cuda(kernel, count, arguments, real, like.device)
+
+
+def _launch_cuda(kernel: str, count: int, arguments: Arguments, real: str, device: torch.device) -> None:
+    """Queue a kernel on torch's current stream, asked for anew because autograd runs backward in its own
+    thread."""
+    import cupy
+    import numpy as np
+
+    if count == 0:
+        return
+    index = device.index if device.index is not None else torch.cuda.current_device()
+    function = cuda_module(real, index).get_function(kernel)
+    struct = np.frombuffer(bytes(arguments), np.dtype(Arguments))[0:1].reshape(())
+    grid = min(-(-count // THREADS_PER_BLOCK), 4096)
+    stream = cupy.cuda.Stream.from_external(torch.cuda.current_stream(device))
+    with cupy.cuda.Device(index), stream:
+        function((grid,), (THREADS_PER_BLOCK,), (struct,))
+
+
+def slots_for(count: int, device: torch.device) -> int:
+    """Return how many places partial sums over `count` indices need."""
+    return max(1, -(-count // CHUNK)) if device.type == "cpu" else SLOTS_ON_GPU

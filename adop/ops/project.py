@@ -1,0 +1,146 @@
+"""project as a registered operator: world points to pixels, with its exact adjoint."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adop.camera import Camera
+from adop.ops.culling import block_values, field_limit, view_bounds
+from adop.ops.launch import PARAMETERS, Value, launch, slots_for
+from adop.ops.types import Points, Projection
+
+_CAMERA = "Tensor world_to_camera, Tensor intrinsics, Tensor distortion, Tensor crop, Tensor limit"
+_VIEW = "str model, int width, int height, float near"
+
+
+def camera_tensors(camera: Camera, like: Tensor) -> tuple[Tensor, ...]:
+    """Return pose, intrinsics, distortion, crop and field limit, contiguous, in the precision of `like`."""
+    parts = (camera.world_to_camera, camera.intrinsics, camera.distortion, camera.crop)
+    return *(part.to(like.dtype).contiguous() for part in parts), field_limit(camera, like.dtype)
+
+
+def camera_values(tensors: tuple[Tensor, ...], width: int, height: int, near: float) -> dict[str, Value]:
+    """Return the camera's part of the kernel arguments."""
+    pose, intrinsics, distortion, crop, limit = tensors
+    return {
+        "world_to_camera": pose,
+        "intrinsics": intrinsics,
+        "distortion": distortion,
+        "crop": crop,
+        "limit": limit,
+        "views": pose.shape[0],
+        "distortion_size": distortion.shape[1],
+        "width": width,
+        "height": height,
+        "near_depth": near,
+    }
+
+
+def split_parameters(gradient: Tensor, distortion_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Split summed parameter gradients [B, 36] into those of pose [B, 4, 4], intrinsics and distortion."""
+    pose = torch.nn.functional.pad(gradient[:, :12], (0, 4)).reshape(-1, 4, 4)
+    return pose, gradient[:, 12:16].contiguous(), gradient[:, 16 : 16 + distortion_size].contiguous()
+
+
+@torch.no_grad()
+def count_visited(
+    camera: Camera, points: Points, tensors: tuple[Tensor, ...], near: float, threshold: float
+) -> Tensor:
+    """Return how many leading points of each block [B, K] int32 may be drawn; the rest is never touched."""
+    blocks = points.blocks
+    if blocks is None:
+        raise ValueError("blocks: expected a block table from make_blocks, got None")
+    visit = torch.empty(len(camera), blocks.radius.shape[0], dtype=torch.int32, device=points.xyz.device)
+    lens = Camera(camera.model, camera.width, camera.height, tensors[1], tensors[2], tensors[0], tensors[3])
+    values = camera_values(tensors, camera.width, camera.height, near) | block_values(points)
+    values |= {"bounds": view_bounds(lens, tensors[4]).contiguous(), "visit": visit, "radius": points.radius}
+    values |= {"radius_threshold": threshold}
+    for view in range(len(camera)):
+        launch(f"cull_{camera.model}", blocks.radius.shape[0], values | {"view": view}, points.xyz)
+    return visit
+
+
+@torch.library.custom_op(
+    "adop::project",
+    mutates_args=(),
+    schema=f"(Tensor xyz, Tensor radius, Tensor? normals, Tensor? visit, int block_size, {_CAMERA}, {_VIEW})"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
+)
+def project_op(
+    xyz: Tensor, radius: Tensor, normals: Tensor | None, visit: Tensor | None, block_size: int, *camera: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    tensors, (model, width, height, near) = camera[:5], camera[5:]
+    views, count = tensors[0].shape[0], xyz.shape[0]
+    uv, z = xyz.new_empty(views, count, 2), xyz.new_empty(views, count)
+    radius_px, visible = torch.empty_like(z), torch.empty_like(z, dtype=torch.bool)
+    values = camera_values(tensors, width, height, near)
+    values |= {"xyz": xyz, "radius": radius, "normals": normals, "points": count, "visit": visit}
+    values |= {"block_size": block_size, "blocks": -(-count // block_size)}
+    values |= {"uv": uv, "z": z, "radius_px": radius_px, "visible": visible}
+    for view in range(views):
+        launch(f"project_forward_{model}", count, values | {"view": view}, xyz)
+    return uv, z, radius_px, visible
+
+
+@project_op.register_fake
+def _(
+    xyz: Tensor, radius: Tensor, normals: Tensor | None, visit: Tensor | None, block_size: int, *camera: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    views, count = camera[0].shape[0], xyz.shape[0]
+    z = xyz.new_empty(views, count)
+    return xyz.new_empty(views, count, 2), z, torch.empty_like(z), torch.empty_like(z, dtype=torch.bool)
+
+
+@torch.library.custom_op(
+    "adop::project_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad_uv, Tensor grad_z, Tensor visible, Tensor xyz, {_CAMERA}, {_VIEW})"
+    " -> (Tensor, Tensor)",
+)
+def project_backward_op(
+    grad_uv: Tensor, grad_z: Tensor, visible: Tensor, xyz: Tensor, *camera: Any
+) -> tuple[Tensor, Tensor]:
+    tensors, (model, width, height, near) = camera[:5], camera[5:]
+    views, count = visible.shape
+    slots = slots_for(count, xyz.device)
+    grad_xyz, parameters = torch.zeros_like(xyz), xyz.new_zeros(views, slots, PARAMETERS)
+    values = camera_values(tensors, width, height, near)
+    values |= {"xyz": xyz, "points": count, "visible": visible, "slots": slots}
+    values |= {"grad_uv": grad_uv.contiguous(), "grad_z": grad_z.contiguous()}
+    values |= {"grad_xyz": grad_xyz, "grad_parameters": parameters}
+    for view in range(views):
+        launch(f"project_backward_{model}", count, values | {"view": view}, xyz)
+    return grad_xyz, parameters.sum(1, dtype=torch.float64).to(xyz.dtype)
+
+
+@project_backward_op.register_fake
+def _(grad_uv: Tensor, grad_z: Tensor, visible: Tensor, xyz: Tensor, *camera: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(xyz), xyz.new_empty(visible.shape[0], PARAMETERS)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(output[3], inputs[0], *inputs[5:10])
+    ctx.view = inputs[10:]
+    ctx.mark_non_differentiable(output[2], output[3])
+
+
+def _backward(ctx: Any, grad_uv: Tensor, grad_z: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    visible, xyz, *camera = ctx.saved_tensors
+    grad_xyz, parameters = project_backward_op(grad_uv, grad_z, visible, xyz, *camera, *ctx.view)
+    return grad_xyz, None, None, None, None, *split_parameters(parameters, camera[2].shape[1]), *([None] * 6)
+
+
+project_op.register_autograd(_backward, setup_context=_setup)
+
+
+def project(camera: Camera, points: Points, near: float, threshold: float = 0.0) -> Projection:
+    """Project by the kernels. With a block table, points that are surely below `threshold` count as not
+    visible."""
+    tensors = camera_tensors(camera, points.xyz)
+    visit, size = None, 256
+    if points.blocks is not None:
+        visit, size = count_visited(camera, points, tensors, near, threshold), points.blocks.size
+    normals = None if points.normals is None else points.normals.contiguous()
+    view = (camera.model, camera.width, camera.height, near)
+    return Projection(*project_op(points.xyz, points.radius, normals, visit, size, *tensors, *view))

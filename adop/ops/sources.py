@@ -1,0 +1,41 @@
+"""The kernel sources and the flags they are compiled with. Imports nothing but the standard library,
+because the package's build runs it too."""
+
+import hashlib
+import platform
+from pathlib import Path
+
+# Contraction is off so that every compiler rounds alike; errno and traps are off so that loops vectorise.
+CPU_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+REALS = ("float", "double")
+
+
+def kernel_folder() -> Path:
+    """Return the folder of the kernel sources, in a checkout or in an installed package."""
+    checkout = Path(__file__).resolve().parents[2] / "kernels"
+    return checkout if checkout.is_dir() else Path(__file__).resolve().parents[1] / "kernels"
+
+
+def read_sources(folder: Path | None = None) -> dict[str, str]:
+    """Return the text of every kernel file by its name."""
+    files = sorted(p for p in (folder or kernel_folder()).iterdir() if p.suffix in (".h", ".cu", ".cpp"))
+    return {file.name: file.read_text(encoding="utf-8") for file in files}
+
+
+def source_hash(folder: Path | None = None) -> str:
+    """Return a short hash of all kernel sources."""
+    text = "\0".join(f"{name}\0{body}" for name, body in read_sources(folder).items())
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def target_flags(modern: bool = True) -> list[str]:
+    """Return the instruction set to compile for: x86-64-v3 (AVX2, 2013 on) where the machine is
+    `modern`."""
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return ["-march=x86-64-v3"] if is_x86 and modern else []
+
+
+def build_name(flags: list[str], folder: Path | None = None) -> str:
+    """Return what a compiled library says it was built from; a library that says otherwise is not
+    loaded."""
+    return " ".join([source_hash(folder), *flags])

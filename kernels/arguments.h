@@ -1,0 +1,65 @@
+// The one argument of every kernel. Pointers, 64-bit integers and doubles only, so that its layout is the same for
+// every compiler and for `adop/ops/launch.py`, which fills it. Unused pointers are null.
+//
+// B views, N points, K blocks, C channels, L levels, S slots, G = PARAMETERS; level l is H_l x W_l.
+#pragma once
+#include "portable.h"
+
+#define MAX_LEVELS 12
+#define PARAMETERS 36  // gradients of one view: 12 of the pose's upper rows, 4 intrinsics, up to 20 distortion
+enum Model { OPENCV = 0, FISHEYE = 1, OCAM = 2 };
+
+struct Arguments {
+    // Cameras
+    const real* world_to_camera;  // [B, 4, 4]
+    const real* intrinsics;       // [B, 4]
+    const real* distortion;       // [B, D]
+    const real* crop;             // [B, 3] zoom, offset
+    const real* limit;            // [B] largest field radius
+    const real* bounds;           // [B, 4] what a block must touch to be seen: x0 x1 y0 y1 of x/z and y/z, or the cone
+    int64 views, width, height, distortion_size;
+    double near_depth;
+    // Points
+    const real* xyz;           // [N, 3]
+    const real* radius;        // [N]
+    const real* normals;       // [N, 3] or null
+    const real* block_lower;   // [K, 3]
+    const real* block_upper;   // [K, 3]
+    const real* block_radius;  // [K]
+    const byte* block_falling; // [K]
+    int* visit;                // [B, K] how many points of a block to visit, from its first
+    int64 points, block_size, blocks;
+    // Projected points
+    real* uv;         // [B, N, 2]
+    real* z;          // [B, N]
+    real* radius_px;  // [B, N]
+    byte* visible;    // [B, N]
+    // Pyramid
+    const real* features;  // [N, C]
+    const byte* ghosts;    // [B, N] or null
+    real* image[MAX_LEVELS];             // [B, C, H_l, W_l]
+    real* weight[MAX_LEVELS];            // [B, 1, H_l, W_l]
+    real* depth[MAX_LEVELS];             // [B, 1, H_l, W_l]
+    const real* background[MAX_LEVELS];  // [C] or [B, C, H_l, W_l]
+    int64 channels, levels, background_full;
+    double depth_tolerance, radius_threshold;
+    // Gradients
+    const real* grad_image[MAX_LEVELS];  // [B, C, H_l, W_l]
+    real* grad_features;                 // [N, C]
+    real* grad_uv;                       // [B, N, 2]
+    real* grad_z;                        // [B, N]
+    real* grad_xyz;                      // [N, 3]
+    real* grad_parameters;               // [B, S, G]
+    int64 slots, view, level;
+    // Hits of the CPU's band order, see bands.h
+    void* hits;      // [capacity] Hit
+    int64* offsets;  // [B, bands + 1, chunks]
+    int64 chunks, band_rows;
+    // Sparse Adam
+    real* parameter;  // [N, C]
+    const real* gradient;
+    real* average;
+    real* square;
+    int* steps;  // [N]
+    double rate, beta1, beta2, epsilon;
+};

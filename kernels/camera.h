@@ -1,0 +1,171 @@
+// Each camera model beside its Jacobian.
+#pragma once
+#include "arguments.h"
+#include "linalg.h"
+
+struct View {
+    Pose pose;
+    real fx, fy, cx, cy, zoom, offset_x, offset_y, limit, width, height, near_depth;
+    real k[20];
+};
+
+struct Pixel {
+    real u, v, z, field;  // crop pixels, depth, field radius
+};
+
+DEVICE View load_view(const Arguments& args, int64 b) {
+    View view;
+    for (int i = 0; i < 12; ++i) view.pose.m[i] = args.world_to_camera[16 * b + i];
+    const real* k = args.intrinsics + 4 * b;
+    view.fx = k[0], view.fy = k[1], view.cx = k[2], view.cy = k[3];
+    const real* crop = args.crop + 3 * b;
+    view.zoom = crop[0], view.offset_x = crop[1], view.offset_y = crop[2];
+    view.limit = args.limit[b];
+    view.width = (real)args.width, view.height = (real)args.height, view.near_depth = (real)args.near_depth;
+    const int size = (int)args.distortion_size;
+#pragma unroll
+    for (int i = 0; i < 20; ++i) view.k[i] = i < size ? args.distortion[size * b + i] : 0;
+    return view;
+}
+
+// The rational radial factor and its derivative by r2; k in OpenCV's order k1 k2 p1 p2 k3 k4 k5 k6.
+struct Radial {
+    real top, bottom, factor, change;
+};
+DEVICE Radial radial_opencv(const real* k, real r2) {
+    Radial r;
+    r.top = 1 + r2 * (k[0] + r2 * (k[1] + r2 * k[4]));
+    r.bottom = 1 + r2 * (k[5] + r2 * (k[6] + r2 * k[7]));
+    r.factor = r.top / r.bottom;
+    const real slope = k[0] + r2 * (2 * k[1] + r2 * 3 * k[4]), fall = k[5] + r2 * (2 * k[6] + r2 * 3 * k[7]);
+    r.change = 2 * (slope * r.bottom - r.top * fall) / (r.bottom * r.bottom);
+    return r;
+}
+
+// The radius of an angle and its derivative: fisheye's odd polynomial or ocam's table polynomial.
+template <int MODEL>
+DEVICE real profile(const real* k, real t, real* derivative) {
+    if (MODEL == FISHEYE) {
+        const real t2 = t * t;
+        *derivative = 1 + t2 * (3 * k[0] + t2 * (5 * k[1] + t2 * (7 * k[2] + t2 * 9 * k[3])));
+        return t * (1 + t2 * (k[0] + t2 * (k[1] + t2 * (k[2] + t2 * k[3]))));
+    }
+    real total = k[19], slope = 0;
+#pragma unroll
+    for (int i = 18; i >= 4; --i) {
+        slope = slope * t + total;
+        total = total * t + k[i];
+    }
+    *derivative = slope;
+    return total;
+}
+
+template <int MODEL>
+DEVICE real field_angle(real planar, real z) {
+    return MODEL == FISHEYE ? atan2(planar, z) : atan2(-z, planar);
+}
+
+// Camera space to the crop's pixels.
+template <int MODEL>
+DEVICE Pixel project_lens(const View& c, Vec3 p) {
+    real u, v;
+    Pixel pixel;
+    if (MODEL == OPENCV) {
+        const real x = p.x / p.z, y = p.y / p.z, r2 = x * x + y * y, xy = x * y;
+        const real* k = c.k;
+        const real radial = (1 + r2 * (k[0] + r2 * (k[1] + r2 * k[4]))) / (1 + r2 * (k[5] + r2 * (k[6] + r2 * k[7])));
+        const real dx = x * radial + 2 * k[2] * xy + k[3] * (r2 + 2 * (x * x));
+        const real dy = y * radial + k[2] * (r2 + 2 * (y * y)) + 2 * k[3] * xy;
+        u = c.fx * dx + c.cx, v = c.fy * dy + c.cy;
+        pixel.z = p.z, pixel.field = sqrt(r2);
+    } else {
+        const real square = p.x * p.x + p.y * p.y, least = (real)1e-18;
+        const real planar = sqrt(square > least ? square : least);
+        pixel.z = sqrt(square + p.z * p.z);
+        pixel.field = field_angle<MODEL>(planar, p.z);
+        real derivative;
+        const real scale = profile<MODEL>(c.k, pixel.field, &derivative) / planar;
+        if (MODEL == FISHEYE) {
+            u = c.fx * (scale * p.x) + c.cx, v = c.fy * (scale * p.y) + c.cy;
+        } else {
+            const real row = scale * p.y, column = scale * p.x;
+            u = c.k[2] * row + column + c.cx, v = c.k[0] * row + c.k[1] * column + c.cy;
+        }
+    }
+    pixel.u = c.zoom * u - c.offset_x, pixel.v = c.zoom * v - c.offset_y;
+    return pixel;
+}
+
+// World to the crop's pixels; true where visible. The tests are joined without branches so that a CPU can vectorise.
+template <int MODEL>
+DEVICE bool project_point(const View& c, Vec3 world, Vec3 normal, bool has_normal, Pixel* pixel) {
+    const Vec3 p = transform(c.pose, world);
+    *pixel = project_lens<MODEL>(c, p);
+    const bool facing = !has_normal | (dot(rotate(c.pose, normal), p) <= 0);
+    return finite(world) & (pixel->z >= c.near_depth) & facing & (pixel->u >= 0) & (pixel->v >= 0) &
+           (pixel->u < c.width) & (pixel->v < c.height) & (pixel->field <= c.limit);
+}
+
+// Adds the gradients of u, v and z to `g` [PARAMETERS] and returns that of the world point.
+template <int MODEL>
+DEVICE Vec3 project_point_backward(const View& c, Vec3 world, real grad_u, real grad_v, real grad_z, real* g) {
+    const Vec3 p = transform(c.pose, world);
+    const real* k = c.k;
+    const real gu = c.zoom * grad_u, gv = c.zoom * grad_v;
+    Vec3 h;  // gradient in camera space
+    g[14] += gu, g[15] += gv;
+    if (MODEL == OPENCV) {
+        const real x = p.x / p.z, y = p.y / p.z, r2 = x * x + y * y, xy = x * y;
+        const Radial r = radial_opencv(k, r2);
+        const real bend_x = r2 + 2 * (x * x), bend_y = r2 + 2 * (y * y);
+        g[12] += gu * (x * r.factor + 2 * k[2] * xy + k[3] * bend_x);
+        g[13] += gv * (y * r.factor + k[2] * bend_y + 2 * k[3] * xy);
+        const real gx = gu * c.fx, gy = gv * c.fy;
+        const real along = (gx * x + gy * y) / r.bottom, back = -along * r.factor;
+        g[16] += along * r2, g[17] += along * r2 * r2, g[20] += along * r2 * r2 * r2;
+        g[18] += gx * 2 * xy + gy * bend_y, g[19] += gx * bend_x + gy * 2 * xy;
+        g[21] += back * r2, g[22] += back * r2 * r2, g[23] += back * r2 * r2 * r2;
+        const real a = r.factor + x * x * r.change + 2 * k[2] * y + 6 * k[3] * x;
+        const real b = xy * r.change + 2 * k[2] * x + 2 * k[3] * y;
+        const real d = r.factor + y * y * r.change + 6 * k[2] * y + 2 * k[3] * x;
+        const real sx = gx * a + gy * b, sy = gx * b + gy * d;
+        h = {sx / p.z, sy / p.z, grad_z - (sx * x + sy * y) / p.z};
+    } else {
+        const real square = p.x * p.x + p.y * p.y, least = (real)1e-18;
+        const real planar = sqrt(square > least ? square : least), distance = sqrt(square + p.z * p.z);
+        const real t = field_angle<MODEL>(planar, p.z);
+        real derivative;
+        const real radius = profile<MODEL>(k, t, &derivative), scale = radius / planar;
+        real gx, gy;
+        if (MODEL == FISHEYE) {
+            g[12] += gu * scale * p.x, g[13] += gv * scale * p.y;
+            gx = gu * c.fx, gy = gv * c.fy;
+        } else {
+            const real row = scale * p.y, column = scale * p.x;
+            g[16] += gv * row, g[17] += gv * column, g[18] += gu * row;
+            gx = gu + gv * k[1], gy = gu * k[2] + gv * k[0];
+        }
+        const real along = gx * p.x + gy * p.y;
+        real power = along / planar;
+        if (MODEL == FISHEYE) {
+            power *= t;
+#pragma unroll
+            for (int i = 0; i < 4; ++i) power *= t * t, g[16 + i] += power;
+        } else {
+#pragma unroll
+            for (int i = 4; i < 20; ++i) g[16 + i] += power, power *= t;
+        }
+        const real turn = derivative / (distance * distance);
+        const real inner = square > least ? along * ((turn * p.z - scale) / planar) / planar : 0;
+        const real outward = grad_z / distance;
+        h = {gx * scale + p.x * (inner + outward), gy * scale + p.y * (inner + outward),
+             p.z * outward - along * turn};
+    }
+    const real hs[3] = {h.x, h.y, h.z};
+#pragma unroll
+    for (int i = 0; i < 3; ++i) {
+        g[4 * i] += hs[i] * world.x, g[4 * i + 1] += hs[i] * world.y, g[4 * i + 2] += hs[i] * world.z;
+        g[4 * i + 3] += hs[i];
+    }
+    return rotate_transposed(c.pose, h);
+}

@@ -1,0 +1,49 @@
+// The CPU library: every entry point of the kernels, and the band order of rasterize and draw.
+#include "project.cu"
+#include "rasterize.cu"
+#include "adam.cu"
+
+#include "bands_backward.h"
+
+static void draw_any(const Arguments& args, int threads) {
+    switch (args.channels) {
+        case 3: return draw_bands<3>(args, threads);
+        case 4: return draw_bands<4>(args, threads);
+        case 8: return draw_bands<8>(args, threads);
+        default: return draw_bands<0>(args, threads);
+    }
+}
+
+static void backward_any(const Arguments& args, int threads, Adjoint adjoint) {
+    switch (args.channels) {
+        case 3: return backward_bands<3>(args, threads, adjoint);
+        case 4: return backward_bands<4>(args, threads, adjoint);
+        case 8: return backward_bands<8>(args, threads, adjoint);
+        default: return backward_bands<0>(args, threads, adjoint);
+    }
+}
+
+#define ENTRY(name, projector, adjoint)                                                     \
+    extern "C" void launch_draw_forward_##name(const Arguments* args, int64, int threads) { \
+        bin_points(*args, threads, projector, false);                                       \
+        draw_any(*args, threads);                                                           \
+    }                                                                                       \
+    extern "C" void launch_draw_backward_##name(const Arguments* args, int64, int threads) { \
+        backward_any(*args, threads, adjoint);                                              \
+    }
+ENTRY(opencv, pick_projector<OPENCV>(*args), project_point_backward<OPENCV>)
+ENTRY(fisheye, pick_projector<FISHEYE>(*args), project_point_backward<FISHEYE>)
+ENTRY(ocam, pick_projector<OCAM>(*args), project_point_backward<OCAM>)
+
+extern "C" void launch_bands_forward(const Arguments* args, int64, int threads) {
+    bin_points(*args, threads, run_reader, true);
+    draw_any(*args, threads);
+}
+extern "C" void launch_bands_backward(const Arguments* args, int64, int threads) { backward_any(*args, threads, nullptr); }
+
+extern "C" int64 adop_arguments_size() { return sizeof(Arguments); }
+extern "C" int64 adop_hit_size() { return sizeof(Hit); }
+#ifndef ADOP_SOURCE_HASH
+#define ADOP_SOURCE_HASH "unknown"
+#endif
+extern "C" const char* adop_source_hash() { return ADOP_SOURCE_HASH; }

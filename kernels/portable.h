@@ -1,0 +1,103 @@
+// The only file that knows which compiler runs: NVRTC for a GPU, or the host C++ compiler for a CPU.
+//
+// KERNEL(name) { FOR_EACH(i, count) { ... continue; ... } } is one entry point over `Arguments args`. On a GPU it is a
+// __global__ function with a grid-stride loop; on a CPU it becomes `launch_<name>`, whose threads share the indices in
+// chunks of CHUNK. SLOT(slots) names a place for partial sums: on a CPU each chunk has its own, so sums do not depend
+// on the number of threads. Floats are never contracted, so both compilers round alike.
+#pragma once
+
+#ifndef ADOP_REAL
+#define ADOP_REAL float
+#endif
+typedef ADOP_REAL real;
+typedef long long int64;
+typedef unsigned char byte;
+
+#ifdef __CUDACC__
+
+#define DEVICE __device__ __forceinline__
+#define KERNEL(name) extern "C" __global__ void name(Arguments args)
+#define FOR_EACH(i, count)                                                                  \
+    for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x, end_ = (count); i < end_; \
+         i += (int64)gridDim.x * blockDim.x)
+#define SLOT(slots) (((int64)blockIdx.x * blockDim.x + threadIdx.x) % (slots))
+
+DEVICE void atomic_add(real* address, real value) { atomicAdd(address, value); }
+DEVICE real load(const real* address) { return *(const volatile real*)address; }
+// Positive floats order like their bits.
+DEVICE void atomic_min(float* address, float value) { atomicMin((int*)address, __float_as_int(value)); }
+DEVICE void atomic_min(double* address, double value) {
+    atomicMin((int64*)address, __double_as_longlong(value));
+}
+
+#else
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+#if defined(ADOP_STD_THREADS) || !defined(_OPENMP)
+#include <atomic>
+#include <thread>
+#endif
+
+using std::abs;
+using std::atan2;
+using std::sqrt;
+
+#define DEVICE static inline __attribute__((always_inline))
+static const int64 CHUNK = 4096;
+struct IndexRange {
+    int64 first, last;
+};
+static thread_local IndexRange index_range;
+
+// Calls body(task) for every task, each exactly once, on up to `threads` threads.
+template <class Body>
+static void parallel_for(int64 tasks, int threads, const Body& body) {
+#if defined(ADOP_STD_THREADS) || !defined(_OPENMP)
+    std::atomic<int64> next(0);
+    auto work = [&] {
+        for (int64 task = next++; task < tasks; task = next++) body(task);
+    };
+    std::vector<std::thread> others;
+    for (int i = 1; i < std::min<int64>(threads, tasks); ++i) others.emplace_back(work);
+    work();
+    for (auto& other : others) other.join();
+#else
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1 && tasks > 1)
+    for (int64 task = 0; task < tasks; ++task) body(task);
+#endif
+}
+
+#define KERNEL(name)                                                                    \
+    static void name(const Arguments& args);                                            \
+    extern "C" void launch_##name(const Arguments* args, int64 count, int threads) {    \
+        parallel_for((count + CHUNK - 1) / CHUNK, threads, [&](int64 task) {            \
+            index_range = {task * CHUNK, std::min(count, (task + 1) * CHUNK)};          \
+            name(*args);                                                                \
+        });                                                                             \
+    }                                                                                   \
+    static void name(const Arguments& args)
+#define FOR_EACH(i, count) for (int64 i = index_range.first, end_ = std::min<int64>(index_range.last, (count)); i < end_; ++i)
+#define SLOT(slots) (index_range.first / CHUNK)
+
+DEVICE real load(const real* address) {
+    real value;
+    __atomic_load(address, &value, __ATOMIC_RELAXED);
+    return value;
+}
+DEVICE void atomic_add(real* address, real value) {
+    real before = load(address), after;
+    do after = before + value;
+    while (!__atomic_compare_exchange(address, &before, &after, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+}
+DEVICE void atomic_min(real* address, real value) {
+    real before = load(address);
+    while (value < before &&
+           !__atomic_compare_exchange(address, &before, &value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+}
+
+#endif
