@@ -19,7 +19,9 @@ class Base:
 
     colours: list[Tensor]  # [B, 3, H_l, W_l] linear light, holes filled
     valid: list[Tensor]  # [B, 1, H_l, W_l] 1 where the level's own points are shown
-    behind: list[Tensor]  # [B, 1, H_l, W_l] how far the own point lies behind the coarser surface, relative, 0..1
+    behind: list[
+        Tensor
+    ]  # [B, 1, H_l, W_l] how far the own point lies behind the coarser surface, relative, 0..1
 
 
 def upsample(image: Tensor, like: Tensor, mode: str = "bilinear") -> Tensor:

@@ -71,7 +71,9 @@ def load_checkpoint(path: Path, pipeline: Pipeline, optimiser: Optimiser | None 
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read as a checkpoint ({error}); delete it to use an older one") from None
+        raise UserError(
+            f"{path}: cannot be read as a checkpoint ({error}); delete it to use an older one"
+        ) from None
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path}: is not a checkpoint of this version of adop ({FORMAT})")
     model = _part(tensors, "model.")

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from adop.config import TrainConfig, load_config, preset
 from adop.errors import UserError
+from adop.importers import ImportConfig
 
 MAY_CHANGE_ON_RESUME = {"steps", "minutes", "evaluate_every", "checkpoint_seconds", "device"}
 
@@ -87,10 +88,181 @@ def train_command(name: str, arguments: list[str]) -> int:
 def _table(result: dict[str, Any]) -> str:
     lines = [f"{'held-out photos':20}  PSNR    PSNR fitted  SSIM"]
     for label, values in (("trained", result["mean"]), ("points, untrained", result["baseline_points"])):
-        lines.append(f"{label:20}  {values['psnr']:5.2f}   {values['psnr_fitted']:5.2f}        {values['ssim']:.4f}")
+        lines.append(
+            f"{label:20}  {values['psnr']:5.2f}   {values['psnr_fitted']:5.2f}        {values['ssim']:.4f}"
+        )
     return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """Score a run's held-out photos again; write eval/eval.json and eval/index.html."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+    scene: Path | None = None
+    """Scene folder, where it has moved since training."""
+    device: str = "auto"
+
+
+def eval_command(name: str, arguments: list[str]) -> int:
+    """adop eval."""
+    options = _parse(EvalOptions, name, arguments)
+    from adop.evaluate import evaluate
+    from adop.run import load_run
+
+    run = load_run(options.run, options.scene, options.device)
+    if not run.split["held_out"]:
+        raise UserError(f"{options.run}: was trained with every photo; there is none to score")
+    about = {"step": run.progress.step, "seconds": run.progress.seconds}
+    print(_table(evaluate(run.pipeline, run.scene, run.cache, run.split, run.folder / "eval", about)))
+    print(f"pictures: {run.folder / 'eval' / 'index.html'}")
+    return 0
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """Render views of a run: one photo's camera, a path through all cameras, or a file of cameras.
+
+    An output that ends in .mp4 becomes a video; else pictures are written, into a folder for a path.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+    output: Path
+    """Where to: OUT.png, OUT.exr, OUT.mp4, or a folder."""
+    photo: str | None = None
+    """Name or number of a photo: render from its camera, exposed as it was."""
+    path: bool = False
+    """Render a smooth path through the captured cameras."""
+    cameras: Path | None = None
+    """Render the cameras of this nerfstudio camera path JSON, in the scene's coordinates."""
+    formats: tuple[Literal["png", "exr", "depth"], ...] = ("png",)
+    """What to write of each view: the photo, linear radiance, depth."""
+    exposure: float = 0.0
+    """EV of the virtual camera relative to the mean of the photos; larger is darker."""
+    white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Gains of red, green and blue."""
+    seconds: float = 6.0
+    """Length of the path through the cameras."""
+    rate: float | None = None
+    """Frames per second (24, or the file's)."""
+    width: int | None = None
+    """Width of the pictures (the photos', or the file's)."""
+    scene: Path | None = None
+    """Scene folder, where it has moved since training."""
+    device: str = "auto"
+
+
+def render_command(name: str, arguments: list[str]) -> int:
+    """adop render."""
+    options = _parse(RenderOptions, name, arguments)
+    chosen = [options.photo is not None, options.path, options.cameras is not None]
+    if sum(chosen) != 1:
+        raise UserError("say what to render: exactly one of --photo NAME, --path, --cameras FILE")
+    from adop.render import file_path, find_photo, photos_path, render_path, render_photo, save_view
+    from adop.run import load_run
+
+    run = load_run(options.run, options.scene, options.device)
+    if options.photo is not None:
+        if options.output.suffix.lower() == ".mp4":
+            raise UserError(f"{options.output}: one photo makes no video; name a .png or .exr, or use --path")
+        formats = options.formats
+        if options.output.suffix.lower() == ".exr" and "exr" not in formats:
+            formats = ("exr",)
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        stem = (
+            options.output.with_suffix("")
+            if options.output.suffix.lower() in (".png", ".exr")
+            else options.output
+        )
+        for written in save_view(render_photo(run, find_photo(run, options.photo)), stem, formats):
+            print(written)
+        return 0
+    if options.cameras is not None:
+        path = file_path(options.cameras, options.width, options.rate)
+    else:
+        path = photos_path(run, options.seconds, options.rate or 24.0, options.width)
+    render_path(run, path, options.output, options.formats, options.exposure, options.white_balance)
+    print(options.output)
+    return 0
+
+
+@dataclass(frozen=True)
+class ColmapOptions:
+    """Make a scene folder of a COLMAP model, its photos and a point cloud."""
+
+    sparse: tyro.conf.Positional[Path]
+    """Folder with cameras, images and points3D, .bin or .txt."""
+    images: Path
+    """Folder of the photos."""
+    output: Path
+    """Scene folder to make."""
+    points: Path | None = None
+    """PLY of the dense cloud; without it, the model's own sparse points."""
+    options: Annotated[ImportConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ImportConfig)
+
+
+def import_colmap_command(name: str, arguments: list[str]) -> int:
+    """adop import colmap."""
+    options = _parse(ColmapOptions, name, arguments)
+    from adop.importers import import_colmap
+
+    scene = import_colmap(options.sparse, options.images, options.points, options.output, options.options)
+    print(f"{options.output}: {len(scene.photos)} photos, {len(scene.points):,} points")
+    return 0
+
+
+@dataclass(frozen=True)
+class NerfstudioOptions:
+    """Make a scene folder of a nerfstudio transforms.json."""
+
+    transforms: tyro.conf.Positional[Path]
+    """The transforms.json, or its folder."""
+    output: Path
+    """Scene folder to make."""
+    images: Path | None = None
+    """Folder of the photos, where they are not beside the file."""
+    points: Path | None = None
+    """PLY of the points, where the file names none."""
+    options: Annotated[ImportConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=ImportConfig)
+
+
+def import_nerfstudio_command(name: str, arguments: list[str]) -> int:
+    """adop import nerfstudio."""
+    options = _parse(NerfstudioOptions, name, arguments)
+    from adop.importers import import_nerfstudio
+
+    scene = import_nerfstudio(
+        options.transforms, options.points, options.output, options.images, options.options
+    )
+    print(f"{options.output}: {len(scene.photos)} photos, {len(scene.points):,} points")
+    return 0
+
+
+@dataclass(frozen=True)
+class InfoOptions:
+    """Show what is in a scene, and what is odd about it."""
+
+    scene: tyro.conf.Positional[Path]
+    """Scene folder."""
+
+
+def info_command(name: str, arguments: list[str]) -> int:
+    """adop info."""
+    options = _parse(InfoOptions, name, arguments)
+    from adop.info import scene_info
+    from adop.scene import load_scene
+
+    print(scene_info(load_scene(options.scene)))
+    return 0
 
 
 COMMANDS: dict[str, Callable[[str, list[str]], int]] = {
     "train": train_command,
+    "eval": eval_command,
+    "render": render_command,
+    "import colmap": import_colmap_command,
+    "import nerfstudio": import_nerfstudio_command,
+    "info": info_command,
 }

@@ -1,4 +1,4 @@
-"""Configuration: one frozen dataclass per stage, and the presets. Imports nothing heavy, so that `--help` is quick."""
+"""Configuration: one frozen dataclass per stage, and the presets. Imports no torch, so that `--help` is quick."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from adop.errors import UserError
 
@@ -104,8 +106,7 @@ class TrainConfig:
 
     preset: Literal["quick", "default", "large"] = "quick"
     """Where the other values start from."""
-    scene: str = ""
-    """Folder of the scene; set from the command line's first word."""
+    scene: Annotated[str, tyro.conf.Suppress] = ""  # folder; set from the command line's first word
     steps: int = 3000
     """Optimiser steps."""
     minutes: float | None = None
@@ -216,7 +217,9 @@ def _checked(old: Any, value: Any, where: str) -> Any:
             raise UserError(f"{where} must have {len(old)} numbers, not {len(value)}")
         return tuple(float(v) for v in value)
     if isinstance(old, bool) != isinstance(value, bool) and old is not None:
-        raise UserError(f"{where} must be {'true or false' if isinstance(old, bool) else 'a ' + type(old).__name__}")
+        raise UserError(
+            f"{where} must be {'true or false' if isinstance(old, bool) else 'a ' + type(old).__name__}"
+        )
     if isinstance(old, int) and not isinstance(old, bool) and not isinstance(value, int):
         raise UserError(f"{where} must be a whole number, not {value!r}")
     if isinstance(old, float) and not isinstance(value, int | float):

@@ -38,9 +38,7 @@ class Environment(nn.Module):
         Gradients: exact to the map, none to the directions.
         """
         if not self.enabled:
-            return [
-                self.map.expand(d.shape[0], -1, d.shape[2], d.shape[3]) for d in directions
-            ]
+            return [self.map.expand(d.shape[0], -1, d.shape[2], d.shape[3]) for d in directions]
         spacing = _pixel_angle(directions[0]) * self.map.shape[2] / math.pi
         maps, images = self.map, []
         for level, rays in enumerate(directions):
@@ -53,9 +51,7 @@ class Environment(nn.Module):
         scale = maps.shape[2] / self.map.shape[2]
         column, row = (c * scale for c in self.coordinates(directions))
         wrapped = torch.cat((maps[..., -1:], maps, maps[..., :1]), dim=3)
-        grid = torch.stack(
-            (2 * (column + 1) / wrapped.shape[3] - 1, 2 * row / wrapped.shape[2] - 1), dim=-1
-        )
+        grid = torch.stack((2 * (column + 1) / wrapped.shape[3] - 1, 2 * row / wrapped.shape[2] - 1), dim=-1)
         wrapped = wrapped.expand(grid.shape[0], -1, -1, -1)
         return F.grid_sample(wrapped, grid, mode="bilinear", padding_mode="border", align_corners=False)
 

@@ -46,12 +46,14 @@ class View:
 
 
 @torch.no_grad()
-def score_photo(pipeline: Pipeline, scene: Scene, cache: PhotoCache, photo: int, vgg: Vgg | None = None) -> tuple[Score, View]:
+def score_photo(
+    pipeline: Pipeline, scene: Scene, cache: PhotoCache, photo: int, vgg: Vgg | None = None
+) -> tuple[Score, View]:
     """Render a photo's view and compare; its pose and lens stay as they are in the scene."""
     device = pipeline.xyz.device
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
-    radiance = pipeline.radiance(camera).picture
+    radiance = pipeline.radiance(camera, pipeline.photo_lens[index]).picture
     target = cache.get(photo).permute(2, 0, 1)[None].float().to(device) / 255
     mask = torch.ones_like(target[:, :1])
     photo_mask = cache.mask(photo)
@@ -67,7 +69,7 @@ def score_photo(pipeline: Pipeline, scene: Scene, cache: PhotoCache, photo: int,
     fit = fit_photometry(shoot, target, left, plain)
     fitted = shoot(fit)
     score = Score(
-        photo=scene.photos[photo].file,
+        photo=scene.photos[photo].name,
         psnr=float(psnr(render, target, mask)),
         psnr_fitted=float(psnr(fitted, target, right)),
         ssim=float(ssim(render, target, mask)),
@@ -135,8 +137,8 @@ def evaluate(
     untrained = score_all(baseline, scene, cache, split["held_out"], vgg)
     result["baseline_points"] = untrained["mean"] | {"photos": untrained["photos"]}
     result["protocol"] = {
-        "held_out": [scene.photos[i].file for i in split["held_out"]],
-        "trained": [scene.photos[i].file for i in split["train"]],
+        "held_out": [scene.photos[i].name for i in split["held_out"]],
+        "trained": [scene.photos[i].name for i in split["train"]],
         "psnr": "whole photo, EXIF exposure, mean white balance",
         "psnr_fitted": "right half, exposure and white balance fitted on the left half",
     }
@@ -145,5 +147,3 @@ def evaluate(
     write_atomically(folder / "eval.json", lambda path: path.write_text(text))
     report.write(result)
     return result
-
-

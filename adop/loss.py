@@ -41,7 +41,9 @@ class Vgg(nn.Module):
         from safetensors.torch import load_file
 
         if not Path(path).is_file():
-            raise UserError(f"{path}: no such file; --loss.vgg-weights wants a safetensors file of VGG-19 weights")
+            raise UserError(
+                f"{path}: no such file; --loss.vgg-weights wants a safetensors file of VGG-19 weights"
+            )
         weights = load_file(path)
         index, inputs = 0, 3
         self.blocks = nn.ModuleList()
@@ -54,7 +56,9 @@ class Vgg(nn.Module):
                 tensor = weights.get(f"features.{index}.{part}")
                 target = getattr(convolution, part)
                 if tensor is None or tensor.shape != target.shape:
-                    raise UserError(f"{path}: features.{index}.{part} is missing or of the wrong shape for VGG-19")
+                    raise UserError(
+                        f"{path}: features.{index}.{part} is missing or of the wrong shape for VGG-19"
+                    )
                 target.data.copy_(tensor)
             self.blocks.append(convolution)
             index, inputs = index + 2, width

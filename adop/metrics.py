@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -16,20 +15,30 @@ def psnr(image: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     return -10 * mean.clamp_min(1e-10).log10()
 
 
+def _window(size: int, like: Tensor) -> Tensor:
+    """Return the Gaussian window of 11 pixels, sigma 1.5, as a band matrix [size - 10, size].
+
+    On a CPU, products with it are many times faster than one-channel convolutions and their gradients.
+    """
+    offset = (
+        torch.arange(size, device=like.device)[None]
+        - torch.arange(size - 10, device=like.device)[:, None]
+        - 5
+    )
+    window = torch.exp(-offset.to(like.dtype).square() / (2 * 1.5**2)) * (offset.abs() <= 5)
+    return window / window.sum(1, keepdim=True)
+
+
 def ssim_map(image: Tensor, target: Tensor) -> Tensor:
     """Return the structural similarity [B, 3, H-10, W-10] of images [B, 3, H, W] in [0, 1].
 
     Gaussian window of 11 pixels, sigma 1.5, K1 = 0.01, K2 = 0.03, full windows only.
     Source: Wang, Bovik, Sheikh, Simoncelli 2004. Gradients: exact.
     """
-    offsets = torch.arange(11, dtype=image.dtype, device=image.device) - 5
-    window = torch.exp(-offsets.square() / (2 * 1.5**2))
-    window = window / window.sum()
-    batch, channels = image.shape[:2]
-    stacked = torch.cat((image, target, image * image, target * target, image * target), dim=1)
-    flat = stacked.reshape(-1, 1, *stacked.shape[2:])
-    flat = F.conv2d(F.conv2d(flat, window.reshape(1, 1, 1, 11)), window.reshape(1, 1, 11, 1))
-    mean_x, mean_y, xx, yy, xy = flat.reshape(batch, 5, channels, *flat.shape[2:]).unbind(1)
+    stacked = torch.stack((image, target, image * image, target * target, image * target))
+    rows = _window(image.shape[2], image)
+    columns = _window(image.shape[3], image)
+    mean_x, mean_y, xx, yy, xy = (rows @ stacked @ columns.T).unbind(0)
     c1, c2 = 0.01**2, 0.03**2
     variance_x, variance_y = xx - mean_x * mean_x, yy - mean_y * mean_y
     covariance = xy - mean_x * mean_y

@@ -38,7 +38,8 @@ class Decoder(nn.Module):
         super().__init__()
         coarsest = len(channels) - 1
         self.levels = nn.ModuleList(
-            GatedConv(count + (width if level < coarsest else 0), width) for level, count in enumerate(channels)
+            GatedConv(count + (width if level < coarsest else 0), width)
+            for level, count in enumerate(channels)
         )
         self.final = nn.Conv2d(width, outputs, 1)
 

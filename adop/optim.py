@@ -41,7 +41,9 @@ class Optimiser:
             for parameter in parameters:
                 parameter.requires_grad_(on)
         self.adam = torch.optim.Adam(
-            [{"params": p, "lr": rate, "start": rate} for _, rate, p, on in groups if on and p], betas=BETAS, eps=1e-10
+            [{"params": p, "lr": rate, "start": rate} for _, rate, p, on in groups if on and p],
+            betas=BETAS,
+            eps=1e-10,
         )
         self.features = pipeline.features
         self.exp_avg = torch.zeros_like(self.features)

@@ -51,7 +51,14 @@ def gather(pipeline: Pipeline, cache: PhotoCache, photo: int, backend: str = "au
     if mask is not None:
         image[:, 3:] *= mask.to(image.device).float()
     features = torch.zeros(len(pipeline.xyz), 4, device=image.device, requires_grad=True)
-    levels = draw(camera, pipeline.points(), features, GATHER_RASTER, torch.zeros(4, device=image.device), backend=backend)
+    levels = draw(
+        camera,
+        pipeline.points(),
+        features,
+        GATHER_RASTER,
+        torch.zeros(4, device=image.device),
+        backend=backend,
+    )
     weight = levels.weight[0]
     (looked_up,) = torch.autograd.grad(levels.features[0], features, image * weight)
     seen = torch.nonzero(looked_up[:, 3] > 0)[:, 0]
@@ -119,7 +126,9 @@ def fill_environment(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -
         cover = (levels.weight[-1] > 0).float()
         shape = levels.weight[0].shape[2:]
         scale = 2 ** (render.fill_levels - 1)
-        empty = (cover.repeat_interleave(scale, 2).repeat_interleave(scale, 3)[..., : shape[0], : shape[1]] == 0)[0, 0]
+        empty = (
+            cover.repeat_interleave(scale, 2).repeat_interleave(scale, 3)[..., : shape[0], : shape[1]] == 0
+        )[0, 0]
         mask = cache.mask(photo)
         if mask is not None:
             empty &= mask.to(empty.device)
@@ -163,7 +172,9 @@ def fit_photometry(
         theta = torch.zeros(3, device=target.device)
         error, damping, step = residual(theta), 1e-3, 1e-3
         for _ in range(rounds):
-            columns = [(residual(theta + step * unit) - error) / step for unit in torch.eye(3, device=target.device)]
+            columns = [
+                (residual(theta + step * unit) - error) / step for unit in torch.eye(3, device=target.device)
+            ]
             jacobian = torch.stack(columns, dim=1)
             normal, gradient = jacobian.T @ jacobian, jacobian.T @ error
             damped = normal + torch.diag(damping * normal.diagonal() + 1e-9)
@@ -185,5 +196,3 @@ def left_half(mask: Tensor) -> tuple[Tensor, Tensor]:
     middle = mask.shape[3] // 2
     columns = torch.arange(mask.shape[3], device=mask.device)
     return mask * (columns < middle), mask * (columns >= middle)
-
-

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adop.base import Base, base_picture
@@ -18,6 +19,12 @@ from adop.scene import Scene
 from adop.tonemap import Photometry, Tonemapper, srgb_decode
 
 DARKEST = 1e-3
+NEAR = 1e-3
+
+
+def _extent(xyz: Tensor) -> float:
+    """Return the median distance of the points from their median."""
+    return float((xyz - xyz.median(0).values).norm(dim=1).median().clamp_min(1e-12))
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,9 @@ class Pipeline(nn.Module):
         self.register_buffer("xyz", torch.from_numpy(np.ascontiguousarray(points.xyz)).float())
         self.register_buffer("lod_radius", torch.from_numpy(np.ascontiguousarray(points.lod_radius)).float())
         normals = points.normals
-        self.register_buffer("normals", None if normals is None else torch.from_numpy(np.ascontiguousarray(normals)).float())
+        self.register_buffer(
+            "normals", None if normals is None else torch.from_numpy(np.ascontiguousarray(normals)).float()
+        )
         lenses = [scene.lenses[photo.lens] for photo in scene.photos]
         self.models = [lens.model for lens in lenses]
         self.register_buffer("photo_lens", torch.tensor([photo.lens for photo in scene.photos]))
@@ -61,11 +70,15 @@ class Pipeline(nn.Module):
         poses = np.stack([photo.world_to_camera for photo in scene.photos])
         self.register_buffer("poses", torch.from_numpy(poses).double())
         self.intrinsics = nn.ParameterList(
-            nn.Parameter(torch.from_numpy(lens.intrinsics).float(), requires_grad=False) for lens in scene.lenses
+            nn.Parameter(torch.from_numpy(lens.intrinsics).float(), requires_grad=False)
+            for lens in scene.lenses
         )
         self.distortion = nn.ParameterList(
-            nn.Parameter(torch.from_numpy(lens.distortion).float(), requires_grad=False) for lens in scene.lenses
+            nn.Parameter(torch.from_numpy(lens.distortion).float(), requires_grad=False)
+            for lens in scene.lenses
         )
+        self.lens_size = [(lens.width, lens.height) for lens in scene.lenses]
+        self._rays: dict[int, tuple[tuple[int, int], Tensor]] = {}
         self.features = nn.Parameter(start_features(scene, config.render.features))
         self.environment = Environment(config.environment, config.render.features)
         self.network = NeuralRenderer(config.network, config.render.levels, config.render.features)
@@ -74,13 +87,16 @@ class Pipeline(nn.Module):
             levels=config.render.levels,
             depth_tolerance=config.render.depth_tolerance,
             radius_threshold=config.render.radius_threshold,
+            near=NEAR * _extent(self.xyz),
         )
 
     def points(self) -> Points:
         """Return the points as the rasterizer takes them."""
         return Points(xyz=self.xyz, radius=self.lod_radius, normals=self.normals)
 
-    def camera(self, photos: Tensor, crop: Tensor | None = None, size: tuple[int, int] | None = None) -> Camera:
+    def camera(
+        self, photos: Tensor, crop: Tensor | None = None, size: tuple[int, int] | None = None
+    ) -> Camera:
         """Return the cameras of photos [B] of one model, of their whole pictures or of crops of (width, height)."""
         first = int(photos[0])
         lens = [int(self.photo_lens[i]) for i in photos]
@@ -97,10 +113,47 @@ class Pipeline(nn.Module):
             crop=crop.to(self.xyz.device),
         )
 
-    def radiance(self, camera: Camera) -> Radiance:
-        """Render the cameras' views, linear light. Gradients: exact to features, environment and network."""
-        directions = [camera.rays(level) for level in range(self.config.render.levels)]
-        background = self.environment(directions)
+    @torch.no_grad()
+    def directions(self, camera: Camera, lens: Tensor | None = None) -> list[Tensor]:
+        """Return the world directions [B, 3, H_l, W_l] of the pixels, per level.
+
+        With the index of each view's `lens` [B], the lens's distortion is undone once for its whole photo and
+        looked up from then on; coarser levels average finer ones.
+        """
+        if lens is None:
+            rays = camera.rays(0)
+        else:
+            rays = torch.cat([self._lens_rays(camera[i], int(index)) for i, index in enumerate(lens)])
+        levels = [rays]
+        for _ in range(self.config.render.levels - 1):
+            rays = F.avg_pool2d(rays, 2, ceil_mode=True, count_include_pad=False)
+            levels.append(F.normalize(rays, dim=1))
+        return levels
+
+    def _lens_rays(self, camera: Camera, lens: int) -> Tensor:
+        width, height = self.lens_size[lens]
+        versions = (self.intrinsics[lens]._version, self.distortion[lens]._version)
+        if self._rays.get(lens, (None,))[0] != versions:
+            pose = torch.eye(4, device=self.xyz.device)[None]
+            whole = Camera(
+                camera.model, width, height, self.intrinsics[lens][None], self.distortion[lens][None], pose
+            )
+            self._rays[lens] = (versions, whole.rays(0))
+        whole_rays = self._rays[lens][1]
+        zoom, offset = camera.crop[0, 0], camera.crop[0, 1:]
+        x = (torch.arange(camera.width, device=self.xyz.device) + 0.5 + offset[0]) / zoom
+        y = (torch.arange(camera.height, device=self.xyz.device) + 0.5 + offset[1]) / zoom
+        grid_y, grid_x = torch.meshgrid(2 * y / height - 1, 2 * x / width - 1, indexing="ij")
+        grid = torch.stack((grid_x, grid_y), dim=-1)[None]
+        local = F.grid_sample(whole_rays, grid, padding_mode="border", align_corners=False)
+        return torch.einsum("ji,bjhw->bihw", camera.world_to_camera[0, :3, :3], local)
+
+    def radiance(self, camera: Camera, lens: Tensor | None = None) -> Radiance:
+        """Render the cameras' views, linear light; `lens` [B] names each view's lens, for speed.
+
+        Gradients: exact to features, environment and network.
+        """
+        background = self.environment(self.directions(camera, lens))
         levels = draw(
             camera, self.points(), self.features, self.raster, background, backend=self.config.render.backend
         )
@@ -126,7 +179,12 @@ class Pipeline(nn.Module):
         return (full - size[:, :, None, None] / 2) / half_diagonal
 
     def photo(
-        self, radiance: Tensor, camera: Camera, photos: Tensor, photometry: Photometry | None = None, leak: bool = False
+        self,
+        radiance: Tensor,
+        camera: Camera,
+        photos: Tensor,
+        photometry: Photometry | None = None,
+        leak: bool = False,
     ) -> Tensor:
         """Return what the photos' camera makes of `radiance` [B, 3, H, W]; `photometry` replaces the learned one."""
         photometry = photometry or self.tonemapper.photometry(photos)

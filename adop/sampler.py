@@ -52,13 +52,16 @@ def sample(
     same = [i for i in photos if scene.lenses[scene.photos[i].lens].model == model]
     order = [i for i in torch.randperm(len(same), generator=generator).tolist() if same[i] != first]
     chosen = [first] + [same[i] for i in order[: batch - 1]]
-    sizes = [(scene.lenses[scene.photos[i].lens].width, scene.lenses[scene.photos[i].lens].height) for i in chosen]
+    sizes = [
+        (scene.lenses[scene.photos[i].lens].width, scene.lenses[scene.photos[i].lens].height) for i in chosen
+    ]
     side = min(side, min(min(size) for size in sizes))
     crops, targets, masks = [], [], []
     for photo, (width, height) in zip(chosen, sizes, strict=True):
         source = min(round(side / uniform(*zoom)), width, height)
         x, y = (
-            round(min(max(uniform(-source / 2, size - source / 2), 0), size - source)) for size in (width, height)
+            round(min(max(uniform(-source / 2, size - source / 2), 0), size - source))
+            for size in (width, height)
         )
         crops.append((side / source, x * side / source, y * side / source))
         pixels = cache.get(photo)[y : y + source, x : x + source]

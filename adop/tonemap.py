@@ -116,7 +116,12 @@ class Tonemapper(nn.Module):
         return value
 
     def forward(
-        self, radiance: Tensor, photometry: Photometry, position: Tensor | None, lens: Tensor, leak: bool = False
+        self,
+        radiance: Tensor,
+        photometry: Photometry,
+        position: Tensor | None,
+        lens: Tensor,
+        leak: bool = False,
     ) -> Tensor:
         """Return the photo [B, 3, H, W] in [0, 1] that the lens takes of `radiance` [B, 3, H, W].
 
@@ -140,7 +145,9 @@ class Tonemapper(nn.Module):
             flat = photo.reshape(size[0], size[1], -1).contiguous()
             above = torch.searchsorted(curve.contiguous(), flat).clamp(1, RESPONSE_SAMPLES - 1)
             low, high = curve.gather(2, above - 1), curve.gather(2, above)
-            encoded = (above - 1 + ((flat - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)) / (RESPONSE_SAMPLES - 1)
+            encoded = (above - 1 + ((flat - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)) / (
+                RESPONSE_SAMPLES - 1
+            )
             light = srgb_decode(encoded.reshape(size))
             gain = torch.exp(photometry.exposure * -math.log(2))[:, None] * photometry.white_balance
             return light / gain[:, :, None, None] / self.vignette(position, lens).clamp_min(0.05)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,58 +21,9 @@ from adop.metrics import psnr
 from adop.optim import Optimiser
 from adop.photometry import colour_points, estimate_exposures, fill_environment, gather, known_exposures
 from adop.photos import PhotoCache
-from adop.pipeline import Pipeline
 from adop.report import to_uint8
+from adop.run import Run, open_scene, split_photos
 from adop.sampler import Batch, sample, step_generator
-from adop.scene import Scene, load_scene
-
-
-@dataclass
-class Run:
-    """A run in memory: what training, evaluation and rendering share."""
-
-    folder: Path
-    config: TrainConfig
-    scene: Scene
-    cache: PhotoCache
-    pipeline: Pipeline
-    split: dict[str, list[int]]
-    progress: Progress
-
-
-def split_photos(count: int, hold_out: int) -> dict[str, list[int]]:
-    """Return the indices of the photos to train on and of those held out: every `hold_out`-th, from the first on."""
-    held_out = [i for i in range(count) if hold_out > 0 and i % hold_out == 0]
-    train = [i for i in range(count) if i not in set(held_out)]
-    if len(train) < 2:
-        raise UserError(
-            f"the scene has {count} photos, of which {len(held_out)} are held out: training needs at least 2"
-        )
-    return {"train": train, "held_out": held_out}
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of that name; auto takes a CUDA GPU where torch sees one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device {name!r}: torch sees no CUDA GPU here; use --device cpu")
-    return torch.device(name)
-
-
-def open_scene(folder: Path, config: TrainConfig, say: Callable[[str], None]) -> tuple[Pipeline, Scene, PhotoCache]:
-    """Load a scene and lay its pipeline, nothing trained and nothing taken from the photos but their exposure."""
-    scene = load_scene(folder)
-    cache = PhotoCache(scene)
-    split = split_photos(len(scene.photos), config.hold_out)
-    trained = torch.zeros(len(scene.photos), dtype=torch.bool)
-    trained[split["train"]] = True
-    exposure = known_exposures(scene)
-    if exposure is None:
-        say("exposure: not every photo has EXIF, so it is estimated from the photos")
-    start = torch.zeros(len(scene.photos)) if exposure is None else exposure - exposure[trained].mean()
-    pipeline = Pipeline(scene, config, start, trained).to(choose_device(config.device))
-    return pipeline, scene, cache
 
 
 def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
@@ -96,7 +46,7 @@ def learning_step(run: Run, optimiser: Optimiser, batch: Batch, vgg: Vgg | None)
     device = pipeline.xyz.device
     side = batch.target.shape[2]
     camera = pipeline.camera(batch.photos, batch.crop, (side, side))
-    radiance = pipeline.radiance(camera)
+    radiance = pipeline.radiance(camera, pipeline.photo_lens[batch.photos])
     image = pipeline.photo(radiance.picture, camera, batch.photos, leak=True)
     target, mask = batch.target.to(device), batch.mask.to(device)
     loss = training_loss(image, target, mask, config.loss, vgg)
@@ -138,10 +88,14 @@ def _step_of(line: str) -> int:
         return 2**62
 
 
-def prepare(scene_folder: Path, output: Path, config: TrainConfig, resume: bool, say: Callable[[str], None]) -> tuple[Run, Optimiser]:
+def prepare(
+    scene_folder: Path, output: Path, config: TrainConfig, resume: bool, say: Callable[[str], None]
+) -> tuple[Run, Optimiser]:
     """Make or reopen the run folder, load the scene, and start or continue the pipeline."""
     if output.exists() and any(output.iterdir()) and not resume:
-        raise UserError(f"{output}: is not empty; add --resume to continue the run there, or choose another --output")
+        raise UserError(
+            f"{output}: is not empty; add --resume to continue the run there, or choose another --output"
+        )
     torch.manual_seed(config.seed)
     pipeline, scene, cache = open_scene(scene_folder, config, say)
     split = split_photos(len(scene.photos), config.hold_out)
@@ -180,7 +134,11 @@ def train(
     Raises: UserError for what a user can mend. Ctrl-C saves a checkpoint before it is raised on.
     """
     run, optimiser = prepare(scene_folder, output, config, resume, say)
-    vgg = Vgg(config.loss.vgg_weights).to(run.pipeline.xyz.device) if config.loss.vgg > 0 and config.loss.vgg_weights else None
+    vgg = (
+        Vgg(config.loss.vgg_weights).to(run.pipeline.xyz.device)
+        if config.loss.vgg > 0 and config.loss.vgg_weights
+        else None
+    )
     log = Log(output, run.progress.step)
     try:
         _loop(run, optimiser, vgg, log, callback)
@@ -199,16 +157,31 @@ def train(
 
 
 def _loop(
-    run: Run, optimiser: Optimiser, vgg: Vgg | None, log: Log, callback: Callable[[Run, dict[str, float]], None] | None
+    run: Run,
+    optimiser: Optimiser,
+    vgg: Vgg | None,
+    log: Log,
+    callback: Callable[[Run, dict[str, float]], None] | None,
 ) -> None:
     config, start = run.config, time.monotonic() - run.progress.seconds
     saved = time.monotonic()
-    bar = tqdm(total=config.steps if config.minutes is None else None, initial=run.progress.step, unit="step", disable=None)
+    bar = tqdm(
+        total=config.steps if config.minutes is None else None,
+        initial=run.progress.step,
+        unit="step",
+        disable=None,
+    )
     sums: dict[str, float] = {}
     while not _finished(run):
         step = run.progress.step
         batch = sample(
-            run.scene, run.cache, run.split["train"], config.batch, config.crop, config.zoom, step_generator(config.seed, step)
+            run.scene,
+            run.cache,
+            run.split["train"],
+            config.batch,
+            config.crop,
+            config.zoom,
+            step_generator(config.seed, step),
         )
         values = learning_step(run, optimiser, batch, vgg)
         optimiser.step(step, _share_done(run))
@@ -221,7 +194,9 @@ def _loop(
         if (step + 1) % 50 == 0:
             means = {name: value / 50 for name, value in sums.items()}
             sums = {}
-            left = "" if config.minutes is None else f", {config.minutes * 60 - run.progress.seconds:.0f} s left"
+            left = (
+                "" if config.minutes is None else f", {config.minutes * 60 - run.progress.seconds:.0f} s left"
+            )
             bar.set_postfix_str(f"loss {means['loss']:.4f}, {means['psnr']:.2f} dB{left}")
             log.write(step + 1, means)
         if (step + 1) % config.evaluate_every == 0 and not _finished(run):
@@ -252,6 +227,7 @@ def _glance(run: Run, log: Log) -> None:
         log.picture(run.progress.step, f"held_out/{score.photo}", view.fitted)
     if scores:
         means = {
-            name: sum(getattr(s, name) for s in scores) / len(scores) for name in ("psnr", "psnr_fitted", "ssim")
+            name: sum(getattr(s, name) for s in scores) / len(scores)
+            for name in ("psnr", "psnr_fitted", "ssim")
         }
         log.write(run.progress.step, means, "held_out")

@@ -1,0 +1,98 @@
+"""A run: its scene, its split, its pipeline, in memory; new or loaded from its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from adop.checkpoint import Progress, checkpoints, load_checkpoint
+from adop.config import TrainConfig, load_config
+from adop.errors import UserError
+from adop.photometry import known_exposures
+from adop.photos import PhotoCache
+from adop.pipeline import Pipeline
+from adop.scene import Scene, load_scene
+
+
+@dataclass
+class Run:
+    """A run in memory: what training, evaluation and rendering share."""
+
+    folder: Path
+    config: TrainConfig
+    scene: Scene
+    cache: PhotoCache
+    pipeline: Pipeline
+    split: dict[str, list[int]]
+    progress: Progress
+
+
+def split_photos(count: int, hold_out: int) -> dict[str, list[int]]:
+    """Return the indices of the photos to train on and of those held out: every `hold_out`-th, from the first on."""
+    held_out = [i for i in range(count) if hold_out > 0 and i % hold_out == 0]
+    train = [i for i in range(count) if i not in set(held_out)]
+    if len(train) < 2:
+        raise UserError(
+            f"the scene has {count} photos, of which {len(held_out)} are held out: training needs at least 2"
+        )
+    return {"train": train, "held_out": held_out}
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name; auto takes a CUDA GPU where torch sees one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {name!r}: torch sees no CUDA GPU here; use --device cpu")
+    return torch.device(name)
+
+
+def open_scene(
+    folder: Path, config: TrainConfig, say: Callable[[str], None]
+) -> tuple[Pipeline, Scene, PhotoCache]:
+    """Load a scene and lay its pipeline, nothing trained and nothing taken from the photos but their exposure."""
+    scene = load_scene(folder)
+    cache = PhotoCache(scene)
+    split = split_photos(len(scene.photos), config.hold_out)
+    trained = torch.zeros(len(scene.photos), dtype=torch.bool)
+    trained[split["train"]] = True
+    exposure = known_exposures(scene)
+    if exposure is None:
+        say("exposure: not every photo has EXIF, so it is estimated from the photos")
+    start = torch.zeros(len(scene.photos)) if exposure is None else exposure - exposure[trained].mean()
+    pipeline = Pipeline(scene, config, start, trained).to(choose_device(config.device))
+    return pipeline, scene, cache
+
+
+def load_run(
+    folder: Path, scene: Path | None = None, device: str | None = None, say: Callable[[str], None] = print
+) -> Run:
+    """Load a trained run from its folder, at its newest checkpoint.
+
+    Args:
+        scene: the scene folder, where it has moved since training.
+        device: overrides the run's.
+
+    Raises: UserError where the folder holds no run, or its scene is gone.
+    """
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"{folder}: holds no config.json, so it is no run folder; `adop train --output` makes one"
+        )
+    config = load_config(folder / "config.json")
+    if device is not None:
+        config = dataclasses.replace(config, device=device)
+    saved = checkpoints(folder / "checkpoints")
+    if not saved:
+        raise UserError(f"{folder}: holds no checkpoint yet; train it further with --resume")
+    where = scene or Path(config.scene)
+    if not where.is_dir():
+        raise UserError(f"{where}: the scene that {folder} was trained on is not there; name it with --scene")
+    pipeline, loaded, cache = open_scene(where, config, say)
+    progress = load_checkpoint(saved[-1], pipeline)
+    split = split_photos(len(loaded.photos), config.hold_out)
+    return Run(folder, config, loaded, cache, pipeline.eval(), split, progress)
