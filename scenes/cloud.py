@@ -1,4 +1,4 @@
-"""The point cloud that multi-view stereo would give: noisy, with holes and outliers, coloured from the photos."""
+"""The point cloud that multi-view stereo gives: noisy, with holes and outliers, coloured from the photos."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pixel_rays(camera: CameraTruth, photo: int, uv: Array) -> tuple[Array, Array
 
 
 def project(camera: CameraTruth, photo: int, xyz: Array) -> tuple[Array, Array]:
-    """Pixels [R,2] and depths [R] of world points; the pixel is NaN behind the camera or far outside the photo."""
+    """Pixels [R,2] and depths [R] of world points; NaN pixels behind the camera or far outside the photo."""
     pose = camera.world_to_camera[photo]
     local = xyz @ pose[:3, :3].T + pose[:3, 3]
     z = local[:, 2]
@@ -48,7 +48,7 @@ def project(camera: CameraTruth, photo: int, xyz: Array) -> tuple[Array, Array]:
 def _candidates(
     world: World, camera: CameraTruth, rng: np.random.Generator, per_photo: int
 ) -> dict[str, Array]:
-    """Surface points under random pixels of every photo; depth edges and far points mostly fail, as in stereo."""
+    """Surface points under random pixels of all photos; depth edges and far points mostly fail."""
     size = np.array([camera.lens.width, camera.lens.height])
     found: dict[str, list[Array]] = {k: [] for k in ("xyz", "flat", "ray", "depth", "material")}
     for photo in range(len(camera.exposure)):
@@ -75,7 +75,7 @@ def _candidates(
 def _seen(
     world: World, camera: CameraTruth, photos: list[Array], c: dict[str, Array]
 ) -> tuple[Array, Array, Array]:
-    """Over the photos that see each candidate at more than 10°: their number, mean colour, mean local contrast (8-bit)."""
+    """Of the photos that see each candidate at over 10°: number, mean colour, mean contrast (8-bit)."""
     count, colour, contrast = np.zeros(len(c["xyz"])), np.zeros((len(c["xyz"]), 3)), np.zeros(len(c["xyz"]))
     width, height = camera.lens.width, camera.lens.height
     for photo, picture in enumerate(photos):
@@ -102,7 +102,7 @@ def _seen(
 
 
 def make_cloud(world: World, camera: CameraTruth, photos: list[Array], seed: int, size: int) -> Cloud:
-    """Sample about `size` points; `photos` are the finished pictures [H,W,3] (0 to 255), whose colours are averaged."""
+    """Sample about `size` points; the finished pictures `photos` [H,W,3] (0 to 255) give the colours."""
     rng = np.random.default_rng([seed, 600])
     c = _candidates(world, camera, rng, per_photo=max(1000, 9 * size // len(photos)))
     count, colour, contrast = _seen(world, camera, photos, c)

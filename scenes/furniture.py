@@ -1,4 +1,5 @@
-"""The small and thin things of the square: trees, lamps, benches, fence, hedge, café tables, a bicycle, bunting, pots."""
+"""Small and thin things: trees, lamps, benches, a fence, a hedge, a café, a bicycle, bunting, pots."""
+# ruff: noqa: RUF005 (array + list is an addition here)
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ DARK = (0.35, 0.35, 0.38)
 
 
 def tree(b: Builder, rng: np.random.Generator, foot: Array, height: float, count: int) -> None:
-    """A tree with a bent trunk, three generations of branches, and `count` leaves in clusters on the twigs."""
+    """Add a tree: bent trunk, three generations of branches, `count` leaves in clusters on the twigs."""
     tips: list[Array] = []
 
     def branch(start: Array, direction: Array, length: float, radius: float, level: int) -> None:

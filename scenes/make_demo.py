@@ -2,24 +2,30 @@
 
     python scenes/make_demo.py --output scenes/demo
 
-Forty photos of 480×360, taken by somebody who walks an arc round a fountain and back, holding the camera higher. The
-square is a triangle mesh with procedural textures (`world.py`, `furniture.py`, `textures.py`), ray-traced with Open3D
-(`tracer.py`) through the true, distorted lens, 4×4 jittered rays a pixel, then photographed by a simulated camera
-(`simulate.py`): exposure ±1.5 EV, white balance, vignette, response, noise, JPEG with EXIF. The points (`cloud.py`)
-are what multi-view stereo would find. Nothing is splatted, so a point renderer cannot profit from its own errors.
+Forty photos of 480×360, taken by somebody who walks an arc round a fountain and back with the camera
+higher. The square is a triangle mesh (`world.py`, `houses.py`, `furniture.py`) with procedural textures
+(`textures.py`). It is ray-traced with Open3D (`tracer.py`) through the true, distorted lens, 4×4 jittered
+rays a pixel, and photographed by a simulated camera (`simulate.py`): exposure ±1.5 EV, white balance,
+vignette, response, noise, JPEG with EXIF. The points (`cloud.py`) are what multi-view stereo finds. Nothing
+is splatted: a point renderer has no advantage here.
 
 What lies in the folder:
     dataset.ini camera.ini images.txt camera_indices.txt poses.txt exposure.txt point_cloud.ply images/
-        an ADOP scene with the exact poses and lens; exposure.txt is from EXIF, whose shutter times are rounded to thirds
-        of a stop: off the true exposure by up to 0.17 EV, as with a real camera
-    truth/truth.json     formulas and true values: lens, poses, EV, white balance, vignette, response, noise
-    truth/NAME.exr       of every 8th photo (index 0, 8, 16 …, the held-out ones): R G B, the linear radiance through the
-                         lens before exposure (half floats rounded to 7 bits, error below 0.4 %), and Z, the depth of
-                         the pixel's centre (camera z, metres, infinite for the sky)
-    truth/points.npz     per point of point_cloud.ply, in its order: offset (int16, in units of `unit` metres) to the true
-                         surface point, and outlier (bool; their offset is clipped)
+        an ADOP scene with the exact poses and lens; exposure.txt is from EXIF, whose shutter times are
+        rounded to thirds of a stop: off the true exposure by up to 0.17 EV, as with a real camera
+    truth/truth.json
+        formulas and true values: lens, poses, EV, white balance, vignette, response, noise
+    truth/NAME.exr
+        of every 8th photo (index 0, 8, 16 …, the held-out ones): R G B, the linear radiance through the
+        lens before exposure (half floats rounded to 7 bits, error below 0.4 %), and Z, the depth of the
+        pixel's centre (camera z, metres, infinite for the sky)
+    truth/points.npz
+        per point of point_cloud.ply, in its order: offset (int16, in units of `unit` metres) to the true
+        surface point, and outlier (bool; their offset is clipped); a prepared cloud has another order but
+        the same positions, so they can be matched by equality
 
-Needs Open3D. Takes about five minutes on two cores. The same seed gives the same files on the same versions.
+Needs Open3D. Takes about five minutes on two cores. The same seed gives the same scene; with other versions
+of Open3D or numpy single pixels may differ.
 """
 
 from __future__ import annotations
@@ -45,6 +51,14 @@ from adop.errors import UserError
 
 HELD_OUT = 8  # every 8th photo
 OFFSET_UNIT = 0.00025  # metres
+FORMULA = {
+    "sensor": "x = radiance 2^-(exposure - scene_exposure) white_balance (1 + a r^2 + b r^4 + c r^6)",
+    "r": "distance of the pixel's centre from vignette.centre (pixels) / half diagonal of the photo",
+    "noise": "x + normal sqrt(x well + read_noise^2) / well, well = full_well 100 / iso; clipped to [0,1]",
+    "response": "t = log(1 + gain x) / log(1 + gain); y = t - curve sin(2 pi t); the JPEG holds round(255 y)",
+    "lens": "OpenCV, pixel centres at 0.5; world_to_camera: x right, y down, z forward",
+    "exposure": "EV = log2(N^2/t) - log2(ISO/100); exif_exposure: as noted, times rounded to 1/3 stop",
+}
 
 
 def render(world: World, camera: CameraTruth, photo: int, seed: int, side: int = 4) -> Array:
@@ -78,7 +92,7 @@ def name_of(photo: int) -> str:
 
 
 def take_photos(world: World, camera: CameraTruth, folder: Path, seed: int, side: int) -> list[Array]:
-    """Render, photograph and write all photos and the truth of the held-out ones; returns the JPEGs as read back."""
+    """Render and write all photos, and the truth of the held-out ones; return the JPEGs as read back."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     (folder / "truth").mkdir(exist_ok=True)
 
@@ -137,15 +151,25 @@ def save_folder(camera: CameraTruth, folder: Path) -> None:
         poses.append(" ".join(f"{q:.17g}" for q in numbers))
     exposure = [camera.exif_exposure(k) for k in range(count)]
     dataset = {
-        "file_model": "", "image_dir": "images/", "mask_dir": "", "camera_files": "camera.ini",
-        "file_point_cloud": "point_cloud.ply", "file_point_cloud_compressed": "point_cloud.bin", "camera_type_int": 0,
-        "znear": 0.1, "zfar": 1000, "render_scale": 1, "scene_exposure_value": f"{np.mean(exposure):.6f}",
+        "file_model": "",
+        "image_dir": "images/",
+        "mask_dir": "",
+        "camera_files": "camera.ini",
+        "file_point_cloud": "point_cloud.ply",
+        "file_point_cloud_compressed": "point_cloud.bin",
+        "camera_type_int": 0,
+        "znear": 0.1,
+        "zfar": 1000,
+        "render_scale": 1,
+        "scene_exposure_value": f"{np.mean(exposure):.6f}",
         "up_vector": "0 0 1",
-    }  # fmt: skip
+    }
     lens_file = {
-        "w": lens.width, "h": lens.height, "K": f"{fx:.17g} {fy:.17g} {cx - 0.5:.17g} {cy - 0.5:.17g} 0",
+        "w": lens.width,
+        "h": lens.height,
+        "K": f"{fx:.17g} {fy:.17g} {cx - 0.5:.17g} {cy - 0.5:.17g} 0",
         "distortion": f"{k1} {k2} 0 0 0 0 {p1} {p2}",
-    }  # fmt: skip
+    }
     files = {
         "dataset.ini": ["[SceneDatasetParams]", *(f"{k} = {v}" for k, v in dataset.items())],
         "camera.ini": ["[SceneCameraParams]", *(f"{k} = {v}" for k, v in lens_file.items())],
@@ -160,45 +184,51 @@ def save_folder(camera: CameraTruth, folder: Path) -> None:
 
 def save_truth(camera: CameraTruth, cloud: Cloud, folder: Path, seed: int, side: int) -> None:
     """Write truth/truth.json."""
-    count, lens = len(camera.exposure), camera.lens
+    lens = camera.lens
     x = np.linspace(0, 1, 257)
     truth = {
         "seed": seed,
-        "formula": {
-            "sensor": "x = radiance * 2^-(exposure - scene_exposure) * white_balance * (1 + a r^2 + b r^4 + c r^6)",
-            "r": "distance of the pixel's centre from vignette.centre / half diagonal of the photo",
-            "noise": "x + normal * sqrt(x * well + read_noise^2) / well, well = full_well * 100 / iso; clipped to [0,1]",
-            "response": "t = log(1 + gain x) / log(1 + gain); y = t - curve * sin(2 pi t); JPEG holds round(255 y)",
-            "lens": "OpenCV; pixel centres at 0.5; x, y = (x, y) / z in the camera (x right, y down, z forward)",
-            "exposure": "EV = log2(N^2/t) - log2(ISO/100); exif_exposure is the noted one, times rounded to 1/3 stop",
-        },
+        "formula": FORMULA,
         "scene_exposure": camera.scene_exposure,
         "vignette": dict(zip("abc", camera.vignette, strict=True)) | {"centre": camera.vignette_centre},
         "response": {
-            "gain": camera.response_gain, "curve": camera.response_curve,
-            "x": x.tolist(), "y": camera.response(x[:, None].repeat(3, 1)).round(7).tolist(),
+            "gain": camera.response_gain,
+            "curve": camera.response_curve,
+            "x": x.tolist(),
+            "y": camera.response(x[:, None].repeat(3, 1)).round(7).tolist(),
         },
         "noise": {"full_well": camera.full_well, "read_noise": camera.read_noise, "jpeg_quality": 92},
         "lens": {
-            "model": "opencv", "width": lens.width, "height": lens.height, "intrinsics_fx_fy_cx_cy": lens.intrinsics,
+            "model": "opencv",
+            "width": lens.width,
+            "height": lens.height,
+            "intrinsics_fx_fy_cx_cy": lens.intrinsics,
             "distortion_k1_k2_p1_p2": lens.distortion,
         },
         "points": {
-            "count": len(cloud.xyz), "outliers": int(cloud.outlier.sum()), "pixel_noise_per_axis": PIXEL_NOISE,
-            "normal_noise": NORMAL_NOISE, "outlier_share": OUTLIERS,
+            "count": len(cloud.xyz),
+            "outliers": int(cloud.outlier.sum()),
+            "outlier_share": OUTLIERS,
+            "pixel_noise_per_axis": PIXEL_NOISE,
+            "normal_noise": NORMAL_NOISE,
         },
         "rays_per_pixel": side**2,
-        "held_out": list(range(0, count, HELD_OUT)),
-        "photos": [
-            {
-                "file": f"{name_of(k)}.jpg", "exposure": float(camera.exposure[k]), "iso": camera.iso(k),
-                "exif_exposure": camera.exif_exposure(k), "white_balance": camera.white_balance[k].tolist(),
-                "world_to_camera": camera.world_to_camera[k].tolist(),
-            }
-            for k in range(count)
-        ],
-    }  # fmt: skip
+        "held_out": list(range(0, len(camera.exposure), HELD_OUT)),
+        "photos": [photo_truth(camera, k) for k in range(len(camera.exposure))],
+    }
     (folder / "truth" / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
+
+
+def photo_truth(camera: CameraTruth, photo: int) -> dict[str, object]:
+    """What truth.json says of one photo."""
+    return {
+        "file": f"{name_of(photo)}.jpg",
+        "exposure": float(camera.exposure[photo]),
+        "exif_exposure": camera.exif_exposure(photo),
+        "iso": camera.iso(photo),
+        "white_balance": camera.white_balance[photo].tolist(),
+        "world_to_camera": camera.world_to_camera[photo].tolist(),
+    }
 
 
 def make(output: Path, seed: int, photos: int, width: int, side: int, points: int) -> None:

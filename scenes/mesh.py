@@ -1,7 +1,8 @@
-"""Mesh parts of the simulated place: boxes, lathes, tubes, leaves, heightfields, gathered into one triangle soup.
+"""Mesh parts of the simulated place: boxes, lathes, tubes, leaves, grids, gathered into one mesh.
 
-Metres, z up. Surface coordinates `uv` are metres along the surface, so that every texture keeps its true size.
+Metres, z up. Surface coordinates `uv` are metres along the surface: every texture keeps its true size.
 """
+# ruff: noqa: RUF005 (array + list is an addition here)
 
 from __future__ import annotations
 
@@ -72,7 +73,7 @@ class Builder:
     def rectangle(
         self, corner, along, up, material: str, tint=(1, 1, 1), cell: float = 0.25, shift=(0, 0)
     ) -> None:
-        """Add the flat rectangle corner + s·along + t·up, in cells of at most `cell` metres; front: along × up."""
+        """Add the rectangle corner + s·along + t·up, in cells of at most `cell` metres; front: along × up."""
         corner, along, up = (np.asarray(q, float) for q in (corner, along, up))
         width, height = np.linalg.norm(along), np.linalg.norm(up)
         s = np.linspace(0, 1, max(2, int(np.ceil(width / cell)) + 1))
@@ -103,7 +104,7 @@ class Builder:
             self.rectangle(corner, along, up, material, tint, cell, shift)
 
     def lathe(self, centre, profile, material: str, tint=(1, 1, 1), sides: int = 32, fold=None) -> None:
-        """Turn a profile [(radius, height), …] about the vertical through `centre`; `fold(angle, height)` scales the radius."""
+        """Turn a profile [(radius, height), …] about the vertical; `fold(angle, height)` scales it."""
         profile = np.asarray(profile, float)
         angle = np.linspace(0, 2 * np.pi, sides + 1)
         radius = np.broadcast_to(profile[:, :1], (len(profile), sides + 1))
@@ -155,7 +156,7 @@ class Builder:
     def leaves(
         self, centres: Array, size: Array, rng: np.random.Generator, material: str, tint: Array
     ) -> None:
-        """Add one diamond-shaped leaf (two triangles, bent) per centre [N,3], each turned at random; tint [N,3]."""
+        """Add a bent, diamond-shaped leaf at each centre [N,3], turned at random; tint [N,3]."""
         count = len(centres)
         normal = unit(rng.normal(size=(count, 3)) + [0, 0, 0.9])
         along = unit(np.cross(normal, rng.normal(size=(count, 3))))

@@ -2,7 +2,7 @@
 
 Formula chain (truth.json repeats it):
 
-    x = HDR · 2^-(EV_i − EV_scene) · white_balance_i · (1 + a r² + b r⁴ + c r⁶)      r: 1 = half diagonal, from `centre`
+    x = HDR · 2^-(EV_i − EV_scene) · white_balance_i · (1 + a r² + b r⁴ + c r⁶)  r: 1 = half diagonal
     x = x + noise (shot and read),  clipped to [0, 1]
     y = response_channel(x),  stored as round(255 y) in a JPEG
 """
@@ -113,7 +113,7 @@ class CameraTruth:
         return self.response(x)
 
     def exif(self, photo: int) -> tuple[float, float, int]:
-        """Exposure time (s), f-number, ISO as the camera notes them: the time rounded to the next third of a stop."""
+        """Exposure time (s), f-number, ISO as the camera notes them: the time to the next third of a stop."""
         f_number, iso = 4.0, self.iso(photo)
         time = f_number**2 / 2 ** (self.exposure[photo] + np.log2(iso / 100))
         nominal = min(SHUTTER, key=lambda s: abs(np.log2(s * time)))
@@ -152,7 +152,7 @@ def smooth_walk(rng: np.random.Generator, count: int, waves: int = 5) -> Array:
 
 
 def walk(seed: int, count: int) -> Array:
-    """Poses [count,4,4] of a person who walks an arc round the fountain and comes back holding the camera higher.
+    """Poses [count,4,4] of a person who walks an arc round the fountain and back, the camera higher.
 
     The walk is closed and starts in the middle of the arc, so that every photo lies between others.
     """

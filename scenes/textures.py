@@ -1,7 +1,7 @@
-"""Procedural textures: albedo and relief of brick, plaster, cobbles, tiles, wood, leaves, signs; all tile seamlessly.
+"""Procedural textures: albedo and relief of brick, plaster, cobbles, tiles, wood, leaves, signs.
 
-Each texture is a square of SIZE² texels that covers `TILE[name]` metres. Detail is at every scale: 1/f noise for
-weathering, cells for bricks and stones, relief whose slopes turn the surface normal.
+Each texture is a square of SIZE² texels that covers `TILE[name]` metres. There is detail at every
+scale: 1/f noise for weathering, cells for bricks and stones, relief whose slopes turn the surface normal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SLOPE = 1.5  # slopes are stored in [-SLOPE, SLOPE]
 def noise(
     rng: np.random.Generator, beta: float = 1.0, low: float = 1, high: float = 1e9, size: int = SIZE
 ) -> Array:
-    """Periodic noise [size,size] of spectrum k^-beta between two frequencies (cycles per tile); mean 0, deviation 1."""
+    """Periodic noise [size,size], spectrum k^-beta between two frequencies (cycles per tile), deviation 1."""
     ky, kx = np.meshgrid(np.fft.fftfreq(size) * size, np.fft.rfftfreq(size) * size, indexing="ij")
     k = np.hypot(kx, ky)
     gain = np.where((k >= low) & (k <= high), np.maximum(k, 1) ** -beta, 0)
@@ -42,7 +42,7 @@ def warp(image: Array, rng: np.random.Generator, amount: float, low: float = 2) 
 
 
 def masonry(columns: int, rows: int, shift: float = 0.5) -> tuple[Array, Array]:
-    """Running bond: the block's number and the distance to its edge in fractions of the tile, both [SIZE,SIZE]."""
+    """Running bond: the block's number, and the distance to its edge in fractions of the tile [SIZE,SIZE]."""
     y, x = (np.mgrid[:SIZE, :SIZE] + 0.5) / SIZE
     row = np.floor(y * rows)
     across = x * columns + shift * (row % 2)
@@ -160,20 +160,18 @@ def roof(rng) -> Texture:
 
 
 def wood(rng) -> Texture:
-    number = (np.arange(SIZE) * 28 // SIZE)[None].repeat(SIZE, 0)
-    tone = rng.normal(size=28)[number]
-    gap = np.minimum((np.arange(SIZE) * 28 / SIZE) % 1, 1 - (np.arange(SIZE) * 28 / SIZE) % 1)[None].repeat(
-        SIZE, 0
-    )
-    grain = noise(rng, 0.5, 10)
-    grain = sum(np.roll(grain, shift, 0) for shift in (0, 1, 2, 3, 5)) / 2.2
+    boards = np.mgrid[:SIZE, :SIZE][1] * 28 / SIZE
+    tone = rng.normal(size=28)[boards.astype(int)]
+    gap = np.minimum(boards % 1, 1 - boards % 1)
+    fine = noise(rng, 0.5, 10)
+    grain = np.sum([np.roll(fine, shift, 0) for shift in (0, 1, 2, 3, 5)], axis=0) / 2.2
     line = 1 - smoothstep(0.03, 0.08, gap)
     albedo = np.array([0.62, 0.60, 0.57]) * (1 + 0.1 * tone + 0.14 * grain)[..., None]
     return albedo * (1 - 0.65 * line)[..., None], 0.003 * grain - 0.006 * line
 
 
 def bark(rng) -> Texture:
-    number, edge = cells(rng, 40, 1.0)
+    _, edge = cells(rng, 40, 1.0)
     ridge = warp(edge, rng, 5, 6)
     fine = noise(rng, 0.8, 8)
     return np.array([0.30, 0.23, 0.17]) * (0.55 + 0.9 * np.clip(ridge, 0, 0.7) + 0.12 * fine)[
@@ -234,7 +232,7 @@ def water(rng) -> Texture:
 
 
 def glass(rng) -> Texture:
-    y, x = (np.mgrid[:SIZE, :SIZE] + 0.5) / SIZE
+    x = np.mgrid[:SIZE, :SIZE][1] / SIZE + 0.5 / SIZE
     curtain = 0.5 + 0.5 * np.sin(2 * np.pi * (x * 40 + 0.35 * noise(rng, 1.6, 2)))
     drawn = smoothstep(0.1, 0.2, np.cos(2 * np.pi * (4 * x + 0.04 * noise(rng, 1.8, 2, 8))))
     wavy = noise(rng, 1.8, 4, 40)

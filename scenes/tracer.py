@@ -1,8 +1,8 @@
 """Ray tracing of the square with Open3D: radiance of rays, in linear light.
 
-Light: the sun with soft shadows (one shadow ray per sample, towards a point of its disc), the sky and two bounces of
-indirect light baked per vertex, mirror reflections of glass and water, translucent leaves, haze. Radiance is in units in
-which a white sheet in full sun is about 0.7.
+Light: the sun with soft shadows (one shadow ray per sample, towards a point of its disc), the sky and two
+bounces of indirect light baked per vertex, mirror reflections of glass and water, translucent leaves, haze.
+A white sheet in full sun has a radiance of about 0.7.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ def open3d():
         import open3d as module
     except (ImportError, OSError) as error:
         raise UserError(
-            f"make_demo: Open3D cannot be imported ({error}); install it with `pip install open3d` and, on Debian, "
-            "`apt install libusb-1.0-0 libgl1 libegl1 libx11-6`"
+            f"make_demo: Open3D cannot be imported ({error}); install it with `pip install open3d` and, "
+            "on Debian, `apt install libusb-1.0-0 libgl1 libegl1 libx11-6`"
         ) from error
     return module
 
 
 @dataclass(frozen=True)
 class Hits:
-    """What rays meet: distance [R] (inf: sky), triangle [R], second and third barycentric weight [R,2]."""
+    """What rays meet: distance [R] (inf: sky), triangle [R], last two barycentric weights [R,2]."""
 
     distance: Array
     triangle: Array
@@ -52,7 +52,7 @@ class Hits:
 
 
 def sky_map(seed: int) -> Array:
-    """Sky radiance by elevation (rows, -90° to 90°) and azimuth (columns): gradient, clouds, glow; without the sun's disc."""
+    """Sky radiance by elevation (rows, -90° to 90°) and azimuth (columns); without the sun's disc."""
     rng = np.random.default_rng([seed, 200])
     rows, columns = SKY_SIZE
     elevation, azimuth = np.meshgrid(
@@ -90,7 +90,7 @@ def sky_map(seed: int) -> Array:
 
 
 class World:
-    """The square, ready to be ray-traced. `radiance(origins, directions, rng)` is all that the camera needs."""
+    """The square, ready to be ray-traced. `radiance` is all that the camera needs."""
 
     def __init__(self, seed: int, bake_rays: int = 128) -> None:
         o3d = open3d()
@@ -112,7 +112,7 @@ class World:
         self._bake(rng, bake_rays)
 
     def _triangle_table(self, irradiance: Array) -> Array:
-        """All shading data of each triangle in one row: 3 × (normal 3, uv 2, irradiance 3), tangents 6, tint 3, flat normal 3."""
+        """A row per triangle: 3 × (normal 3, uv 2, irradiance 3), tangents 6, tint 3, flat normal 3."""
         m = self.mesh
         corners = np.concatenate([m.normals, m.uv, irradiance], 1)[m.triangles].reshape(len(m.triangles), 24)
         p, q = m.xyz[m.triangles], m.uv[m.triangles]
@@ -151,7 +151,7 @@ class World:
         ) * fy
 
     def _texture(self, material: Array, uv: Array, footprint: Array) -> tuple[Array, Array]:
-        """Albedo [R,3] and slopes [R,2] of the nearest texel of the mip level whose texel fits the footprint (m)."""
+        """Albedo [R,3] and slopes [R,2]: nearest texel of the mip level that fits the footprint (m)."""
         texels_per_metre = (SIZE / self.atlas.tile)[material].astype(np.float32)
         level = np.log2(np.maximum(footprint * texels_per_metre, 1.0)).astype(np.int32)
         level = np.minimum(level, self.atlas.levels - 1)
@@ -168,7 +168,7 @@ class World:
     ) -> tuple[Array, Hits]:
         """Linear radiance [R,3] float32 along unit rays, and what they hit.
 
-        Args: pixel: angle of one sample, radians (chooses the texture's level). depth: mirror reflections to follow.
+        Args: pixel: angle of a texel, radians (the texture's level). depth: mirror reflections to follow.
         """
         hits = self.cast(origins, directions)
         result = np.empty((len(origins), 3), np.float32)
@@ -252,7 +252,7 @@ class World:
     def _gather(
         self, xyz: Array, normals: Array, rays: int, radiosity: Array, rng: np.random.Generator
     ) -> Array:
-        """Mean radiance × π over the hemisphere of each vertex [V,3]; `radiosity` [T,3] is what triangles send out."""
+        """Mean radiance × π over each vertex's hemisphere [V,3]; `radiosity` [T,3] leaves triangles."""
         golden = np.arange(rays) * 2.399963 + rng.uniform(0, 2 * np.pi, (len(xyz), 1))
         u = ((np.arange(rays) + rng.uniform(size=(len(xyz), 1))) / rays)[..., None]
         local = np.concatenate(
