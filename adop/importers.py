@@ -160,7 +160,9 @@ def _fit_sizes(lenses: list[Lens], photos: list[Photo], report: Report) -> list[
     fitted = []
     for index, lens in enumerate(lenses):
         own = [photo for photo in photos if photo.lens == index]
-        sizes = dict(zip(check_photos([photo.file for photo in own]), own, strict=True))
+        sizes: dict[tuple[int, int], Photo] = {}
+        for photo, size in zip(own, check_photos([photo.file for photo in own]), strict=True):
+            sizes.setdefault(size, photo)
         if len(sizes) > 1:
             (a, first), (b, second) = list(sizes.items())[:2]
             raise UserError(

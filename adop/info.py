@@ -84,7 +84,7 @@ def _coverage(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
 
 def _lens_text(lens: Lens) -> str:
     fx, fy, cx, cy = lens.intrinsics
-    text = f"{lens.model} {lens.width}x{lens.height}, focal length {fx:.1f} {fy:.1f}, centre {cx:.1f} {cy:.1f} px"
+    text = f"{lens.model} {lens.width}x{lens.height}, focal {fx:.1f} {fy:.1f}, centre {cx:.1f} {cy:.1f} px"
     if lens.model == "opencv":
         across = 2 * math.degrees(math.atan(0.5 * lens.width / fx))
         down = 2 * math.degrees(math.atan(0.5 * lens.height / fy))

@@ -104,7 +104,7 @@ def _lens(values: dict[str, Any], file: Path, where: str) -> Lens:
         return float(value)
 
     name = values.get("camera_model", "OPENCV_FISHEYE" if values.get("is_fisheye") else "OPENCV")
-    if name not in _PINHOLE_MODELS | _FISHEYE_MODELS:
+    if not isinstance(name, str) or name not in _PINHOLE_MODELS | _FISHEYE_MODELS:
         known = ", ".join(sorted(_PINHOLE_MODELS | _FISHEYE_MODELS))
         raise UserError(
             f"{where}: camera model {name} has no exact counterpart here; undistort, or use {known}."

@@ -74,7 +74,7 @@ def visible(xyz: np.ndarray, lens: Lens, world_to_camera: np.ndarray) -> tuple[n
     Returns: their indices [M] and depths z [M] (distance for lenses wider than a half sphere).
     """
     matrix = world_to_camera.astype(np.float32)
-    local = xyz @ matrix[:3, :3].T + matrix[:3, 3]
+    local = (matrix[:3, :3] @ xyz.T + matrix[:3, 3:]).T
     uv, inside = lens.project(local)
     index = np.flatnonzero(inside)
     if not len(index):
@@ -87,7 +87,8 @@ def visible(xyz: np.ndarray, lens: Lens, world_to_camera: np.ndarray) -> tuple[n
     where = (uv[index, 1] / cell).astype(np.int64) * columns + (uv[index, 0] / cell).astype(np.int64)
     nearest = np.full(columns * (int(lens.height / cell) + 1), np.inf, np.float32)
     np.minimum.at(nearest, where, depth)
-    front = depth <= 1.03 * nearest[where]
+    slack = max(0.03, 2.0 * cell / float(lens.intrinsics[0]))  # of the depth: a surface slanted by 60 degrees
+    front = depth <= (1.0 + slack) * nearest[where]
     return index[front], depth[front]
 
 
@@ -119,20 +120,29 @@ def turned_normals(
 
 
 def _turn(normals: np.ndarray, known: np.ndarray, sight: Sight, report: Callable[[str], None]) -> None:
-    """Turn normals in place: estimated ones to the cameras that see them, given ones where they face away.
+    """Turn normals in place to the cameras that see the points.
 
-    A given normal faces away where the nearest camera and the mean of all that see the point lie behind it.
+    Given signs are believed but for clear exceptions where most of them are right, turned round where most are
+    wrong, and not believed at all in between.
     """
+
+    def facing(directions: np.ndarray) -> np.ndarray:
+        length = np.linalg.norm(directions, axis=1)
+        return np.einsum("ij,ij->i", normals, directions) / np.maximum(length, 1e-30)
+
+    believed = known.copy()
     seen = known & (sight.seen > 0)
-    away = np.einsum("ij,ij->i", normals, sight.towards) < 0
-    if seen.any() and away[seen].mean() > 0.7:
+    wrong = float((facing(sight.towards)[seen] < 0).mean()) if seen.any() else 0.0
+    if wrong > 0.8:
         report("The normals point away from the cameras: all were turned round.")
         normals[known] *= -1
-    against = np.einsum("ij,ij->i", normals, sight.mean) < 0
-    away = np.einsum("ij,ij->i", normals, sight.towards) < 0
-    flip = against & (~known | away)
-    if np.count_nonzero(flip & known):
-        report(f"{np.count_nonzero(flip & known)} normals faced away from the cameras and were turned round.")
+    elif wrong > 0.2:
+        report(f"{100 * wrong:.0f} % of the normals point away from the cameras: all were turned.")
+        believed[:] = False
+    clear = np.where(believed, -0.2, 0.0)
+    flip = (facing(sight.mean) < clear) & (~believed | (facing(sight.towards) < clear))
+    if np.any(flip & believed):
+        report(f"{np.sum(flip & believed)} normals faced away from the cameras and were turned round.")
     normals[flip] *= -1
 
 

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from adop.lens import Lens
 from adop.ply import write_ply
 from adop.points import save_prepared
 from adop.read_scene import FILE_MODELS, PREPARED_FILE
-from adop.scene import Photo, Scene, invert_rigid
+from adop.scene import Photo, Scene, invert_rigid, photo_file
 
 
 def write_scene(scene: Scene, folder: Path, link: bool, force: bool) -> Scene:
@@ -29,6 +29,8 @@ def write_scene(scene: Scene, folder: Path, link: bool, force: bool) -> Scene:
         raise UserError(
             f"{folder}: its own photos cannot be linked to, they are being replaced; copy them instead."
         )
+    for photo in scene.photos:
+        photo_file(folder / "images", photo.name, f"{folder}: photo {photo.name!r}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -169,9 +171,6 @@ def _placed(photo: Photo, folder: Path) -> Photo:
 
 
 def _place(source: Path, target: Path, link: bool) -> None:
-    pure = PurePosixPath(target.name)
-    if ".." in target.parts or not pure.name or any(character in str(target) for character in "\n\r\0"):
-        raise UserError(f"{source}: its name cannot be stored in a scene; rename it.")
     target.parent.mkdir(parents=True, exist_ok=True)
     if link:
         target.symlink_to(os.path.abspath(source))
