@@ -33,11 +33,12 @@ def upsample(image: Tensor, like: Tensor, mode: str = "bilinear") -> Tensor:
     return large[:, :, : like.shape[2], : like.shape[3]]
 
 
-def _nearer_on_both_sides(depth: Tensor, reach: int = 2) -> Tensor:
-    """Return, per pixel, the depth of the nearest surface that lies on two opposite sides of it.
+def _surface_around(depth: Tensor, reach: int = 2) -> Tensor:
+    """Return, per pixel, the depth of a surface that lies all around it.
 
     Of the four lines through a pixel, each gives the farther of its two sides' nearest depths within `reach`
-    pixels. At an outline the near surface is on one side only, so outlines do not grow.
+    pixels; three lines must agree. Along an outline only one line has the near surface on both sides, so
+    outlines do not grow.
     """
     padded = F.pad(depth, (reach, reach, reach, reach), value=float("inf"))
     height, width = depth.shape[2:]
@@ -53,7 +54,7 @@ def _nearer_on_both_sides(depth: Tensor, reach: int = 2) -> Tensor:
         return nearest
 
     lines = [torch.maximum(side(dy, dx), side(-dy, -dx)) for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1))]
-    return torch.stack(lines).amin(0)
+    return torch.stack(lines).sort(0).values[2]
 
 
 def base_picture(levels: Levels, background: list[Tensor], fill_levels: int, tolerance: float) -> Base:
@@ -76,7 +77,7 @@ def base_picture(levels: Levels, background: list[Tensor], fill_levels: int, tol
             depth = torch.where(shown, depth, float("inf"))
             surface = torch.full_like(depth, float("inf"))
             if level < OCCLUSION_LEVELS:
-                surface = _nearer_on_both_sides(depth)
+                surface = _surface_around(depth)
                 if level + 1 < count:
                     surface = torch.minimum(surface, upsample(surfaces[level + 1], depth, "nearest"))
             far = torch.where(shown & torch.isfinite(surface), (1 - surface / depth).clamp(0, 1), 0.0)

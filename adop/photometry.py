@@ -14,6 +14,7 @@ from adop.pipeline import DARKEST, Pipeline
 from adop.scene import Scene
 from adop.tonemap import Photometry, srgb_decode
 
+ROBUST = 0.1
 GATHER_RASTER = RasterConfig(levels=1, radius_threshold=0.0)
 
 
@@ -148,46 +149,48 @@ def fill_environment(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -
 
 
 def fit_photometry(
-    shoot: Callable[[Photometry], Tensor], target: Tensor, mask: Tensor, start: Photometry, rounds: int = 20
+    shoot: Callable[[Photometry], Tensor], target: Tensor, mask: Tensor, start: Photometry, rounds: int = 30
 ) -> Photometry:
     """Fit exposure and white balance so that `shoot(photometry)` meets a photo, by Gauss-Newton.
 
-    Three numbers, squared error over the masked pixels, numeric derivatives, Levenberg damping: a step that does
-    not help is taken back.
+    Three numbers; Cauchy's cost of the masked pixels (an error well above 0.1 counts little, so that what stands
+    in the photo and not in the scene does not rule), numeric derivatives, Levenberg damping: a step that does not
+    help is taken back.
 
     Args:
         shoot: the picture [1, 3, H, W] taken with a photometry.
         target: [1, 3, H, W] photo; mask: [1, 1, H, W].
     """
-    weight = mask.expand_as(target)
+    weight = mask.expand_as(target).flatten()
 
     def build(theta: Tensor) -> Photometry:
         gain = torch.stack((theta[1].exp(), torch.ones_like(theta[0]), theta[2].exp()))
         return Photometry(start.exposure + theta[0], start.white_balance * gain)
 
     def residual(theta: Tensor) -> Tensor:
-        return ((shoot(build(theta)) - target) * weight).flatten().double()
+        return (shoot(build(theta)) - target).flatten() / ROBUST
+
+    def cost(error: Tensor) -> Tensor:
+        return (weight * error.square().log1p()).double().sum()
 
     with torch.no_grad():
         theta = torch.zeros(3, device=target.device)
         error, damping, step = residual(theta), 1e-3, 1e-3
         for _ in range(rounds):
-            columns = [
-                (residual(theta + step * unit) - error) / step for unit in torch.eye(3, device=target.device)
-            ]
+            columns = [(residual(theta + step * unit) - error) / step for unit in torch.eye(3, device=target.device)]
             jacobian = torch.stack(columns, dim=1)
-            normal, gradient = jacobian.T @ jacobian, jacobian.T @ error
-            damped = normal + torch.diag(damping * normal.diagonal() + 1e-9)
-            change = torch.linalg.solve(damped, -gradient).float()
-            tried = residual(theta + change)
-            if tried.square().sum() < error.square().sum():
-                theta, error, damping = theta + change, tried, damping / 10
-                if change.abs().max() < 1e-4:
+            weighted = jacobian * (weight / (1 + error.square()))[:, None]
+            normal, gradient = weighted.T @ jacobian, weighted.T @ error
+            while damping < 1e6:
+                damped = normal + torch.diag(damping * normal.diagonal() + 1e-9)
+                change = torch.linalg.solve(damped, -gradient)
+                tried = residual(theta + change)
+                if cost(tried) < cost(error):
+                    theta, error, damping = theta + change, tried, damping / 10
                     break
-            else:
                 damping *= 10
-                if damping > 1e6:
-                    break
+            if damping >= 1e6 or change.abs().max() < 1e-4:
+                break
         return build(theta)
 
 

@@ -1,0 +1,126 @@
+"""Training as a whole: it learns, it can be killed, it says what is wrong."""
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from adop.checkpoint import checkpoints
+from adop.config import RenderConfig, TrainConfig, save_config
+from adop.errors import UserError
+from adop.run import load_run, split_photos
+from adop.train import train
+
+TINY = dataclasses.replace(
+    TrainConfig(), steps=12, crop=96, evaluate_every=1000, render=RenderConfig(levels=4), hold_out=10
+)
+
+
+@pytest.fixture(scope="module")
+def trained(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    config = dataclasses.replace(TINY, steps=40, scene=str(demo_folder))
+    losses: list[float] = []
+    train(demo_folder, folder, config, say=lambda _: None, callback=lambda _, v: losses.append(v["loss"]))
+    assert len(losses) == 40
+    return folder
+
+
+def test_a_run_holds_what_it_should(trained: Path):
+    result = json.loads((trained / "eval" / "eval.json").read_text())
+    for values in (result["mean"], result["baseline_points"], *result["photos"]):
+        assert {"psnr", "psnr_fitted", "ssim"} <= set(values)
+    assert [p["photo"] for p in result["photos"]] == result["protocol"]["held_out"]
+    assert len(result["photos"]) == 4
+    assert not set(result["protocol"]["held_out"]) & set(result["protocol"]["trained"])
+    assert (trained / "config.json").is_file()
+    assert len(checkpoints(trained / "checkpoints")) >= 1
+    assert "<img" in (trained / "eval" / "index.html").read_text()
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["kind"] == "held_out" and lines[-1]["step"] == 40
+
+
+def test_the_picture_is_there_from_the_first_steps_and_training_helps(trained: Path):
+    result = json.loads((trained / "eval" / "eval.json").read_text())
+    assert result["mean"]["psnr_fitted"] > 15
+    assert result["mean"]["psnr_fitted"] > result["baseline_points"]["psnr_fitted"]
+
+
+def test_loading_renders_what_was_evaluated(trained: Path, demo_folder: Path):
+    from adop.evaluate import score_photo
+
+    run = load_run(trained, demo_folder, say=lambda _: None)
+    score, _ = score_photo(run.pipeline, run.scene, run.cache, run.split["held_out"][1])
+    saved = json.loads((trained / "eval" / "eval.json").read_text())["photos"][1]
+    assert score.psnr == pytest.approx(saved["psnr"], abs=1e-4)
+
+
+def test_killed_and_resumed_ends_at_the_same_numbers(demo_folder: Path, tmp_path: Path):
+    config = dataclasses.replace(TINY, checkpoint_seconds=0.0)
+    save_config(config, tmp_path / "config.json")
+
+    def command(output: str, *more: str) -> list[str]:
+        options = ["--output", str(tmp_path / output), "--config", str(tmp_path / "config.json"), *more]
+        return [sys.executable, "-m", "adop", "train", str(demo_folder), *options]
+
+    subprocess.run(command("whole"), check=True, capture_output=True)
+    process = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not any(int(p.stem[5:]) >= 4 for p in checkpoints(tmp_path / "killed" / "checkpoints")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "eval").exists(), "the run was over before it was killed"
+    subprocess.run(command("killed", "--resume"), check=True, capture_output=True)
+    whole, resumed = (json.loads((tmp_path / name / "eval" / "eval.json").read_text()) for name in ("whole", "killed"))
+    assert whole["mean"] == resumed["mean"]
+    assert whole["photos"] == resumed["photos"]
+
+
+def test_split_follows_the_protocol():
+    split = split_photos(17, 8)
+    assert split["held_out"] == [0, 8, 16]
+    assert split["train"] == [1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15]
+    assert split_photos(3, 0)["held_out"] == []
+    with pytest.raises(UserError, match="at least 2"):
+        split_photos(2, 8)
+
+
+def test_a_used_output_folder_is_refused(demo_folder: Path, tmp_path: Path):
+    (tmp_path / "something").write_text("mine")
+    with pytest.raises(UserError, match="not empty"):
+        train(demo_folder, tmp_path, TINY, say=lambda _: None)
+
+
+def test_a_damaged_checkpoint_is_named(trained: Path, demo_folder: Path, tmp_path: Path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.json").write_text((trained / "config.json").read_text())
+    whole = checkpoints(trained / "checkpoints")[-1].read_bytes()
+    bad = tmp_path / "checkpoints" / "step_00000040.safetensors"
+    bad.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="step_00000040"):
+        load_run(tmp_path, demo_folder, say=lambda _: None)
+
+
+def test_another_scene_or_configuration_is_refused(trained: Path, demo_folder: Path, tmp_path: Path):
+    config = json.loads((trained / "config.json").read_text())
+    config["network"]["width"] = 8
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "checkpoints").symlink_to(trained / "checkpoints")
+    with pytest.raises(UserError, match="not the one that was trained"):
+        load_run(tmp_path, demo_folder, say=lambda _: None)
+
+
+def test_points_that_no_crop_shows_stay_put(trained: Path, demo_folder: Path):
+    """Adam moves only rows with a gradient, so a point no photo sees keeps its start value."""
+    run = load_run(trained, demo_folder, say=lambda _: None)
+    spare = run.pipeline.features[:, 3]
+    assert bool((spare == 0).any()) and bool((spare != 0).any())
+    assert torch.isfinite(run.pipeline.features).all()
