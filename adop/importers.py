@@ -28,12 +28,14 @@ Report = Callable[[str], None]
 class ImportConfig:
     """What an import does besides converting numbers."""
 
-    masks: Path | None = None  # folder with a mask for each photo: NAME.png or NAME with its ending replaced
-    exif: Path | None = (
-        None  # CSV with name, exposure_time, f_number, iso (or ev), for photos without EXIF tags
-    )
-    link: bool = False  # link to the photos instead of copying them into the scene
-    force: bool = False  # replace a scene that is there
+    masks: Path | None = None
+    """Folder with a mask for each photo, called as the photo with .png added or instead of its ending."""
+    exif: Path | None = None
+    """CSV file for photos without EXIF tags: name, exposure_time, f_number, iso (or name, ev)."""
+    link: bool = False
+    """Link to the photos instead of copying them into the scene."""
+    force: bool = False
+    """Replace a scene that is there."""
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
 
 
@@ -150,9 +152,7 @@ def _finish(
         zfar=zfar,
         world_offset=offset,
     )
-    scene = save_scene(scene, output, config.link, config.force)
-    report(f"{output}: {len(photos)} photos, {len(lenses)} lenses, {len(cloud)} points.")
-    return scene
+    return save_scene(scene, output, config.link, config.force)
 
 
 def _fit_sizes(lenses: list[Lens], photos: list[Photo], report: Report) -> list[Lens]:

@@ -23,11 +23,16 @@ Report = Callable[[str], None]
 class PrepareConfig:
     """How a cloud is cleaned; the defaults suit dense stereo and sparse tracks alike."""
 
-    duplicate: float = 0.01  # of two points nearer than this x their 4th-neighbour distance, one goes
-    outlier: float = 8.0  # a point goes whose spacing, as a camera sees it, is this x the median; 0 keeps all
-    normals: bool = True  # estimate normals (Open3D) where the file has none
-    neighbours: int = 16  # of an estimated normal
-    seed: int = 0  # of U
+    duplicate: float = 0.01
+    """Of two points nearer than this times the distance to their 4th neighbour, one goes."""
+    outlier: float = 8.0
+    """A point goes whose 4th neighbour, as a camera sees it, is this times the median away; 0 keeps all."""
+    normals: bool = True
+    """Estimate normals, with Open3D, where the file has none."""
+    neighbours: int = 16
+    """How many points an estimated normal is made of."""
+    seed: int = 0
+    """Of the random part of the level of detail."""
 
 
 def prepare(

@@ -122,7 +122,7 @@ def turned_normals(
 def _turn(normals: np.ndarray, known: np.ndarray, sight: Sight, report: Callable[[str], None]) -> None:
     """Turn normals in place to the cameras that see the points.
 
-    Given signs are believed but for clear exceptions where most of them are right, turned round where most are
+    Given signs are believed but for clear exceptions where most are right, turned round where most are
     wrong, and not believed at all in between.
     """
 
