@@ -53,7 +53,7 @@ struct Arguments {
     int64 slots, view, level;
     // Hits of the CPU's band order, see bands.h
     void* hits;      // [capacity] Hit
-    int64* offsets;  // [B, bands + 1, chunks]
+    int64* offsets;  // [B, bins + 1, chunks]
     int64 chunks, band_rows;
     // Sparse Adam
     real* parameter;  // [N, C]

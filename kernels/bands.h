@@ -1,21 +1,22 @@
 // The CPU's order of the same work: points are projected once and kept, as hits, by bands of rows; one thread owns a
 // band, so nothing is atomic and the sums have one order, whatever the number of threads.
 //
-// hits: chunk by chunk, within a chunk by band, within a band by rising point. offsets[b][band][chunk] is where they
-// start and offsets[b][band + 1][chunk] where they end. band_rows is a multiple of 2^(L-1).
+// Bins are (band, class): class 0 holds the hits that are drawn at all L levels, class L - 1 those drawn at level 0 only,
+// class L the ghosts. hits: chunk by chunk, within a chunk by bin, within a bin by rising point. offsets[b][bin][chunk]
+// is where they start and offsets[b][bin + 1][chunk] where they end. band_rows is a multiple of 2^(L-1).
 #pragma once
 #include "camera.h"
+#include "interleave.h"
 
 struct Hit {
     int point;
     unsigned short x, y;
     real z;
-    int levels;  // how many levels it is drawn at; GHOST is added for ghosts
+    int levels;  // how many levels it is drawn at
 };
-static const int GHOST = 64;
-static const int RUN = 256;         // points projected at a time
-static const int CHUNK_RUNS = 64;   // runs of a chunk, at most
-static const int CHUNK_HITS = 4096; // points of a chunk, at most
+static const int RUN = 256;          // points projected at a time
+static const int CHUNK_RUNS = 512;   // runs of a chunk, at most
+static const int CHUNK_HITS = 8192;  // points of a chunk, at most
 
 struct Run {
     int64 first;
@@ -28,8 +29,8 @@ struct ChunkRange {
 
 // What one thread needs to project a run.
 struct Lane {
-    real u[RUN], v[RUN], z[RUN], radius_px[RUN];
-    byte visible[RUN];
+    real u[RUN], v[RUN], z[RUN], radius_px[RUN], field[RUN], away[RUN], zero[RUN];
+    int visible[RUN], x[RUN], y[RUN], levels[RUN];
 };
 
 template <int MODEL, bool NORMALS>
@@ -37,14 +38,15 @@ static void project_run(const Arguments& args, const View& c, const Run& run, La
     const real* xyz = args.xyz + 3 * run.first;
     const real* normals = NORMALS ? args.normals + 3 * run.first : nullptr;
     const real* radius = args.radius + run.first;
-    const real focal = c.zoom * c.fx;
 #pragma GCC ivdep
     for (int i = 0; i < run.count; ++i) {
-        Pixel pixel;
         const Vec3 normal = NORMALS ? load_vec3(normals, i) : Vec3{0, 0, 0};
-        lane.visible[i] = project_point<MODEL>(c, load_vec3(xyz, i), normal, NORMALS, &pixel) & finite(radius[i]);
-        lane.u[i] = pixel.u, lane.v[i] = pixel.v, lane.z[i] = pixel.z, lane.radius_px[i] = focal * radius[i] / pixel.z;
+        const Pixel pixel = project_point<MODEL>(c, load_vec3(xyz, i), normal, radius[i]);
+        lane.u[i] = pixel.u, lane.v[i] = pixel.v, lane.z[i] = pixel.z, lane.field[i] = pixel.field;
+        lane.radius_px[i] = pixel.radius_px, lane.away[i] = pixel.away, lane.zero[i] = pixel.zero;
     }
+    for (int i = 0; i < run.count; ++i)
+        lane.visible[i] = is_visible(c, lane.u[i], lane.v[i], lane.z[i], lane.field[i], lane.away[i], lane.zero[i]);
 }
 
 // The same from points that are already projected, for rasterize.
@@ -55,6 +57,20 @@ static void read_run(const Arguments& args, int64 view, const Run& run, Lane& la
         lane.z[i] = args.z[first + i], lane.radius_px[i] = args.radius_px[first + i];
         lane.visible[i] = args.visible[first + i];
     }
+}
+
+// Pixels, and levels: 0 where the point is not drawn at all.
+static void place_run(const Arguments& args, const Run& run, Lane& lane) {
+    const real threshold = (real)args.radius_threshold;
+    for (int i = 0; i < run.count; ++i) {
+        lane.x[i] = lane.visible[i] ? (int)lane.u[i] : 0;
+        lane.y[i] = lane.visible[i] ? (int)lane.v[i] : 0;
+        lane.levels[i] = 0;
+    }
+    real scale = 1;
+    for (int level = 0; level < args.levels; ++level, scale *= (real)0.5)
+        for (int i = 0; i < run.count; ++i)
+            lane.levels[i] += lane.radius_px[i] * scale >= threshold ? lane.visible[i] : 0;
 }
 
 typedef void (*RunReader)(const Arguments&, const View&, int64, const Run&, Lane&);
@@ -91,59 +107,62 @@ static void plan_chunks(const Arguments& args, int64 view, std::vector<Run>& run
     if (chunk.count) chunks.push_back(chunk);
 }
 
-// Projects the points of a chunk and sorts those that are drawn, or look, by band.
-static void fill_chunk(const Arguments& args, const View& c, int64 view, const std::vector<Run>& runs,
-                       const ChunkRange& chunk, int64 index, int bands, RunReader read) {
+static int count_bands(const Arguments& args) { return (int)((args.height + args.band_rows - 1) / args.band_rows); }
+static int count_bins(const Arguments& args) { return count_bands(args) * (int)(args.levels + 1); }
+
+// Projects the points of a chunk and keeps those that are drawn, or look; returns how many.
+static int find_hits(const Arguments& args, const View& c, int64 view, const Run* runs, const ChunkRange& chunk,
+                     RunReader read, Hit* found, unsigned short* bin) {
     Lane lane;
-    Hit found[CHUNK_HITS];
-    std::vector<int> start(bands + 1, 0);
     int count = 0;
-    const int shift = __builtin_ctz((unsigned)args.band_rows);
-    const real threshold = (real)args.radius_threshold;
-    const int most = (int)args.levels;
+    const int shift = __builtin_ctz((unsigned)args.band_rows), most = (int)args.levels, classes = most + 1;
     for (int64 r = chunk.run_first; r < chunk.run_last; ++r) {
         const Run& run = runs[r];
         read(args, c, view, run, lane);
+        place_run(args, run, lane);
         const byte* ghosts = args.ghosts ? args.ghosts + view * args.points + run.first : nullptr;
+        // Written whether it is kept or not: a branch here would be guessed wrong half of the time.
         for (int i = 0; i < run.count; ++i) {
-            if (!lane.visible[i]) continue;
-            real radius_px = lane.radius_px[i];
-            int levels = 0;
-            while (levels < most && radius_px >= threshold) ++levels, radius_px *= (real)0.5;
-            if (levels == 0) continue;
-            const unsigned short y = (unsigned short)lane.v[i];
-            if (ghosts && ghosts[i]) levels += GHOST;
-            found[count++] = {(int)(run.first + i), (unsigned short)lane.u[i], y, lane.z[i], levels};
-            ++start[(y >> shift) + 1];
+            const int levels = lane.levels[i], kind = ghosts && ghosts[i] ? most : most - levels;
+            found[count] = {(int)(run.first + i), (unsigned short)lane.x[i], (unsigned short)lane.y[i], lane.z[i], levels};
+            bin[count] = (unsigned short)((lane.y[i] >> shift) * classes + kind);
+            count += levels > 0;
         }
     }
-    Hit* out = (Hit*)args.hits + chunk.base;
-    int64* offsets = args.offsets + view * (bands + 1) * args.chunks + index;
-    for (int band = 0; band < bands; ++band) start[band + 1] += start[band];
-    for (int band = 0; band <= bands; ++band) offsets[band * args.chunks] = chunk.base + start[band];
-    for (int i = 0; i < count; ++i) out[start[found[i].y >> shift]++] = found[i];
-    if (count < chunk.count) std::memset((void*)(out + count), 0, (chunk.count - count) * sizeof(Hit));
+    return count;
 }
 
-static int count_bands(const Arguments& args) { return (int)((args.height + args.band_rows - 1) / args.band_rows); }
+static void fill_chunk(const Arguments& args, const View& c, int64 view, const Run* runs, const ChunkRange& chunk,
+                       int64 index, RunReader read) {
+    Hit found[CHUNK_HITS + 1];
+    unsigned short bin[CHUNK_HITS + 1];
+    const int bins = count_bins(args), count = find_hits(args, c, view, runs, chunk, read, found, bin);
+    std::vector<int> start(bins + 1, 0);
+    for (int i = 0; i < count; ++i) ++start[bin[i] + 1];
+    for (int b = 0; b < bins; ++b) start[b + 1] += start[b];
+    int64* offsets = args.offsets + view * (bins + 1) * args.chunks + index;
+    for (int b = 0; b <= bins; ++b) offsets[b * args.chunks] = chunk.base + start[b];
+    Hit* out = (Hit*)args.hits + chunk.base;
+    for (int i = 0; i < count; ++i) out[start[bin[i]]++] = found[i];
+    if (count < chunk.count) std::memset((void*)(out + count), 0, (chunk.count - count) * sizeof(Hit));
+}
 
 // Fills hits and offsets of all views; offsets must hold zeros.
 static void bin_points(const Arguments& args, int threads, RunReader read, bool projected) {
     std::vector<Run> runs;
     std::vector<ChunkRange> chunks;
-    const int bands = count_bands(args);
     int64 base = 0;
     for (int64 view = 0; view < args.views; ++view) {
         const View c = projected ? View() : load_view(args, view);
         plan_chunks(args, view, runs, chunks, base);
         parallel_for((int64)chunks.size(), threads, [&](int64 i) {
-            fill_chunk(args, c, view, runs, chunks[i], i, bands, read);
+            fill_chunk(args, c, view, runs.data(), chunks[i], i, read);
         });
         if (!chunks.empty()) base = chunks.back().base + chunks.back().count;
     }
 }
 
-// The rows that a band covers at one level, in interleaved scratch.
+// The rows that a band covers at one level, in scratch.
 struct BandLevel {
     int64 first;  // cell of (row_first, 0), in cells of the scratch
     int row_first, row_last, columns, rows;
@@ -164,74 +183,21 @@ static int64 layout_band(const Arguments& args, int64 band, int halo, BandLevel*
     return cells;
 }
 
-template <class Body>
-DEVICE void for_each_hit(const Arguments& args, int64 view, int64 band, const Body& body) {
-    const int64* begin = args.offsets + (view * (count_bands(args) + 1) + band) * args.chunks;
-    const int64* end = begin + args.chunks;
-    const Hit* hits = (const Hit*)args.hits;
-    for (int64 chunk = 0; chunk < args.chunks; ++chunk) {
-        if (chunk && !end[chunk]) break;  // only chunks that were never filled end at 0
-        for (int64 i = begin[chunk]; i < end[chunk]; ++i) body(hits[i]);
-    }
-}
-
 DEVICE int64 cell_of(const BandLevel& b, const Hit& hit, int level) {
     return b.first + (int64)((hit.y >> level) - b.row_first) * b.columns + (hit.x >> level);
 }
 
-// Cells hold depth, weight, then C sums. CHANNELS is C, or 0 where C is only known at run time.
-template <int CHANNELS>
-static void draw_band(const Arguments& args, int64 view, int64 band, real* scratch, const BandLevel* layout, int64 cells) {
-    const int channels = CHANNELS ? CHANNELS : (int)args.channels, stride = channels + 2;
-    const real infinity = std::numeric_limits<real>::infinity(), tolerance = (real)(1 + args.depth_tolerance);
-    for (int64 i = 0; i < cells; ++i) {
-        scratch[i * stride] = infinity;
-        for (int c = 1; c < stride; ++c) scratch[i * stride + c] = 0;
+// Calls body(hit) for the hits of one class of a band, in their order; returns whether there were any.
+template <class Body>
+DEVICE bool for_each_hit(const Arguments& args, int64 view, int64 band, int64 kind, const Body& body) {
+    const int64* begin = args.offsets + (view * (count_bins(args) + 1) + band * (args.levels + 1) + kind) * args.chunks;
+    const int64* end = begin + args.chunks;
+    const Hit* hits = (const Hit*)args.hits;
+    bool any = false;
+    for (int64 chunk = 0; chunk < args.chunks; ++chunk) {
+        if (chunk && !end[chunk]) break;  // only chunks that were never filled end at 0
+        any |= begin[chunk] < end[chunk];
+        for (int64 i = begin[chunk]; i < end[chunk]; ++i) body(hits[i]);
     }
-    for_each_hit(args, view, band, [&](const Hit& hit) {
-        for (int level = 0; level < hit.levels && hit.levels < GHOST; ++level) {
-            real* depth = scratch + cell_of(layout[level], hit, level) * stride;
-            *depth = hit.z < *depth ? hit.z : *depth;
-        }
-    });
-    for_each_hit(args, view, band, [&](const Hit& hit) {
-        const real* feature = args.features + (int64)hit.point * channels;
-        for (int level = 0; level < hit.levels && hit.levels < GHOST; ++level) {
-            real* cell = scratch + cell_of(layout[level], hit, level) * stride;
-            if (!(hit.z <= cell[0] * tolerance)) continue;
-            cell[1] += 1;
-            for (int c = 0; c < channels; ++c) cell[2 + c] += feature[c];
-        }
-    });
-    for (int level = 0; level < args.levels; ++level) {
-        const BandLevel& b = layout[level];
-        const int64 plane = (int64)b.rows * b.columns, count = (int64)(b.row_last - b.row_first) * b.columns;
-        const int64 at = (int64)b.row_first * b.columns;
-        const real* cell = scratch + b.first * stride;
-        real* depth = args.depth[level] + view * plane + at;
-        real* weight = args.weight[level] + view * plane + at;
-        for (int64 i = 0; i < count; ++i) depth[i] = cell[i * stride], weight[i] = cell[i * stride + 1];
-        for (int c = 0; c < channels; ++c) {
-            const int64 offset = (view * channels + c) * plane + at;
-            real* image = args.image[level] + offset;
-            const real* behind = args.background[level] + (args.background_full ? offset : c);
-            const int64 step = args.background_full ? 1 : 0;
-            for (int64 i = 0; i < count; ++i) {
-                const real w = cell[i * stride + 1], sum = cell[i * stride + 2 + c];
-                image[i] = w > 0 ? sum / w : behind[i * step];
-            }
-        }
-    }
-}
-
-template <int CHANNELS>
-static void draw_bands(const Arguments& args, int threads) {
-    const int bands = count_bands(args);
-    const int64 stride = args.channels + 2;
-    parallel_for(args.views * bands, threads, [&](int64 task) {
-        BandLevel layout[MAX_LEVELS];
-        const int64 cells = layout_band(args, task % bands, 0, layout);
-        std::vector<real> scratch(cells * stride);
-        draw_band<CHANNELS>(args, task / bands, task % bands, scratch.data(), layout, cells);
-    });
+    return any;
 }

@@ -2,70 +2,68 @@
 #pragma once
 #include "bands.h"
 
-// Cells hold depth, weight, image . grad_image, then C gradients; the halo makes the neighbours of the edge rows known.
-template <int CHANNELS>
-static void load_band(const Arguments& args, int64 view, real* scratch, const BandLevel* layout, bool spatial) {
-    const int channels = CHANNELS ? CHANNELS : (int)args.channels, stride = channels + 3;
+// Cells as in load_planes; the halo makes the neighbours of the edge rows known.
+template <int CHANNELS, bool SPATIAL>
+static void load_band(const Arguments& args, int64 view, real* cells, const BandLevel* layout) {
+    const int channels = CHANNELS ? CHANNELS : (int)args.channels, stride = channels + (SPATIAL ? 3 : 1);
     for (int level = 0; level < args.levels; ++level) {
         const BandLevel& b = layout[level];
-        const int64 plane = (int64)b.rows * b.columns;
         const int first = std::max(b.row_first, 0), last = std::min(b.row_last, b.rows);
-        const int64 count = (int64)(last - first) * b.columns, at = (int64)first * b.columns;
-        real* cell = scratch + (b.first + (int64)(first - b.row_first) * b.columns) * stride;
-        const real* depth = args.depth[level] + view * plane + at;
-        const real* weight = args.weight[level] + view * plane + at;
-        for (int64 i = 0; i < count; ++i)
-            cell[i * stride] = depth[i], cell[i * stride + 1] = weight[i], cell[i * stride + 2] = 0;
-        for (int c = 0; c < channels; ++c) {
-            const int64 offset = (view * channels + c) * plane + at;
-            const real* grad = args.grad_image[level] + offset;
-            for (int64 i = 0; i < count; ++i) cell[i * stride + 3 + c] = grad[i];
-            if (!spatial) continue;
-            const real* image = args.image[level] + offset;
-            for (int64 i = 0; i < count; ++i) cell[i * stride + 2] += image[i] * grad[i];
-        }
+        const int64 at = (int64)first * b.columns;
+        GradientPlanes in;
+        in.plane = (int64)b.rows * b.columns, in.count = (int64)(last - first) * b.columns;
+        in.depth = args.depth[level] + view * in.plane + at, in.weight = args.weight[level] + view * in.plane + at;
+        in.grad = args.grad_image[level] + view * channels * in.plane + at;
+        in.image = SPATIAL ? args.image[level] + view * channels * in.plane + at : nullptr;
+        load_planes<CHANNELS, SPATIAL>(in, cells + (b.first + (int64)(first - b.row_first) * b.columns) * stride, channels);
     }
 }
 
+// `cells` has `stride` values a cell, the first C the gradient per weight, then the depth.
 template <int CHANNELS>
-DEVICE void add_feature_gradient(const Arguments& args, const Hit& hit, const real* scratch, const BandLevel* layout) {
-    const int channels = CHANNELS ? CHANNELS : (int)args.channels, stride = channels + 3;
+DEVICE void add_feature_gradient(const Arguments& args, const Hit& hit, int levels, const real* cells, int stride,
+                                 const BandLevel* layout) {
+    const int channels = CHANNELS ? CHANNELS : (int)args.channels;
     const real tolerance = (real)(1 + args.depth_tolerance);
     real* out = args.grad_features + (int64)hit.point * channels;
-    for (int level = 0; level < hit.levels; ++level) {
-        const real* cell = scratch + cell_of(layout[level], hit, level) * stride;
-        if (!(hit.z <= cell[0] * tolerance)) continue;
-        const real share = 1 / cell[1];
-        for (int c = 0; c < channels; ++c) out[c] += cell[3 + c] * share;
+    real own[CHANNELS ? CHANNELS : 1];
+    for (int c = 0; c < CHANNELS; ++c) own[c] = out[c];
+    real* sum = CHANNELS ? own : out;
+    for (int level = 0; level < levels; ++level) {
+        const real* cell = cells + cell_of(layout[level], hit, level) * stride;
+        if (!(hit.z <= cell[channels] * tolerance)) continue;
+        for (int c = 0; c < channels; ++c) sum[c] += cell[c];
     }
+    for (int c = 0; c < CHANNELS; ++c) out[c] = own[c];
 }
 
 // What the loss would feel if the ghost were drawn in this cell; see ghost_change of rasterize.cu.
-template <int CHANNELS>
 DEVICE real felt(const real* cell, const real* feature, real z, real tolerance, int channels) {
-    real along = -cell[2];
-    for (int c = 0; c < channels; ++c) along += feature[c] * cell[3 + c];
-    if (cell[1] == 0 || z * tolerance < cell[0]) return along;
-    return z > cell[0] * tolerance ? 0 : along / (cell[1] + 1);
+    real along = -cell[channels + 2];
+    for (int c = 0; c < channels; ++c) along += feature[c] * cell[c];
+    const real depth = cell[channels], weight = cell[channels + 1];
+    if (weight == 0) return along;
+    if (z * tolerance < depth) return along * weight;
+    return z > depth * tolerance ? 0 : along * weight / (weight + 1);
 }
 
 template <int CHANNELS>
-DEVICE void ghost_slope(const Arguments& args, const Hit& hit, const real* scratch, const BandLevel* layout, real* u, real* v) {
+DEVICE void ghost_slope(const Arguments& args, const Hit& hit, const real* cells, const BandLevel* layout, real* u, real* v) {
     const int channels = CHANNELS ? CHANNELS : (int)args.channels, stride = channels + 3;
     const real tolerance = (real)(1 + args.depth_tolerance);
     const real* feature = args.features + (int64)hit.point * channels;
     real scale = (real)0.5;
     *u = 0, *v = 0;
-    for (int level = 0; level < hit.levels - GHOST; ++level, scale *= (real)0.5) {
+    for (int level = 0; level < hit.levels; ++level, scale *= (real)0.5) {
         const BandLevel& b = layout[level];
         const int x = hit.x >> level, y = hit.y >> level;
         if (x < 2 || y < 2 || x >= b.columns - 2 || y >= b.rows - 2) continue;
-        const real* cell = scratch + cell_of(b, hit, level) * stride;
+        const real* cell = cells + cell_of(b, hit, level) * stride;
         const int64 down = (int64)b.columns * stride;
-        *u += scale * (felt<CHANNELS>(cell + stride, feature, hit.z, tolerance, channels) -
-                       felt<CHANNELS>(cell - stride, feature, hit.z, tolerance, channels));
-        *v += scale * (felt<CHANNELS>(cell + down, feature, hit.z, tolerance, channels) -
-                       felt<CHANNELS>(cell - down, feature, hit.z, tolerance, channels));
+        *u += scale * (felt(cell + stride, feature, hit.z, tolerance, channels) -
+                       felt(cell - stride, feature, hit.z, tolerance, channels));
+        *v += scale * (felt(cell + down, feature, hit.z, tolerance, channels) -
+                       felt(cell - down, feature, hit.z, tolerance, channels));
     }
 }
 
@@ -86,22 +84,25 @@ static inline void add_position_gradient(const Arguments& args, const View& c, c
     out[0] += grad.x, out[1] += grad.y, out[2] += grad.z;
 }
 
-template <int CHANNELS>
+template <int CHANNELS, bool SPATIAL>
 static void backward_band(const Arguments& args, const View& c, int64 view, int64 band, Adjoint adjoint) {
-    const bool spatial = args.grad_uv || args.grad_xyz;
     BandLevel layout[MAX_LEVELS];
-    const int64 cells = layout_band(args, band, spatial ? 1 : 0, layout);
-    std::vector<real> scratch(cells * (args.channels + 3));
-    load_band<CHANNELS>(args, view, scratch.data(), layout, spatial);
+    const int64 count = layout_band(args, band, SPATIAL ? 1 : 0, layout);
+    const int stride = (CHANNELS ? CHANNELS : (int)args.channels) + (SPATIAL ? 3 : 1);
+    std::unique_ptr<real[]> cells(new real[count * stride]);
+    load_band<CHANNELS, SPATIAL>(args, view, cells.get(), layout);
+    for (int kind = 0; args.grad_features && kind < args.levels; ++kind) {
+        const int levels = (int)args.levels - kind;
+        for_each_hit(args, view, band, kind, [&](const Hit& hit) {
+            add_feature_gradient<CHANNELS>(args, hit, levels, cells.get(), stride, layout);
+        });
+    }
+    if (!SPATIAL) return;
     double sums[PARAMETERS] = {0};
-    for_each_hit(args, view, band, [&](const Hit& hit) {
-        if (hit.levels < GHOST) {
-            if (args.grad_features) add_feature_gradient<CHANNELS>(args, hit, scratch.data(), layout);
-        } else if (spatial) {
-            real u, v;
-            ghost_slope<CHANNELS>(args, hit, scratch.data(), layout, &u, &v);
-            add_position_gradient(args, c, hit, view, u, v, adjoint, sums);
-        }
+    for_each_hit(args, view, band, args.levels, [&](const Hit& hit) {
+        real u, v;
+        ghost_slope<CHANNELS>(args, hit, cells.get(), layout, &u, &v);
+        add_position_gradient(args, c, hit, view, u, v, adjoint, sums);
     });
     if (!args.grad_parameters) return;
     real* out = args.grad_parameters + (view * count_bands(args) + band) * PARAMETERS;
@@ -111,8 +112,12 @@ static void backward_band(const Arguments& args, const View& c, int64 view, int6
 // Views one after the other, because a point's gradient row is shared between them; bands of a view in parallel.
 template <int CHANNELS>
 static void backward_bands(const Arguments& args, int threads, Adjoint adjoint) {
+    const bool spatial = args.grad_uv || args.grad_xyz;
     for (int64 view = 0; view < args.views; ++view) {
         const View c = adjoint ? load_view(args, view) : View();
-        parallel_for(count_bands(args), threads, [&](int64 band) { backward_band<CHANNELS>(args, c, view, band, adjoint); });
+        parallel_for(count_bands(args), threads, [&](int64 band) {
+            if (spatial) backward_band<CHANNELS, true>(args, c, view, band, adjoint);
+            else backward_band<CHANNELS, false>(args, c, view, band, adjoint);
+        });
     }
 }

@@ -11,6 +11,9 @@ struct View {
 
 struct Pixel {
     real u, v, z, field;  // crop pixels, depth, field radius
+    real radius_px;       // level-of-detail radius at level 0
+    real away;            // positive where the point faces away
+    real zero;            // 0 where all coordinates and the radius are finite, else not a number
 };
 
 DEVICE View load_view(const Arguments& args, int64 b) {
@@ -96,14 +99,21 @@ DEVICE Pixel project_lens(const View& c, Vec3 p) {
     return pixel;
 }
 
-// World to the crop's pixels; true where visible. The tests are joined without branches so that a CPU can vectorise.
+// World to the crop's pixels.
 template <int MODEL>
-DEVICE bool project_point(const View& c, Vec3 world, Vec3 normal, bool has_normal, Pixel* pixel) {
+DEVICE Pixel project_point(const View& c, Vec3 world, Vec3 normal, real radius) {
     const Vec3 p = transform(c.pose, world);
-    *pixel = project_lens<MODEL>(c, p);
-    const bool facing = !has_normal | (dot(rotate(c.pose, normal), p) <= 0);
-    return finite(world) & (pixel->z >= c.near_depth) & facing & (pixel->u >= 0) & (pixel->v >= 0) &
-           (pixel->u < c.width) & (pixel->v < c.height) & (pixel->field <= c.limit);
+    Pixel pixel = project_lens<MODEL>(c, p);
+    pixel.radius_px = c.zoom * c.fx * radius / pixel.z;
+    pixel.away = dot(rotate(c.pose, normal), p);
+    pixel.zero = (world.x + world.y + world.z + radius) * 0;
+    return pixel;
+}
+
+// Joined without branches so that a CPU can vectorise it. Whatever is not a number fails.
+DEVICE int is_visible(const View& c, real u, real v, real z, real field, real away, real zero) {
+    return (z >= c.near_depth ? 1 : 0) & (u >= 0 ? 1 : 0) & (v >= 0 ? 1 : 0) & (u < c.width ? 1 : 0) &
+           (v < c.height ? 1 : 0) & (field <= c.limit ? 1 : 0) & (away <= 0 ? 1 : 0) & (zero == 0 ? 1 : 0);
 }
 
 // Adds the gradients of u, v and z to `g` [PARAMETERS] and returns that of the world point.

@@ -4,6 +4,7 @@
 #include "adam.cu"
 
 #include "bands_backward.h"
+#include "bands_forward.h"
 
 static void draw_any(const Arguments& args, int threads) {
     switch (args.channels) {

@@ -36,6 +36,7 @@ DEVICE void atomic_min(double* address, double value) {
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <vector>
 #if defined(ADOP_STD_THREADS) || !defined(_OPENMP)
 #include <atomic>

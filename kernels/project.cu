@@ -61,18 +61,18 @@ DEVICE void project_forward(const Arguments& args) {
     const View c = load_view(args, args.view);
     FOR_EACH(n, args.points) {
         const int64 i = args.view * args.points + n, block = n / args.block_size;
-        Pixel pixel = {0, 0, 0, 0};
+        Pixel pixel = {0, 0, 0, 0, 0, 0, 0};
         bool visible = args.visit == nullptr || n - block * args.block_size < args.visit[args.view * args.blocks + block];
         if (visible) {
-            const bool has_normal = args.normals != nullptr;
-            const Vec3 normal = has_normal ? load_vec3(args.normals, n) : Vec3{0, 0, 0};
-            visible = project_point<MODEL>(c, load_vec3(args.xyz, n), normal, has_normal, &pixel) & finite(args.radius[n]);
+            const Vec3 normal = args.normals != nullptr ? load_vec3(args.normals, n) : Vec3{0, 0, 0};
+            pixel = project_point<MODEL>(c, load_vec3(args.xyz, n), normal, args.radius[n]);
+            visible = is_visible(c, pixel.u, pixel.v, pixel.z, pixel.field, pixel.away, pixel.zero);
         }
         args.visible[i] = visible;
         args.uv[2 * i] = visible ? pixel.u : 0;
         args.uv[2 * i + 1] = visible ? pixel.v : 0;
         args.z[i] = visible ? pixel.z : 0;
-        args.radius_px[i] = visible ? c.zoom * c.fx * args.radius[n] / pixel.z : 0;
+        args.radius_px[i] = visible ? pixel.radius_px : 0;
     }
 }
 

@@ -38,10 +38,10 @@ def empty_levels(
 def empty_hits(
     like: Tensor, views: int, runs: int, height: int, levels: int, capacity: int
 ) -> tuple[Tensor, Tensor]:
-    """Return room for `capacity` hits and their zero offsets [B, bands + 1, chunks]; see `bands.h`."""
-    bands = -(-height // band_rows(levels))
+    """Return room for `capacity` hits and their zero offsets [B, bins + 1, chunks]; see `bands.h`."""
+    bins = -(-height // band_rows(levels)) * (levels + 1)
     hits = torch.empty(capacity, HIT_BYTES[like.dtype], dtype=torch.uint8, device=like.device)
-    return hits, torch.zeros(views, bands + 1, runs // 16 + 1, dtype=torch.int64, device=like.device)
+    return hits, torch.zeros(views, bins + 1, runs // 16 + 1, dtype=torch.int64, device=like.device)
 
 
 def pyramid_values(settings: tuple[Any, ...], features: Tensor, background: list[Tensor]) -> dict[str, Value]:
