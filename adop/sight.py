@@ -109,8 +109,8 @@ def turned_normals(
     if known.mean() < 0.5:
         if not neighbours:
             return None
-        report(f"{np.sum(~known)} of {len(known)} points have no normal: all were estimated anew.")
         normals = estimate_normals(raw.xyz, neighbours)
+        report(f"{np.sum(~known)} of {len(known)} points have no normal: all were estimated.")
         known[:] = False
     assert normals is not None  # either kept or estimated
     normals[~known & ~normals.any(axis=1)] = sight.towards[~known & ~normals.any(axis=1)]
