@@ -5,14 +5,19 @@
 KERNEL(sparse_adam) {
     const int64 channels = args.channels;
     const real beta1 = (real)args.beta1, beta2 = (real)args.beta2;
+    int last = 0;  // neighbours were often drawn in the same steps
+    real scale1 = 0, scale2 = 0;
     FOR_EACH(n, args.points) {
         const real* gradient = args.gradient + n * channels;
         bool touched = false;
         for (int64 c = 0; c < channels; ++c) touched |= gradient[c] != 0;
         if (!touched) continue;
         const int step = ++args.steps[n];
-        const real scale1 = (real)(1 / (1 - pow(args.beta1, (double)step)));
-        const real scale2 = (real)(1 / (1 - pow(args.beta2, (double)step)));
+        if (step != last) {
+            last = step;
+            scale1 = (real)(1 / (1 - pow(args.beta1, (double)step)));
+            scale2 = (real)(1 / (1 - pow(args.beta2, (double)step)));
+        }
         for (int64 c = 0; c < channels; ++c) {
             const int64 i = n * channels + c;
             const real g = gradient[c];

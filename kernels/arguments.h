@@ -15,8 +15,8 @@ struct Arguments {
     const real* intrinsics;       // [B, 4]
     const real* distortion;       // [B, D]
     const real* crop;             // [B, 3] zoom, offset
-    const real* limit;            // [B] largest field radius
-    const real* bounds;           // [B, 4] what a block must touch to be seen: x0 x1 y0 y1 of x/z and y/z, or the cone
+    real* limit;                  // [B] largest field radius
+    real* bounds;                 // [B, 4] what a block must touch to be seen: x0 x1 y0 y1 of x/z and y/z, or the cone
     int64 views, width, height, distortion_size;
     double near_depth;
     // Points

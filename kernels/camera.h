@@ -23,7 +23,7 @@ DEVICE View load_view(const Arguments& args, int64 b) {
     view.fx = k[0], view.fy = k[1], view.cx = k[2], view.cy = k[3];
     const real* crop = args.crop + 3 * b;
     view.zoom = crop[0], view.offset_x = crop[1], view.offset_y = crop[2];
-    view.limit = args.limit[b];
+    view.limit = args.limit[b];  // not yet known to lens.cu
     view.width = (real)args.width, view.height = (real)args.height, view.near_depth = (real)args.near_depth;
     const int size = (int)args.distortion_size;
 #pragma unroll

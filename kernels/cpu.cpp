@@ -1,4 +1,5 @@
 // The CPU library: every entry point of the kernels, and the band order of rasterize and draw.
+#include "lens.cu"
 #include "project.cu"
 #include "rasterize.cu"
 #include "adam.cu"

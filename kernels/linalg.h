@@ -10,8 +10,6 @@ DEVICE Vec3 load_vec3(const real* values, int64 index) {
     return {values[3 * index], values[3 * index + 1], values[3 * index + 2]};
 }
 DEVICE real dot(Vec3 a, Vec3 b) { return a.x * b.x + a.y * b.y + a.z * b.z; }
-DEVICE bool finite(real value) { return value * 0 == 0; }
-DEVICE bool finite(Vec3 v) { return finite(v.x) & finite(v.y) & finite(v.z); }
 
 // The upper three rows of a pose, row by row.
 struct Pose {

@@ -1,58 +1,49 @@
-"""What a block of points must touch to be seen, and how many of its points to visit."""
-
-import math
+"""What each lens can see, and what a block of points must touch to be seen."""
 
 import torch
 from torch import Tensor
 
-from adop.camera import Camera, field_grid, monotonic_radius, radial_profile, without_tangential
+from adop.ops.launch import Value, launch
 from adop.ops.types import Points
 
 
-@torch.no_grad()
-def view_bounds(camera: Camera, limit: Tensor) -> Tensor:
-    """Return [B, 4] bounds that hold every visible point, erring outward.
+@torch.library.custom_op(
+    "adop::look_through_lens",
+    mutates_args=(),
+    schema="(Tensor intrinsics, Tensor distortion, Tensor crop, str model, int width, int height) -> Tensor",
+)
+def look_through_lens(
+    intrinsics: Tensor, distortion: Tensor, crop: Tensor, model: str, width: int, height: int
+) -> Tensor:
+    """Return [5 B]: first the largest field radius of each view, then [B, 4] bounds.
 
-    opencv: least and largest x/z, least and largest y/z; fisheye and ocam: the angle from the axis,
-    three zeros.
+    The bounds hold all visible points. opencv: least and largest x/z, least and largest y/z; fisheye and
+    ocam: the angle from the axis, then zeros. Like all that decides what is visible, it has no gradient.
     """
-    if camera.model == "ocam":
-        zero = torch.zeros_like(limit)
-        return torch.stack((limit + math.pi / 2, zero, zero, zero), 1)
-    low = (camera.crop[:, 1:] / camera.crop[:, :1] - camera.intrinsics[:, 2:]) / camera.intrinsics[:, :2]
-    size = torch.tensor([camera.width, camera.height], dtype=low.dtype, device=low.device)
-    high = low + size / camera.crop[:, :1] / camera.intrinsics[:, :2]
-    far = torch.maximum(low.abs(), high.abs()).norm(dim=1, keepdim=True)
-    grid = field_grid(camera.model, low)[None]
-    lens = camera.distortion[:, None, :]
-    if camera.model == "fisheye":
-        reached = (radial_profile("fisheye", lens, grid) <= far) & (grid <= limit[:, None])
-        theta = torch.where(reached, grid, 0).amax(1) + 2 * (grid[0, 1] - grid[0, 0])
-        zero = torch.zeros_like(theta)
-        return torch.stack((theta, zero, zero, zero), 1)
-    profile = radial_profile("opencv", without_tangential(lens), grid)
-    ratio = torch.where(grid > 0, grid / profile, 1)
-    # Tangential distortion moves a point by at most 3 (|p1| + |p2|) r^2: widen by that, with r a tenth
-    # beyond the edge.
-    reached = (profile <= 1.1 * far) & (grid <= limit[:, None])
-    radius = torch.where(reached, grid, 0).amax(1, keepdim=True) * 1.01 + 0.01
-    reached = grid <= radius
-    widen = 3 * camera.distortion[:, 2:4].abs().sum(1, keepdim=True) * radius**2
-    largest = torch.where(reached, ratio, -math.inf).amax(1, keepdim=True) * 1.001
-    least = torch.where(reached, ratio, math.inf).amin(1, keepdim=True) * 0.999
-    low, high = low - widen, high + widen
-    low, high = torch.minimum(low * least, low * largest), torch.maximum(high * least, high * largest)
-    everything = (widen > 0.09 * far) | ~(least > 0)
-    low, high = torch.where(everything, -1e4, low), torch.where(everything, 1e4, high)
-    return torch.stack((low[:, 0], high[:, 0], low[:, 1], high[:, 1]), 1)
+    views = intrinsics.shape[0]
+    result = intrinsics.new_zeros(5 * views)
+    values: dict[str, Value] = {
+        "world_to_camera": intrinsics.new_zeros(views, 16),
+        "intrinsics": intrinsics,
+        "distortion": distortion,
+        "crop": crop,
+        "limit": result,
+        "bounds": result[views:],
+        "views": views,
+        "width": width,
+        "height": height,
+        "distortion_size": distortion.shape[1],
+    }
+    launch(f"lens_{model}", views, values, intrinsics)
+    return result
 
 
-def field_limit(camera: Camera, dtype: torch.dtype) -> Tensor:
-    """Return the largest field radius [B] that is drawn."""
-    return monotonic_radius(camera.model, camera.distortion.detach().to(dtype)).contiguous()
+@look_through_lens.register_fake
+def _(intrinsics: Tensor, distortion: Tensor, crop: Tensor, model: str, width: int, height: int) -> Tensor:
+    return intrinsics.new_empty(5 * intrinsics.shape[0])
 
 
-def block_values(points: Points) -> dict[str, Tensor | int | None]:
+def block_values(points: Points) -> dict[str, Value]:
     """Return the block table's part of the kernel arguments; every point is visited where there is none."""
     blocks, count = points.blocks, points.xyz.shape[0]
     if blocks is None:

@@ -18,7 +18,7 @@ from adop.ops.rasterize import (
 )
 from adop.ops.types import Levels, Points, RasterConfig, check_background
 
-_CAMERA = "Tensor world_to_camera, Tensor intrinsics, Tensor distortion, Tensor crop, Tensor limit"
+_CAMERA = "Tensor world_to_camera, Tensor intrinsics, Tensor distortion, Tensor crop, Tensor reach"
 _SETTINGS = (
     "str model, int width, int height, int levels, float depth_tolerance, float radius_threshold, float near"
 )

@@ -6,29 +6,32 @@ import torch
 from torch import Tensor
 
 from adop.camera import Camera
-from adop.ops.culling import block_values, field_limit, view_bounds
+from adop.ops.culling import block_values, look_through_lens
 from adop.ops.launch import PARAMETERS, Value, launch, slots_for
 from adop.ops.types import Points, Projection
 
-_CAMERA = "Tensor world_to_camera, Tensor intrinsics, Tensor distortion, Tensor crop, Tensor limit"
+_CAMERA = "Tensor world_to_camera, Tensor intrinsics, Tensor distortion, Tensor crop, Tensor reach"
 _VIEW = "str model, int width, int height, float near"
 
 
 def camera_tensors(camera: Camera, like: Tensor) -> tuple[Tensor, ...]:
-    """Return pose, intrinsics, distortion, crop and field limit, contiguous, in the precision of `like`."""
+    """Return pose, intrinsics, distortion, crop and lens reach, contiguous, in the precision of `like`."""
     parts = (camera.world_to_camera, camera.intrinsics, camera.distortion, camera.crop)
-    return *(part.to(like.dtype).contiguous() for part in parts), field_limit(camera, like.dtype)
+    pose, *lens = (part.to(like.dtype).contiguous() for part in parts)
+    reach = look_through_lens(*(part.detach() for part in lens), camera.model, camera.width, camera.height)
+    return pose, *lens, reach
 
 
 def camera_values(tensors: tuple[Tensor, ...], width: int, height: int, near: float) -> dict[str, Value]:
     """Return the camera's part of the kernel arguments."""
-    pose, intrinsics, distortion, crop, limit = tensors
+    pose, intrinsics, distortion, crop, reach = tensors
     return {
         "world_to_camera": pose,
         "intrinsics": intrinsics,
         "distortion": distortion,
         "crop": crop,
-        "limit": limit,
+        "limit": reach,
+        "bounds": reach[pose.shape[0] :],
         "views": pose.shape[0],
         "distortion_size": distortion.shape[1],
         "width": width,
@@ -52,10 +55,8 @@ def count_visited(
     if blocks is None:
         raise ValueError("blocks: expected a block table from make_blocks, got None")
     visit = torch.empty(len(camera), blocks.radius.shape[0], dtype=torch.int32, device=points.xyz.device)
-    lens = Camera(camera.model, camera.width, camera.height, tensors[1], tensors[2], tensors[0], tensors[3])
     values = camera_values(tensors, camera.width, camera.height, near) | block_values(points)
-    values |= {"bounds": view_bounds(lens, tensors[4]).contiguous(), "visit": visit, "radius": points.radius}
-    values |= {"radius_threshold": threshold}
+    values |= {"visit": visit, "radius": points.radius, "radius_threshold": threshold}
     for view in range(len(camera)):
         launch(f"cull_{camera.model}", blocks.radius.shape[0], values | {"view": view}, points.xyz)
     return visit
