@@ -13,7 +13,7 @@ import numpy as np
 from adop.errors import UserError
 from adop.lens import View
 from adop.ply import RawPoints
-from adop.points import PointCloud, order
+from adop.points import PointCloud, morton_order, order
 from adop.sight import Sight, turned_normals
 
 Report = Callable[[str], None]
@@ -48,6 +48,7 @@ def prepare(
     """
     config = config or PrepareConfig()
     raw = _without_broken(raw, report)
+    raw = _select(raw, morton_order(raw.xyz))  # searches are faster where near points are near in memory
     neighbours = _Neighbours.of(raw.xyz)
     keep = _first_of_duplicates(neighbours, config.duplicate)
     if not keep.all():

@@ -140,7 +140,8 @@ def _turn(normals: np.ndarray, known: np.ndarray, sight: Sight, report: Callable
         report(f"{100 * wrong:.0f} % of the normals point away from the cameras: all were turned.")
         believed[:] = False
     clear = np.where(believed, -0.2, 0.0)
-    flip = (facing(sight.mean) < clear) & (~believed | (facing(sight.towards) < clear))
+    sure = sight.seen >= np.clip(len(sight.views) // 4, 1, 3)  # one or two photos may look through a gap
+    flip = (facing(sight.mean) < clear) & (~believed | (facing(sight.towards) < clear) & sure)
     if np.any(flip & believed):
         report(f"{np.sum(flip & believed)} normals faced away from the cameras and were turned round.")
     normals[flip] *= -1
