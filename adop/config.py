@@ -120,8 +120,8 @@ class TrainConfig:
     """Side of a training crop, pixels."""
     zoom: tuple[float, float] = (0.75, 1.5)
     """Range of the random magnification of a crop."""
-    bf16: bool = False
-    """Run the network in bfloat16 (autocast)."""
+    bf16: bool | None = None
+    """Run the network in bfloat16; left out: where the device computes it in hardware."""
     hold_out: int = 8
     """Every so many photos, one is held out for evaluation (0: none)."""
     evaluate_every: int = 1000

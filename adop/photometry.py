@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from adop.ops import RasterConfig, draw
+from adop.base import base_picture
+from adop.ops import draw
 from adop.photos import PhotoCache
 from adop.pipeline import DARKEST, Pipeline
 from adop.scene import Scene
 from adop.tonemap import Photometry, srgb_decode
 
 ROBUST = 0.1
-GATHER_RASTER = RasterConfig(levels=1, radius_threshold=0.0)
+GATHER_LEVELS = 4
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,10 @@ def _trust(photo: Tensor) -> Tensor:
 
 
 def gather(pipeline: Pipeline, cache: PhotoCache, photo: int, backend: str = "auto") -> Gathered:
-    """Look up a photo at every point that it sees: the adjoint of drawing the points, applied to the photo."""
+    """Look up a photo at every point that it sees: the adjoint of drawing the points, applied to the photo.
+
+    Points seen through a gap in a nearer surface are left out: the photo shows the surface there.
+    """
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
     value = cache.get(photo).permute(2, 0, 1)[None].float().to(pipeline.xyz.device) / 255
@@ -52,16 +57,12 @@ def gather(pipeline: Pipeline, cache: PhotoCache, photo: int, backend: str = "au
     if mask is not None:
         image[:, 3:] *= mask.to(image.device).float()
     features = torch.zeros(len(pipeline.xyz), 4, device=image.device, requires_grad=True)
-    levels = draw(
-        camera,
-        pipeline.points(),
-        features,
-        GATHER_RASTER,
-        torch.zeros(4, device=image.device),
-        backend=backend,
-    )
-    weight = levels.weight[0]
-    (looked_up,) = torch.autograd.grad(levels.features[0], features, image * weight)
+    raster = dataclasses.replace(pipeline.raster, levels=GATHER_LEVELS, radius_threshold=0.0)
+    levels = draw(camera, pipeline.points(), features, raster, image.new_zeros(4), backend=backend)
+    background = [level[:, :3] for level in levels.features]
+    base = base_picture(levels, background, 0, pipeline.config.render.occlusion_tolerance)
+    shown = image * levels.weight[0] * base.valid[0]
+    (looked_up,) = torch.autograd.grad(levels.features[0], features, shown)
     seen = torch.nonzero(looked_up[:, 3] > 0)[:, 0]
     return Gathered(seen, looked_up[seen, :3].clamp_min(1e-5), looked_up[seen, 3])
 
@@ -119,7 +120,7 @@ def fill_environment(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -
     total = torch.zeros(3, rows * columns)
     count = torch.zeros(1, rows * columns)
     rays, missed = 0, 0
-    coarse = RasterConfig(levels=render.fill_levels, radius_threshold=render.radius_threshold)
+    coarse = dataclasses.replace(pipeline.raster, levels=render.fill_levels)
     for photo in photos:
         index = torch.tensor([photo])
         camera = pipeline.camera(index)

@@ -160,7 +160,7 @@ class Pipeline(nn.Module):
         render = self.config.render
         colours = [image[:, :3].exp() for image in background]
         base = base_picture(levels, colours, render.fill_levels, render.occlusion_tolerance)
-        with torch.autocast(camera.intrinsics.device.type, torch.bfloat16, enabled=self.config.bf16):
+        with torch.autocast(camera.intrinsics.device.type, torch.bfloat16, enabled=bool(self.config.bf16)):
             picture = self.network(levels, base)
         return Radiance(picture, levels, base)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from adop.optim import Optimiser
 from adop.photometry import colour_points, estimate_exposures, fill_environment, gather, known_exposures
 from adop.photos import PhotoCache
 from adop.report import to_uint8
-from adop.run import Run, open_scene, split_photos
+from adop.run import Run, choose_device, has_bf16, open_scene, split_photos
 from adop.sampler import Batch, sample, step_generator
 
 
@@ -96,6 +97,8 @@ def prepare(
         raise UserError(
             f"{output}: is not empty; add --resume to continue the run there, or choose another --output"
         )
+    if config.bf16 is None:
+        config = dataclasses.replace(config, bf16=has_bf16(choose_device(config.device)))
     torch.manual_seed(config.seed)
     pipeline, scene, cache = open_scene(scene_folder, config, say)
     split = split_photos(len(scene.photos), config.hold_out)
