@@ -62,7 +62,7 @@ def import_colmap(
         raw = read_ply(Path(points))
     else:
         xyz, colors = read_points3d(model.folder)
-        raw = RawPoints(xyz, None, colors)
+        raw = RawPoints(xyz, None, colors, str(model.folder))
         report(f"No --points: the model's {len(xyz)} sparse points are used; a dense cloud is better.")
     return _finish(lenses, photos, raw, Path(output), config, report)
 
@@ -240,7 +240,7 @@ def _near_origin(
     for photo in photos:
         rotation, translation = photo.world_to_camera[:3, :3], photo.world_to_camera[:3, 3]
         moved.append(replace(photo, world_to_camera=rigid(rotation, translation + rotation @ offset)))
-    return moved, RawPoints(raw.xyz - offset, raw.normals, raw.colors), offset
+    return moved, replace(raw, xyz=raw.xyz - offset), offset
 
 
 def _check_seen(raw: RawPoints, views: list[View]) -> None:
@@ -250,7 +250,9 @@ def _check_seen(raw: RawPoints, views: list[View]) -> None:
     for lens, world_to_camera in views:
         seen |= lens.project(some @ world_to_camera[:3, :3].T + world_to_camera[:3, 3])[1]
     if len(some) and not seen.any():
-        raise UserError("no photo sees any of the points: cloud and cameras are not in the same coordinates.")
+        raise UserError(
+            f"{raw.source}: no photo sees any of its points; it is not in the coordinates of the cameras."
+        )
 
 
 def _depth_range(cloud: PointCloud, photos: list[Photo]) -> tuple[float, float]:

@@ -33,6 +33,7 @@ class RawPoints:
     xyz: np.ndarray  # [N,3] f64, scene units; may hold NaN and inf
     normals: np.ndarray | None  # [N,3] f32, any length
     colors: np.ndarray | None  # [N,3] u8
+    source: str = "the point cloud"  # what errors call it
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def _to_points(path: Path, columns: dict[str, np.ndarray]) -> RawPoints:
         if all(name in columns for name in names):
             colors = _to_bytes(stack(names, np.float64), columns[names[0]].dtype)
             break
-    return RawPoints(xyz, normals, colors)
+    return RawPoints(xyz, normals, colors, str(path))
 
 
 def _to_bytes(colors: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -112,6 +112,7 @@ def _select(raw: RawPoints, keep: np.ndarray) -> RawPoints:
         raw.xyz[keep],
         None if raw.normals is None else raw.normals[keep],
         None if raw.colors is None else raw.colors[keep],
+        raw.source,
     )
 
 
@@ -126,7 +127,7 @@ def _without_broken(raw: RawPoints, report: Report) -> RawPoints:
         report(f"{np.sum(again)} of {len(again)} points repeat another one and were left out.")
         raw = _select(raw, ~again)
     if len(raw.xyz) < 2:
-        raise UserError(f"the point cloud has {len(raw.xyz)} usable points; a scene needs at least two.")
+        raise UserError(f"{raw.source}: has {len(raw.xyz)} usable points; a scene needs at least two.")
     return raw
 
 

@@ -21,7 +21,7 @@ from adop.scene import Photo, Scene, invert_rigid, photo_file
 
 def write_scene(scene: Scene, folder: Path, link: bool, force: bool) -> Scene:
     """Do what `adop.scene.save_scene` says."""
-    folder = Path(os.path.abspath(folder))
+    folder = Path(os.path.realpath(folder))
     check_output(folder, force)
     if link and any(
         _is_within(file, folder) for photo in scene.photos for file in (photo.file, photo.mask) if file

@@ -162,7 +162,7 @@ def test_output_is_checked_before_work_begins(capture):
 
 def test_a_cloud_elsewhere_is_refused(capture):
     write_ply(capture / "far.ply", ball() + 1000.0, None, None)
-    with pytest.raises(UserError, match="not in the same coordinates"):
+    with pytest.raises(UserError, match=r"far\.ply: no photo sees any"):
         colmap(capture, "far.ply", config=PLAIN)
 
 

@@ -357,6 +357,15 @@ def test_output_that_is_something_else_is_not_touched(tmp_path):
     assert (other / "thesis.tex").read_text() == "precious"
 
 
+def test_a_link_to_a_folder_is_followed(tmp_path):
+    scene = small_scene(tmp_path / "photos")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "s").symlink_to(tmp_path / "disk")
+    for _ in range(2):
+        save_scene(scene, tmp_path / "s", force=True)
+        assert (tmp_path / "s").is_symlink() and len(load_scene(tmp_path / "s").photos) == 6
+
+
 def test_a_failure_leaves_nothing_behind(tmp_path):
     scene = small_scene(tmp_path / "photos")
     scene.photos[3].file.unlink()
