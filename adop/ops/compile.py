@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from adop.errors import UserError
-from adop.ops.sources import CPU_FLAGS, build_name, kernel_folder, read_sources, target_flags
+from adop.ops.sources import CPU_FLAGS, build_name, kernel_folder, read_sources, source_hash, target_flags
 
 CUDA_OPTIONS = ("--std=c++17", "--fmad=false", "--prec-div=true", "--prec-sqrt=true")
 CUDA_FILES = ("lens.cu", "project.cu", "rasterize.cu", "adam.cu")
@@ -110,7 +110,8 @@ def cpu_library(real: str) -> ctypes.CDLL:
 
 def cuda_source(real: str) -> str:
     """Return the translation unit that holds every GPU kernel."""
-    return f"#define ADOP_REAL {real}\n" + "".join(f'#include "{name}"\n' for name in CUDA_FILES)
+    # CuPy keys its cache by this text alone, so it must change with the files it includes.
+    return f"// {source_hash()}\n#define ADOP_REAL {real}\n" + "".join(f'#include "{name}"\n' for name in CUDA_FILES)
 
 
 def kernel_names() -> list[str]:
