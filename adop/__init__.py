@@ -1,3 +1,45 @@
-"""adop: point-based neural rendering, from photos and points to pictures from anywhere, at any exposure."""
+"""adop: point-based neural rendering, from photos and points to pictures from anywhere, at any exposure.
+
+The public names are loaded when they are first used, so that `import adop` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "Camera": "adop.camera",
+    "Levels": "adop.ops",
+    "Points": "adop.ops",
+    "Projection": "adop.ops",
+    "RasterConfig": "adop.ops",
+    "Scene": "adop.scene",
+    "TrainConfig": "adop.config",
+    "UserError": "adop.errors",
+    "demo_scene_folder": "adop.scene",
+    "draw": "adop.ops",
+    "import_colmap": "adop.importers",
+    "load": "adop.run",
+    "load_scene": "adop.scene",
+    "preset": "adop.config",
+    "project": "adop.ops",
+    "rasterize": "adop.ops",
+    "render_camera": "adop.render",
+    "render_photo": "adop.render",
+    "save_scene": "adop.scene",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'adop' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -109,9 +109,9 @@ def eval_command(name: str, arguments: list[str]) -> int:
     """adop eval."""
     options = _parse(EvalOptions, name, arguments)
     from adop.evaluate import evaluate
-    from adop.run import load_run
+    from adop.run import load
 
-    run = load_run(options.run, options.scene, options.device)
+    run = load(options.run, options.scene, options.device)
     if not run.split["held_out"]:
         raise UserError(f"{options.run}: was trained with every photo; there is none to score")
     about = {"step": run.progress.step, "seconds": run.progress.seconds}
@@ -161,9 +161,9 @@ def render_command(name: str, arguments: list[str]) -> int:
     if sum(chosen) != 1:
         raise UserError("say what to render: exactly one of --photo NAME, --path, --cameras FILE")
     from adop.render import file_path, find_photo, photos_path, render_path, render_photo, save_view
-    from adop.run import load_run
+    from adop.run import load
 
-    run = load_run(options.run, options.scene, options.device)
+    run = load(options.run, options.scene, options.device)
     if options.photo is not None:
         if options.output.suffix.lower() == ".mp4":
             raise UserError(f"{options.output}: one photo makes no video; name a .png or .exr, or use --path")

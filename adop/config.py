@@ -97,7 +97,8 @@ class LossConfig:
     """Perceptual loss on VGG-19 features; needs `vgg_weights`."""
     vgg_weights: str | None = None
     """A safetensors file of torchvision's VGG-19 weights (features.N.weight, features.N.bias)."""
-    response_smoothness: float = 1.0
+    camera_prior: float = 1.0
+    """Exposures near EXIF, a smooth response near sRGB, a small vignette: decides what no photo can."""
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ class Gathered:
     """What one photo shows at the points that it sees."""
 
     points: Tensor  # [M] index of the point
-    light: Tensor  # [M, 3] linear light of the sensor, after a start response, vignette 1
+    value: Tensor  # [M, 3] the photo's value in [0, 1]
     weight: Tensor  # [M] trust in it: 1 in the middle of the range, near 0 where clipped or black
+    position: Tensor  # [M, 2] on the photo, half diagonals from its centre
 
 
 def known_exposures(scene: Scene) -> Tensor | None:
@@ -52,19 +53,22 @@ def gather(pipeline: Pipeline, cache: PhotoCache, photo: int, backend: str = "au
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
     value = cache.get(photo).permute(2, 0, 1)[None].float().to(pipeline.xyz.device) / 255
-    image = torch.cat((srgb_decode(value), _trust(value)), dim=1)
+    trust = _trust(value)
     mask = cache.mask(photo)
     if mask is not None:
-        image[:, 3:] *= mask.to(image.device).float()
-    features = torch.zeros(len(pipeline.xyz), 4, device=image.device, requires_grad=True)
+        trust = trust * mask.to(trust.device).float()
+    image = torch.cat((value, trust, pipeline.position(camera, index)), dim=1)
+    features = torch.zeros(len(pipeline.xyz), 6, device=image.device, requires_grad=True)
     raster = dataclasses.replace(pipeline.raster, levels=GATHER_LEVELS, radius_threshold=0.0)
-    levels = draw(camera, pipeline.points(), features, raster, image.new_zeros(4), backend=backend)
+    levels = draw(camera, pipeline.points(), features, raster, image.new_zeros(6), backend=backend)
     background = [level[:, :3] for level in levels.features]
     base = base_picture(levels, background, 0, pipeline.config.render.occlusion_tolerance)
     shown = image * levels.weight[0] * base.valid[0]
     (looked_up,) = torch.autograd.grad(levels.features[0], features, shown)
+    looked_up = looked_up.cpu()
     seen = torch.nonzero(looked_up[:, 3] > 0)[:, 0]
-    return Gathered(seen, looked_up[seen, :3].clamp_min(1e-5), looked_up[seen, 3])
+    found = looked_up[seen]
+    return Gathered(seen, found[:, :3].clamp(0, 1), found[:, 3], found[:, 4:])
 
 
 def estimate_exposures(gathered: dict[int, Gathered], count: int, photos: int, rounds: int = 20) -> Tensor:
@@ -74,7 +78,7 @@ def estimate_exposures(gathered: dict[int, Gathered], count: int, photos: int, r
     points), as bundle adjustment of brightness alone.
     """
     exposure = torch.zeros(photos)
-    logs = {i: g.light.mean(1).log2() for i, g in gathered.items()}
+    logs = {i: srgb_decode(g.value).mean(1).clamp_min(1e-5).log2() for i, g in gathered.items()}
     for _ in range(rounds):
         total, weight = torch.zeros(count), torch.full((count,), 1e-9)
         for i, g in gathered.items():
@@ -102,14 +106,22 @@ def colour_points(pipeline: Pipeline, gathered: dict[int, Gathered]) -> None:
     count = len(pipeline.xyz)
     device = pipeline.xyz.device
     total, weight = torch.zeros(count, 3, device=device), torch.zeros(count, 1, device=device)
-    exposures = pipeline.tonemapper.exposures()
     for i, g in gathered.items():
+        value, position, trust = (x.to(device) for x in (g.value, g.position, g.weight))
+        radiance = _radiance(pipeline, i, value.T[:, None], position.T[:, None])[:, 0].T
         # A short exposure says little of the dark, a long one little of the bright: trust is per photo.
-        radiance = g.light * torch.exp2(exposures[i])
-        total.index_add_(0, g.points, radiance * g.weight[:, None])
-        weight.index_add_(0, g.points, g.weight[:, None])
+        total.index_add_(0, g.points.to(device), radiance * trust[:, None])
+        weight.index_add_(0, g.points.to(device), trust[:, None])
     seen = weight[:, 0] > 0
     pipeline.features[seen, :3] = (total[seen] / weight[seen]).clamp_min(DARKEST).log()
+
+
+def _radiance(pipeline: Pipeline, photo: int, value: Tensor, position: Tensor) -> Tensor:
+    """Return the radiance [3, H, W] behind a photo's values [3, H, W] at places [2, H, W] on it."""
+    index = torch.tensor([photo])
+    tonemapper = pipeline.tonemapper
+    lens = pipeline.photo_lens[index]
+    return tonemapper.linearise(value[None], tonemapper.photometry(index), position[None], lens)[0]
 
 
 @torch.no_grad()
@@ -138,7 +150,7 @@ def fill_environment(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -
         if not bool(empty.any()):
             continue
         value = cache.get(photo).permute(2, 0, 1).float().to(empty.device) / 255
-        light = srgb_decode(value)[:, empty] * torch.exp2(pipeline.tonemapper.exposures()[photo])
+        light = _radiance(pipeline, photo, value, pipeline.position(camera, index)[0])[:, empty]
         trust = _trust(value)[0][empty]
         column, row = environment.coordinates(camera.rays(0))
         texel = row[0][empty].long().clamp(0, rows - 1) * columns + column[0][empty].long() % columns

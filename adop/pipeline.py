@@ -14,7 +14,7 @@ from adop.camera import Camera
 from adop.config import TrainConfig
 from adop.environment import Environment
 from adop.network import NeuralRenderer
-from adop.ops import Levels, Points, RasterConfig, draw
+from adop.ops import Blocks, Levels, Points, RasterConfig, draw, make_blocks
 from adop.scene import Scene
 from adop.tonemap import Photometry, Tonemapper, srgb_decode
 
@@ -78,6 +78,7 @@ class Pipeline(nn.Module):
             for lens in scene.lenses
         )
         self.lens_size = [(lens.width, lens.height) for lens in scene.lenses]
+        self._blocks: tuple[tuple[int, int], Blocks] | None = None
         self._rays: dict[int, tuple[tuple[int, int], Tensor]] = {}
         self.features = nn.Parameter(start_features(scene, config.render.features))
         self.environment = Environment(config.environment, config.render.features)
@@ -91,8 +92,11 @@ class Pipeline(nn.Module):
         )
 
     def points(self) -> Points:
-        """Return the points as the rasterizer takes them."""
-        return Points(xyz=self.xyz, radius=self.lod_radius, normals=self.normals)
+        """Return the points as the rasterizer takes them; their blocks are bounded anew when they have moved."""
+        version = (self.xyz._version, self.xyz.data_ptr())
+        if self._blocks is None or self._blocks[0] != version:
+            self._blocks = (version, make_blocks(self.xyz.detach(), self.lod_radius))
+        return Points(self.xyz, self.lod_radius, self.normals, self._blocks[1])
 
     def camera(
         self, photos: Tensor, crop: Tensor | None = None, size: tuple[int, int] | None = None

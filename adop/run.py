@@ -78,8 +78,8 @@ def open_scene(
     return pipeline, scene, cache
 
 
-def load_run(
-    folder: Path, scene: Path | None = None, device: str | None = None, say: Callable[[str], None] = print
+def load(
+    folder: Path | str, scene: Path | None = None, device: str | None = None, say: Callable[[str], None] = print
 ) -> Run:
     """Load a trained run from its folder, at its newest checkpoint.
 
@@ -89,6 +89,7 @@ def load_run(
 
     Raises: UserError where the folder holds no run, or its scene is gone.
     """
+    folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise UserError(
             f"{folder}: holds no config.json, so it is no run folder; `adop train --output` makes one"

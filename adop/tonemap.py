@@ -46,6 +46,7 @@ class Tonemapper(nn.Module):
         exposure: [P] EV of each photo relative to the scene's, from EXIF or from the photos.
         lens: [P] index of each photo's lens.
         trained: [P] bool, the photos whose parameters are learned and fix the gauge.
+        exposure_trust: how far, in EV, the given exposures may be off: EXIF rounds to a third of a stop.
 
     Source: ADOP section 5 (Rückert et al. 2021), with the gauges fixed by construction.
     """
@@ -54,14 +55,16 @@ class Tonemapper(nn.Module):
     white_balance_start: Tensor
     lens: Tensor
     trained: Tensor
+    exposure_trust: Tensor
 
-    def __init__(self, exposure: Tensor, lens: Tensor, trained: Tensor) -> None:
+    def __init__(self, exposure: Tensor, lens: Tensor, trained: Tensor, exposure_trust: float = 0.15) -> None:
         super().__init__()
         photos, lenses = len(exposure), int(lens.max()) + 1
         self.register_buffer("exposure_start", exposure.float().clone())
         self.register_buffer("white_balance_start", torch.zeros(photos, 2))
         self.register_buffer("lens", lens.long().clone())
         self.register_buffer("trained", trained.bool().clone())
+        self.register_buffer("exposure_trust", torch.tensor(float(exposure_trust)))
         self.exposure_delta = nn.Parameter(torch.zeros(photos))
         self.white_balance_log = nn.Parameter(torch.zeros(photos, 2))
         self.vignette_coefficients = nn.Parameter(torch.zeros(lenses, 3))
@@ -137,23 +140,42 @@ class Tonemapper(nn.Module):
             light = light * self.vignette(position, lens)
         return self.apply_response(light, lens, leak)
 
+    @torch.no_grad()
+    def linearise_response(self, photo: Tensor, lens: Tensor) -> Tensor:
+        """Return the sensor light [B, 3, H, W] behind a photo in [0, 1]: the response undone, without gradient."""
+        curve = self.response()[lens].contiguous()
+        size = photo.shape
+        flat = photo.reshape(size[0], size[1], -1).contiguous()
+        above = torch.searchsorted(curve, flat).clamp(1, RESPONSE_SAMPLES - 1)
+        low, high = curve.gather(2, above - 1), curve.gather(2, above)
+        within = ((flat - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
+        return srgb_decode((above - 1 + within).reshape(size) / (RESPONSE_SAMPLES - 1))
+
+    @torch.no_grad()
     def linearise(self, photo: Tensor, photometry: Photometry, position: Tensor, lens: Tensor) -> Tensor:
         """Return the radiance [B, 3, H, W] behind a photo in [0, 1]: the inverse of `forward`, without gradient."""
-        with torch.no_grad():
-            curve = self.response()[lens]
-            size = photo.shape
-            flat = photo.reshape(size[0], size[1], -1).contiguous()
-            above = torch.searchsorted(curve.contiguous(), flat).clamp(1, RESPONSE_SAMPLES - 1)
-            low, high = curve.gather(2, above - 1), curve.gather(2, above)
-            encoded = (above - 1 + ((flat - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)) / (
-                RESPONSE_SAMPLES - 1
-            )
-            light = srgb_decode(encoded.reshape(size))
-            gain = torch.exp(photometry.exposure * -math.log(2))[:, None] * photometry.white_balance
-            return light / gain[:, :, None, None] / self.vignette(position, lens).clamp_min(0.05)
+        gain = torch.exp2(-photometry.exposure)[:, None] * photometry.white_balance
+        light = self.linearise_response(photo, lens)
+        return light / gain[:, :, None, None] / self.vignette(position, lens).clamp_min(0.05)
 
-    def smoothness(self) -> Tensor:
-        """Return the scalar penalty on the second differences of the response (ADOP's weight)."""
+    def prior(self) -> Tensor:
+        """Return the scalar penalty that decides what no photo can: small beside any error that photos see.
+
+        Exposures near their start (closely where EXIF named it), white balance near 1, the response smooth and near
+        sRGB, the vignette small and falling outwards. Without it, a curve of another exponent and exposures of
+        another scale would make the same photos.
+        """
+        trained = self.trained
+        exposure = (self._centred(self.exposure_delta)[trained] / self.exposure_trust).square().mean()
+        balance = (self._centred(self.white_balance_log)[trained] / 0.1).square().mean()
         curve = self.response()
+        straight = torch.linspace(0, 1, RESPONSE_SAMPLES, device=curve.device)
         bend = curve[..., 1:-1] - 0.5 * (curve[..., :-2] + curve[..., 2:])
-        return 0.00625 * bend.square().sum()
+        response = ((curve - straight) / 0.15).square().mean() + (bend / 0.01).square().mean()
+        radius = torch.linspace(0, 1, 9, device=curve.device)[:, None].square()
+        a, b, c = self.vignette_coefficients.unbind(-1)
+        falloff = 1 + radius * (a + radius * (b + radius * c))
+        rising = (falloff.diff(dim=0) / 0.02).clamp_min(0).square().mean()
+        vignette = ((falloff - 1) / 0.3).square().mean() + rising
+        centre = (self.vignette_centre / 0.1).square().mean()
+        return 1e-3 * (exposure + balance + response + vignette + centre)

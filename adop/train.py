@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from adop.calibrate import calibrate
 from adop.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
 from adop.config import TrainConfig, save_config
 from adop.errors import UserError
@@ -36,6 +37,9 @@ def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
     if known_exposures(run.scene) is None:
         exposure = estimate_exposures(gathered, len(run.pipeline.xyz), len(run.scene.photos))
         tonemapper.exposure_start.copy_(exposure)
+        tonemapper.exposure_trust.fill_(1.0)
+    error = calibrate(run.pipeline, gathered, run.config.camera, run.config.seed)
+    say(f"physical camera: fitted to points that several photos see, median error {255 * error:.1f} of 255")
     colour_points(run.pipeline, gathered)
     share = fill_environment(run.pipeline, run.cache, run.split["train"])
     say(f"environment: {100 * share:.0f} % of the photos' rays meet no point")
@@ -51,7 +55,7 @@ def learning_step(run: Run, optimiser: Optimiser, batch: Batch, vgg: Vgg | None)
     image = pipeline.photo(radiance.picture, camera, batch.photos, leak=True)
     target, mask = batch.target.to(device), batch.mask.to(device)
     loss = training_loss(image, target, mask, config.loss, vgg)
-    total = loss.total + config.loss.response_smoothness * pipeline.tonemapper.smoothness()
+    total = loss.total + config.loss.camera_prior * pipeline.tonemapper.prior()
     total.backward()
     return {"loss": total.detach(), "psnr": psnr(image.detach().clamp(0, 1), target, mask).mean()} | {
         name: term.detach() for name, term in loss.terms.items()
