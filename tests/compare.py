@@ -12,7 +12,7 @@ def mismatch_fraction(got: Tensor, expected: Tensor, tolerance: float = 1e-4) ->
     assert got.shape == expected.shape, (got.shape, expected.shape)
     if got.numel() == 0:
         return 0.0
-    a, b = got.double(), expected.double()
+    a, b = got.detach().double(), expected.detach().double()
     same = (a == b) | (a.isnan() & b.isnan())
     close = b.isfinite() & ((a - b).abs() <= tolerance * (1 + b.abs()))
     return float((~(same | close)).double().mean())
@@ -21,7 +21,8 @@ def mismatch_fraction(got: Tensor, expected: Tensor, tolerance: float = 1e-4) ->
 def relative_error(got: Tensor, expected: Tensor) -> float:
     """Return |got - expected| / |expected|, in the Euclidean norm; 0 where both are 0."""
     assert got.shape == expected.shape, (got.shape, expected.shape)
-    difference, size = (got.double() - expected.double()).norm(), expected.double().norm()
+    a, b = got.detach().double(), expected.detach().double()
+    difference, size = (a - b).norm(), b.norm()
     return float(difference / size) if size > 0 else float(difference)
 
 

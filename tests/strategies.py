@@ -13,7 +13,8 @@ from adop.ops import Levels, Points, RasterConfig, draw, reference
 LENSES = {
     "opencv": [-0.12, 0.03, 0.001, -0.002, 0.004, 0.01, -0.005, 0.001],
     "fisheye": [0.02, -0.01, 0.004, -0.001],
-    "ocam": [1.01, 0.002, -0.003, 0.4, 1.5707963, 1.0, 0.05, -0.02, *([0.0] * 12)],
+    # t + 0.05 t^2 - 0.02 t^3 of the angle t from the axis, written in the angle above the image plane
+    "ocam": [1.01, 0.002, -0.003, 0.4, 1.6166507, 1.0090356, -0.0442478, -0.02, *([0.0] * 12)],
 }
 LEAVES = ("features", "background", "xyz", "world_to_camera", "intrinsics", "distortion")
 
