@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import warnings
 from pathlib import Path
 
 from PIL import Image
@@ -30,7 +31,8 @@ def exposure_value(exposure_time: float, f_number: float, iso: float) -> float |
 def read_exposure(path: Path) -> float | None:
     """Read a photo's EV at ISO 100 from its EXIF tags; None where a tag is missing or makes no sense."""
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")  # of damaged tags: they count as missing
             tags = image.getexif().get_ifd(_EXIF_IFD)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None  # a photo that cannot be opened is reported where its pixels are read
