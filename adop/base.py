@@ -83,9 +83,7 @@ def base_picture(levels: Levels, background: list[Tensor], fill_levels: int, tol
             far = torch.where(shown & torch.isfinite(surface), (1 - surface / depth).clamp(0, 1), 0.0)
             shown = shown & (far <= tolerance)
             valid[level], behind[level], surfaces[level] = shown.float(), far, surface
-        if level + 1 < count and level + 1 < fill_levels:
-            rest = upsample(colours[level + 1], own)
-        else:
-            rest = background[level]
+        fills = level + 1 < min(count, fill_levels)
+        rest = upsample(colours[level + 1], own) if fills else background[level]
         colours[level] = torch.where(valid[level] > 0, own, rest)
     return Base(colours, valid, behind)

@@ -30,7 +30,9 @@ class Observations:
     lens: int
 
 
-def calibrate(pipeline: Pipeline, gathered: dict[int, Gathered], camera: CameraConfig, seed: int = 0) -> float:
+def calibrate(
+    pipeline: Pipeline, gathered: dict[int, Gathered], camera: CameraConfig, seed: int = 0
+) -> float:
     """Fit the physical camera to the photos' values at common points; return the median error left, of the range.
 
     The points' radiance is solved along with it and thrown away. Robust to what differs between photos; priors
@@ -87,7 +89,9 @@ def _choose_points(count: int, gathered: dict[int, Gathered], seed: int) -> Tens
     return several[order[:POINTS]]
 
 
-def _observe(pipeline: Pipeline, gathered: dict[int, Gathered], chosen: Tensor, seed: int) -> list[Observations]:
+def _observe(
+    pipeline: Pipeline, gathered: dict[int, Gathered], chosen: Tensor, seed: int
+) -> list[Observations]:
     number = torch.full((len(pipeline.xyz),), -1, dtype=torch.long)
     number[chosen] = torch.arange(len(chosen))
     device = pipeline.xyz.device
@@ -136,7 +140,9 @@ def _predict(pipeline: Pipeline, group: Observations, log_radiance: Tensor) -> T
     """Return [M, 3], the photos' values of the observed points."""
     tonemapper = pipeline.tonemapper
     lens = torch.tensor([group.lens], device=log_radiance.device)
-    gain = torch.exp2(-tonemapper.exposures()[group.photo])[:, None] * tonemapper.white_balances()[group.photo]
+    gain = (
+        torch.exp2(-tonemapper.exposures()[group.photo])[:, None] * tonemapper.white_balances()[group.photo]
+    )
     falloff = tonemapper.vignette(group.position.T[None, :, None], lens)[0, :, 0].T
     light = log_radiance[group.point].exp() * gain * falloff
     return tonemapper.apply_response(light.T[None, :, None], lens, leak=True)[0, :, 0].T

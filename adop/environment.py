@@ -40,7 +40,8 @@ class Environment(nn.Module):
         if not self.enabled:
             return [self.map.expand(d.shape[0], -1, d.shape[2], d.shape[3]) for d in directions]
         spacing = _pixel_angle(directions[0]) * self.map.shape[2] / math.pi
-        maps, images = self.map, []
+        maps: Tensor = self.map
+        images = []
         for level, rays in enumerate(directions):
             while spacing * 2**level > 1.5 * (self.map.shape[2] / maps.shape[2]) and maps.shape[2] > 4:
                 maps = F.avg_pool2d(maps, 2)

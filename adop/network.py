@@ -104,8 +104,8 @@ class NeuralRenderer(nn.Module):
         build = Decoder if self.kind == "decoder" else UNet
         self.body = build(channels, config.width, 6 if self.residual else 3)
         if self.residual:
-            nn.init.zeros_(self.body.final.weight)
-            nn.init.zeros_(self.body.final.bias)
+            for parameter in self.body.final.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, levels: Levels, base: Base) -> Tensor:
         """Return the radiance [B, 3, H, W], linear light, >= 0. Gradients: exact."""

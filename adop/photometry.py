@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adop.base import base_picture
-from adop.ops import draw
+from adop.ops import Backend, draw
 from adop.photos import PhotoCache
 from adop.pipeline import DARKEST, Pipeline
 from adop.scene import Scene
@@ -45,7 +45,7 @@ def _trust(photo: Tensor) -> Tensor:
     return (high.clamp(0.01, 0.5) * 2) * ((1 - high) * 8).clamp(0.02, 1)
 
 
-def gather(pipeline: Pipeline, cache: PhotoCache, photo: int, backend: str = "auto") -> Gathered:
+def gather(pipeline: Pipeline, cache: PhotoCache, photo: int, backend: Backend = "auto") -> Gathered:
     """Look up a photo at every point that it sees: the adjoint of drawing the points, applied to the photo.
 
     Points seen through a gap in a nearer surface are left out: the photo shows the surface there.
@@ -190,7 +190,9 @@ def fit_photometry(
         theta = torch.zeros(3, device=target.device)
         error, damping, step = residual(theta), 1e-3, 1e-3
         for _ in range(rounds):
-            columns = [(residual(theta + step * unit) - error) / step for unit in torch.eye(3, device=target.device)]
+            columns = [
+                (residual(theta + step * unit) - error) / step for unit in torch.eye(3, device=target.device)
+            ]
             jacobian = torch.stack(columns, dim=1)
             weighted = jacobian * (weight / (1 + error.square()))[:, None]
             normal, gradient = weighted.T @ jacobian, weighted.T @ error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adop.base import Base, base_picture
-from adop.camera import Camera
+from adop.camera import Camera, Model
 from adop.config import TrainConfig
 from adop.environment import Environment
 from adop.network import NeuralRenderer
@@ -64,7 +65,7 @@ class Pipeline(nn.Module):
             "normals", None if normals is None else torch.from_numpy(np.ascontiguousarray(normals)).float()
         )
         lenses = [scene.lenses[photo.lens] for photo in scene.photos]
-        self.models = [lens.model for lens in lenses]
+        self.models = [cast(Model, lens.model) for lens in lenses]
         self.register_buffer("photo_lens", torch.tensor([photo.lens for photo in scene.photos]))
         self.register_buffer("photo_size", torch.tensor([[lens.width, lens.height] for lens in lenses]))
         poses = np.stack([photo.world_to_camera for photo in scene.photos])

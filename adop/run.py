@@ -79,7 +79,10 @@ def open_scene(
 
 
 def load(
-    folder: Path | str, scene: Path | None = None, device: str | None = None, say: Callable[[str], None] = print
+    folder: Path | str,
+    scene: Path | None = None,
+    device: str | None = None,
+    say: Callable[[str], None] = print,
 ) -> Run:
     """Load a trained run from its folder, at its newest checkpoint.
 

@@ -22,7 +22,6 @@ from adop.loss import Vgg, training_loss
 from adop.metrics import psnr
 from adop.optim import Optimiser
 from adop.photometry import colour_points, estimate_exposures, fill_environment, gather, known_exposures
-from adop.photos import PhotoCache
 from adop.report import to_uint8
 from adop.run import Run, choose_device, has_bf16, open_scene, split_photos
 from adop.sampler import Batch, sample, step_generator

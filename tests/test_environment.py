@@ -11,7 +11,9 @@ from adop.environment import Environment, push_pull
 def rays(columns: list[float], row: float = 0.0) -> torch.Tensor:
     """Directions at angles (radians) round the vertical axis, as a picture of one row."""
     angle = torch.tensor(columns)
-    directions = torch.stack((angle.sin() * math.cos(row), torch.full_like(angle, math.sin(row)), angle.cos() * math.cos(row)))
+    directions = torch.stack(
+        (angle.sin() * math.cos(row), torch.full_like(angle, math.sin(row)), angle.cos() * math.cos(row))
+    )
     return directions[None, :, None]
 
 

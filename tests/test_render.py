@@ -18,7 +18,7 @@ from adop.errors import UserError
 from adop.outputs import depth_picture
 from adop.paths import Frame
 from adop.render import find_photo, photos_path, pinhole, render_camera, render_path, render_photo, save_view
-from adop.run import Run, load_run
+from adop.run import Run, load
 from adop.train import train
 
 
@@ -27,7 +27,7 @@ def run(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("render") / "run"
     config = TrainConfig(steps=3, crop=64, render=RenderConfig(levels=4), hold_out=20, scene=str(demo_folder))
     train(demo_folder, folder, config, say=lambda _: None)
-    return load_run(folder, say=lambda _: None)
+    return load(folder, say=lambda _: None)
 
 
 def test_a_photo_renders_close_to_the_photo(run: Run):
@@ -105,7 +105,9 @@ def test_depth_pictures_show_near_bright_and_nothing_black():
 
 def test_the_commands(run: Run, tmp_path: Path):
     def adop(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "adop", *arguments], capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [sys.executable, "-m", "adop", *arguments], capture_output=True, text=True, check=False
+        )
 
     done = adop("render", str(run.folder), "--photo", "1", "--output", str(tmp_path / "one.png"))
     assert done.returncode == 0, done.stderr

@@ -48,7 +48,9 @@ def test_the_same_step_draws_the_same_crops(scene):
 
 def test_borders_come_more_often(scene):
     cache = PhotoCache(scene)
-    offsets = [sample(scene, cache, [0], 1, 200, (1.0, 1.0), step_generator(0, i)).crop[0, 1] for i in range(60)]
+    offsets = [
+        sample(scene, cache, [0], 1, 200, (1.0, 1.0), step_generator(0, i)).crop[0, 1] for i in range(60)
+    ]
     at_border = sum(float(x) in (0.0, 280.0) for x in offsets)
     assert at_border > 60 * 0.25
 

@@ -14,7 +14,7 @@ import torch
 from adop.checkpoint import checkpoints
 from adop.config import RenderConfig, TrainConfig, save_config
 from adop.errors import UserError
-from adop.run import load_run, split_photos
+from adop.run import load, split_photos
 from adop.train import train
 
 TINY = dataclasses.replace(
@@ -55,7 +55,7 @@ def test_the_picture_is_there_from_the_first_steps_and_training_helps(trained: P
 def test_loading_renders_what_was_evaluated(trained: Path, demo_folder: Path):
     from adop.evaluate import score_photo
 
-    run = load_run(trained, demo_folder, say=lambda _: None)
+    run = load(trained, demo_folder, say=lambda _: None)
     score, _ = score_photo(run.pipeline, run.scene, run.cache, run.split["held_out"][1])
     saved = json.loads((trained / "eval" / "eval.json").read_text())["photos"][1]
     assert score.psnr == pytest.approx(saved["psnr"], abs=1e-4)
@@ -79,7 +79,9 @@ def test_killed_and_resumed_ends_at_the_same_numbers(demo_folder: Path, tmp_path
     process.wait()
     assert not (tmp_path / "killed" / "eval").exists(), "the run was over before it was killed"
     subprocess.run(command("killed", "--resume"), check=True, capture_output=True)
-    whole, resumed = (json.loads((tmp_path / name / "eval" / "eval.json").read_text()) for name in ("whole", "killed"))
+    whole, resumed = (
+        json.loads((tmp_path / name / "eval" / "eval.json").read_text()) for name in ("whole", "killed")
+    )
     assert whole["mean"] == resumed["mean"]
     assert whole["photos"] == resumed["photos"]
 
@@ -106,7 +108,7 @@ def test_a_damaged_checkpoint_is_named(trained: Path, demo_folder: Path, tmp_pat
     bad = tmp_path / "checkpoints" / "step_00000040.safetensors"
     bad.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="step_00000040"):
-        load_run(tmp_path, demo_folder, say=lambda _: None)
+        load(tmp_path, demo_folder, say=lambda _: None)
 
 
 def test_another_scene_or_configuration_is_refused(trained: Path, demo_folder: Path, tmp_path: Path):
@@ -115,12 +117,12 @@ def test_another_scene_or_configuration_is_refused(trained: Path, demo_folder: P
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "checkpoints").symlink_to(trained / "checkpoints")
     with pytest.raises(UserError, match="not the one that was trained"):
-        load_run(tmp_path, demo_folder, say=lambda _: None)
+        load(tmp_path, demo_folder, say=lambda _: None)
 
 
 def test_points_that_no_crop_shows_stay_put(trained: Path, demo_folder: Path):
     """Adam moves only rows with a gradient, so a point no photo sees keeps its start value."""
-    run = load_run(trained, demo_folder, say=lambda _: None)
+    run = load(trained, demo_folder, say=lambda _: None)
     spare = run.pipeline.features[:, 3]
     assert bool((spare == 0).any()) and bool((spare != 0).any())
     assert torch.isfinite(run.pipeline.features).all()
