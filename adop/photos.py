@@ -132,10 +132,9 @@ class PhotoCache:
 def _grey_to_bytes(pixels: np.ndarray) -> np.ndarray:
     """Turn one channel of 16 or 32 bits (by 1/257) or float (by 255 where it stays within 1) into bytes."""
     values = np.nan_to_num(pixels.astype(np.float64))
-    if pixels.dtype.kind == "f":
-        values = values * (255.0 if values.max(initial=0) <= 1 else 1.0)
-    else:
-        values = values / 257.0
+    largest = 255.0 if pixels.dtype.kind == "f" and values.max(initial=0) > 1 else 1.0
+    largest = largest if pixels.dtype.kind == "f" else 65535.0
+    values *= 255.0 / largest
     grey = np.clip(np.rint(values), 0, 255).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
 
