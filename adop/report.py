@@ -21,6 +21,7 @@ th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align
 .row img { width: 100%; display: block } figure { margin: 0 } figcaption { color: #666; font-size: 13px }
 h2 { font-size: 16px; margin: 1.4rem 0 .2rem } .note { color: #555; max-width: 60rem }
 """
+STRIPS = 3  # photos in overview.jpg
 
 
 def to_uint8(image: Tensor) -> np.ndarray:
@@ -36,11 +37,12 @@ def error_picture(render: Tensor, photo: Tensor) -> np.ndarray:
 
 
 class Report:
-    """Collect the views of an evaluation in `folder`, then write `index.html`."""
+    """Collect the views of an evaluation in `folder`, then write `index.html` and `overview.jpg`, the first few of them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.names: dict[str, str] = {}
+        self.strips: list[np.ndarray] = []
         (folder / "photos").mkdir(parents=True, exist_ok=True)
 
     def add(self, score: Any, view: Any) -> None:
@@ -54,6 +56,14 @@ class Report:
         }
         for kind, pixels in pictures.items():
             Image.fromarray(pixels).save(self.folder / "photos" / f"{stem}_{kind}.jpg", quality=92)
+        if len(self.strips) < STRIPS:
+            height, width = pictures["photo"].shape[:2]
+            size = (480, round(480 * height / width))
+            row = [
+                np.asarray(Image.fromarray(p).resize(size, Image.Resampling.LANCZOS))
+                for p in pictures.values()
+            ]
+            self.strips.append(np.concatenate(row, axis=1))
 
     def write(self, result: dict[str, Any]) -> None:
         """Write the page: the means against the untrained points, then every photo."""
@@ -87,4 +97,5 @@ class Report:
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>adop: held-out photos</title>'
             f"<style>{STYLE}</style><h1>Held-out photos</h1><p class=note>{note}</p>{''.join(parts)}</html>\n"
         )
+        Image.fromarray(np.concatenate(self.strips)).save(self.folder / "overview.jpg", quality=88)
         write_atomically(self.folder / "index.html", lambda path: path.write_text(page))

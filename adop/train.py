@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import signal
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,8 +26,8 @@ from adop.loss import Vgg, training_loss
 from adop.metrics import psnr
 from adop.optim import Optimiser
 from adop.photometry import colour_points, estimate_exposures, fill_environment, gather, known_exposures
-from adop.report import to_uint8
 from adop.run import Run, choose_device, has_bf16, open_scene, split_photos
+from adop.runlog import Log, ProgressLine
 from adop.sampler import Batch, sample, step_generator
 
 
@@ -59,37 +63,6 @@ def learning_step(run: Run, optimiser: Optimiser, batch: Batch, vgg: Vgg | None)
     return {"loss": total.detach(), "psnr": psnr(image.detach().clamp(0, 1), target, mask).mean()} | {
         name: term.detach() for name, term in loss.terms.items()
     }
-
-
-class Log:
-    """metrics.jsonl and TensorBoard of a run."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.path = folder / "metrics.jsonl"
-        if self.path.exists():
-            lines = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
-            self.path.write_text("".join(line + "\n" for line in lines))
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
-
-    def write(self, step: int, values: dict[str, float], kind: str = "train") -> None:
-        """Append one line, and the same to TensorBoard."""
-        with open(self.path, "a") as file:
-            file.write(json.dumps({"step": step, "kind": kind} | values) + "\n")
-        for name, value in values.items():
-            self.board.add_scalar(f"{kind}/{name}", value, step)
-
-    def picture(self, step: int, name: str, image: Tensor) -> None:
-        """Add a picture [3, H, W] to TensorBoard."""
-        self.board.add_image(name, to_uint8(image), step, dataformats="HWC")
-
-
-def _step_of(line: str) -> int:
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return 2**62
 
 
 def prepare(
@@ -146,13 +119,18 @@ def train(
         else None
     )
     log = Log(output, run.progress.step)
+    with _interrupts() as interrupted:
+        _loop(run, optimiser, vgg, log, callback, interrupted)
     try:
-        _loop(run, optimiser, vgg, log, callback)
-    except KeyboardInterrupt:
         save_checkpoint(output / "checkpoints", run.pipeline, optimiser, run.progress)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{output}: the last checkpoint cannot be written ({error}); make room, then --resume continues "
+            "from the one before"
+        ) from None
+    if interrupted():
         say(f"stopped at step {run.progress.step}; continue with --resume")
-        raise
-    save_checkpoint(output / "checkpoints", run.pipeline, optimiser, run.progress)
+        raise KeyboardInterrupt
     if not run.split["held_out"]:
         return {}
     say("evaluating held-out photos")
@@ -162,65 +140,72 @@ def train(
     return result
 
 
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether Ctrl-C was pressed: a step is ended, then the run; twice ends at once."""
+    pressed: list[int] = []
+
+    def press(number: int, frame: object) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _loop(
     run: Run,
     optimiser: Optimiser,
     vgg: Vgg | None,
     log: Log,
     callback: Callable[[Run, dict[str, float]], None] | None,
+    interrupted: Callable[[], bool],
 ) -> None:
     config, start = run.config, time.monotonic() - run.progress.seconds
-    saved = time.monotonic()
-    bar = tqdm(
-        total=config.steps if config.minutes is None else None,
-        initial=run.progress.step,
-        unit="step",
-        disable=None,
-    )
-    sums: dict[str, float] = {}
-    while not _finished(run):
+    saved, line = time.monotonic(), ProgressLine()
+    recent: dict[str, list[float]] = {}
+    while _share_done(run) < 1 and not interrupted():
         step = run.progress.step
-        batch = sample(
-            run.scene,
-            run.cache,
-            run.split["train"],
-            config.batch,
-            config.crop,
-            config.zoom,
-            step_generator(config.seed, step),
-        )
-        values = learning_step(run, optimiser, batch, vgg)
+        draw = step_generator(config.seed, step)
+        batch = sample(run.scene, run.cache, run.split["train"], config.batch, config.crop, config.zoom, draw)
+        values = {name: float(value) for name, value in learning_step(run, optimiser, batch, vgg).items()}
         optimiser.step(step, _share_done(run))
         run.progress = Progress(step + 1, time.monotonic() - start)
         for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + float(value)
+            recent[name] = [*recent.get(name, [])[-49:], value]
+        means = {name: sum(numbers) / len(numbers) for name, numbers in recent.items()}
+        line.show(step + 1, _share_done(run), means["loss"], means["psnr"])
         if callback is not None:
-            callback(run, {name: float(value) for name, value in values.items()})
-        bar.update()
+            callback(run, values)
         if (step + 1) % 50 == 0:
-            means = {name: value / 50 for name, value in sums.items()}
-            sums = {}
-            left = (
-                "" if config.minutes is None else f", {config.minutes * 60 - run.progress.seconds:.0f} s left"
-            )
-            bar.set_postfix_str(f"loss {means['loss']:.4f}, {means['psnr']:.2f} dB{left}")
             log.write(step + 1, means)
-        if (step + 1) % config.evaluate_every == 0 and not _finished(run):
+        if (step + 1) % config.evaluate_every == 0 and _share_done(run) < 1:
             _glance(run, log)
         if time.monotonic() - saved > config.checkpoint_seconds:
-            save_checkpoint(run.folder / "checkpoints", run.pipeline, optimiser, run.progress)
+            _try_to_save(run, optimiser)
             saved = time.monotonic()
-    bar.close()
+    line.close()
+
+
+def _try_to_save(run: Run, optimiser: Optimiser) -> None:
+    """Save a checkpoint; a full disk ends no run, it goes on and tries again later."""
+    try:
+        save_checkpoint(run.folder / "checkpoints", run.pipeline, optimiser, run.progress)
+    except (OSError, SafetensorError) as error:
+        print(f"\ncheckpoint at step {run.progress.step} not written ({error}); going on", file=sys.stderr)
 
 
 def _share_done(run: Run) -> float:
     if run.config.minutes is not None:
         return run.progress.seconds / (60 * run.config.minutes)
     return run.progress.step / run.config.steps
-
-
-def _finished(run: Run) -> bool:
-    return _share_done(run) >= 1
 
 
 def _glance(run: Run, log: Log) -> None:
