@@ -37,7 +37,7 @@ def error_picture(render: Tensor, photo: Tensor) -> np.ndarray:
 
 
 class Report:
-    """Collect the views of an evaluation in `folder`, then write `index.html` and `overview.jpg`, the first few of them."""
+    """Collect the views of an evaluation in `folder`, then write `index.html` and `overview.jpg`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
