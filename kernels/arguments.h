@@ -6,6 +6,7 @@
 #include "portable.h"
 
 #define MAX_LEVELS 12
+#define STEPS 16
 #define PARAMETERS 36  // gradients of one view: 12 of the pose's upper rows, 4 intrinsics, up to 20 distortion
 enum Model { OPENCV = 0, FISHEYE = 1, OCAM = 2 };
 
@@ -25,7 +26,7 @@ struct Arguments {
     const real* normals;       // [N, 3] or null
     const real* block_lower;   // [K, 3]
     const real* block_upper;   // [K, 3]
-    const real* block_radius;  // [K]
+    const real* block_radius;  // [K, STEPS] the first radius of each of STEPS equal parts
     const byte* block_falling; // [K]
     int* visit;                // [B, K] how many points of a block to visit, from its first
     int64 points, block_size, blocks;

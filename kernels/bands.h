@@ -2,7 +2,7 @@
 // band, so nothing is atomic and the sums have one order, whatever the number of threads.
 //
 // Bins are (band, class): class 0 holds the hits that are drawn at all L levels, class L - 1 those drawn at level 0 only,
-// class L the ghosts. hits: chunk by chunk, within a chunk by bin, within a bin by rising point. offsets[b][bin][chunk]
+// classes L to 2 L - 1 likewise the ghosts. hits: chunk by chunk, within a chunk by bin, within a bin by rising point. offsets[b][bin][chunk]
 // is where they start and offsets[b][bin + 1][chunk] where they end. band_rows is a multiple of 2^(L-1).
 #pragma once
 #include "camera.h"
@@ -12,11 +12,15 @@ struct Hit {
     int point;
     unsigned short x, y;
     real z;
-    int levels;  // how many levels it is drawn at
 };
 static const int RUN = 256;          // points projected at a time
 static const int CHUNK_RUNS = 512;   // runs of a chunk, at most
 static const int CHUNK_HITS = 8192;  // points of a chunk, at most
+
+// Asks for memory that will be read soon; large clouds are read in short, scattered runs.
+DEVICE void prefetch(const void* from, int64 bytes) {
+    for (int64 i = 0; i < bytes; i += 64) __builtin_prefetch((const char*)from + i);
+}
 
 struct Run {
     int64 first;
@@ -27,10 +31,11 @@ struct ChunkRange {
     int count;
 };
 
-// What one thread needs to project a run.
+// What one thread projects at a time: short runs are joined until RUN points are there.
 struct Lane {
     real u[RUN], v[RUN], z[RUN], radius_px[RUN], field[RUN], away[RUN], zero[RUN];
-    int visible[RUN], x[RUN], y[RUN], levels[RUN];
+    int visible[RUN], x[RUN], y[RUN], levels[RUN], point[RUN];
+    int count;
 };
 
 template <int MODEL, bool NORMALS>
@@ -38,38 +43,43 @@ static void project_run(const Arguments& args, const View& c, const Run& run, La
     const real* xyz = args.xyz + 3 * run.first;
     const real* normals = NORMALS ? args.normals + 3 * run.first : nullptr;
     const real* radius = args.radius + run.first;
+    const int at = lane.count;
 #pragma GCC ivdep
     for (int i = 0; i < run.count; ++i) {
         const Vec3 normal = NORMALS ? load_vec3(normals, i) : Vec3{0, 0, 0};
         const Pixel pixel = project_point<MODEL>(c, load_vec3(xyz, i), normal, radius[i]);
-        lane.u[i] = pixel.u, lane.v[i] = pixel.v, lane.z[i] = pixel.z, lane.field[i] = pixel.field;
-        lane.radius_px[i] = pixel.radius_px, lane.away[i] = pixel.away, lane.zero[i] = pixel.zero;
+        lane.u[at + i] = pixel.u, lane.v[at + i] = pixel.v, lane.z[at + i] = pixel.z, lane.field[at + i] = pixel.field;
+        lane.radius_px[at + i] = pixel.radius_px, lane.away[at + i] = pixel.away, lane.zero[at + i] = pixel.zero;
     }
-    for (int i = 0; i < run.count; ++i)
+}
+
+static void test_lane(const View& c, Lane& lane) {
+    for (int i = 0; i < lane.count; ++i)
         lane.visible[i] = is_visible(c, lane.u[i], lane.v[i], lane.z[i], lane.field[i], lane.away[i], lane.zero[i]);
 }
 
 // The same from points that are already projected, for rasterize.
 static void read_run(const Arguments& args, int64 view, const Run& run, Lane& lane) {
     const int64 first = view * args.points + run.first;
+    const int at = lane.count;
     for (int i = 0; i < run.count; ++i) {
-        lane.u[i] = args.uv[2 * (first + i)], lane.v[i] = args.uv[2 * (first + i) + 1];
-        lane.z[i] = args.z[first + i], lane.radius_px[i] = args.radius_px[first + i];
-        lane.visible[i] = args.visible[first + i];
+        lane.u[at + i] = args.uv[2 * (first + i)], lane.v[at + i] = args.uv[2 * (first + i) + 1];
+        lane.z[at + i] = args.z[first + i], lane.radius_px[at + i] = args.radius_px[first + i];
+        lane.visible[at + i] = args.visible[first + i];
     }
 }
 
 // Pixels, and levels: 0 where the point is not drawn at all.
-static void place_run(const Arguments& args, const Run& run, Lane& lane) {
+static void place_lane(const Arguments& args, Lane& lane) {
     const real threshold = (real)args.radius_threshold;
-    for (int i = 0; i < run.count; ++i) {
+    for (int i = 0; i < lane.count; ++i) {
         lane.x[i] = lane.visible[i] ? (int)lane.u[i] : 0;
         lane.y[i] = lane.visible[i] ? (int)lane.v[i] : 0;
         lane.levels[i] = 0;
     }
     real scale = 1;
     for (int level = 0; level < args.levels; ++level, scale *= (real)0.5)
-        for (int i = 0; i < run.count; ++i)
+        for (int i = 0; i < lane.count; ++i)
             lane.levels[i] += lane.radius_px[i] * scale >= threshold ? lane.visible[i] : 0;
 }
 
@@ -108,26 +118,43 @@ static void plan_chunks(const Arguments& args, int64 view, std::vector<Run>& run
 }
 
 static int count_bands(const Arguments& args) { return (int)((args.height + args.band_rows - 1) / args.band_rows); }
-static int count_bins(const Arguments& args) { return count_bands(args) * (int)(args.levels + 1); }
+static int count_bins(const Arguments& args) { return count_bands(args) * (int)(2 * args.levels); }
 
-// Projects the points of a chunk and keeps those that are drawn, or look; returns how many.
+// Keeps those of a lane that are drawn, or look. Each is written whether it is kept or not: a branch here would be
+// guessed wrong half of the time.
+static int keep_hits(const Arguments& args, int64 view, const Lane& lane, Hit* found, unsigned short* bin, int count) {
+    const int shift = __builtin_ctz((unsigned)args.band_rows), most = (int)args.levels;
+    const byte* ghosts = args.ghosts ? args.ghosts + view * args.points : nullptr;
+    for (int i = 0; i < lane.count; ++i) {
+        const int levels = lane.levels[i], kind = most - levels + (ghosts && ghosts[lane.point[i]] ? most : 0);
+        found[count] = {lane.point[i], (unsigned short)lane.x[i], (unsigned short)lane.y[i], lane.z[i]};
+        bin[count] = (unsigned short)((lane.y[i] >> shift) * 2 * most + kind);
+        count += levels > 0;
+    }
+    return count;
+}
+
+// Projects the points of a chunk; returns how many hits there are.
 static int find_hits(const Arguments& args, const View& c, int64 view, const Run* runs, const ChunkRange& chunk,
                      RunReader read, Hit* found, unsigned short* bin) {
     Lane lane;
+    lane.count = 0;
     int count = 0;
-    const int shift = __builtin_ctz((unsigned)args.band_rows), most = (int)args.levels, classes = most + 1;
     for (int64 r = chunk.run_first; r < chunk.run_last; ++r) {
         const Run& run = runs[r];
-        read(args, c, view, run, lane);
-        place_run(args, run, lane);
-        const byte* ghosts = args.ghosts ? args.ghosts + view * args.points + run.first : nullptr;
-        // Written whether it is kept or not: a branch here would be guessed wrong half of the time.
-        for (int i = 0; i < run.count; ++i) {
-            const int levels = lane.levels[i], kind = ghosts && ghosts[i] ? most : most - levels;
-            found[count] = {(int)(run.first + i), (unsigned short)lane.x[i], (unsigned short)lane.y[i], lane.z[i], levels};
-            bin[count] = (unsigned short)((lane.y[i] >> shift) * classes + kind);
-            count += levels > 0;
+        const bool last = r + 1 == chunk.run_last;
+        if (args.xyz && !last) {
+            prefetch(args.xyz + 3 * runs[r + 1].first, 3 * sizeof(real) * runs[r + 1].count);
+            prefetch(args.radius + runs[r + 1].first, sizeof(real) * runs[r + 1].count);
         }
+        read(args, c, view, run, lane);
+        for (int i = 0; i < run.count; ++i) lane.point[lane.count + i] = (int)(run.first + i);
+        lane.count += run.count;
+        if (!last && lane.count + runs[r + 1].count <= RUN) continue;
+        if (args.xyz) test_lane(c, lane);
+        place_lane(args, lane);
+        count = keep_hits(args, view, lane, found, bin, count);
+        lane.count = 0;
     }
     return count;
 }
@@ -188,16 +215,20 @@ DEVICE int64 cell_of(const BandLevel& b, const Hit& hit, int level) {
 }
 
 // Calls body(hit) for the hits of one class of a band, in their order; returns whether there were any.
-template <class Body>
+// FEATURES: the body reads the features of the hits.
+template <bool FEATURES, class Body>
 DEVICE bool for_each_hit(const Arguments& args, int64 view, int64 band, int64 kind, const Body& body) {
-    const int64* begin = args.offsets + (view * (count_bins(args) + 1) + band * (args.levels + 1) + kind) * args.chunks;
+    const int64* begin = args.offsets + (view * (count_bins(args) + 1) + band * 2 * args.levels + kind) * args.chunks;
     const int64* end = begin + args.chunks;
     const Hit* hits = (const Hit*)args.hits;
     bool any = false;
     for (int64 chunk = 0; chunk < args.chunks; ++chunk) {
         if (chunk && !end[chunk]) break;  // only chunks that were never filled end at 0
         any |= begin[chunk] < end[chunk];
-        for (int64 i = begin[chunk]; i < end[chunk]; ++i) body(hits[i]);
+        for (int64 i = begin[chunk]; i < end[chunk]; ++i) {
+            if (FEATURES) __builtin_prefetch(args.features + (int64)hits[std::min(i + 12, end[chunk] - 1)].point * args.channels);
+            body(hits[i]);
+        }
     }
     return any;
 }

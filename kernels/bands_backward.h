@@ -48,13 +48,13 @@ DEVICE real felt(const real* cell, const real* feature, real z, real tolerance, 
 }
 
 template <int CHANNELS>
-DEVICE void ghost_slope(const Arguments& args, const Hit& hit, const real* cells, const BandLevel* layout, real* u, real* v) {
+DEVICE void ghost_slope(const Arguments& args, const Hit& hit, int levels, const real* cells, const BandLevel* layout, real* u, real* v) {
     const int channels = CHANNELS ? CHANNELS : (int)args.channels, stride = channels + 3;
     const real tolerance = (real)(1 + args.depth_tolerance);
     const real* feature = args.features + (int64)hit.point * channels;
     real scale = (real)0.5;
     *u = 0, *v = 0;
-    for (int level = 0; level < hit.levels; ++level, scale *= (real)0.5) {
+    for (int level = 0; level < levels; ++level, scale *= (real)0.5) {
         const BandLevel& b = layout[level];
         const int x = hit.x >> level, y = hit.y >> level;
         if (x < 2 || y < 2 || x >= b.columns - 2 || y >= b.rows - 2) continue;
@@ -93,17 +93,20 @@ static void backward_band(const Arguments& args, const View& c, int64 view, int6
     load_band<CHANNELS, SPATIAL>(args, view, cells.get(), layout);
     for (int kind = 0; args.grad_features && kind < args.levels; ++kind) {
         const int levels = (int)args.levels - kind;
-        for_each_hit(args, view, band, kind, [&](const Hit& hit) {
+        for_each_hit<false>(args, view, band, kind, [&](const Hit& hit) {
             add_feature_gradient<CHANNELS>(args, hit, levels, cells.get(), stride, layout);
         });
     }
     if (!SPATIAL) return;
     double sums[PARAMETERS] = {0};
-    for_each_hit(args, view, band, args.levels, [&](const Hit& hit) {
-        real u, v;
-        ghost_slope<CHANNELS>(args, hit, cells.get(), layout, &u, &v);
-        add_position_gradient(args, c, hit, view, u, v, adjoint, sums);
-    });
+    for (int kind = 0; kind < args.levels; ++kind) {
+        const int levels = (int)args.levels - kind;
+        for_each_hit<true>(args, view, band, args.levels + kind, [&](const Hit& hit) {
+            real u, v;
+            ghost_slope<CHANNELS>(args, hit, levels, cells.get(), layout, &u, &v);
+            add_position_gradient(args, c, hit, view, u, v, adjoint, sums);
+        });
+    }
     if (!args.grad_parameters) return;
     real* out = args.grad_parameters + (view * count_bands(args) + band) * PARAMETERS;
     for (int j = 0; j < PARAMETERS; ++j) out[j] = (real)sums[j];

@@ -26,7 +26,7 @@ static void fill_depth(const Arguments& args, int64 view, int64 band, real* dept
     const BandLevel finest = layout[0];
     const int levels = (int)args.levels;
     for (int kind = 0; kind < levels; ++kind) {
-        const bool any = for_each_hit(args, view, band, kind, [&](const Hit& hit) {
+        const bool any = for_each_hit<false>(args, view, band, kind, [&](const Hit& hit) {
             real* cell = depth + (int64)(hit.y - finest.row_first) * finest.columns + hit.x;
             *cell = hit.z < *cell ? hit.z : *cell;
         });
@@ -42,7 +42,7 @@ static void blend_band(const Arguments& args, int64 view, int64 band, const real
     const real tolerance = (real)(1 + args.depth_tolerance);
     for (int kind = 0; kind < args.levels; ++kind) {
         const int levels = (int)args.levels - kind;
-        for_each_hit(args, view, band, kind, [&](const Hit& hit) {
+        for_each_hit<true>(args, view, band, kind, [&](const Hit& hit) {
             const real* feature = args.features + (int64)hit.point * channels;
             real own[CHANNELS ? CHANNELS : 1];  // a copy, which the compiler knows the cells do not overlap
             for (int c = 0; c < CHANNELS; ++c) own[c] = feature[c];

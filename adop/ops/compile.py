@@ -111,7 +111,9 @@ def cpu_library(real: str) -> ctypes.CDLL:
 def cuda_source(real: str) -> str:
     """Return the translation unit that holds every GPU kernel."""
     # CuPy keys its cache by this text alone, so it must change with the files it includes.
-    return f"// {source_hash()}\n#define ADOP_REAL {real}\n" + "".join(f'#include "{name}"\n' for name in CUDA_FILES)
+    return f"// {source_hash()}\n#define ADOP_REAL {real}\n" + "".join(
+        f'#include "{name}"\n' for name in CUDA_FILES
+    )
 
 
 def kernel_names() -> list[str]:

@@ -82,7 +82,7 @@ def draw_backward_op(
     *rest: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     camera, (model, *settings, near, appearance, spatial) = rest[:5], rest[5:]
-    bands = (offsets.shape[1] - 1) // (settings[2] + 1)
+    bands = (offsets.shape[1] - 1) // (2 * settings[2])
     grad_features = torch.zeros_like(features) if appearance else features.new_empty(0)
     grad_xyz = torch.zeros_like(xyz) if spatial else xyz.new_empty(0)
     parameters = xyz.new_zeros(camera[0].shape[0], bands if spatial else 0, PARAMETERS)

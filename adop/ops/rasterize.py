@@ -16,7 +16,7 @@ _SETTINGS = "int width, int height, int levels, float depth_tolerance, float rad
 _SAVED = "Tensor[] images, Tensor[] weights, Tensor[] depths, Tensor hits, Tensor offsets"
 RASTER_OUTPUTS = "(Tensor[], Tensor[], Tensor[], Tensor, Tensor)"
 Outputs = tuple[list[Tensor], list[Tensor], list[Tensor], Tensor, Tensor]
-HIT_BYTES = {torch.float32: 16, torch.float64: 24}
+HIT_BYTES = {torch.float32: 12, torch.float64: 16}
 BAND_ROWS = 16
 
 
@@ -39,7 +39,7 @@ def empty_hits(
     like: Tensor, views: int, runs: int, height: int, levels: int, capacity: int
 ) -> tuple[Tensor, Tensor]:
     """Return room for `capacity` hits and their zero offsets [B, bins + 1, chunks]; see `bands.h`."""
-    bins = -(-height // band_rows(levels)) * (levels + 1)
+    bins = -(-height // band_rows(levels)) * 2 * levels
     hits = torch.empty(capacity, HIT_BYTES[like.dtype], dtype=torch.uint8, device=like.device)
     return hits, torch.zeros(views, bins + 1, runs // 16 + 1, dtype=torch.int64, device=like.device)
 

@@ -10,6 +10,7 @@ from adop.camera import level_size
 
 Backend = Literal["auto", "reference", "cpu", "cuda"]
 BLOCK_SIZE = 256
+STEPS = 16  # as in kernels/arguments.h
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Blocks:
 
     lower: Tensor  # [K, 3] smallest finite coordinates
     upper: Tensor  # [K, 3] largest finite coordinates
-    radius: Tensor  # [K] largest level-of-detail radius
+    radius: Tensor  # [K, STEPS] level-of-detail radius at the start of each of STEPS equal parts
     falling: Tensor  # [K] bool, whether the radii fall from point to point, so that the tail can be cut
     size: int = BLOCK_SIZE
 
@@ -97,21 +98,43 @@ class Levels:
 
 @torch.no_grad()
 def make_blocks(xyz: Tensor, radius: Tensor, size: int = BLOCK_SIZE) -> Blocks:
-    """Bound consecutive runs of `size` points. Cheap enough to be made anew after each step that moves
-    points."""
+    """Bound consecutive runs of `size` points.
+
+    Cheap enough to be made anew after each step that moves points. Blocks whose radii fall, as those of a
+    prepared cloud do, are cut where they become too small to be drawn.
+    """
+    if size % STEPS:
+        raise ValueError(f"size: expected a multiple of {STEPS}, got {size}")
     count = xyz.shape[0]
     blocks = -(-count // size)
-    finite = torch.isfinite(xyz).all(1, keepdim=True)
-    infinite = torch.full((blocks * size, 3), torch.inf, dtype=xyz.dtype, device=xyz.device)
-    low, high = infinite, -infinite
-    low[:count] = torch.where(finite, xyz, torch.inf)
-    high[:count] = torch.where(finite, xyz, -torch.inf)
-    flat = torch.full((blocks * size,), -torch.inf, dtype=radius.dtype, device=radius.device)
-    flat[:count] = torch.where(radius.isnan(), torch.inf, radius)
-    flat = flat.reshape(blocks, size)
-    falling = (flat[:, 1:] <= flat[:, :-1]).all(1)
-    lower, upper = low.reshape(blocks, size, 3).amin(1), high.reshape(blocks, size, 3).amax(1)
-    return Blocks(lower, upper, flat.amax(1), falling, size)
+    whole = count // size * size
+    parts = [
+        _bound(xyz[first:last], radius[first:last], last - first if first == whole else size)
+        for first, last in ((0, whole), (whole, count))
+        if last > first
+    ]
+    if not parts:
+        empty = xyz.new_empty(0, 3)
+        return Blocks(empty, empty, radius.new_empty(0, STEPS), torch.empty(0, dtype=torch.bool), size)
+    lower, upper, falling = (torch.cat([part[i] for part in parts]) for i in range(3))
+    steps = radius.new_full((blocks, STEPS), -torch.inf)
+    at = torch.arange(0, blocks * size, size // STEPS, device=radius.device)
+    steps.view(-1)[at < count] = radius[at[at < count]]
+    return Blocks(lower, upper, steps, falling, size)
+
+
+def _bound(xyz: Tensor, radius: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return least and largest finite coordinates, and whether the radii fall, of equal runs of points."""
+    coordinates = xyz.reshape(-1, size, 3)
+    lower, upper = coordinates.amin(1), coordinates.amax(1)
+    odd = ~(torch.isfinite(lower).all(1) & torch.isfinite(upper).all(1))
+    if odd.any():
+        some = coordinates[odd]
+        finite = torch.isfinite(some).all(2, keepdim=True)
+        lower[odd] = torch.where(finite, some, torch.inf).amin(1)
+        upper[odd] = torch.where(finite, some, -torch.inf).amax(1)
+    sizes = radius.reshape(-1, size)
+    return lower, upper, (sizes[:, 1:] <= sizes[:, :-1]).all(1)
 
 
 @torch.no_grad()
