@@ -48,7 +48,7 @@ def project(camera: CameraTruth, photo: int, xyz: Array) -> tuple[Array, Array]:
 def _candidates(
     world: World, camera: CameraTruth, rng: np.random.Generator, per_photo: int
 ) -> dict[str, Array]:
-    """Surface points under random pixels of all photos; depth edges and far points mostly fail."""
+    """Surface points under random pixels of all photos; depth edges and far points often fail."""
     size = np.array([camera.lens.width, camera.lens.height])
     found: dict[str, list[Array]] = {k: [] for k in ("xyz", "flat", "ray", "depth", "material")}
     for photo in range(len(camera.exposure)):
@@ -61,7 +61,7 @@ def _candidates(
         for shift in ((1.5, 0), (-1.5, 0), (0, 1.5), (0, -1.5)):
             other = world.cast(origins, pixel_rays(camera, photo, uv + shift)[1]).distance
             agree += np.abs(np.where(np.isfinite(other), other, 1e9) - distance) < 0.04 * distance
-        chance = np.where(agree >= 3, 1.0, 0.3) * np.exp(-((distance / 48) ** 2))
+        chance = np.where(agree >= 3, 1.0, 0.8) * np.exp(-((distance / 48) ** 2))
         keep = np.isfinite(distance) & (rng.uniform(size=per_photo) < chance)
         triangle = hits.triangle[keep]
         found["xyz"].append(origin + ray[keep] * distance[keep, None])
@@ -104,17 +104,19 @@ def _seen(
 def make_cloud(world: World, camera: CameraTruth, photos: list[Array], seed: int, size: int) -> Cloud:
     """Sample about `size` points; the finished pictures `photos` [H,W,3] (0 to 255) give the colours."""
     rng = np.random.default_rng([seed, 600])
-    c = _candidates(world, camera, rng, per_photo=max(1000, 9 * size // len(photos)))
+    c = _candidates(world, camera, rng, per_photo=max(1000, 7 * size // len(photos)))
     count, colour, contrast = _seen(world, camera, photos, c)
     mirror = world.gloss[c["material"], 1] > 0.5
-    chance = np.where(mirror, 0.12, 1.0) * np.clip((contrast - 1.0) / 4.0, 0.03, 1) / np.maximum(count, 1)
+    chance = (
+        np.where(mirror, 0.6, 1.0) * np.clip((contrast - 1.0) / 4.0, 0.2, 1) / np.sqrt(np.maximum(count, 1))
+    )
     chance[count < LEAST_VIEWS] = 0
     chance[_holes(c, rng, np.flatnonzero(chance > 0))] *= 0.02
     pick = np.flatnonzero(rng.uniform(size=len(chance)) < chance / chance.sum() * size)
     true, ray, depth = c["xyz"][pick], c["ray"][pick], c["depth"][pick]
     lateral = PIXEL_NOISE * depth / camera.lens.intrinsics[0]
     shift = rng.normal(size=true.shape) * lateral[:, None]
-    along = rng.normal(size=len(pick)) * lateral * np.clip(depth / 8, 1, 8) * np.where(mirror[pick], 4, 1)
+    along = rng.normal(size=len(pick)) * lateral * np.clip(depth / 8, 1, 8) * np.where(mirror[pick], 3, 1)
     xyz = true + shift + ray * (along - (shift * ray).sum(1))[:, None]
     outlier = rng.uniform(size=len(pick)) < OUTLIERS
     factor = np.exp(-np.abs(rng.normal(size=len(pick))) * 0.35 * rng.choice([1, 1, -0.5], len(pick)))
@@ -127,9 +129,9 @@ def make_cloud(world: World, camera: CameraTruth, photos: list[Array], seed: int
     )  # fmt: skip
 
 
-def _holes(c: dict[str, Array], rng: np.random.Generator, pool: Array, count: int = 70) -> Array:
+def _holes(c: dict[str, Array], rng: np.random.Generator, pool: Array, count: int = 50) -> Array:
     """Indices of candidates inside random blobs, whose size grows with the distance."""
     tree = spatial.cKDTree(c["xyz"])
     centres = rng.choice(pool, count, replace=False)
-    radius = c["depth"][centres] * rng.uniform(0.012, 0.045, count)
+    radius = c["depth"][centres] * rng.uniform(0.010, 0.034, count)
     return np.unique(np.concatenate(tree.query_ball_point(c["xyz"][centres], radius)).astype(int))

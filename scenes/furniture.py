@@ -37,8 +37,10 @@ def tree(b: Builder, rng: np.random.Generator, foot: Array, height: float, count
 
     branch(foot, unit(np.array([0.06, 0.02, 1.0])), height * 0.42, height * 0.034, 0)
     centres = np.array(tips)[rng.integers(0, len(tips), count)] + rng.normal(size=(count, 3)) * height * 0.035
-    shade = rng.uniform(0.55, 1.1, (count, 1)) * [0.62, 0.78, 0.36] * (1 + 0.15 * rng.normal(size=(count, 3)))
-    b.leaves(centres, rng.uniform(0.06, 0.12, count), rng, "leaf", np.clip(shade, 0.1, 1.4))
+    shade = (
+        rng.uniform(0.72, 1.05, (count, 1)) * [0.62, 0.78, 0.36] * (1 + 0.08 * rng.normal(size=(count, 3)))
+    )
+    b.leaves(centres, rng.uniform(0.08, 0.14, count), rng, "leaf", np.clip(shade, 0.1, 1.4))
 
 
 def lamp(b: Builder, foot: Array) -> None:

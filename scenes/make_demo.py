@@ -50,7 +50,7 @@ from tqdm import tqdm
 from adop.errors import UserError
 
 HELD_OUT = 8  # every 8th photo
-OFFSET_UNIT = 0.00025  # metres
+OFFSET_UNIT = 0.0005  # metres
 FORMULA = {
     "sensor": "x = radiance 2^-(exposure - scene_exposure) white_balance (1 + a r^2 + b r^4 + c r^6)",
     "r": "distance of the pixel's centre from vignette.centre (pixels) / half diagonal of the photo",
@@ -124,10 +124,11 @@ def save_truth_image(file: Path, radiance: Array, depth: Array) -> None:
 
 
 def save_cloud(cloud: Cloud, folder: Path) -> None:
-    """Write point_cloud.ply (27 bytes a point) and truth/points.npz."""
-    vertex = np.empty(len(cloud.xyz), [("xyz", "<f4", 3), ("normal", "<f4", 3), ("rgb", "u1", 3)])
-    vertex["xyz"], vertex["normal"], vertex["rgb"] = cloud.xyz, cloud.normals, cloud.colours
-    names = [f"property float {n}" for n in ("x", "y", "z", "nx", "ny", "nz")]
+    """Write point_cloud.ply (18 bytes a point: normals as signed bytes, 127 for 1) and truth/points.npz."""
+    vertex = np.empty(len(cloud.xyz), [("xyz", "<f4", 3), ("normal", "i1", 3), ("rgb", "u1", 3)])
+    vertex["xyz"], vertex["rgb"] = cloud.xyz, cloud.colours
+    vertex["normal"] = np.rint(cloud.normals * 127)
+    names = [f"property float {n}" for n in "xyz"] + [f"property char n{n}" for n in "xyz"]
     names += [f"property uchar {n}" for n in ("red", "green", "blue")]
     head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertex)}", *names, "end_header\n"]
     (folder / "point_cloud.ply").write_bytes("\n".join(head).encode() + vertex.tobytes())
@@ -232,18 +233,25 @@ def photo_truth(camera: CameraTruth, photo: int) -> dict[str, object]:
 
 
 def make(output: Path, seed: int, photos: int, width: int, side: int, points: int) -> None:
-    """Make the whole scene in `output`, replacing what an earlier run left there."""
+    """Make the whole scene beside `output`, then put it there, replacing what an earlier run left.
+
+    Raises: UserError where `output` holds something else.
+    """
+    if output.exists() and not (output / "truth" / "truth.json").is_file() and any(output.iterdir()):
+        raise UserError(f"{output}: holds something that this script did not make; choose another output.")
+    new = output.with_name(output.name + ".new")
     print("building the square and its light", file=sys.stderr)
     world = World(seed)
     camera = make_camera(seed, photos, width, width * 3 // 4)
-    for old in ("images", "truth"):
-        shutil.rmtree(output / old, ignore_errors=True)
-    pictures = take_photos(world, camera, output, seed, side)
+    shutil.rmtree(new, ignore_errors=True)
+    pictures = take_photos(world, camera, new, seed, side)
     print("finding the points that stereo would find", file=sys.stderr)
     cloud = make_cloud(world, camera, pictures, seed, points)
-    save_cloud(cloud, output)
-    save_folder(camera, output)
-    save_truth(camera, cloud, output, seed, side)
+    save_cloud(cloud, new)
+    save_folder(camera, new)
+    save_truth(camera, cloud, new, seed, side)
+    shutil.rmtree(output, ignore_errors=True)
+    new.rename(output)
     size = sum(f.stat().st_size for f in output.rglob("*") if f.is_file())
     print(f"{output}: {photos} photos, {len(cloud.xyz)} points, {size / 1e6:.1f} MB", file=sys.stderr)
 
@@ -260,7 +268,7 @@ def main() -> None:
         "--width", type=int, default=480, help="of a photo in pixels; the height is 3/4 of it"
     )
     parser.add_argument("--side", type=int, default=4, help="rays per pixel: side²")
-    parser.add_argument("--points", type=int, default=150_000, help="about so many points")
+    parser.add_argument("--points", type=int, default=240_000, help="about so many points")
     options = parser.parse_args()
     try:
         make(options.output, options.seed, options.photos, options.width, options.side, options.points)

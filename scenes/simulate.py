@@ -159,12 +159,12 @@ def walk(seed: int, count: int) -> Array:
     rng = np.random.default_rng([seed, 400])
     poses = []
     for phase in np.arange(count) * 2 * np.pi / count:
-        angle = np.radians(66) * np.arcsin(0.97 * np.sin(phase)) / np.arcsin(0.97) + 0.01 * rng.normal()
+        angle = np.radians(54) * np.arcsin(0.97 * np.sin(phase)) / np.arcsin(0.97) + 0.01 * rng.normal()
         radius = 7.3 + 0.6 * np.sin(3 * phase + 1) + 0.1 * rng.normal()
         height = 2.25 - 0.7 * np.tanh(3 * np.cos(phase)) + 0.04 * rng.normal()
         eye = np.array([radius * np.sin(angle), -radius * np.cos(angle), height])
         target = np.array(
-            [1.0 * np.sin(2 * phase + 0.5), 1.2 + 0.8 * np.cos(3 * phase), 2.0]
+            [0.8 * np.sin(2 * phase + 0.5), 1.2 + 0.8 * np.cos(3 * phase), 2.0]
         ) + 0.12 * rng.normal(size=3)
         forward = unit(target - eye)
         right = unit(np.cross(forward, [0.03 * rng.normal(), 0, 1.0]))

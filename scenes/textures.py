@@ -97,10 +97,10 @@ def brick(rng) -> Texture:
     fine = noise(rng, 0.7, 12)
     mortar = 1 - smoothstep(0.0010, 0.0024, edge)
     face = (
-        np.array([0.44, 0.19, 0.12]) * (1 + 0.22 * tone + 0.14 * fine)[..., None]
+        np.array([0.44, 0.19, 0.12]) * (1 + 0.17 * tone + 0.10 * fine)[..., None]
         + 0.04 * np.maximum(tone, 0)[..., None]
     )
-    return mix(face, np.array([0.55, 0.52, 0.46]) * (1 + 0.1 * fine)[..., None], mortar), 0.008 * (
+    return mix(face, np.array([0.48, 0.43, 0.37]) * (1 + 0.1 * fine)[..., None], mortar), 0.008 * (
         1 - mortar
     ) + 0.0025 * fine
 
@@ -123,11 +123,11 @@ def cobble(rng) -> Texture:
     tone, hue = rng.normal(size=(2, number.max() + 1))
     fine = noise(rng, 0.8, 15)
     joint = 1 - smoothstep(0.06, 0.17, edge)
-    stone = np.array([0.36, 0.34, 0.32]) * (1 + 0.26 * tone[number] + 0.12 * fine)[..., None]
+    stone = np.array([0.36, 0.34, 0.32]) * (1 + 0.19 * tone[number] + 0.08 * fine)[..., None]
     stone = stone * (1 + 0.08 * hue[number][..., None] * [1, 0, -1])
-    dirt = np.array([0.15, 0.125, 0.09]) * (1 + 0.3 * fine)[..., None]
+    dirt = np.array([0.19, 0.165, 0.13]) * (1 + 0.2 * fine)[..., None]
     moss = smoothstep(0.6, 1.4, noise(rng, 1.5, 1))[..., None] * [-0.05, 0.03, -0.04]
-    return mix(stone, dirt + moss, joint), 0.022 * np.sqrt(np.clip(edge, 0, 0.5)) + 0.002 * fine
+    return mix(stone, dirt + moss, joint), 0.016 * np.sqrt(np.clip(edge, 0, 0.5)) + 0.001 * fine
 
 
 def flagstone(rng) -> Texture:
@@ -150,13 +150,13 @@ def roof(rng) -> Texture:
     step = y * rows % 1
     fine = noise(rng, 0.8, 12)
     shade = (
-        1 + 0.22 * tone[number] + 0.15 * fine - 0.45 * (1 - smoothstep(0, 0.35, arch)) - 0.4 * (step < 0.1)
+        1 + 0.16 * tone[number] + 0.10 * fine - 0.35 * (1 - smoothstep(0, 0.35, arch)) - 0.3 * (step < 0.1)
     )
     albedo = (
         np.array([0.50, 0.235, 0.135]) * shade[..., None] * (1 + 0.12 * hue[number][..., None] * [0, 0.6, 1])
     )
     lichen = smoothstep(1.0, 1.8, noise(rng, 1.2, 3))
-    return mix(albedo, [0.42, 0.40, 0.27], lichen * 0.6), 0.035 * arch + 0.02 * (1 - step)
+    return mix(albedo, [0.42, 0.40, 0.27], lichen * 0.6), 0.028 * arch + 0.016 * (1 - step)
 
 
 def wood(rng) -> Texture:
