@@ -50,6 +50,11 @@ class Blocks:
     falling: Tensor  # [K] bool, whether the radii fall from point to point, so that the tail can be cut
     size: int = BLOCK_SIZE
 
+    def to(self, device: torch.device | str) -> "Blocks":
+        """Move the table."""
+        lower, upper, radius = self.lower.to(device), self.upper.to(device), self.radius.to(device)
+        return Blocks(lower, upper, radius, self.falling.to(device), self.size)
+
 
 @dataclass(frozen=True)
 class Points:

@@ -1,0 +1,159 @@
+"""The full check to run on a GPU: every output and gradient against the oracle, and the time of each."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from adop.bench_scene import BenchScene, make_bench_scene
+from adop.camera import Camera
+from adop.errors import UserError
+from adop.ops import Points, RasterConfig, draw
+from adop.ops.adam import sparse_adam_
+
+POINTS = 1_000_000
+MODELS = {
+    "opencv": [-0.05, 0.01, 0.001, -0.001, 0.002, 0.0, 0.0, 0.0],
+    "fisheye": [0.01, -0.005, 0.001, 0.0],
+    "ocam": [1.0, 0.001, -0.001, 0.3, 1256.637, 800.0, *[0.0] * 14],
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One value that the GPU computed."""
+
+    name: str
+    error: float  # relative, in the Euclidean norm
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.allowed
+
+
+def gpu_check(json_file: Path | None) -> int:
+    """Print a table of parity and one of speed; return 1 where a value is off, else 0."""
+    if not torch.cuda.is_available():
+        build = torch.version.cuda or "none, a CPU build"
+        raise UserError(
+            f"--gpu-check needs a CUDA GPU, and torch finds none (its CUDA: {build}); "
+            "--compile-matrix checks the kernels without one"
+        )
+    scene = make_bench_scene(POINTS)
+    checks = [check for model in MODELS for check in check_model(scene, model)] + [check_adam()]
+    print(f"{torch.cuda.get_device_name()}, {POINTS} points")
+    for check in checks:
+        print(f"{'ok  ' if check.passed else 'FAIL'} {check.name:<34} relative error {check.error:.1e}")
+    times = measure(scene)
+    for name, milliseconds in times.items():
+        print(f"{name:<40} {milliseconds:8.3f} ms  {milliseconds * 1e6 / POINTS:7.3f} ns per point")
+    failed = [check for check in checks if not check.passed]
+    if json_file:
+        result = {"checks": [asdict(c) | {"passed": c.passed} for c in checks], "milliseconds": times}
+        json_file.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"{len(checks) - len(failed)} of {len(checks)} values agree with the oracle")
+    return 1 if failed else 0
+
+
+def view(scene: BenchScene, model: str, device: str) -> tuple[Camera, dict[str, Tensor]]:
+    """Return the benchmark's camera with another lens on a device, and its leaves."""
+    base = scene.camera
+    lens = torch.tensor([MODELS[model]], device=device).requires_grad_()
+    leaves = {
+        "features": scene.features.to(device).requires_grad_(),
+        "background": torch.full((4,), 0.5, device=device, requires_grad=True),
+        "xyz": scene.points.xyz.to(device).requires_grad_(),
+        "pose": base.world_to_camera.to(device).requires_grad_(),
+        "intrinsics": base.intrinsics.to(device).requires_grad_(),
+        "distortion": lens,
+    }
+    camera = Camera(model, base.width, base.height, leaves["intrinsics"], lens, leaves["pose"])  # type: ignore[arg-type]
+    return camera, leaves
+
+
+def evaluate(scene: BenchScene, model: str, device: str, backend: str) -> dict[str, Tensor]:
+    """Return all pictures and all gradients, on the CPU."""
+    camera, leaves = view(scene, model, device)
+    table = scene.points.blocks
+    blocks = None if table is None or backend == "reference" else table.to(device)
+    points = Points(leaves["xyz"], scene.points.radius.to(device), None, blocks)
+    ghosts = torch.rand(1, len(scene.features), generator=torch.Generator().manual_seed(1)) < 0.25
+    arguments = (RasterConfig(), leaves["background"], ghosts.to(device), backend)
+    levels = draw(camera, points, leaves["features"], *arguments)  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(2)
+    weights = [torch.randn(image.shape, generator=generator).to(device) for image in levels.features]
+    gradients = torch.autograd.grad(levels.features, list(leaves.values()), weights)
+    pictures = {}
+    for level in range(len(levels.features)):
+        pictures[f"level {level} features"] = levels.features[level]
+        pictures[f"level {level} weight"] = levels.weight[level]
+        pictures[f"level {level} depth"] = levels.depth[level].nan_to_num(posinf=0.0)
+    pictures |= {f"gradient of {name}": g for name, g in zip(leaves, gradients, strict=True)}
+    return {name: value.detach().cpu() for name, value in pictures.items()}
+
+
+def check_model(scene: BenchScene, model: str, device: str = "cuda") -> list[Check]:
+    """Compare the kernels' values with the oracle's. A few points cross a pixel's edge by rounding: hence 1 %."""
+    got, expected = evaluate(scene, model, device, device), evaluate(scene, model, "cpu", "reference")
+    checks = []
+    for name, value in expected.items():
+        error = float((got[name] - value).norm() / value.norm().clamp_min(1e-12))
+        checks.append(Check(f"{model}: {name}", error, 0.01))
+    return checks
+
+
+def check_adam(device: str = "cuda") -> Check:
+    """Compare one step of the sparse optimiser."""
+    generator = torch.Generator().manual_seed(0)
+    start, gradient = (torch.randn(10000, 4, generator=generator) for _ in range(2))
+    gradient[::3] = 0
+    results = []
+    for place, backend in ((device, device), ("cpu", "reference")):
+        parameter = start.to(place, copy=True)
+        moments = torch.zeros(2, 10000, 4, device=place)
+        steps = torch.zeros(10000, dtype=torch.int32, device=place)
+        gradient = gradient.to(place)
+        sparse_adam_(parameter, gradient, moments[0], moments[1], steps, 0.1, backend=backend)  # type: ignore[arg-type]
+        results.append(parameter.cpu())
+    return Check("sparse Adam", float((results[0] - results[1]).norm() / results[1].norm()), 1e-5)
+
+
+def measure(scene: BenchScene) -> dict[str, float]:
+    """Return median milliseconds on the GPU."""
+    camera, leaves = view(scene, "opencv", "cuda")
+    points = Points(leaves["xyz"], scene.points.radius.cuda())
+    ghosts = torch.rand(1, POINTS, device="cuda") < 0.25
+    features = leaves["features"]
+
+    def forward() -> None:
+        with torch.no_grad():
+            draw(camera, points, features, RasterConfig())
+
+    def backward(wanted: list[Tensor], seen: Tensor | None) -> None:
+        levels = draw(camera, points, features, RasterConfig(), None, seen)
+        torch.autograd.grad(levels.features, wanted, [torch.ones_like(i) for i in levels.features])
+
+    everything = [features, leaves["xyz"], leaves["pose"], leaves["intrinsics"]]
+    return {
+        "forward": _median(forward),
+        "forward, feature gradient": _median(lambda: backward([features], None)),
+        "forward, all gradients": _median(lambda: backward(everything, ghosts)),
+    }
+
+
+def _median(run: Callable[[], None], repeats: int = 15) -> float:
+    times = []
+    for i in range(repeats + 3):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        run()
+        torch.cuda.synchronize()
+        if i >= 3:
+            times.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(times)
