@@ -61,11 +61,37 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("step_*.safetensors") if re.fullmatch(r"step_\d{8}", p.stem))
 
 
-def load_checkpoint(path: Path, pipeline: Pipeline, optimiser: Optimiser | None = None) -> Progress:
-    """Load a checkpoint into the pipeline, and into the optimiser where one is given.
+def load_checkpoint(path: Path, pipeline: Pipeline) -> Progress:
+    """Load the parameters of a checkpoint into the pipeline.
 
     Raises: UserError where the file is damaged or belongs to another scene or configuration.
     """
+    tensors, metadata = _read(path)
+    model = _part(tensors, "model.")
+    grown = model.get("xyz")
+    if grown is not None and grown.dim() == 2 and len(grown) > len(pipeline.xyz):
+        pipeline.resize(len(grown))
+    expected = pipeline.state_dict()
+    for name, value in expected.items():
+        if name not in model or model[name].shape != value.shape:
+            found = "nothing" if name not in model else f"{list(model[name].shape)}"
+            raise UserError(
+                f"{path}: {name} should be {list(value.shape)} but is {found}; "
+                "the scene or the configuration is not the one that was trained"
+            )
+    pipeline.load_state_dict(model)
+    return Progress(int(metadata["step"]), float(metadata["seconds"]))
+
+
+def load_optimiser(path: Path, optimiser: Optimiser) -> None:
+    """Load the optimiser's state of a checkpoint. Raises: UserError where it holds none."""
+    state = _part(_read(path)[0], "optimiser.")
+    if not state:
+        raise UserError(f"{path}: holds no optimiser state, so training cannot go on from it")
+    optimiser.load(state)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -76,22 +102,7 @@ def load_checkpoint(path: Path, pipeline: Pipeline, optimiser: Optimiser | None 
         ) from None
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path}: is not a checkpoint of this version of adop ({FORMAT})")
-    model = _part(tensors, "model.")
-    expected = pipeline.state_dict()
-    for name, value in expected.items():
-        if name not in model or model[name].shape != value.shape:
-            found = "nothing" if name not in model else f"{list(model[name].shape)}"
-            raise UserError(
-                f"{path}: {name} should be {list(value.shape)} but is {found}; "
-                "the scene or the configuration is not the one that was trained"
-            )
-    pipeline.load_state_dict(model)
-    if optimiser is not None:
-        state = _part(tensors, "optimiser.")
-        if not state:
-            raise UserError(f"{path}: holds no optimiser state, so training cannot go on from it")
-        optimiser.load(state)
-    return Progress(int(metadata["step"]), float(metadata["seconds"]))
+    return tensors, metadata
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, torch.Tensor]:

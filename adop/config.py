@@ -56,6 +56,30 @@ class EnvironmentConfig:
 
 
 @dataclass(frozen=True)
+class GrowConfig:
+    """New points in holes, before training."""
+
+    enabled: bool = True
+    """Fill holes that at least `views` photos see alike."""
+    views: int = 3
+    """Photos that must agree."""
+    agreement: float = 0.15
+    """Largest difference in the logarithm of radiance that counts as agreeing."""
+    tolerance: float = 0.03
+    """Relative difference in depth from which one thing is behind another."""
+    side: int = 320
+    """Longer side of the reduced photos, pixels: new points are that dense."""
+    photos: int = 24
+    """Holes are looked for in at most so many photos."""
+    others: int = 12
+    """Photos asked whether they agree."""
+    budget: int = 200_000
+    """Most points to add."""
+    depths: tuple[float, float, float, float, float] = (1.0, 0.9, 1.1, 0.75, 1.3)
+    """Depths tried, as multiples of the depth around the hole."""
+
+
+@dataclass(frozen=True)
 class CameraConfig:
     """Which parts of the physical camera are learned."""
 
@@ -132,6 +156,7 @@ class TrainConfig:
     render: RenderConfig = field(default_factory=RenderConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    grow: GrowConfig = field(default_factory=GrowConfig)
     camera: CameraConfig = field(default_factory=CameraConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)

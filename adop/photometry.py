@@ -14,10 +14,11 @@ from adop.ops import Backend, draw
 from adop.photos import PhotoCache
 from adop.pipeline import DARKEST, Pipeline
 from adop.scene import Scene
-from adop.tonemap import Photometry, srgb_decode
+from adop.tonemap import Photometry, srgb_decode, srgb_encode
 
 ROBUST = 0.1
 GATHER_LEVELS = 4
+OWN_WEIGHT = 2.0
 
 
 @dataclass(frozen=True)
@@ -102,18 +103,27 @@ def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:
 
 @torch.no_grad()
 def colour_points(pipeline: Pipeline, gathered: dict[int, Gathered]) -> None:
-    """Set the features of the points to the log of the radiance that the photos show there, where any does."""
+    """Set the features of the points to the mean log radiance that the photos show there.
+
+    The colour that the cloud came with, developed by the mean camera, counts as much as `OWN_WEIGHT` photos: it
+    is smoother than single pixels.
+    """
     count = len(pipeline.xyz)
     device = pipeline.xyz.device
-    total, weight = torch.zeros(count, 3, device=device), torch.zeros(count, 1, device=device)
+    tonemapper = pipeline.tonemapper
+    own = tonemapper.linearise_response(
+        srgb_encode(pipeline.features[:, :3].exp()).T[None, :, None], pipeline.photo_lens[:1]
+    )
+    total = own[0, :, 0].T.clamp_min(DARKEST).log() * OWN_WEIGHT
+    weight = torch.full((count, 1), OWN_WEIGHT, device=device)
     for i, g in gathered.items():
         value, position, trust = (x.to(device) for x in (g.value, g.position, g.weight))
         radiance = _radiance(pipeline, i, value.T[:, None], position.T[:, None])[:, 0].T
         # A short exposure says little of the dark, a long one little of the bright: trust is per photo.
-        total.index_add_(0, g.points.to(device), radiance * trust[:, None])
+        # Of logarithms, so that a few photos in which something bright is in the way do not rule.
+        total.index_add_(0, g.points.to(device), radiance.clamp_min(DARKEST).log() * trust[:, None])
         weight.index_add_(0, g.points.to(device), trust[:, None])
-    seen = weight[:, 0] > 0
-    pipeline.features[seen, :3] = (total[seen] / weight[seen]).clamp_min(DARKEST).log()
+    pipeline.features[:, :3] = total / weight
 
 
 def _radiance(pipeline: Pipeline, photo: int, value: Tensor, position: Tensor) -> Tensor:

@@ -92,6 +92,31 @@ class Pipeline(nn.Module):
             near=NEAR * _extent(self.xyz),
         )
 
+    @torch.no_grad()
+    def add_points(self, xyz: Tensor, lod_radius: Tensor, normals: Tensor, features: Tensor) -> None:
+        """Append points [M]; normals are dropped where the scene has none."""
+        self._set_points(
+            torch.cat((self.xyz, xyz)),
+            torch.cat((self.lod_radius, lod_radius)),
+            None if self.normals is None else torch.cat((self.normals, normals)),
+            torch.cat((self.features, features)),
+        )
+
+    def resize(self, count: int) -> None:
+        """Make room for `count` points, whose values a checkpoint will set."""
+        device, channels = self.xyz.device, self.features.shape[1]
+        self._set_points(
+            torch.zeros(count, 3, device=device),
+            torch.zeros(count, device=device),
+            None if self.normals is None else torch.zeros(count, 3, device=device),
+            torch.zeros(count, channels, device=device),
+        )
+
+    def _set_points(self, xyz: Tensor, lod_radius: Tensor, normals: Tensor | None, features: Tensor) -> None:
+        self.xyz, self.lod_radius, self.normals = xyz, lod_radius, normals
+        self.features = nn.Parameter(features.detach())
+        self._blocks = None
+
     def points(self) -> Points:
         """Return the points as the rasterizer takes them; their blocks are bounded anew when they have moved."""
         version = (self.xyz._version, self.xyz.data_ptr())

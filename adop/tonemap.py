@@ -176,6 +176,6 @@ class Tonemapper(nn.Module):
         a, b, c = self.vignette_coefficients.unbind(-1)
         falloff = 1 + radius * (a + radius * (b + radius * c))
         rising = (falloff.diff(dim=0) / 0.02).clamp_min(0).square().mean()
-        vignette = ((falloff - 1) / 0.3).square().mean() + rising
+        vignette = ((falloff - 1) / 0.3).square().mean() + 100 * rising
         centre = (self.vignette_centre / 0.1).square().mean()
         return 1e-3 * (exposure + balance + response + vignette + centre)

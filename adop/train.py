@@ -18,10 +18,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from adop.calibrate import calibrate
-from adop.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
+from adop.checkpoint import Progress, checkpoints, load_checkpoint, load_optimiser, save_checkpoint
 from adop.config import TrainConfig, save_config
 from adop.errors import UserError
 from adop.evaluate import evaluate, score_photo
+from adop.grow import fill_holes
 from adop.loss import Vgg, training_loss
 from adop.metrics import psnr
 from adop.optim import Optimiser
@@ -44,6 +45,9 @@ def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
     error = calibrate(run.pipeline, gathered, run.config.camera, run.config.seed)
     say(f"physical camera: fitted to points that several photos see, median error {255 * error:.1f} of 255")
     colour_points(run.pipeline, gathered)
+    if run.config.grow.enabled:
+        added = fill_holes(run.pipeline, run.cache, run.split["train"], run.config.grow)
+        say(f"holes: {added:,} points added where several photos agree")
     share = fill_environment(run.pipeline, run.cache, run.split["train"])
     say(f"environment: {100 * share:.0f} % of the photos' rays meet no point")
 
@@ -86,12 +90,14 @@ def prepare(
         f"{len(pipeline.xyz):,} points, on {pipeline.xyz.device}"
     )
     saved = checkpoints(output / "checkpoints") if resume else []
-    optimiser = Optimiser(pipeline, config)
     if saved:
-        run.progress = load_checkpoint(saved[-1], pipeline, optimiser)
+        run.progress = load_checkpoint(saved[-1], pipeline)
         say(f"resumed at step {run.progress.step}")
     else:
         start_from_photos(run, say)
+    optimiser = Optimiser(pipeline, config)
+    if saved:
+        load_optimiser(saved[-1], optimiser)
     return run, optimiser
 
 
