@@ -258,6 +258,20 @@ def info_command(name: str, arguments: list[str]) -> int:
     return 0
 
 
+def doctor_command(name: str, arguments: list[str]) -> int:
+    """adop doctor."""
+    from adop.doctor import DoctorConfig, doctor
+
+    return doctor(_parse(DoctorConfig, name, arguments))
+
+
+def bench_raster_command(name: str, arguments: list[str]) -> int:
+    """adop bench raster."""
+    from adop.bench import BenchRasterConfig, bench_raster
+
+    return bench_raster(_parse(BenchRasterConfig, name, arguments))
+
+
 COMMANDS: dict[str, Callable[[str, list[str]], int]] = {
     "train": train_command,
     "eval": eval_command,
@@ -265,4 +279,6 @@ COMMANDS: dict[str, Callable[[str, list[str]], int]] = {
     "import colmap": import_colmap_command,
     "import nerfstudio": import_nerfstudio_command,
     "info": info_command,
+    "doctor": doctor_command,
+    "bench raster": bench_raster_command,
 }
