@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adop.camera import Camera
 from adop.ops import Points, make_blocks
-from adop.ops.types import BLOCK_SIZE
+from adop.ops.types import block_size_for
 
 WIDTH, HEIGHT = 960, 640
 HALF_WIDTH, TOP, BOTTOM, DISTANCE = 12.0, -2.0, 2.5, 10.0  # metres; the camera looks along z from the origin
@@ -31,11 +31,11 @@ def bench_camera() -> Camera:
     return Camera("opencv", WIDTH, HEIGHT, intrinsics, distortion, torch.eye(4)[None])
 
 
-def make_bench_scene(count: int, seed: int = 0) -> BenchScene:
+def make_bench_scene(count: int, seed: int = 0, block_size: int = 0) -> BenchScene:
     """Scatter `count` points over the wall, evenly by area.
 
     The radius is the distance to the 4th neighbour of an even scatter, drawn from its distribution, times
-    `sqrt(1/U)`. Within a tile points are Morton-ordered, within a block of 256 sorted by falling radius.
+    `sqrt(1/U)`. Within a tile points are Morton-ordered, within a block sorted by falling radius.
     """
     generator = torch.Generator().manual_seed(seed)
     density = count / (2 * HALF_WIDTH * (BOTTOM - TOP))
@@ -50,9 +50,11 @@ def make_bench_scene(count: int, seed: int = 0) -> BenchScene:
         fourth = (-uniform[:4].log().sum(0) / (math.pi * density)).sqrt()
         radius[part] = fourth / uniform[4].sqrt()
         first += size
-    _sort_blocks(xyz, radius)
+    block_size = block_size or block_size_for(count)
+    _sort_blocks(xyz, radius, block_size)
     features = torch.rand(count, 4, generator=generator)
-    return BenchScene(bench_camera(), Points(xyz, radius, None, make_blocks(xyz, radius)), features)
+    blocks = make_blocks(xyz, radius, block_size)
+    return BenchScene(bench_camera(), Points(xyz, radius, None, blocks), features)
 
 
 def _morton_tiles() -> list[tuple[int, int]]:
@@ -79,12 +81,13 @@ def _tile_points(tile: tuple[int, int], size: int, generator: torch.Generator) -
     return torch.stack((x, y, DISTANCE + 0.3 * window + rough), 1)
 
 
-def _sort_blocks(xyz: Tensor, radius: Tensor) -> None:
-    """Sort whole blocks by falling radius, in place, some at a time."""
-    step = 4096 * BLOCK_SIZE
-    for first in range(0, len(radius) // BLOCK_SIZE * BLOCK_SIZE, step):
-        last = min(first + step, len(radius) // BLOCK_SIZE * BLOCK_SIZE)
-        values, order = radius[first:last].reshape(-1, BLOCK_SIZE).sort(1, descending=True)
+def _sort_blocks(xyz: Tensor, radius: Tensor, size: int) -> None:
+    """Sort whole blocks of `size` by falling radius, in place, about a million points at a time."""
+    whole = len(radius) // size * size
+    step = max(1, (1 << 20) // size) * size
+    for first in range(0, whole, step):
+        last = min(first + step, whole)
+        values, order = radius[first:last].reshape(-1, size).sort(1, descending=True)
         radius[first:last] = values.flatten()
-        blocks = xyz[first:last].reshape(-1, BLOCK_SIZE, 3)
+        blocks = xyz[first:last].reshape(-1, size, 3)
         xyz[first:last] = blocks.take_along_dim(order[..., None], 1).reshape(-1, 3)

@@ -182,6 +182,7 @@ static void bin_points(const Arguments& args, int threads, RunReader read, bool 
     for (int64 view = 0; view < args.views; ++view) {
         const View c = projected ? View() : load_view(args, view);
         plan_chunks(args, view, runs, chunks, base);
+        if ((int64)chunks.size() > args.chunks) std::abort();  // the caller has promised room for all
         parallel_for((int64)chunks.size(), threads, [&](int64 i) {
             fill_chunk(args, c, view, runs.data(), chunks[i], i, read);
         });

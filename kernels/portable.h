@@ -34,6 +34,7 @@ DEVICE void atomic_min(double* address, double value) {
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <memory>

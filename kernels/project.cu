@@ -44,7 +44,13 @@ DEVICE int count_visited(const Arguments& args, const View& c, const real* bound
     const int part = (int)(args.block_size / STEPS);
     int parts = 1;
     while (parts < STEPS && steps[parts] >= least) ++parts;
-    return parts * part < size ? parts * part : size;
+    int low_end = (parts - 1) * part, high_end = parts * part < size ? parts * part : size;
+    while (high_end - low_end > 16) {  // down to a line of the cache
+        const int middle = (low_end + high_end) / 2;
+        if (args.radius[first + middle] >= least) low_end = middle;
+        else high_end = middle;
+    }
+    return high_end;
 }
 
 template <int MODEL>

@@ -41,8 +41,7 @@ def draw_op(
         features, camera[0].shape[0], features.shape[1], (settings[1], settings[0]), settings[2]
     )
     blocks = -(-xyz.shape[0] // block_size)
-    runs = blocks * -(-block_size // 256)
-    hits, offsets = empty_hits(xyz, camera[0].shape[0], runs, settings[1], settings[2], capacity)
+    hits, offsets = empty_hits(xyz, camera[0].shape[0], blocks, settings[1], settings[2], capacity)
     values = camera_values(camera, settings[0], settings[1], near)
     values |= pyramid_values(tuple(settings), features, background)
     values |= {"xyz": xyz, "radius": radius, "normals": normals, "visit": visit, "ghosts": ghosts}
@@ -58,8 +57,8 @@ def _(xyz: Tensor, features: Tensor, background: list[Tensor], ghosts: Tensor | 
     block_size, capacity, pose = rest[3:6]
     width, height, levels = rest[11:14]
     outputs = empty_levels(features, pose.shape[0], features.shape[1], (height, width), levels)
-    runs = -(-xyz.shape[0] // block_size) * -(-block_size // 256)
-    return *outputs, *empty_hits(xyz, pose.shape[0], runs, height, levels, capacity)  # type: ignore[return-value]
+    blocks = -(-xyz.shape[0] // block_size)
+    return *outputs, *empty_hits(xyz, pose.shape[0], blocks, height, levels, capacity)  # type: ignore[return-value]
 
 
 @torch.library.custom_op(

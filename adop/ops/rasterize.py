@@ -36,12 +36,16 @@ def empty_levels(
 
 
 def empty_hits(
-    like: Tensor, views: int, runs: int, height: int, levels: int, capacity: int
+    like: Tensor, views: int, blocks: int, height: int, levels: int, capacity: int
 ) -> tuple[Tensor, Tensor]:
-    """Return room for `capacity` hits and their zero offsets [B, bins + 1, chunks]; see `bands.h`."""
+    """Return room for `capacity` hits and their zero offsets [B, bins + 1, chunks]; see `bands.h`.
+
+    A chunk is closed by 8192 - 256 points or by 512 runs of at most 256 points: hence the number of chunks.
+    """
     bins = -(-height // band_rows(levels)) * 2 * levels
+    chunks = capacity // 7936 + (capacity // 256 + blocks) // 512 + 2
     hits = torch.empty(capacity, HIT_BYTES[like.dtype], dtype=torch.uint8, device=like.device)
-    return hits, torch.zeros(views, bins + 1, runs // 16 + 1, dtype=torch.int64, device=like.device)
+    return hits, torch.zeros(views, bins + 1, chunks, dtype=torch.int64, device=like.device)
 
 
 def pyramid_values(settings: tuple[Any, ...], features: Tensor, background: list[Tensor]) -> dict[str, Value]:

@@ -101,6 +101,17 @@ class Levels:
     depth: list[Tensor]  # L x [B, 1, H_l, W_l] least depth, +inf where empty
 
 
+def block_size_for(count: int) -> int:
+    """Return how many points a block should have: 256, and more where that would make over 16,384 blocks.
+
+    In a dense cloud few points of a block are drawn; longer blocks keep them together in memory.
+    """
+    size = BLOCK_SIZE
+    while count > size << 14:
+        size *= 2
+    return size
+
+
 @torch.no_grad()
 def make_blocks(xyz: Tensor, radius: Tensor, size: int = BLOCK_SIZE) -> Blocks:
     """Bound consecutive runs of `size` points.
