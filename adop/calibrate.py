@@ -11,9 +11,9 @@ from adop.config import CameraConfig
 from adop.photometry import Gathered
 from adop.pipeline import DARKEST, Pipeline
 
-POINTS = 20_000
-OBSERVATIONS = 300_000
-STEPS = 300
+POINTS = 10_000
+OBSERVATIONS = 100_000
+STEPS = 250
 RATE = 0.03
 ROBUST = 0.05  # of the photo's range: an error beyond it counts less and less
 

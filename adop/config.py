@@ -65,6 +65,8 @@ class GrowConfig:
     """Photos that must agree."""
     agreement: float = 0.15
     """Largest difference in the logarithm of radiance that counts as agreeing."""
+    coherence: float = 0.7
+    """Share of the hole around a pixel that must agree too: what agrees by chance stands alone."""
     tolerance: float = 0.03
     """Relative difference in depth from which one thing is behind another."""
     side: int = 320

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +16,8 @@ from adop.ops import Points, draw
 from adop.photos import PhotoCache
 from adop.pipeline import DARKEST, Pipeline
 from adop.points import morton_order
+
+FAR = 1000.0  # times the depth around a hole
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ def fill_holes(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config:
     found = []
     for photo in chosen:
         others = _neighbours(views, photo, config.others)
-        candidates = _grow_from(views[photo], [views[i] for i in others], config)
+        candidates = _grow_from(
+            views[photo], [views[i] for i in others], config, pipeline.config.render.fill_levels
+        )
         if len(candidates.xyz):
             found.append(candidates)
     if not found:
@@ -114,9 +119,11 @@ def _neighbours(views: dict[int, SmallView], photo: int, count: int) -> list[int
     return [other for _, other in sorted(scores)[:count]]
 
 
-def _grow_from(view: SmallView, others: list[SmallView], config: GrowConfig) -> Candidates:
+def _grow_from(view: SmallView, others: list[SmallView], config: GrowConfig, fill_levels: int) -> Candidates:
     known = torch.isfinite(view.depth) & (view.trust > 0.99)
-    near = F.max_pool2d(torch.isfinite(view.depth).float(), 3, stride=1, padding=1)
+    # Narrow gaps are filled by coarser levels; only where the environment would show is there a hole.
+    reach = max(1, math.ceil(float(view.camera.crop[0, 0]) * 2 ** (fill_levels - 1)))
+    near = F.max_pool2d(torch.isfinite(view.depth).float(), 2 * reach + 1, stride=1, padding=reach)
     hole = (near == 0) & (view.trust > 0.99)
     pixels = torch.nonzero(hole[0, 0])
     inverse = torch.where(known, 1 / view.depth, 0.0)
@@ -136,11 +143,24 @@ def _grow_from(view: SmallView, others: list[SmallView], config: GrowConfig) -> 
         cost = _disagreement(xyz, colour, others, config)
         better = cost < best_cost
         best_cost, best_z = torch.where(better, cost, best_cost), torch.where(better, z, best_z)
+    # What agrees at an endless distance too is left to the environment: a sky is no curtain.
+    endless = view.camera.unproject(uv, (FAR / around.clamp_min(1e-12))[None])[0]
     keep = (best_cost < config.agreement) & (around > 0)
+    keep &= _disagreement(endless, colour, others, config) > config.agreement
+    keep &= _coherent(hole, pixels, keep, config.coherence)
     xyz = view.camera.unproject(uv[:, keep], best_z[keep][None])[0]
     spacing = best_z[keep] / (view.camera.intrinsics[0, 0] * view.camera.crop[0, 0])
     normals = F.normalize(view.camera.centre() - xyz, dim=1)
     return Candidates(xyz, colour[keep], spacing, normals)
+
+
+def _coherent(hole: Tensor, pixels: Tensor, keep: Tensor, share: float) -> Tensor:
+    """Return [M] whether enough of the hole around a pixel is kept: what agrees by chance stands alone."""
+    kept = torch.zeros_like(hole, dtype=torch.float32)
+    kept[0, 0, pixels[:, 0], pixels[:, 1]] = keep.float()
+    around = F.avg_pool2d(kept, 7, stride=1, padding=3)
+    empty = F.avg_pool2d(hole.float(), 7, stride=1, padding=3)
+    return (around >= share * empty)[0, 0, pixels[:, 0], pixels[:, 1]]
 
 
 def _disagreement(xyz: Tensor, colour: Tensor, others: list[SmallView], config: GrowConfig) -> Tensor:

@@ -16,7 +16,7 @@ from adop.pipeline import DARKEST, Pipeline
 from adop.scene import Scene
 from adop.tonemap import Photometry, srgb_decode, srgb_encode
 
-ROBUST = 0.1
+ROBUST = 0.05
 GATHER_LEVELS = 4
 OWN_WEIGHT = 2.0
 
@@ -176,7 +176,7 @@ def fit_photometry(
 ) -> Photometry:
     """Fit exposure and white balance so that `shoot(photometry)` meets a photo, by Gauss-Newton.
 
-    Three numbers; Cauchy's cost of the masked pixels (an error well above 0.1 counts little, so that what stands
+    Three numbers; Cauchy's cost of the masked pixels (an error well above 0.05 counts little, so that what stands
     in the photo and not in the scene does not rule), numeric derivatives, Levenberg damping: a step that does not
     help is taken back.
 

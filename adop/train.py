@@ -118,6 +118,18 @@ def train(
 
     Raises: UserError for what a user can mend. Ctrl-C saves a checkpoint before it is raised on.
     """
+    with repeatable(choose_device(config.device)):
+        return _train(scene_folder, output, config, resume, say, callback)
+
+
+def _train(
+    scene_folder: Path,
+    output: Path,
+    config: TrainConfig,
+    resume: bool,
+    say: Callable[[str], None],
+    callback: Callable[[Run, dict[str, float]], None] | None,
+) -> dict[str, Any]:
     run, optimiser = prepare(scene_folder, output, config, resume, say)
     vgg = (
         Vgg(config.loss.vgg_weights).to(run.pipeline.xyz.device)
@@ -144,6 +156,17 @@ def train(
     result = evaluate(run.pipeline, run.scene, run.cache, run.split, output / "eval", about)
     log.write(run.progress.step, result["mean"], "held_out")
     return result
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Let torch add in the same order in every run on a CPU, so that a resumed run ends at the same numbers."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(before or device.type == "cpu")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 @contextmanager
