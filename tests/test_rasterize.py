@@ -247,5 +247,12 @@ def test_wrong_input_is_named() -> None:
     with pytest.raises(ValueError, match=r"background\[1\]: expected \[1, 4, 4, 4\]"):
         pictures = [torch.ones(1, 4, 8, 8)] * 2
         rasterize(projection, torch.ones(1, 4), 8, 8, RasterConfig(levels=2), pictures)
+    with pytest.raises(
+        ValueError, match=r"features: expected torch\.float32, as the points are, got torch\.float16"
+    ):
+        rasterize(projection, torch.ones(1, 4).half(), 8, 8, RasterConfig())
+    with pytest.raises(ValueError, match="ghosts: expected on cpu, where the points are, got meta"):
+        ghosts = torch.ones(1, 1, dtype=torch.bool, device="meta")
+        rasterize(projection, torch.ones(1, 4), 8, 8, RasterConfig(), None, ghosts)
     with pytest.raises(ValueError, match=r"ghosts: expected \[B=1, N=1\] bool"):
         rasterize(projection, torch.ones(1, 4), 8, 8, RasterConfig(), None, torch.ones(1, 1))

@@ -16,7 +16,7 @@ from adop.ops.rasterize import (
     empty_levels,
     pyramid_values,
 )
-from adop.ops.types import Levels, Points, RasterConfig, check_background
+from adop.ops.types import Levels, Points, RasterConfig, check_background, check_like
 
 _CAMERA = "Tensor world_to_camera, Tensor intrinsics, Tensor distortion, Tensor crop, Tensor reach"
 _SETTINGS = (
@@ -148,6 +148,8 @@ def draw(
     size = (camera.height, camera.width)
     behind = check_background(background, len(camera), features.shape[1], size, config.levels, features)
     tensors = camera_tensors(camera, points.xyz)
+    named = {"radius": points.radius, "normals": points.normals, "features": features, "ghosts": ghosts}
+    check_like(points.xyz, **named)
     visit, block_size, capacity = None, 256, len(camera) * points.xyz.shape[0]
     if points.blocks is not None:
         block_size = points.blocks.size

@@ -8,7 +8,7 @@ from torch import Tensor
 from adop.camera import Camera
 from adop.ops.culling import block_values, look_through_lens
 from adop.ops.launch import PARAMETERS, Value, launch, slots_for
-from adop.ops.types import Points, Projection
+from adop.ops.types import Points, Projection, check_like
 
 _CAMERA = "Tensor world_to_camera, Tensor intrinsics, Tensor distortion, Tensor crop, Tensor reach"
 _VIEW = "str model, int width, int height, float near"
@@ -17,6 +17,7 @@ _VIEW = "str model, int width, int height, float near"
 def camera_tensors(camera: Camera, like: Tensor) -> tuple[Tensor, ...]:
     """Return pose, intrinsics, distortion, crop and lens reach, contiguous, in the precision of `like`."""
     parts = (camera.world_to_camera, camera.intrinsics, camera.distortion, camera.crop)
+    check_like(like, camera=camera.world_to_camera.to(like.dtype))
     pose, *lens = (part.to(like.dtype).contiguous() for part in parts)
     reach = look_through_lens(*(part.detach() for part in lens), camera.model, camera.width, camera.height)
     return pose, *lens, reach
@@ -139,6 +140,7 @@ def project(camera: Camera, points: Points, near: float, threshold: float = 0.0)
     """Project by the kernels. With a block table, points that are surely below `threshold` count as not
     visible."""
     tensors = camera_tensors(camera, points.xyz)
+    check_like(points.xyz, radius=points.radius, normals=points.normals)
     visit, size = None, 256
     if points.blocks is not None:
         visit, size = count_visited(camera, points, tensors, near, threshold), points.blocks.size

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adop.camera import level_size
 from adop.ops.launch import Value, launch
-from adop.ops.types import Levels, Projection, RasterConfig, check_background
+from adop.ops.types import Levels, Projection, RasterConfig, check_background, check_like
 
 _SETTINGS = "int width, int height, int levels, float depth_tolerance, float radius_threshold"
 _SAVED = "Tensor[] images, Tensor[] weights, Tensor[] depths, Tensor hits, Tensor offsets"
@@ -241,6 +241,7 @@ def rasterize(
 ) -> Levels:
     """Draw projected points by the kernels."""
     p = projection
+    check_like(p.z, uv=p.uv, radius_px=p.radius_px, features=features, ghosts=ghosts)
     behind = check_background(
         background, p.z.shape[0], features.shape[1], (height, width), config.levels, features
     )

@@ -174,6 +174,8 @@ def check_background(
     like: Tensor,
 ) -> list[Tensor]:
     """Return the background as one [1 or B, C, 1 or H_l, 1 or W_l] tensor per level."""
+    given = [background] if isinstance(background, Tensor) else background or []
+    check_like(like, **{f"background[{i}]": tensor for i, tensor in enumerate(given)})
     if background is None:
         return [like.new_zeros(1, channels, 1, 1)] * levels
     if isinstance(background, Tensor):
@@ -201,3 +203,16 @@ def check_ghosts(ghosts: Tensor | None, views: int, count: int) -> None:
         raise ValueError(
             f"ghosts: expected [B={views}, N={count}] bool, got {list(ghosts.shape)} {ghosts.dtype}"
         )
+
+
+def check_like(like: Tensor, **tensors: Tensor | None) -> None:
+    """Raise unless `like` is single or double precision, and all tensors share its precision and device."""
+    if like.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"points: expected float32 or float64, got {like.dtype}")
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        if tensor.device != like.device:
+            raise ValueError(f"{name}: expected on {like.device}, where the points are, got {tensor.device}")
+        if tensor.is_floating_point() and tensor.dtype != like.dtype:
+            raise ValueError(f"{name}: expected {like.dtype}, as the points are, got {tensor.dtype}")
