@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,6 +26,15 @@ def test_structs_have_one_size_on_both_sides(real: str, dtype: torch.dtype) -> N
         size = getattr(library, f"adop_{name}_size")
         size.restype = ctypes.c_int64
         assert size() == expected
+
+
+def test_the_struct_that_a_gpu_gets_by_value_is_the_same() -> None:
+    tensors = [torch.zeros(2), torch.zeros(3)]
+    arguments = pack({"uv": tensors[0], "image": tensors, "width": 5, "near_depth": 0.5})
+    struct = np.frombuffer(bytes(arguments), np.dtype(Arguments))[0:1].reshape(())
+    assert struct.nbytes == ctypes.sizeof(Arguments) and struct.shape == ()
+    assert struct["uv"] == tensors[0].data_ptr() and struct["width"] == 5 and struct["near_depth"] == 0.5
+    assert struct["image"].tolist() == [t.data_ptr() for t in tensors] + [0] * 10
 
 
 def test_a_library_of_other_sources_or_flags_is_not_loaded(tmp_path: Path) -> None:
