@@ -163,6 +163,8 @@ def repeatable(device: torch.device) -> Iterator[None]:
     """Let torch add in the same order in every run on a CPU, so that a resumed run ends at the same numbers."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(before or device.type == "cpu")
+    # Filling what is about to be overwritten costs time and changes nothing: no op here reads it.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
