@@ -65,7 +65,7 @@ def test_the_gpu_check_says_what_is_missing() -> None:
 
 
 def test_the_gpu_checks_comparisons_hold_for_the_cpu() -> None:
-    scene = make_bench_scene(20000)
+    scene = make_bench_scene(6000)
     for model in MODELS:
         checks = check_model(scene, model, device="cpu")
         assert len(checks) == 18 and all(check.passed for check in checks), [

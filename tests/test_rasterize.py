@@ -242,6 +242,8 @@ def test_wrong_input_is_named() -> None:
     projection = projection_of([[3.5, 2.5]], [1.0])
     with pytest.raises(ValueError, match=r"features: expected \[N=1, C\], got \[2, 4\]"):
         rasterize(projection, torch.ones(2, 4), 8, 8, RasterConfig())
+    with pytest.raises(ValueError, match="size: expected 1 to 65535 pixels a side, got 70000x8"):
+        rasterize(projection, torch.ones(1, 4), 70000, 8, RasterConfig())
     with pytest.raises(ValueError, match=r"background: expected \[C=4\], got \[3\]"):
         rasterize(projection, torch.ones(1, 4), 8, 8, RasterConfig(), torch.ones(3))
     with pytest.raises(ValueError, match=r"background\[1\]: expected \[1, 4, 4, 4\]"):

@@ -95,7 +95,7 @@ def rasterize(
     **Gradients** exact to features and background; to uv of the ghosts ADOP's neighbour differences,
     zero within 2 px of a border; none to z and radius_px. **Source** ADOP sections 4.1 and 4.2.
     """
-    check_features(features, projection.z.shape[1])
+    check_features(features, projection.z.shape[1], (width, height))
     check_ghosts(ghosts, *projection.z.shape)
     version = reference if _resolve(backend, features.device) == "reference" else _rasterize
     return version.rasterize(projection, features, width, height, config, background, ghosts)
@@ -116,7 +116,7 @@ def draw(
     Args and **Gradients** as `project` and `rasterize`: features [N, C], background [C] or per level,
     ghosts [B, N].
     """
-    check_features(features, points.xyz.shape[0])
+    check_features(features, points.xyz.shape[0], (camera.width, camera.height))
     check_ghosts(ghosts, len(camera), points.xyz.shape[0])
     chosen = _resolve(backend, points.xyz.device)
     if chosen == "reference":

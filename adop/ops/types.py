@@ -191,8 +191,12 @@ def check_background(
     return list(background)
 
 
-def check_features(features: Tensor, count: int) -> None:
-    """Raise unless there is one feature row for each point."""
+def check_features(features: Tensor, count: int, size: tuple[int, int]) -> None:
+    """Raise unless there is one feature row for each point, and points and pixels can be numbered."""
+    if count >= 2**31:
+        raise ValueError(f"points: expected fewer than 2^31 in one call, got {count}")
+    if max(size) > 65535 or min(size) < 1:
+        raise ValueError(f"size: expected 1 to 65535 pixels a side, got {size[0]}x{size[1]}")
     if features.ndim != 2 or features.shape[0] != count or features.shape[1] < 1:
         raise ValueError(f"features: expected [N={count}, C], got {list(features.shape)}")
 
