@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from adop.scene import demo_scene_folder, load_scene
+from adop.scene import demo_scene_folder, load_scene, save_scene
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +18,21 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes") / "demo"
     shutil.copytree(demo_scene_folder(), folder, ignore=shutil.ignore_patterns("truth", "points.safetensors"))
     load_scene(folder, report=lambda _: None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo scene with a third of its photos and points, for tests that train."""
+    scene = load_scene(demo_folder, report=lambda _: None)
+    points = scene.points
+    fewer = {
+        name: None if getattr(points, name) is None else getattr(points, name)[::3]
+        for name in ("xyz", "normals", "colors", "radius", "lod_radius")
+    }
+    folder = tmp_path_factory.mktemp("small") / "small"
+    small = dataclasses.replace(scene, photos=scene.photos[::3], points=dataclasses.replace(points, **fewer))
+    save_scene(small, folder)
     return folder
 
 

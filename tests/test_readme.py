@@ -16,9 +16,11 @@ README = ROOT / "README.md"
 pytestmark = pytest.mark.skipif(not README.is_file(), reason="README.md is not beside the tests")
 
 
-def test_the_python_example_runs(demo_folder: Path, tmp_path: Path):
-    config = TrainConfig(steps=2, crop=64, render=RenderConfig(levels=4), hold_out=20, scene=str(demo_folder))
-    train(demo_folder, tmp_path / "runs" / "demo", config, say=lambda _: None)
+def test_the_python_example_runs(small_folder: Path, tmp_path: Path):
+    config = TrainConfig(
+        steps=2, crop=64, render=RenderConfig(levels=4), hold_out=20, scene=str(small_folder)
+    )
+    train(small_folder, tmp_path / "runs" / "demo", config, say=lambda _: None)
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False

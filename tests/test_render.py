@@ -22,10 +22,12 @@ from adop.train import train
 
 
 @pytest.fixture(scope="module")
-def run(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("render") / "run"
-    config = TrainConfig(steps=3, crop=64, render=RenderConfig(levels=4), hold_out=20, scene=str(demo_folder))
-    train(demo_folder, folder, config, say=lambda _: None)
+    config = TrainConfig(
+        steps=3, crop=64, render=RenderConfig(levels=4), hold_out=20, scene=str(small_folder)
+    )
+    train(small_folder, folder, config, say=lambda _: None)
     return load(folder, say=lambda _: None)
 
 
