@@ -195,14 +195,9 @@ def preset(name: str) -> TrainConfig:
     raise UserError(f"preset {name!r} is not known: choose quick, default or large")
 
 
-def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Return the configuration as plain nested dictionaries."""
-    return dataclasses.asdict(config)
-
-
 def save_config(config: TrainConfig, path: Path) -> None:
     """Write the configuration as JSON."""
-    path.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+    path.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
 
 
 def load_config(path: Path) -> TrainConfig:

@@ -54,7 +54,7 @@ def score_photo(
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
     radiance = pipeline.radiance(camera, pipeline.photo_lens[index]).picture
-    target = cache.get(photo).permute(2, 0, 1)[None].float().to(device) / 255
+    target = cache.image(photo, device)
     mask = torch.ones_like(target[:, :1])
     photo_mask = cache.mask(photo)
     if photo_mask is not None:

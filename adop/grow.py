@@ -80,7 +80,7 @@ def _small_view(pipeline: Pipeline, cache: PhotoCache, photo: int, side: int) ->
     factor = min(1.0, side / max(whole.width, whole.height))
     camera = whole.scaled(factor)
     device = pipeline.xyz.device
-    value = cache.get(photo).permute(2, 0, 1)[None].float().to(device) / 255
+    value = cache.image(photo, device)
     size = (camera.height, camera.width)
     value = F.interpolate(value, size=size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
     tonemapper, lens = pipeline.tonemapper, pipeline.photo_lens[index]

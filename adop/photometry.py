@@ -53,7 +53,7 @@ def gather(pipeline: Pipeline, cache: PhotoCache, photo: int, backend: Backend =
     """
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
-    value = cache.get(photo).permute(2, 0, 1)[None].float().to(pipeline.xyz.device) / 255
+    value = cache.image(photo, pipeline.xyz.device)
     trust = _trust(value)
     mask = cache.mask(photo)
     if mask is not None:
@@ -159,7 +159,7 @@ def fill_environment(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -
         rays, missed = rays + empty.numel(), missed + int(empty.sum())
         if not bool(empty.any()):
             continue
-        value = cache.get(photo).permute(2, 0, 1).float().to(empty.device) / 255
+        value = cache.image(photo, empty.device)[0]
         light = _radiance(pipeline, photo, value, pipeline.position(camera, index)[0])[:, empty]
         trust = _trust(value)[0][empty]
         column, row = environment.coordinates(camera.rays(0))

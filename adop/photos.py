@@ -97,6 +97,10 @@ class PhotoCache:
         """Return the photo [H,W,3] u8, of the size of its lens. Do not write into it."""
         return self._fetch(index)[0]
 
+    def image(self, index: int, device: torch.device) -> torch.Tensor:
+        """Return the photo [1,3,H,W] float32 in [0,1] on a device."""
+        return self.get(index).permute(2, 0, 1)[None].float().to(device) / 255
+
     def mask(self, index: int) -> torch.Tensor | None:
         """Return [H,W] bool, True where the photo counts; None where all of it does."""
         return self._fetch(index)[1]

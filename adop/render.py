@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from adop.base import upsample
 from adop.camera import Camera
 from adop.errors import UserError
 from adop.outputs import depth_picture, save_exr, save_png, video_writer
@@ -79,10 +80,7 @@ def render_photo(run: Run, photo: int) -> View:
 def _filled_depth(levels: list[Tensor], fill_levels: int) -> Tensor:
     depth = levels[min(fill_levels, len(levels)) - 1]
     for finer in reversed(levels[: min(fill_levels, len(levels)) - 1]):
-        coarse = depth.repeat_interleave(2, 2).repeat_interleave(2, 3)[
-            ..., : finer.shape[2], : finer.shape[3]
-        ]
-        depth = torch.where(torch.isfinite(finer), finer, coarse)
+        depth = torch.where(torch.isfinite(finer), finer, upsample(depth, finer, "nearest"))
     return depth[0, 0]
 
 
