@@ -28,7 +28,8 @@ class Score:
     """One held-out photo."""
 
     photo: str
-    psnr: float  # dB, the photo's EXIF exposure
+    psnr: float  # dB, exposed as EXIF and the photos taken before and after suggest
+    psnr_exif: float  # dB, exposed as EXIF alone says
     psnr_fitted: float  # dB on the right half, photometry fitted on the left half
     ssim: float
     ssim_fitted: float
@@ -41,7 +42,7 @@ class View:
     """The pictures of a held-out photo, [3, H, W] in [0, 1]."""
 
     photo: Tensor
-    render: Tensor  # exposed as EXIF says
+    render: Tensor  # exposed as EXIF and the photos taken before and after suggest
     fitted: Tensor  # exposed as fitted on the left half
 
 
@@ -71,10 +72,11 @@ def score_photo(
     score = Score(
         photo=scene.photos[photo].name,
         psnr=float(psnr(render, target, mask)),
+        psnr_exif=float(psnr(shoot(pipeline.tonemapper.start_photometry(index)), target, mask)),
         psnr_fitted=float(psnr(fitted, target, right)),
         ssim=float(ssim(render, target, mask)),
         ssim_fitted=float(ssim(fitted, target, right)),
-        exposure_fitted=float(fit.exposure - plain.exposure),
+        exposure_fitted=float(fit.exposure - pipeline.tonemapper.exposure_start[photo]),
         vgg=None if vgg is None else float(vgg(render, target)),
     )
     return score, View(target[0], render[0], fitted[0])
@@ -139,7 +141,8 @@ def evaluate(
     result["protocol"] = {
         "held_out": [scene.photos[i].name for i in split["held_out"]],
         "trained": [scene.photos[i].name for i in split["train"]],
-        "psnr": "whole photo, EXIF exposure, mean white balance",
+        "psnr": "whole photo, exposed as EXIF and the trained photos before and after it suggest",
+        "psnr_exif": "whole photo, exposed as EXIF alone says, mean white balance",
         "psnr_fitted": "right half, exposure and white balance fitted on the left half",
     }
     result |= progress

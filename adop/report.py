@@ -67,8 +67,8 @@ class Report:
 
     def write(self, result: dict[str, Any]) -> None:
         """Write the page: the means against the untrained points, then every photo."""
-        columns = ("psnr", "psnr_fitted", "ssim", "ssim_fitted")
-        titles = ("PSNR", "PSNR fitted", "SSIM", "SSIM fitted")
+        columns = ("psnr", "psnr_exif", "psnr_fitted", "ssim", "ssim_fitted")
+        titles = ("PSNR", "PSNR EXIF", "PSNR fitted", "SSIM", "SSIM fitted")
 
         def row(name: str, values: dict[str, Any]) -> str:
             cells = "".join(f"<td>{values[c]:.{2 if 'psnr' in c else 4}f}</td>" for c in columns)
@@ -90,8 +90,9 @@ class Report:
             title = f"{html.escape(score['photo'])}: {score['psnr_fitted']:.2f} dB"
             parts.append(f'<h2>{title}</h2><div class="row">{figures}</div>')
         note = (
-            "Photos held out of training. PSNR and SSIM use the exposure that EXIF names; the fitted scores fit exposure "
-            "and white balance on the left half of the photo and count its right half."
+            "Photos held out of training. PSNR and SSIM use the exposure that EXIF and the trained photos taken before "
+            "and after suggest, PSNR EXIF that of EXIF alone; the fitted scores fit exposure and white balance on the "
+            "left half of the photo and count its right half."
         )
         page = (
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>adop: held-out photos</title>'

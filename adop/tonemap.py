@@ -32,6 +32,18 @@ class Photometry:
     white_balance: Tensor  # [B, 3] gains, green is 1
 
 
+def _trained_neighbours(lens: Tensor, trained: Tensor) -> Tensor:
+    """Return [P, 2] the trained photos of the same lens next before and after each photo; where none is, itself."""
+    neighbours = torch.arange(len(lens))[:, None].repeat(1, 2)
+    for photo in range(len(lens)):
+        same = torch.nonzero(trained.bool().cpu() & (lens.cpu() == lens[photo].cpu()))[:, 0]
+        before, after = same[same < photo], same[same > photo]
+        sides = [int(side) for side in (*before[-1:], *after[:1])]
+        if sides:
+            neighbours[photo] = torch.tensor([sides[0], sides[-1]])
+    return neighbours
+
+
 class Tonemapper(nn.Module):
     """Hold the exposure and white balance of each photo, the vignette and response of each lens.
 
@@ -56,6 +68,7 @@ class Tonemapper(nn.Module):
     lens: Tensor
     trained: Tensor
     exposure_trust: Tensor
+    neighbours: Tensor
 
     def __init__(self, exposure: Tensor, lens: Tensor, trained: Tensor, exposure_trust: float = 0.15) -> None:
         super().__init__()
@@ -65,6 +78,7 @@ class Tonemapper(nn.Module):
         self.register_buffer("lens", lens.long().clone())
         self.register_buffer("trained", trained.bool().clone())
         self.register_buffer("exposure_trust", torch.tensor(float(exposure_trust)))
+        self.register_buffer("neighbours", _trained_neighbours(lens, trained), persistent=False)
         self.exposure_delta = nn.Parameter(torch.zeros(photos))
         self.white_balance_log = nn.Parameter(torch.zeros(photos, 2))
         self.vignette_coefficients = nn.Parameter(torch.zeros(lenses, 3))
@@ -72,17 +86,30 @@ class Tonemapper(nn.Module):
         self.response_logits = nn.Parameter(torch.zeros(lenses, 3, RESPONSE_SAMPLES - 1))
 
     def exposures(self) -> Tensor:
-        """Return [P] EV of each photo relative to the scene's, gauge fixed."""
-        return self.exposure_start + self._centred(self.exposure_delta)
+        """Return [P] EV of each photo relative to the scene's, gauge fixed; of others than trained, as expected."""
+        return self.exposure_start + self._expected(self._centred(self.exposure_delta))
 
     def white_balances(self) -> Tensor:
-        """Return [P, 3] gains of each photo, gauge fixed."""
-        red_blue = (self.white_balance_start + self._centred(self.white_balance_log)).exp()
+        """Return [P, 3] gains of each photo, gauge fixed; of others than trained, as expected."""
+        red_blue = (self.white_balance_start + self._expected(self._centred(self.white_balance_log))).exp()
         return torch.stack((red_blue[:, 0], torch.ones_like(red_blue[:, 0]), red_blue[:, 1]), dim=1)
 
     def _centred(self, delta: Tensor) -> Tensor:
         mask = self.trained.float().reshape(-1, *[1] * (delta.dim() - 1))
         return (delta - (delta * mask).sum(0) / mask.sum().clamp_min(1)) * mask
+
+    def _expected(self, delta: Tensor) -> Tensor:
+        """Return corrections [P] or [P, 2], those of photos that are not trained on as their neighbours suggest.
+
+        The mean of the trained photos before and after in the order of capture, as far as such a mean foretells
+        the trained photos' own corrections: its least-squares factor there, between 0 and 1.
+        """
+        with torch.no_grad():
+            around = delta[self.neighbours].mean(1)
+            own, near = delta[self.trained], around[self.trained]
+            factor = ((own * near).sum(0) / near.square().sum(0).clamp_min(1e-12)).clamp(0, 1)
+        mask = self.trained.reshape(-1, *[1] * (delta.dim() - 1))
+        return torch.where(mask, delta, factor * around)
 
     def response(self) -> Tensor:
         """Return [lenses, 3, 25] samples of the response over evenly spaced sRGB-encoded values."""
@@ -92,6 +119,12 @@ class Tonemapper(nn.Module):
     def photometry(self, photos: Tensor) -> Photometry:
         """Return how the photos of these indices [B] were exposed."""
         return Photometry(self.exposures()[photos], self.white_balances()[photos])
+
+    def start_photometry(self, photos: Tensor) -> Photometry:
+        """Return how the photos of these indices [B] were exposed by EXIF alone, white balance 1."""
+        gains = self.white_balance_start[photos].exp()
+        gains = torch.stack((gains[:, 0], torch.ones_like(gains[:, 0]), gains[:, 1]), dim=1)
+        return Photometry(self.exposure_start[photos], gains)
 
     def vignette(self, position: Tensor, lens: Tensor) -> Tensor:
         """Return the factor [B, 1, H, W] at `position` [B, 2, H, W], in half diagonals from the photo's centre."""
