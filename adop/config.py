@@ -82,6 +82,36 @@ class GrowConfig:
 
 
 @dataclass(frozen=True)
+class AlignConfig:
+    """Cameras moved to where the scene's pictures meet the photos, before and during training."""
+
+    poses: bool = True
+    """The pose of each photo."""
+    intrinsics: bool = True
+    """Focal lengths of each lens."""
+    centre: bool = False
+    """The centre of each lens too, and its tangential distortion: photos hardly tell them from a turn of all cameras."""
+    distortion: bool = True
+    """The radial coefficients that a lens has, and k1 and k2."""
+    side: int = 1000
+    """Longer side of the photos at the finest scale, pixels."""
+    scales: int = 4
+    """Scales, each half as large as the one before; the coarsest comes first."""
+    rounds: int = 5
+    """Most steps at each scale."""
+    enough: float = 0.05
+    """A photo rests when a step moves its picture by less, pixels of the scale."""
+    sigma: float = 0.7
+    """Blur of picture and photo, pixels of the scale."""
+    pixels: int = 60_000
+    """Pixels of a photo that the equations are made of."""
+    trust_degrees: float = 1.0
+    """How far poses may be off: weighs the start against a photo that shows little."""
+    trust_distance: float = 0.02
+    """The same, of the camera's place, relative to what it sees."""
+
+
+@dataclass(frozen=True)
 class CameraConfig:
     """Which parts of the physical camera are learned."""
 

@@ -1,0 +1,297 @@
+"""Cameras aligned by Gauss-Newton on the picture: poses of the photos, lenses shared by them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from adop.base import Base, base_picture, upsample
+from adop.camera import Camera
+from adop.config import AlignConfig
+from adop.lie import se3_exp, se3_log
+from adop.motion import POSE, Equations, normal_equations, pixel_shift
+from adop.ops import Levels, draw
+from adop.photos import PhotoCache
+from adop.pipeline import DARKEST, Pipeline
+
+INDEPENDENT = 2000  # of a photo's pixels, as the priors count them: neighbours err alike
+DAMPING = 1e-3
+NOTHING_KNOWN = Equations(torch.zeros(0, 0), torch.zeros(0), math.inf, 0.0, math.nan)
+SMALLEST = 48  # pixels of the shorter side of the coarsest pictures
+MOST_DAMPING = 1e4
+# How far a lens may be off: focal length and centre relative to the focal length, then OpenCV's coefficients.
+FOCAL_TRUST, RADIAL_TRUST, TANGENTIAL_TRUST = 0.02, 0.05, 0.005
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture of the scene and the depth of its pixels."""
+
+    picture: Tensor  # [1, 3, H, W] in [0, 1], as the photo's camera would take it
+    depth: Tensor  # [1, 1, H, W] holes filled; +inf where nothing is near
+
+
+@dataclass
+class Tracked:
+    """One photo while it is aligned."""
+
+    photo: int
+    start: Tensor  # [4, 4] float64 world to camera
+    pose: Tensor  # [4, 4] float64, the best so far
+    equations: Equations = NOTHING_KNOWN  # at that pose
+    damping: float = DAMPING
+    shift: float = math.inf  # pixels of the present scale that the last accepted step moved the picture
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What became of one photo."""
+
+    photo: int
+    pixels: float  # median shift of its picture from the start, pixels of the photo
+    degrees: float
+    distance: float  # of the camera centre, scene units
+    kept: bool  # False: no better than the start, and left there
+
+
+def filled_depth(levels: Levels, base: Base, fill_levels: int) -> Tensor:
+    """Return [B, 1, H, W] depth, holes taken from coarser levels as the base picture takes its colours."""
+    depth = torch.full_like(levels.depth[fill_levels - 1], torch.inf)
+    for level in reversed(range(min(fill_levels, len(levels.depth)))):
+        if depth.shape[2:] != levels.depth[level].shape[2:]:
+            depth = upsample(depth, levels.depth[level], "nearest")
+        own = (base.valid[level] > 0) & (levels.weight[level] > 0)
+        depth = torch.where(own, levels.depth[level], depth)
+    return depth
+
+
+def see_points(pipeline: Pipeline, camera: Camera, photo: Tensor) -> Seen:
+    """Return the hole-filled points in their own colours, without network and environment."""
+    render = pipeline.config.render
+    count = min(render.fill_levels, render.levels)
+    config = replace(pipeline.raster, levels=count)
+    levels = draw(camera, pipeline.points(), pipeline.features[:, :3], config, backend=render.backend)
+    dark = [torch.full_like(image[:, :3], DARKEST) for image in levels.features]
+    base = base_picture(levels, dark, count, render.occlusion_tolerance)
+    picture = pipeline.photo(base.colours[0], camera, photo)
+    return Seen(picture.clamp(0, 1), filled_depth(levels, base, count))
+
+
+def see_network(pipeline: Pipeline, camera: Camera, photo: Tensor) -> Seen:
+    """Return the network's picture of a photo's view."""
+    radiance = pipeline.radiance(camera)
+    picture = pipeline.photo(radiance.picture, camera, photo)
+    fill = min(pipeline.config.render.fill_levels, pipeline.config.render.levels)
+    return Seen(picture.clamp(0, 1), filled_depth(radiance.levels, radiance.base, fill))
+
+
+def lens_columns(model: str, distortion: Tensor, config: AlignConfig) -> list[int]:
+    """Return which of intrinsics and distortion, end to end, are refined: what the lens has, and k1 and k2."""
+    columns: list[int] = []
+    if config.intrinsics and model != "ocam":
+        columns += [0, 1]
+    if config.intrinsics and config.centre:
+        columns += [2, 3]
+    if config.distortion and model != "ocam":
+        tangential = (2, 3) if model == "opencv" else ()
+        used = [i for i, value in enumerate(distortion.tolist()) if i < 2 or value != 0]
+        columns += [4 + i for i in used if config.centre or i not in tangential]
+    return columns
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The photos of one lens, and how they are compared with the scene."""
+
+    pipeline: Pipeline
+    cache: PhotoCache
+    config: AlignConfig
+    view: Callable[[Pipeline, Camera, Tensor], Seen]
+    lens: int
+    columns: list[int]  # of intrinsics and distortion end to end, that are refined
+    lens_start: Tensor  # [4 + D] float64
+
+    def lens_values(self) -> Tensor:
+        """Return intrinsics and distortion, end to end, float64."""
+        parts = self.pipeline.intrinsics[self.lens], self.pipeline.distortion[self.lens]
+        return torch.cat([part.detach().cpu().double() for part in parts])
+
+    def set_lens(self, values: Tensor) -> None:
+        """Put intrinsics and distortion, end to end, into the pipeline."""
+        intrinsics, distortion = self.pipeline.intrinsics[self.lens], self.pipeline.distortion[self.lens]
+        intrinsics.copy_(values[: len(intrinsics)])
+        distortion.copy_(values[len(intrinsics) :])
+
+    def camera(self, photo: int, pose: Tensor, scale: int) -> Camera:
+        """Return the camera of a photo, 1/scale as large, at a pose."""
+        self.pipeline.poses[photo] = pose.to(self.pipeline.poses.device)
+        whole = self.pipeline.camera(torch.tensor([photo]))
+        return whole.cropped(1 / scale, 0.0, 0.0, whole.width // scale, whole.height // scale)
+
+    def target(self, photo: int, scale: int) -> tuple[Tensor, Tensor]:
+        """Return a photo [1, 3, h, w] and its mask [1, 1, h, w], 1/scale as large: means of scale x scale pixels."""
+        image = self.cache.image(photo, self.pipeline.xyz.device)
+        given = self.cache.mask(photo)
+        mask = torch.ones_like(image[:, :1]) if given is None else given[None, None].to(image)
+        return F.avg_pool2d(image, scale), (F.avg_pool2d(mask, scale) > 0.99).float()
+
+    def look(self, photo: int, pose: Tensor, scale: int) -> tuple[Equations, Tensor]:
+        """Return the equations of a photo at a pose, and the depth [1, 1, h, w] that they were made with."""
+        camera = self.camera(photo, pose, scale)
+        seen = self.view(self.pipeline, camera, torch.tensor([photo]))
+        image, mask = self.target(photo, scale)
+        sigma, pixels = self.config.sigma, self.config.pixels
+        made = normal_equations(seen.picture, image, seen.depth, mask, camera, self.columns, sigma, pixels)
+        return made, seen.depth
+
+
+@torch.no_grad()
+def align_cameras(
+    pipeline: Pipeline,
+    cache: PhotoCache,
+    photos: list[int],
+    config: AlignConfig,
+    view: Callable[[Pipeline, Camera, Tensor], Seen] = see_points,
+    finest_only: bool = False,
+) -> list[Moved]:
+    """Move the cameras of `photos`, and their lenses, to where the scene's pictures meet the photos.
+
+    Coarse to fine; each step is tried, and taken back where it makes a photo worse. A photo that ends no better than
+    it began is left where it was. The points stay, so that nothing common to all cameras can drift.
+
+    Args:
+        view: what is compared with the photos: `see_points` or `see_network`.
+        finest_only: leave the coarse scales out, for cameras that are nearly right.
+
+    Source: design.md section 4; Levenberg-Marquardt with the lens eliminated last (Triggs et al. 2000).
+    """
+    found: list[Moved] = []
+    lenses = sorted({int(pipeline.photo_lens[i]) for i in photos})
+    scales_of = {lens: _scales(pipeline.lens_size[lens], config, finest_only) for lens in lenses}
+    rounds = sum(len(scales) * (config.rounds + 1) for scales in scales_of.values())
+    with tqdm(total=rounds, desc="aligning cameras", leave=False, disable=None) as bar:
+        for lens, scales in scales_of.items():
+            own = [i for i in photos if int(pipeline.photo_lens[i]) == lens]
+            columns = lens_columns(pipeline.models[own[0]], pipeline.distortion[lens], config)
+            one = Alignment(pipeline, cache, config, view, lens, columns, torch.empty(0))
+            one = replace(one, lens_start=one.lens_values())
+            poses = [pipeline.poses[photo].cpu().clone() for photo in own]
+            tracked = [Tracked(photo, pose, pose) for photo, pose in zip(own, poses, strict=True)]
+            for scale in scales:
+                _descend(one, tracked, scale, bar)
+            found += [_judge(one, t, scales[-1]) for t in tracked]
+    return found
+
+
+def _scales(size: tuple[int, int], config: AlignConfig, finest_only: bool) -> list[int]:
+    """Return the factors by which photos are reduced, coarse first."""
+    finest = max(1, round(max(size) / config.side))
+    scales = [finest * 2**i for i in reversed(range(1 if finest_only else config.scales))]
+    return [s for s in scales if min(size) // s >= SMALLEST] or [finest]
+
+
+def _descend(one: Alignment, tracked: list[Tracked], scale: int, bar: tqdm) -> None:
+    """Take up to `rounds` steps at one scale; photos that stand still are left alone, unless the lens needs them."""
+    for t in tracked:
+        t.equations, _ = one.look(t.photo, t.pose, scale)
+        t.shift, t.damping = math.inf, DAMPING
+    bar.update()
+    lens_damping = DAMPING
+    for _ in range(one.config.rounds):
+        active = [t for t in tracked if t.shift > one.config.enough and t.damping < MOST_DAMPING]
+        bar.update()
+        if not active:
+            continue
+        if one.columns:
+            active = tracked
+        lens_change, pose_changes = solve(one, tracked, lens_damping)
+        changes = {t.photo: change for t, change in zip(tracked, pose_changes, strict=True)}
+        before = one.lens_values()
+        after = before.clone()
+        after[one.columns] += lens_change
+        one.set_lens(after)
+        trials = []
+        for t in active:
+            pose = se3_exp(changes[t.photo]) @ t.pose
+            trials.append((t, pose, *one.look(t.photo, pose, scale)))
+        if one.columns and sum(e.cost for _, _, e, _ in trials) > sum(t.equations.cost for t in tracked):
+            one.set_lens(before)
+            lens_damping *= 10
+            for t in tracked:
+                t.damping = min(t.damping * 4, MOST_DAMPING / 2)
+            continue
+        lens_damping = max(lens_damping / 4, 1e-6)
+        for t, pose, equations, depth in trials:
+            if equations.cost <= t.equations.cost:
+                t.shift = pixel_shift(
+                    one.camera(t.photo, t.pose, scale), one.camera(t.photo, pose, scale), depth
+                )
+                t.pose, t.equations, t.damping = pose, equations, max(t.damping / 4, 1e-6)
+            else:
+                t.damping *= 10
+                if one.columns:
+                    t.equations, _ = one.look(t.photo, t.pose, scale)
+
+
+def solve(one: Alignment, tracked: list[Tracked], lens_damping: float) -> tuple[Tensor, list[Tensor]]:
+    """Return the change of the lens's refined columns and the twist [6] of each photo, by the Schur complement."""
+    count = len(one.columns)
+    curvature = torch.zeros(count, count, dtype=torch.float64)
+    slope = torch.zeros(count, dtype=torch.float64)
+    parts = []
+    distances = sorted(t.equations.distance for t in tracked if t.equations.pixels > 0)
+    distance = distances[len(distances) // 2] if distances else 1.0
+    for t in tracked:
+        inverse, coupling, gradient = _pose_part(one.config, t, distance)
+        parts.append((inverse, coupling, gradient))
+        curvature += t.equations.matrix[POSE:, POSE:] - coupling.T @ inverse @ coupling
+        slope += t.equations.gradient[POSE:] - coupling.T @ inverse @ gradient
+    change = torch.zeros(count, dtype=torch.float64)
+    if count:
+        prior = _lens_prior(one)
+        moved = (one.lens_values() - one.lens_start)[one.columns]
+        damped = curvature + torch.diag(prior + lens_damping * curvature.diagonal().clamp_min(0) + 1e-12)
+        change = -torch.linalg.solve(damped, slope + prior * moved)
+    return change, [-inverse @ (gradient + coupling @ change) for inverse, coupling, gradient in parts]
+
+
+def _pose_part(config: AlignConfig, t: Tracked, distance: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the inverse of a photo's damped pose block [6, 6], its coupling with the lens [6, K], its gradient [6]."""
+    matrix, gradient = t.equations.matrix, t.equations.gradient
+    trust = torch.tensor([config.trust_distance * distance] * 3 + [math.radians(config.trust_degrees)] * 3)
+    prior = 1 / trust.double().square() / INDEPENDENT
+    block = matrix[:POSE, :POSE]
+    inverse = torch.zeros_like(block)
+    if config.poses and t.equations.pixels > 0:
+        inverse = torch.linalg.inv(block + torch.diag(t.damping * block.diagonal() + prior))
+    away = se3_log(t.pose @ torch.linalg.inv(t.start))
+    return inverse, matrix[:POSE, POSE:], gradient[:POSE] + prior * away
+
+
+def _lens_prior(one: Alignment) -> Tensor:
+    """Return the inverse square of how far each refined column may be off, in the units of the equations."""
+    focal = float(one.lens_start[0])
+    sigma = [
+        FOCAL_TRUST * focal if c < 4 else TANGENTIAL_TRUST if c in (6, 7) else RADIAL_TRUST
+        for c in one.columns
+    ]
+    return 1 / torch.tensor(sigma, dtype=torch.float64).square() / INDEPENDENT
+
+
+def _judge(one: Alignment, t: Tracked, scale: int) -> Moved:
+    """Put a photo where it ended, or back to its start where that is no worse, both seen through the new lens."""
+    at_start, depth = one.look(t.photo, t.start, scale)
+    kept = t.equations.cost < at_start.cost
+    pose = t.pose if kept else t.start
+    shift = pixel_shift(one.camera(t.photo, t.start, 1), one.camera(t.photo, t.pose, 1), depth)
+    one.camera(t.photo, pose, 1)
+    motion = pose @ torch.linalg.inv(t.start)
+    degrees = math.degrees(float(se3_log(motion)[3:].norm()))
+    centres = [-p[:3, :3].T @ p[:3, 3] for p in (pose, t.start)]
+    return Moved(t.photo, shift, degrees, float((centres[0] - centres[1]).norm()), bool(kept))
