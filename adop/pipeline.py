@@ -218,8 +218,10 @@ class Pipeline(nn.Module):
     ) -> Tensor:
         """Return what the photos' camera makes of `radiance` [B, 3, H, W]; `photometry` replaces the learned one."""
         photometry = photometry or self.tonemapper.photometry(photos)
-        position = self.position(camera, photos)
-        return self.tonemapper(radiance, photometry, position, self.photo_lens[photos], leak)
+        lens = self.photo_lens[photos]
+        if self.config.render.backend == "reference":
+            return self.tonemapper(radiance, photometry, self.position(camera, photos), lens, leak)
+        return self.tonemapper.take(radiance, photometry, camera.crop, self.photo_size[photos], lens, leak)
 
 
 def start_features(scene: Scene, channels: int) -> Tensor:

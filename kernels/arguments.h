@@ -63,4 +63,16 @@ struct Arguments {
     real* square;
     int* steps;  // [N]
     double rate, beta1, beta2, epsilon;
+    // The physical camera
+    const real* radiance;    // [B, 3, H, W]
+    const real* gain;        // [B, 3]
+    const real* curve;       // [B, 3, K]
+    const real* vignette;    // [B, 5] a b c and centre, or null
+    const real* photo_size;  // [B, 2] width and height of the whole photo
+    real* photo;             // [B, 3, H, W]
+    const real* grad_photo;
+    real* grad_radiance;
+    real* sums;  // [B, S, .] what a kernel adds up, slot by slot
+    int64 samples;
+    double leak;
 };

@@ -3,6 +3,7 @@
 #include "project.cu"
 #include "rasterize.cu"
 #include "adam.cu"
+#include "photo.cu"
 
 #include "bands_backward.h"
 #include "bands_forward.h"

@@ -20,9 +20,14 @@ typedef unsigned char byte;
 #define FOR_EACH(i, count)                                                                  \
     for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x, end_ = (count); i < end_; \
          i += (int64)gridDim.x * blockDim.x)
+#define FOR_EACH_PIXEL(x, y, columns, rows)                                                                         \
+    for (int64 i_ = (int64)blockIdx.x * blockDim.x + threadIdx.x, end_ = (int64)(columns) * (rows); i_ < end_;      \
+         i_ += (int64)gridDim.x * blockDim.x)                                                                       \
+        for (int64 y = i_ / (columns), x = i_ - y * (columns), once_ = 1; once_; once_ = 0)
 #define SLOT(slots) (((int64)blockIdx.x * blockDim.x + threadIdx.x) % (slots))
 
 DEVICE void atomic_add(real* address, real value) { atomicAdd(address, value); }
+DEVICE void add_to_slot(real* address, real value) { atomicAdd(address, value); }
 DEVICE real load(const real* address) { return *(const volatile real*)address; }
 // Positive floats order like their bits.
 DEVICE void atomic_min(float* address, float value) { atomicMin((int*)address, __float_as_int(value)); }
@@ -46,6 +51,8 @@ DEVICE void atomic_min(double* address, double value) {
 
 using std::abs;
 using std::atan2;
+using std::exp;
+using std::pow;
 using std::sqrt;
 
 #define DEVICE static inline __attribute__((always_inline))
@@ -83,7 +90,16 @@ static void parallel_for(int64 tasks, int threads, const Body& body) {
     }                                                                                   \
     static void name(const Arguments& args)
 #define FOR_EACH(i, count) for (int64 i = index_range.first, end_ = std::min<int64>(index_range.last, (count)); i < end_; ++i)
+// Row by row, so that the inner loop may be vectorised: its body must not read what another pixel of it writes.
+#define FOR_EACH_PIXEL(x, y, columns, rows)                                                                        \
+    for (int64 y = index_range.first / (columns), end_ = std::min<int64>(index_range.last, (columns) * (rows));    \
+         y * (columns) < end_; ++y)                                                                                \
+        _Pragma("GCC ivdep") for (int64 x = std::max<int64>(index_range.first - y * (columns), 0),                 \
+                                  stop_ = std::min<int64>(columns, end_ - y * (columns));                          \
+                                  x < stop_; ++x)
 #define SLOT(slots) (index_range.first / CHUNK)
+// A slot belongs to one chunk, so nothing else writes there.
+DEVICE void add_to_slot(real* address, real value) { *address += value; }
 
 DEVICE real load(const real* address) {
     real value;

@@ -34,6 +34,9 @@ _LAYOUT: list[tuple[str, str]] = [
     ("integer", "chunks band_rows"),
     ("pointer", "parameter gradient average square steps"),
     ("double", "rate beta1 beta2 epsilon"),
+    ("pointer", "radiance gain curve vignette photo_size photo grad_photo grad_radiance sums"),
+    ("integer", "samples"),
+    ("double", "leak"),
 ]
 _TYPES: dict[str, Any] = {
     "pointer": ctypes.c_void_p,
