@@ -75,4 +75,16 @@ struct Arguments {
     real* sums;  // [B, S, .] what a kernel adds up, slot by slot
     int64 samples;
     double leak;
+    // A picture beside a photo, see compare.cu
+    const real* picture;   // [B, 3, H, W]
+    const real* target;    // [B, 3, H, W]
+    const real* mask;      // [B, 1, H, W]
+    const real* window;    // [TAPS]
+    real* grey;            // [B, 2, H, W]
+    real* row_sums;        // [B, 5, H, W]
+    real* partial;         // [B, 4, H + 2 E, W + 2 E]
+    real* row_partial;     // [B, 3, H, W + 2 E]
+    const real* grad_sums;
+    real* grad_picture;    // [B, 3, H, W]
+    double stable1, stable2;
 };

@@ -4,6 +4,7 @@
 #include "rasterize.cu"
 #include "adam.cu"
 #include "photo.cu"
+#include "compare.cu"
 
 #include "bands_backward.h"
 #include "bands_forward.h"

@@ -37,6 +37,8 @@ _LAYOUT: list[tuple[str, str]] = [
     ("pointer", "radiance gain curve vignette photo_size photo grad_photo grad_radiance sums"),
     ("integer", "samples"),
     ("double", "leak"),
+    ("pointer", "picture target mask window grey row_sums partial row_partial grad_sums grad_picture"),
+    ("double", "stable1 stable2"),
 ]
 _TYPES: dict[str, Any] = {
     "pointer": ctypes.c_void_p,
