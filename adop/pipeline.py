@@ -189,7 +189,9 @@ class Pipeline(nn.Module):
         )
         render = self.config.render
         colours = [image[:, :3].exp() for image in background]
-        base = base_picture(levels, colours, render.fill_levels, render.occlusion_tolerance)
+        base = base_picture(
+            levels, colours, render.fill_levels, render.occlusion_tolerance, self.config.render.backend
+        )
         with torch.autocast(camera.intrinsics.device.type, torch.bfloat16, enabled=bool(self.config.bf16)):
             picture = self.network(levels, base)
         return Radiance(picture, levels, base)

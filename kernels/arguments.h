@@ -87,4 +87,15 @@ struct Arguments {
     const real* grad_sums;
     real* grad_picture;    // [B, 3, H, W]
     double stable1, stable2;
+    // The base picture, see base.cu
+    real* colours[MAX_LEVELS];             // [B, 3, H_l, W_l]
+    real* valid[MAX_LEVELS];               // [B, 1, H_l, W_l]
+    real* behind[MAX_LEVELS];              // [B, 1, H_l, W_l]
+    real* surface[MAX_LEVELS];             // [B, 1, H_l, W_l]
+    const real* grad_colours[MAX_LEVELS];  // [B, 3, H_l, W_l]
+    real* grad_shown[MAX_LEVELS];          // [B, C, H_l, W_l]
+    real* grad_behind[MAX_LEVELS];         // [B, 3, H_l, W_l] or null
+    real* passed[MAX_LEVELS];              // [B, 3, H_l, W_l]
+    int64 fill_levels, occlusion_levels;
+    double occlusion_tolerance;
 };

@@ -5,6 +5,7 @@
 #include "adam.cu"
 #include "photo.cu"
 #include "compare.cu"
+#include "base.cu"
 
 #include "bands_backward.h"
 #include "bands_forward.h"

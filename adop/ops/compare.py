@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from adop.metrics import C1, C2, ssim_map, window
-from adop.ops.launch import Value, launch, slots_for
+from adop.ops.launch import Value, launch_series, slots_for
 from adop.ops.types import Backend
 
 EDGE = 10  # pixels that a full window takes away, as in compare.cu
@@ -33,6 +33,10 @@ def _values(image: Tensor, target: Tensor, mask: Tensor) -> dict[str, Value]:
     }
 
 
+def _views(views: int, count: int) -> list[tuple[int, dict[str, int]]]:
+    return [(count, {"view": view}) for view in range(views)]
+
+
 def _buffers(image: Tensor, structure: bool) -> tuple[Tensor, Tensor]:
     """Return grey pictures and the partial derivatives, whose edges must be zero."""
     views, _, height, width = image.shape
@@ -47,14 +51,11 @@ def compare_op(image: Tensor, target: Tensor, mask: Tensor, structure: bool) -> 
     grey, partial = _buffers(image, structure)
     sums = image.new_zeros(views, slots, 4)
     values = _values(image, target, mask) | {"sums": sums, "slots": slots, "grey": grey, "partial": partial}
-    values |= {"row_sums": image.new_empty(5, height, width)} if structure else {}
-    # Each view's launches follow one another, so one view's row sums may take the place of another's.
-    for view in range(views):
-        launch("compare_pixels", height * width, values | {"view": view}, image)
-    for view in range(views if structure else 0):
-        inner = values | {"grey": grey[view], "mask": mask[view], "partial": partial[view]}
-        launch("compare_rows", height * (width - EDGE), inner, image)
-        launch("compare_columns", (height - EDGE) * (width - EDGE), inner, image)
+    launch_series("compare_pixels", _views(views, height * width), values, image)
+    if structure:
+        values |= {"row_sums": image.new_empty(views, 5, height, width)}
+        launch_series("compare_rows", _views(views, height * (width - EDGE)), values, image)
+        launch_series("compare_columns", _views(views, (height - EDGE) * (width - EDGE)), values, image)
     absolute, squared, clamped, counted = sums.sum(1, dtype=torch.float64).to(image.dtype).unbind(1)
     return torch.stack((absolute, squared, partial[:, 3].sum((1, 2)), clamped, counted), 1), grey, partial
 
@@ -71,18 +72,14 @@ def _(image: Tensor, target: Tensor, mask: Tensor, structure: bool) -> tuple[Ten
 )
 def compare_backward_op(grad: Tensor, grey: Tensor, partial: Tensor, image: Tensor, *rest: Any) -> Tensor:
     target, mask, structure = rest
-    _, _, height, width = image.shape
+    views, _, height, width = image.shape
     result = torch.empty_like(image)
     values = _values(image, target, mask)
-    row_partial = image.new_empty(3, height, width + 2 * EDGE) if structure else None
-    values |= {"row_partial": row_partial}
-    for view in range(len(image)):
-        alone: dict[str, Value] = {"grey": grey[view], "partial": partial[view], "grad_sums": grad[view]}
-        alone |= {"picture": image[view], "target": target[view], "mask": mask[view]}
-        alone |= {"grad_picture": result[view]}
-        if structure:
-            launch("compare_columns_backward", height * (width + 2 * EDGE), values | alone, image)
-        launch("compare_rows_backward", height * width, values | alone, image)
+    values |= {"grey": grey, "partial": partial, "grad_sums": grad, "grad_picture": result}
+    if structure:
+        values |= {"row_partial": image.new_empty(views, 3, height, width + 2 * EDGE)}
+        launch_series("compare_columns_backward", _views(views, height * (width + 2 * EDGE)), values, image)
+    launch_series("compare_rows_backward", _views(views, height * width), values, image)
     return result
 
 
