@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adop.config import EnvironmentConfig
+from adop.ops import Levels
+from adop.ops.behind import RayGrid, show_behind
 
 
 class Environment(nn.Module):
@@ -32,21 +35,41 @@ class Environment(nn.Module):
         row = (torch.asin(y.clamp(-1, 1)) / math.pi + 0.5) * height
         return column, row
 
-    def forward(self, directions: list[Tensor]) -> list[Tensor]:
+    def forward(self, directions: list[Tensor], pixel_angle: float | None = None) -> list[Tensor]:
         """Return [B, C, H_l, W_l] features per level, of world directions [B, 3, H_l, W_l] per level.
+
+        Args:
+            pixel_angle: between neighbouring pixels of level 0, radians; None measures it.
 
         Gradients: exact to the map, none to the directions.
         """
         if not self.enabled:
             return [self.map.expand(d.shape[0], -1, d.shape[2], d.shape[3]) for d in directions]
-        spacing = _pixel_angle(directions[0]) * self.map.shape[2] / math.pi
-        maps: Tensor = self.map
-        images = []
-        for level, rays in enumerate(directions):
-            while spacing * 2**level > 1.5 * (self.map.shape[2] / maps.shape[2]) and maps.shape[2] > 4:
-                maps = F.avg_pool2d(maps, 2)
-            images.append(self._lookup(maps, rays))
-        return images
+        angle = _pixel_angle(directions[0]) if pixel_angle is None else pixel_angle
+        maps, which = self.blurred(angle, len(directions))
+        return [self._lookup(maps[index], rays) for index, rays in zip(which, directions, strict=True)]
+
+    def blurred(self, pixel_angle: float, levels: int) -> tuple[list[Tensor], list[int]]:
+        """Return the map at every size that the levels need, and which of them each level needs."""
+        spacing = pixel_angle * self.map.shape[2] / math.pi
+        maps: list[Tensor] = [self.map]
+        which: list[int] = []
+        for level in range(levels):
+            while (
+                spacing * 2**level > 1.5 * (self.map.shape[2] / maps[-1].shape[2]) and maps[-1].shape[2] > 4
+            ):
+                maps.append(F.avg_pool2d(maps[-1], 2))
+            which.append(len(maps) - 1)
+        return maps, which
+
+    def show_behind(self, levels: Levels, grid: RayGrid, pixel_angle: float) -> Levels:
+        """Return the levels with the map's features where no point is drawn: `forward` by a kernel, there alone.
+
+        Gradients: exact to the features and the map.
+        """
+        maps, which = self.blurred(pixel_angle, len(levels.features))
+        flat = [image[0] for image in maps]
+        return replace(levels, features=show_behind(levels.features, levels.weight, flat, which, grid))
 
     def _lookup(self, maps: Tensor, directions: Tensor) -> Tensor:
         scale = maps.shape[2] / self.map.shape[2]

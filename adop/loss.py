@@ -110,5 +110,6 @@ def training_loss(
     if vgg is not None:
         terms["vgg"] = vgg(image * mask, target * mask)
         total = total + config.vgg * terms["vgg"]
-    error = sums[:, 3].detach() / (3 * sums[:, 4].clamp_min(1e-9))
+    found = sums.detach()
+    error = found[:, 3] / (3 * found[:, 4].clamp_min(1e-9))
     return Loss(total, terms, -10 * error.clamp_min(1e-10).log10().mean())

@@ -35,9 +35,9 @@ class Stage:
 # In the order of a step. A stage's backward pass ends where that of the stage before it begins.
 STAGES = (
     Stage("batch", "adop.train", "sample"),
-    Stage("rays", Pipeline, "directions"),
-    Stage("environment", Environment, "forward", lambda images: images[0]),
     Stage("draw", "adop.pipeline", "draw", lambda levels: levels.features[0]),
+    Stage("rays", Pipeline, "ray_grid"),
+    Stage("environment", Environment, "show_behind", lambda levels: levels.features[0]),
     Stage("base picture", "adop.pipeline", "base_picture", lambda base: base.colours[0]),
     Stage("network", NeuralRenderer, "forward", lambda picture: picture),
     Stage("physical camera", Pipeline, "photo", lambda image: image),

@@ -98,4 +98,11 @@ struct Arguments {
     real* passed[MAX_LEVELS];              // [B, 3, H_l, W_l]
     int64 fill_levels, occlusion_levels;
     double occlusion_tolerance;
+    // What lies behind the points, see behind.cu
+    const real* texels;             // [C, map_rows, map_columns]
+    real* grad_texels;              // the same, or null
+    const real* rays;               // [B, 3, ray_rows, ray_columns]
+    real* shown[MAX_LEVELS];        // [B, C, H_l, W_l]
+    real* coordinates[MAX_LEVELS];  // [B, 2, H_l, W_l]
+    int64 map_rows, map_columns, ray_rows, ray_columns;
 };

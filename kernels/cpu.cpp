@@ -6,6 +6,7 @@
 #include "photo.cu"
 #include "compare.cu"
 #include "base.cu"
+#include "behind.cu"
 
 #include "bands_backward.h"
 #include "bands_forward.h"

@@ -28,6 +28,7 @@ typedef unsigned char byte;
 
 DEVICE void atomic_add(real* address, real value) { atomicAdd(address, value); }
 DEVICE void add_to_slot(real* address, real value) { atomicAdd(address, value); }
+DEVICE void add_alone(real* address, real value) { atomicAdd(address, value); }
 DEVICE real load(const real* address) { return *(const volatile real*)address; }
 // Positive floats order like their bits.
 DEVICE void atomic_min(float* address, float value) { atomicMin((int*)address, __float_as_int(value)); }
@@ -52,6 +53,7 @@ DEVICE void atomic_min(double* address, double value) {
 using std::abs;
 using std::atan2;
 using std::exp;
+using std::floor;
 using std::pow;
 using std::sqrt;
 
@@ -100,6 +102,8 @@ static void parallel_for(int64 tasks, int threads, const Body& body) {
 #define SLOT(slots) (index_range.first / CHUNK)
 // A slot belongs to one chunk, so nothing else writes there.
 DEVICE void add_to_slot(real* address, real value) { *address += value; }
+// For kernels that are launched on one thread, so that sums over scattered places have one order.
+DEVICE void add_alone(real* address, real value) { *address += value; }
 
 DEVICE real load(const real* address) {
     real value;

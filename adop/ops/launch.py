@@ -42,6 +42,9 @@ _LAYOUT: list[tuple[str, str]] = [
     ("pointers", "colours valid behind surface grad_colours grad_shown grad_behind passed"),
     ("integer", "fill_levels occlusion_levels"),
     ("double", "occlusion_tolerance"),
+    ("pointer", "texels grad_texels rays"),
+    ("pointers", "shown coordinates"),
+    ("integer", "map_rows map_columns ray_rows ray_columns"),
 ]
 _TYPES: dict[str, Any] = {
     "pointer": ctypes.c_void_p,
@@ -92,17 +95,26 @@ def launch(kernel: str, count: int, values: dict[str, Value], like: Tensor) -> N
 
 
 def launch_series(
-    kernel: str, series: Sequence[tuple[int, dict[str, int]]], values: dict[str, Value], like: Tensor
+    kernel: str,
+    series: Sequence[tuple[int, dict[str, int]]],
+    values: dict[str, Value],
+    like: Tensor,
+    threads: int | None = None,
 ) -> None:
-    """Launch `kernel` once for each of `series`: a count of indices, and the numbers that change."""
+    """Launch `kernel` once for each of `series`: a count of indices, and the numbers (or addresses) that change.
+
+    Args:
+        threads: of the CPU; None is torch's number.
+    """
     arguments = pack(values)
+    threads = threads or torch.get_num_threads()
     real = {torch.float32: "float", torch.float64: "double"}[like.dtype]
     for count, numbers in series:
         for name, number in numbers.items():
             setattr(arguments, name, number)
         if like.device.type == "cpu":
             entry = getattr(cpu_library(real), f"launch_{kernel}")
-            entry(ctypes.byref(arguments), ctypes.c_int64(count), ctypes.c_int(torch.get_num_threads()))
+            entry(ctypes.byref(arguments), ctypes.c_int64(count), ctypes.c_int(threads))
         else:
             _launch_cuda(kernel, count, arguments, real, like.device)
 
