@@ -46,30 +46,32 @@ class Environment(nn.Module):
         if not self.enabled:
             return [self.map.expand(d.shape[0], -1, d.shape[2], d.shape[3]) for d in directions]
         angle = _pixel_angle(directions[0]) if pixel_angle is None else pixel_angle
-        maps, which = self.blurred(angle, len(directions))
-        return [self._lookup(maps[index], rays) for index, rays in zip(which, directions, strict=True)]
+        images, maps = [], [self.map]
+        for blur, rays in zip(self.blurs(angle, len(directions)), directions, strict=True):
+            while len(maps) <= blur:
+                maps.append(F.avg_pool2d(maps[-1], 2))  # type: ignore[arg-type]
+            images.append(self._lookup(maps[blur], rays))
+        return images
 
-    def blurred(self, pixel_angle: float, levels: int) -> tuple[list[Tensor], list[int]]:
-        """Return the map at every size that the levels need, and which of them each level needs."""
-        spacing = pixel_angle * self.map.shape[2] / math.pi
-        maps: list[Tensor] = [self.map]
-        which: list[int] = []
+    def blurs(self, pixel_angle: float, levels: int) -> list[int]:
+        """Return how often the map is halved for each level, so that its texels are not much smaller than pixels."""
+        spacing, rows = pixel_angle * self.map.shape[2] / math.pi, self.map.shape[2]
+        result = [0] * levels
         for level in range(levels):
-            while (
-                spacing * 2**level > 1.5 * (self.map.shape[2] / maps[-1].shape[2]) and maps[-1].shape[2] > 4
-            ):
-                maps.append(F.avg_pool2d(maps[-1], 2))
-            which.append(len(maps) - 1)
-        return maps, which
+            blur = result[level - 1] if level else 0
+            while spacing * 2**level > 1.5 * rows / (rows >> blur) and rows >> blur > 4:
+                blur += 1
+            result[level] = blur
+        return result
 
     def show_behind(self, levels: Levels, grid: RayGrid, pixel_angle: float) -> Levels:
         """Return the levels with the map's features where no point is drawn: `forward` by a kernel, there alone.
 
         Gradients: exact to the features and the map.
         """
-        maps, which = self.blurred(pixel_angle, len(levels.features))
-        flat = [image[0] for image in maps]
-        return replace(levels, features=show_behind(levels.features, levels.weight, flat, which, grid))
+        blurs = self.blurs(pixel_angle, len(levels.features))
+        shown = show_behind(levels.features, levels.weight, self.map.squeeze(0), blurs, grid)
+        return replace(levels, features=shown)
 
     def _lookup(self, maps: Tensor, directions: Tensor) -> Tensor:
         scale = maps.shape[2] / self.map.shape[2]

@@ -44,6 +44,7 @@ class Optimiser:
             [{"params": p, "lr": rate, "start": rate} for _, rate, p, on in groups if on and p],
             betas=BETAS,
             eps=1e-10,
+            fused=True,
         )
         self.features = pipeline.features
         self.exp_avg = torch.zeros_like(self.features)
@@ -69,6 +70,7 @@ class Optimiser:
                 lr=optim.features * scale,
                 betas=BETAS,
                 eps=1e-10,
+                backend=self.config.render.backend,
             )
             self.features.grad = None
 

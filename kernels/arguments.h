@@ -67,11 +67,12 @@ struct Arguments {
     const real* radiance;    // [B, 3, H, W]
     const real* gain;        // [B, 3]
     const real* curve;       // [B, 3, K]
-    const real* vignette;    // [B, 5] a b c and centre, or null
+    const real* vignette;    // [B, 5] a b c and centre
     const real* photo_size;  // [B, 2] width and height of the whole photo
     real* photo;             // [B, 3, H, W]
     const real* grad_photo;
     real* grad_radiance;
+    real* encoded;  // [B, 3, H, W]
     real* sums;  // [B, S, .] what a kernel adds up, slot by slot
     int64 samples;
     double leak;
@@ -92,6 +93,7 @@ struct Arguments {
     real* valid[MAX_LEVELS];               // [B, 1, H_l, W_l]
     real* behind[MAX_LEVELS];              // [B, 1, H_l, W_l]
     real* surface[MAX_LEVELS];             // [B, 1, H_l, W_l]
+    const real* padded[MAX_LEVELS];        // [B, 1, H_l + 4, W_l + 4]
     const real* grad_colours[MAX_LEVELS];  // [B, 3, H_l, W_l]
     real* grad_shown[MAX_LEVELS];          // [B, C, H_l, W_l]
     real* grad_behind[MAX_LEVELS];         // [B, 3, H_l, W_l] or null
@@ -99,10 +101,10 @@ struct Arguments {
     int64 fill_levels, occlusion_levels;
     double occlusion_tolerance;
     // What lies behind the points, see behind.cu
-    const real* texels;             // [C, map_rows, map_columns]
-    real* grad_texels;              // the same, or null
+    const real* texels;             // [C, map_rows << blur, map_columns << blur]
+    real* grad_texels;              // the same
     const real* rays;               // [B, 3, ray_rows, ray_columns]
     real* shown[MAX_LEVELS];        // [B, C, H_l, W_l]
     real* coordinates[MAX_LEVELS];  // [B, 2, H_l, W_l]
-    int64 map_rows, map_columns, ray_rows, ray_columns;
+    int64 map_rows, map_columns, blur, ray_rows, ray_columns;
 };

@@ -1,128 +1,170 @@
 // Entry points of the base picture: the points in their own colours, holes filled from coarser levels; and its adjoint.
 //
 // Per level l, all [B, ., H_l, W_l]: image (C channels, the first three logarithms of colour), weight, depth, background
-// (3, linear light, or null: what the image shows) in; colours (3), valid, behind, surface out. Levels are launched one
-// by one, forward from the coarsest, backward from the finest. One index is one pixel of a level, view below view.
+// (3, linear light, or null: what the image shows) in; valid, behind, surface, then colours (3) out. padded is depth of the
+// levels that may be occluded, with REACH more pixels on every side. Levels are launched one by one, forward from the
+// coarsest, backward from the finest. One index is one pixel of a level, view below view.
 #include "arguments.h"
+#include "functions.h"
 #include "pyramid.h"
 
 #define FAR ((real)1e30)  // farther than any depth, and finite, so that it can be told from one
+#define REACH 2           // pixels to either side in which a nearer surface is looked for
 
 DEVICE real nearest(real a, real b) { return a < b ? a : b; }
 DEVICE real farthest(real a, real b) { return a > b ? a : b; }
 
-// One level of one view.
-struct Layer {
-    const real* depth;
-    int columns, rows;
-};
-
-DEVICE real depth_at(const Layer& layer, int x, int y) {
-    const bool inside = x >= 0 && y >= 0 && x < layer.columns && y < layer.rows;
-    return inside ? nearest(layer.depth[(int64)y * layer.columns + x], FAR) : FAR;
-}
-
-// The farther of the nearest depths within two pixels on either side along a line.
-DEVICE real along_line(const Layer& layer, int x, int y, int dx, int dy) {
-    const real ahead = nearest(depth_at(layer, x + dx, y + dy), depth_at(layer, x + 2 * dx, y + 2 * dy));
-    const real back = nearest(depth_at(layer, x - dx, y - dy), depth_at(layer, x - 2 * dx, y - 2 * dy));
-    return farthest(ahead, back);
+// The farther of the nearest depths on either side along a line; `step` leads from a pixel to the next one there.
+DEVICE real along_line(const real* depth, int step) {
+    return nearest(FAR, farthest(nearest(depth[step], depth[2 * step]), nearest(depth[-step], depth[-2 * step])));
 }
 
 // Depth of a surface that lies all around a pixel: three of four lines must agree, so the third least of their depths.
 // Along an outline only one line has the near surface on both sides, so outlines do not grow.
-DEVICE real surface_around(const Layer& layer, int x, int y) {
-    const real a = along_line(layer, x, y, 1, 0), b = along_line(layer, x, y, 0, 1);
-    const real c = along_line(layer, x, y, 1, 1), d = along_line(layer, x, y, 1, -1);
+DEVICE real surface_around(const real* depth, int stride) {
+    const real a = along_line(depth, 1), b = along_line(depth, stride);
+    const real c = along_line(depth, stride + 1), d = along_line(depth, stride - 1);
     const real low = farthest(nearest(a, b), nearest(c, d)), high = nearest(farthest(a, b), farthest(c, d));
     return farthest(low, high);
 }
 
-// Bilinear upsampling by two: pixel `fine` takes 3/4 of the coarse pixel that it lies in and 1/4 of the next one.
+// Bilinear upsampling by two: pixel `fine` takes 3/4 of the coarse pixel that it lies in and 1/4 of the one beside it.
 DEVICE int beside(int fine, int count) {
     const int other = fine / 2 + (fine & 1 ? 1 : -1);
     return other < 0 ? 0 : other >= count ? count - 1 : other;
 }
-DEVICE real share(int fine, int coarse, int count) {
-    return (fine / 2 == coarse ? (real)0.75 : 0) + (beside(fine, count) == coarse ? (real)0.25 : 0);
+// What a coarse pixel gives to a fine one; 0 where there is none.
+DEVICE real share(int fine, int fines, int coarse, int count) {
+    const real given = (fine / 2 == coarse ? (real)0.75 : 0) + (beside(fine, count) == coarse ? (real)0.25 : 0);
+    return fine >= 0 && fine < fines ? given : 0;
 }
 
-KERNEL(base_forward) {
-    const int level = (int)args.level, columns = level_extent(args.width, level), rows = level_extent(args.height, level);
-    const int64 plane = (int64)columns * rows;
-    const bool fills = level + 1 < args.fill_levels, occluded = level < args.occlusion_levels;
-    const int wide = level_extent(args.width, level + 1), high = level_extent(args.height, level + 1);
-    FOR_EACH_PIXEL(x, line, columns, args.views * rows) {
-        const int64 view = line / rows, y = line - view * rows, i = line * columns + x;
-        const Layer layer = {args.depth[level] + view * plane, columns, rows};
+struct Size {
+    int columns, rows;
+    int64 plane;
+};
+DEVICE Size size_of(const Arguments& args, int level) {
+    Size size = {level_extent(args.width, level), level_extent(args.height, level), 0};
+    size.plane = (int64)size.columns * size.rows;
+    return size;
+}
+
+template <bool OCCLUDED, bool COARSER>
+DEVICE void find_surface(const Arguments& args) {
+    const int level = (int)args.level;
+    const Size size = size_of(args, level), next = size_of(args, level + 1);
+    const int columns = size.columns, stride = columns + 2 * REACH;
+    const real tolerance = (real)args.occlusion_tolerance, *weights = args.weight[level], *depths = args.depth[level];
+    real *surfaces = args.surface[level], *valid = args.valid[level], *behind = args.behind[level];
+    FOR_EACH_PIXEL(x, line, columns, args.views * size.rows) {
+        const int64 view = line / size.rows, y = line - view * size.rows, row = line * columns;
         real surface = FAR;
-        if (occluded) {
-            surface = surface_around(layer, (int)x, (int)y);
-            if (level + 1 < args.levels) surface = nearest(surface, args.surface[level + 1][(view * high + y / 2) * wide + x / 2]);
+        if (OCCLUDED) {
+            const real* padded = args.padded[level] + ((line + 2 * REACH * view) + REACH) * stride + REACH;
+            surface = surface_around(padded + x, stride);
+            if (COARSER) surface = nearest(surface, args.surface[level + 1][(view * next.rows + y / 2) * next.columns + x / 2]);
         }
-        args.surface[level][i] = surface;
-        const bool drawn = args.weight[level][i] > 0;
-        real gap = 0;
-        if (drawn && surface < FAR) {
-            gap = 1 - surface / args.depth[level][i];
-            gap = gap < 0 ? 0 : gap > 1 ? 1 : gap;
-        }
-        const bool valid = drawn && gap <= (real)args.occlusion_tolerance;
-        args.valid[level][i] = valid, args.behind[level][i] = gap;
-        const int near_x = (int)x / 2, near_y = (int)y / 2, next_x = beside((int)x, wide), next_y = beside((int)y, high);
-        for (int64 c = 0; c < 3; ++c) {
-            real* out = args.colours[level] + (3 * view + c) * plane + y * columns + x;
-            if (!valid && fills) {
-                const real* from = args.colours[level + 1] + (3 * view + c) * wide * high;
-                const real* first = from + (int64)near_y * wide;
-                const real* second = from + (int64)next_y * wide;
-                *out = (real)0.75 * ((real)0.75 * first[near_x] + (real)0.25 * first[next_x]) +
-                       (real)0.25 * ((real)0.75 * second[near_x] + (real)0.25 * second[next_x]);
-            } else if (!valid && args.background[level] != nullptr) {
-                *out = args.background[level][(3 * view + c) * plane + y * columns + x];
-            } else {
-                *out = exp(args.image[level][(view * args.channels + c) * plane + y * columns + x]);
+        const bool drawn = weights[row + x] > 0;
+        real gap = 1 - surface / (drawn ? depths[row + x] : 1);
+        gap = drawn && surface < FAR ? gap : 0;
+        gap = gap < 0 ? 0 : gap > 1 ? 1 : gap;
+        surfaces[row + x] = surface, behind[row + x] = gap;
+        valid[row + x] = drawn && gap <= tolerance ? 1 : 0;
+    }
+}
+
+KERNEL(base_surface) {
+    if (args.level >= args.occlusion_levels) find_surface<false, false>(args);
+    else if (args.level + 1 < args.levels) find_surface<true, true>(args);
+    else find_surface<true, false>(args);
+}
+
+// What a level shows where it has no valid point of its own: the coarser level, the background, or its own image.
+enum Rest { COARSE, BACKGROUND, OWN };
+DEVICE Rest rest_of(const Arguments& args, const void* background) {
+    return args.level + 1 < args.fill_levels ? COARSE : background != nullptr ? BACKGROUND : OWN;
+}
+
+template <int REST>
+DEVICE void show_colours(const Arguments& args) {
+    const int level = (int)args.level;
+    const Size size = size_of(args, level), next = size_of(args, level + 1);
+    const int columns = size.columns;
+    for (int c = 0; c < 3; ++c) {
+        FOR_EACH_PIXEL(x, line, columns, args.views * size.rows) {
+            const int64 view = line / size.rows, y = line - view * size.rows, row = y * columns;
+            const real* image = args.image[level] + (view * args.channels + c) * size.plane + row;
+            const real own = exp_of(image[x]);
+            real rest = own;
+            if (REST == COARSE) {
+                const real* coarse = args.colours[level + 1] + (3 * view + c) * next.plane;
+                const real *first = coarse + y / 2 * next.columns, *second = coarse + (int64)beside((int)y, next.rows) * next.columns;
+                const int at = x / 2, other = beside(x, next.columns);
+                rest = (real)0.75 * ((real)0.75 * first[at] + (real)0.25 * first[other]) +
+                       (real)0.25 * ((real)0.75 * second[at] + (real)0.25 * second[other]);
             }
+            if (REST == BACKGROUND) rest = args.background[level][(3 * view + c) * size.plane + row + x];
+            args.colours[level][(3 * view + c) * size.plane + row + x] = args.valid[level][line * columns + x] > 0 ? own : rest;
         }
     }
 }
 
-// What flows from the finer level's holes into a pixel: the adjoint of the upsampling.
-DEVICE real gather_passed(const real* passed, int columns, int rows, int x, int y, int wide, int high) {
-    real total = 0;
-    for (int fy = 2 * y - 1; fy <= 2 * y + 2; ++fy) {
-        if (fy < 0 || fy >= rows) continue;
-        for (int fx = 2 * x - 1; fx <= 2 * x + 2; ++fx)
-            if (fx >= 0 && fx < columns)
-                total += share(fy, y, high) * share(fx, x, wide) * passed[(int64)fy * columns + fx];
-    }
-    return total;
+KERNEL(base_colours) {
+    const Rest rest = rest_of(args, args.background[args.level]);
+    if (rest == COARSE) show_colours<COARSE>(args);
+    else if (rest == BACKGROUND) show_colours<BACKGROUND>(args);
+    else show_colours<OWN>(args);
 }
 
 // grad_colours in; grad_shown (C channels), grad_behind (3, where there is a background), and passed (3) for the next
-// coarser level out.
-KERNEL(base_backward) {
-    const int level = (int)args.level, columns = level_extent(args.width, level), rows = level_extent(args.height, level);
-    const int fine_columns = level_extent(args.width, level - 1), fine_rows = level_extent(args.height, level - 1);
-    const int64 plane = (int64)columns * rows, fine_plane = (int64)fine_columns * fine_rows;
-    const bool fills = level + 1 < args.fill_levels, filled = level > 0 && level < args.fill_levels;
-    FOR_EACH_PIXEL(x, line, columns, args.views * rows) {
-        const int64 view = line / rows, y = line - view * rows, at = y * columns + x;
-        const bool valid = args.valid[level][line * columns + x] > 0;
-        for (int64 c = 0; c < args.channels; ++c) {
-            real* shown = args.grad_shown[level] + (view * args.channels + c) * plane + at;
-            *shown = 0;
-            if (c >= 3) continue;
-            const int64 i = (3 * view + c) * plane + at;
-            real total = args.grad_colours[level][i];
-            if (filled) {
-                const real* passed = args.passed[level - 1] + (3 * view + c) * fine_plane;
-                total += gather_passed(passed, fine_columns, fine_rows, (int)x, (int)y, columns, rows);
+// coarser level out. FILLED: the finer level's holes have passed on what they show of this one.
+template <bool FILLED, int REST>
+DEVICE void hand_back(const Arguments& args) {
+    const int level = (int)args.level;
+    const Size size = size_of(args, level), fine = size_of(args, level - 1);
+    const int columns = size.columns, rows = size.rows;
+    for (int c = 0; c < 3; ++c) {
+        FOR_EACH_PIXEL(x, line, columns, args.views * rows) {
+            const int64 view = line / rows, y = line - view * rows, row = (3 * view + c) * size.plane + y * columns;
+            real total = args.grad_colours[level][row + x];
+            if (FILLED) {
+                const real* passed = args.passed[level - 1] + (3 * view + c) * fine.plane;
+                UNROLL
+                for (int j = -1; j <= 2; ++j) {
+                    const int fine_y = 2 * (int)y + j, held_y = fine_y < 0 || fine_y >= fine.rows ? 0 : fine_y;
+                    real sum = 0;
+                UNROLL
+                    for (int i = -1; i <= 2; ++i) {
+                        const int fine_x = 2 * x + i, held_x = fine_x < 0 || fine_x >= fine.columns ? 0 : fine_x;
+                        sum += share(fine_x, fine.columns, x, columns) * passed[held_y * fine.columns + held_x];
+                    }
+                    total += share(fine_y, fine.rows, (int)y, rows) * sum;
+                }
             }
-            const bool hole = !valid && fills, looks = !valid && !fills && args.grad_behind[level] != nullptr;
-            if (!hole && !looks) *shown = total * args.colours[level][i];
-            if (args.grad_behind[level] != nullptr) args.grad_behind[level][i] = looks ? total : 0;
-            if (fills) args.passed[level][i] = hole ? total : 0;
+            const bool valid = args.valid[level][line * columns + x] > 0;
+            const real shown = total * args.colours[level][row + x];
+            args.grad_shown[level][(view * args.channels + c) * size.plane + y * columns + x] = valid || REST == OWN ? shown : 0;
+            if (REST == COARSE) args.passed[level][row + x] = valid ? 0 : total;
+            if (REST == BACKGROUND) args.grad_behind[level][row + x] = valid ? 0 : total;
         }
+    }
+    for (int64 c = 3; c < args.channels; ++c)
+        FOR_EACH_PIXEL(x, line, columns, args.views * rows) {
+            const int64 view = line / rows, y = line - view * rows;
+            args.grad_shown[level][(view * args.channels + c) * size.plane + y * columns + x] = 0;
+        }
+}
+
+KERNEL(base_backward) {
+    const bool filled = args.level > 0 && args.level < args.fill_levels;
+    const Rest rest = rest_of(args, args.grad_behind[args.level]);
+    if (filled) {
+        if (rest == COARSE) hand_back<true, COARSE>(args);
+        else if (rest == BACKGROUND) hand_back<true, BACKGROUND>(args);
+        else hand_back<true, OWN>(args);
+    } else {
+        if (rest == COARSE) hand_back<false, COARSE>(args);
+        else if (rest == BACKGROUND) hand_back<false, BACKGROUND>(args);
+        else hand_back<false, OWN>(args);
     }
 }

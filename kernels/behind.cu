@@ -2,85 +2,127 @@
 // the adjoint to the map.
 //
 // Per level l: image (C channels) and weight in, shown out: the image, with the map's features where the weight is 0.
-// coordinates [B, 2, H_l, W_l] keeps column and row on the map, of those pixels; of others 0. texels [C, map_rows, map_columns] is
-// the map at the level's own size. rays [B, 3, ray_rows, ray_columns]: directions in camera space at points spread evenly
-// from corner to corner of the whole photo. Levels are launched one by one. One index is one pixel, view below view.
+// coordinates [B, 2, H_l, W_l] keeps column and row on the map, which is texels [C, map_rows << blur, map_columns << blur]
+// averaged over squares of 2^blur, the level's own: so few pixels look at a wide square that no average is kept. rays [B, 3, ray_rows, ray_columns]: directions in camera space at points spread evenly
+// from corner to corner of the whole photo. Levels and views are launched one by one. One index is one pixel.
 #include "arguments.h"
+#include "functions.h"
 #include "linalg.h"
 #include "pyramid.h"
 
 #define PI 3.14159265358979323846
 
-// What a bilinear look-up takes along one axis: the two nearest texels, and how much of the second.
+// What a bilinear look-up takes along one axis: two neighbours, and how much of the second.
 struct Between {
     int first, second;
     real part;
 };
+DEVICE int within(int i, int count) {
+    const int low = i > 0 ? i : 0;
+    return low < count - 1 ? low : count - 1;
+}
+// Of rows or columns 0 to count - 1; beyond them the last one goes on.
 DEVICE Between between(real place, int count) {
     const real low = floor(place);
-    Between b = {(int)low, (int)low + 1, place - low};
-    return b;
+    return {within((int)low, count), within((int)low + 1, count), place - low};
 }
-DEVICE int within(int i, int count) { return i < 0 ? 0 : i >= count ? count - 1 : i; }
-DEVICE Between between_rows(real row, int count) {
-    Between b = between(row - (real)0.5, count);
-    b.first = within(b.first, count), b.second = within(b.second, count);
-    return b;
-}
-// Columns wrap: the map's last one lies beside its first.
-DEVICE Between between_columns(real column, int count) {
-    Between b = between(column - (real)0.5, count);
-    b.first = b.first < 0 ? count - 1 : b.first % count, b.second = b.second % count;
-    return b;
+// The same where the last column lies beside the first; `place` from -1 to count.
+DEVICE Between between_columns(real place, int count) {
+    const real low = floor(place);
+    const int at = (int)low;
+    return {at < 0 ? at + count : at >= count ? at - count : at, at + 1 >= count ? at + 1 - count : at + 1, place - low};
 }
 
-// The world direction, of any length, of a place on the whole photo, from 0 to 1 either way.
-DEVICE Vec3 find_direction(const Arguments& args, int64 view, real u, real v) {
-    const int columns = (int)args.ray_columns, rows = (int)args.ray_rows;
-    Between x = between(u * (columns - 1), columns), y = between(v * (rows - 1), rows);
-    x.second = within(x.second, columns), y.second = within(y.second, rows);
-    real local[3];
-#pragma unroll
-    for (int axis = 0; axis < 3; ++axis) {
-        const real* plane = args.rays + (3 * view + axis) * columns * rows;
-        const real *above = plane + (int64)y.first * columns, *below = plane + (int64)y.second * columns;
-        const real top = above[x.first] + (above[x.second] - above[x.first]) * x.part;
-        local[axis] = top + (below[x.first] + (below[x.second] - below[x.first]) * x.part - top) * y.part;
-    }
+// One coordinate of the camera-space rays, between four points of their grid.
+DEVICE real ray_between(const real* plane, const Between& x, const Between& y, int columns) {
+    const real *above = plane + y.first * columns, *below = plane + y.second * columns;
+    const real top = above[x.first] + (above[x.second] - above[x.first]) * x.part;
+    const real bottom = below[x.first] + (below[x.second] - below[x.first]) * x.part;
+    return top + (bottom - top) * y.part;
+}
+
+// From a pixel of a level to a place on the ray grid, and from the camera to the world.
+struct Sight {
+    const real* rays;
+    int columns, rows;
+    real scale_x, shift_x, scale_y, shift_y;
     Pose pose;
-    for (int i = 0; i < 12; ++i) pose.m[i] = args.world_to_camera[16 * view + i];
-    return rotate_transposed(pose, {local[0], local[1], local[2]});
+};
+DEVICE Sight load_sight(const Arguments& args, int64 view, int level) {
+    const real *crop = args.crop + 3 * view, *size = args.photo_size + 2 * view, *m = args.world_to_camera + 16 * view;
+    Sight s;
+    s.columns = (int)args.ray_columns, s.rows = (int)args.ray_rows;
+    s.rays = args.rays + 3 * view * s.columns * s.rows;
+    s.scale_x = (s.columns - 1) / (crop[0] * size[0]), s.scale_y = (s.rows - 1) / (crop[0] * size[1]);
+    const real pixel = (real)(1 << level);
+    s.shift_x = (pixel / 2 + crop[1]) * s.scale_x, s.shift_y = (pixel / 2 + crop[2]) * s.scale_y;
+    s.scale_x *= pixel, s.scale_y *= pixel;
+    UNROLL
+    for (int i = 0; i < 12; ++i) s.pose.m[i] = m[i];
+    return s;
 }
 
-DEVICE real unit(real value) { return value < 0 ? 0 : value > 1 ? 1 : value; }
+// The world direction of a pixel, of any length.
+DEVICE Vec3 find_direction(const Sight& s, int pixel_x, int pixel_y) {
+    const Between x = between(pixel_x * s.scale_x + s.shift_x, s.columns);
+    const Between y = between(pixel_y * s.scale_y + s.shift_y, s.rows);
+    const int plane = s.columns * s.rows;
+    const real a = ray_between(s.rays, x, y, s.columns), b = ray_between(s.rays + plane, x, y, s.columns);
+    return rotate_transposed(s.pose, {a, b, ray_between(s.rays + 2 * plane, x, y, s.columns)});
+}
+
+// Column and row of a direction on the map, in texels; whole numbers are edges.
+struct Texel {
+    real column, row;
+};
+DEVICE Texel find_texel(Vec3 d, int columns, int rows) {
+    return {(atan2_of(d.x, d.z) * (real)(0.5 / PI) + (real)0.5) * columns,
+            (atan2_of(d.y, sqrt(d.x * d.x + d.z * d.z)) * (real)(1 / PI) + (real)0.5) * rows};
+}
+
+DEVICE real average(const real* map, int column, int row, int columns, int blur) {
+    const int side = 1 << blur, stride = columns << blur;
+    const real* first = map + ((int64)row * stride + column) * side;
+    real total = 0;
+    for (int j = 0; j < side; ++j)
+        for (int i = 0; i < side; ++i) total += first[(int64)j * stride + i];
+    return total / (side * side);
+}
+DEVICE void spread(real* map, int column, int row, int columns, int blur, real value) {
+    const int side = 1 << blur, stride = columns << blur;
+    real* first = map + ((int64)row * stride + column) * side;
+    for (int j = 0; j < side; ++j)
+        for (int i = 0; i < side; ++i) add_alone(first + (int64)j * stride + i, value / (side * side));
+}
 
 KERNEL(behind_forward) {
     const int level = (int)args.level, columns = level_extent(args.width, level), rows = level_extent(args.height, level);
-    const int map_rows = (int)args.map_rows, map_columns = (int)args.map_columns;
-    const int64 plane = (int64)columns * rows, texels = (int64)map_rows * map_columns;
-    const real scale = (real)(1 << level);
-    FOR_EACH_PIXEL(x, line, columns, args.views * rows) {
-        const int64 view = line / rows, y = line - view * rows, at = y * columns + x;
-        const int64 first = view * args.channels * plane + at;
-        real *column_out = args.coordinates[level] + 2 * view * plane + at, *row_out = column_out + plane;
-        if (args.weight[level][view * plane + at] > 0) {
-            *column_out = 0, *row_out = 0;
-            for (int64 c = 0; c < args.channels; ++c) args.shown[level][first + c * plane] = args.image[level][first + c * plane];
-            continue;
-        }
-        const real *crop = args.crop + 3 * view, *size = args.photo_size + 2 * view;
-        const real u = (((real)x + (real)0.5) * scale + crop[1]) / crop[0] / size[0];
-        const real v = (((real)y + (real)0.5) * scale + crop[2]) / crop[0] / size[1];
-        const Vec3 d = find_direction(args, view, unit(u), unit(v));
-        const real column = (atan2(d.x, d.z) / (real)(2 * PI) + (real)0.5) * map_columns;
-        const real row = (atan2(d.y, sqrt(d.x * d.x + d.z * d.z)) / (real)PI + (real)0.5) * map_rows;
-        *column_out = column, *row_out = row;
-        const Between a = between_columns(column, map_columns), b = between_rows(row, map_rows);
-        for (int64 c = 0; c < args.channels; ++c) {
-            const real *above = args.texels + c * texels + b.first * map_columns, *below = args.texels + c * texels + b.second * map_columns;
-            const real top = above[a.first] + (above[a.second] - above[a.first]) * a.part;
-            const real bottom = below[a.first] + (below[a.second] - below[a.first]) * a.part;
-            args.shown[level][first + c * plane] = top + (bottom - top) * b.part;
+    const int map_rows = (int)args.map_rows, map_columns = (int)args.map_columns, blur = (int)args.blur;
+    const int64 plane = (int64)columns * rows, channels = args.channels, view = args.view;
+    const int64 texels = (int64)map_rows * map_columns << (2 * blur);
+    const Sight sight = load_sight(args, view, level);
+    real *column = args.coordinates[level] + 2 * view * plane, *row = column + plane;
+    // Of every pixel, because that is quicker than to ask.
+    FOR_EACH_PIXEL(x, y, columns, rows) {
+        const Texel texel = find_texel(find_direction(sight, x, (int)y), map_columns, map_rows);
+        column[y * columns + x] = texel.column, row[y * columns + x] = texel.row;
+    }
+    for (int64 c = view * channels; c < (view + 1) * channels; ++c) {
+        const real* image = args.image[level] + c * plane;
+        real* shown = args.shown[level] + c * plane;
+        FOR_EACH_PIXEL(x, y, columns, rows) { shown[y * columns + x] = image[y * columns + x]; }
+    }
+    FOR_EACH_PIXEL_IN_TURN(x, y, columns, rows) {
+        const int64 at = y * columns + x;
+        if (args.weight[level][view * plane + at] > 0) continue;
+        const Between a = between_columns(column[at] - (real)0.5, map_columns), b = between(row[at] - (real)0.5, map_rows);
+        const real* map = args.texels;
+        real* shown = args.shown[level] + view * channels * plane + at;
+        for (int64 c = 0; c < channels; ++c, map += texels, shown += plane) {
+            const real left = average(map, a.first, b.first, map_columns, blur), right = average(map, a.second, b.first, map_columns, blur);
+            const real low = average(map, a.first, b.second, map_columns, blur), end = average(map, a.second, b.second, map_columns, blur);
+            const real top = left + (right - left) * a.part, bottom = low + (end - low) * a.part;
+            *shown = top + (bottom - top) * b.part;
         }
     }
 }
@@ -88,23 +130,29 @@ KERNEL(behind_forward) {
 // Adds to grad_texels. grad_image in; grad_shown, the gradient of the image before it was filled, out.
 KERNEL(behind_backward) {
     const int level = (int)args.level, columns = level_extent(args.width, level), rows = level_extent(args.height, level);
-    const int map_rows = (int)args.map_rows, map_columns = (int)args.map_columns;
-    const int64 plane = (int64)columns * rows, texels = (int64)map_rows * map_columns;
-    FOR_EACH_PIXEL(x, line, columns, args.views * rows) {
-        const int64 view = line / rows, y = line - view * rows, at = y * columns + x;
-        const int64 first = view * args.channels * plane + at;
-        const bool empty = !(args.weight[level][view * plane + at] > 0);
-        for (int64 c = 0; c < args.channels; ++c)
-            args.grad_shown[level][first + c * plane] = empty ? 0 : args.grad_image[level][first + c * plane];
-        if (!empty || args.grad_texels == nullptr) continue;
-        const real column = args.coordinates[level][2 * view * plane + at];
-        const real row = args.coordinates[level][(2 * view + 1) * plane + at];
-        const Between a = between_columns(column, map_columns), b = between_rows(row, map_rows);
-        for (int64 c = 0; c < args.channels; ++c) {
-            const real grad = args.grad_image[level][first + c * plane];
-            real *above = args.grad_texels + c * texels + b.first * map_columns, *below = args.grad_texels + c * texels + b.second * map_columns;
-            add_alone(above + a.first, grad * (1 - a.part) * (1 - b.part)), add_alone(above + a.second, grad * a.part * (1 - b.part));
-            add_alone(below + a.first, grad * (1 - a.part) * b.part), add_alone(below + a.second, grad * a.part * b.part);
+    const int map_rows = (int)args.map_rows, map_columns = (int)args.map_columns, blur = (int)args.blur;
+    const int64 plane = (int64)columns * rows, channels = args.channels, view = args.view;
+    const int64 texels = (int64)map_rows * map_columns << (2 * blur);
+    const real *column = args.coordinates[level] + 2 * view * plane, *row = column + plane;
+    const real* weight = args.weight[level] + view * plane;
+    for (int64 c = view * channels; c < (view + 1) * channels; ++c) {
+        const real* grad = args.grad_image[level] + c * plane;
+        real* below = args.grad_shown[level] + c * plane;
+        FOR_EACH_PIXEL(x, y, columns, rows) {
+            const int64 i = y * columns + x;
+            below[i] = weight[i] > 0 ? grad[i] : 0;
+        }
+    }
+    FOR_EACH_PIXEL_IN_TURN(x, y, columns, rows) {
+        const int64 at = y * columns + x;
+        if (weight[at] > 0) continue;
+        const Between a = between_columns(column[at] - (real)0.5, map_columns), b = between(row[at] - (real)0.5, map_rows);
+        real* map = args.grad_texels;
+        const real* grads = args.grad_image[level] + view * channels * plane + at;
+        for (int64 c = 0; c < channels; ++c, map += texels, grads += plane) {
+            const real lower = *grads * b.part, upper = *grads - lower;
+            spread(map, a.first, b.first, map_columns, blur, upper - upper * a.part), spread(map, a.second, b.first, map_columns, blur, upper * a.part);
+            spread(map, a.first, b.second, map_columns, blur, lower - lower * a.part), spread(map, a.second, b.second, map_columns, blur, lower * a.part);
         }
     }
 }

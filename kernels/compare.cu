@@ -14,21 +14,23 @@ KERNEL(compare_pixels) {
     const int64 view = args.view, plane = args.width * args.height;
     real* slot = args.sums + (view * args.slots + SLOT(args.slots)) * 4;
     real absolute = 0, squared = 0, clamped = 0, counted = 0;
-    FOR_EACH_PIXEL(x, y, args.width, args.height) {
+    const real *pictures = args.picture + 3 * view * plane, *targets = args.target + 3 * view * plane;
+    const real* masks = args.mask + view * plane;
+    real *greys = args.grey + 2 * view * plane, *target_greys = greys + plane;
+    FOR_EACH_PIXEL_SUM(x, y, args.width, args.height, absolute, squared, clamped, counted) {
         const int64 i = y * args.width + x;
-        const real *picture = args.picture + 3 * view * plane + i, *target = args.target + 3 * view * plane + i;
-        const real mask = args.mask[view * plane + i];
+        const real mask = masks[i];
         real grey = 0, target_grey = 0;
-#pragma unroll
+UNROLL
         for (int c = 0; c < 3; ++c) {
-            const real value = picture[c * plane], wanted = target[c * plane], error = value - wanted;
+            const real value = pictures[c * plane + i], wanted = targets[c * plane + i], error = value - wanted;
             const real shown = value < 0 ? 0 : value > 1 ? 1 : value;
             absolute += abs(error) * mask, squared += error * error * mask;
             clamped += (shown - wanted) * (shown - wanted) * mask;
             grey += value, target_grey += wanted;
         }
         counted += mask;
-        args.grey[2 * view * plane + i] = grey / 3, args.grey[(2 * view + 1) * plane + i] = target_grey / 3;
+        greys[i] = grey / 3, target_greys[i] = target_grey / 3;
     }
     add_to_slot(slot, absolute), add_to_slot(slot + 1, squared);
     add_to_slot(slot + 2, clamped), add_to_slot(slot + 3, counted);
@@ -42,7 +44,7 @@ KERNEL(compare_rows) {
     FOR_EACH_PIXEL(x, y, args.width - EDGE, args.height) {
         const int64 i = y * args.width + x;
         real a = 0, b = 0, aa = 0, bb = 0, ab = 0;
-#pragma unroll
+UNROLL
         for (int k = 0; k < TAPS; ++k) {
             const real p = grey[i + k], q = target[i + k], w = args.window[k];
             a += w * p, b += w * q, aa += w * (p * p), bb += w * (q * q), ab += w * (p * q);
@@ -61,12 +63,12 @@ KERNEL(compare_columns) {
     FOR_EACH_PIXEL(x, y, args.width - EDGE, args.height - EDGE) {
         const int64 i = y * args.width + x, at = y * columns + x;
         real a = 0, b = 0, aa = 0, bb = 0, ab = 0;
-#pragma unroll
+UNROLL
         for (int k = 0; k < TAPS; ++k) {
-            const real* row = in + i + k * args.width;
+            const int64 j = i + k * args.width;
             const real w = args.window[k];
-            a += w * row[0], b += w * row[plane], aa += w * row[2 * plane];
-            bb += w * row[3 * plane], ab += w * row[4 * plane];
+            a += w * in[j], b += w * in[plane + j], aa += w * in[2 * plane + j];
+            bb += w * in[3 * plane + j], ab += w * in[4 * plane + j];
         }
         const real means = a * a + b * b + c1, spreads = aa - a * a + bb - b * b + c2;
         const real luminance = (2 * a * b + c1) / means, structure = (2 * (ab - a * b) + c2) / spreads;
@@ -86,7 +88,7 @@ KERNEL(compare_columns_backward) {
     FOR_EACH_PIXEL(x, y, columns, args.height) {
         const int64 i = y * columns + x;
         real a = 0, aa = 0, ab = 0;
-#pragma unroll
+UNROLL
         for (int k = 0; k < TAPS; ++k) {
             const real* row = in + i - k * columns;
             const real w = args.window[k];
@@ -96,33 +98,39 @@ KERNEL(compare_columns_backward) {
     }
 }
 
-// grad_sums [B, 3]: the gradients of absolute and squared error and of the dissimilarity.
-KERNEL(compare_rows_backward) {
+template <bool STRUCTURE>
+DEVICE void add_errors(const Arguments& args) {
     const int64 plane = args.width * args.height, columns = args.width + 2 * EDGE, wide = columns * args.height;
     const real *grey = args.grey + 2 * args.view * plane, *target_grey = grey + plane;
-    const real* in = args.row_partial == nullptr ? nullptr : args.row_partial + 3 * args.view * wide + EDGE;
-    const real* felt = args.grad_sums + 3 * args.view;
+    const real* in = STRUCTURE ? args.row_partial + 3 * args.view * wide + EDGE : nullptr;
+    const real *felt = args.grad_sums + 3 * args.view, absolute = felt[0], squared = 2 * felt[1], dissimilar = felt[2] / 3;
     const real *picture = args.picture + 3 * args.view * plane, *target = args.target + 3 * args.view * plane;
     const real* mask = args.mask + args.view * plane;
     real* out = args.grad_picture + 3 * args.view * plane;
     FOR_EACH_PIXEL(x, y, args.width, args.height) {
         const int64 i = y * args.width + x;
         real common = 0;
-        if (in != nullptr) {
+        if (STRUCTURE) {
             real a = 0, aa = 0, ab = 0;
-#pragma unroll
+            const int64 at = y * columns + x;
+            UNROLL
             for (int k = 0; k < TAPS; ++k) {
-                const real* row = in + y * columns + x - k;
                 const real w = args.window[k];
-                a += w * row[0], aa += w * row[wide], ab += w * row[2 * wide];
+                a += w * in[at - k], aa += w * in[wide + at - k], ab += w * in[2 * wide + at - k];
             }
-            common = felt[2] * (a + 2 * grey[i] * aa + target_grey[i] * ab) / 3;
+            common = dissimilar * (a + 2 * grey[i] * aa + target_grey[i] * ab);
         }
-#pragma unroll
+        UNROLL
         for (int c = 0; c < 3; ++c) {
             const real error = picture[c * plane + i] - target[c * plane + i];
             const real sign = error > 0 ? (real)1 : error < 0 ? (real)-1 : (real)0;
-            out[c * plane + i] = common + mask[i] * (felt[0] * sign + felt[1] * 2 * error);
+            out[c * plane + i] = common + mask[i] * (absolute * sign + squared * error);
         }
     }
+}
+
+// grad_sums [B, 3]: the gradients of absolute and squared error and of the dissimilarity.
+KERNEL(compare_rows_backward) {
+    if (args.row_partial != nullptr) add_errors<true>(args);
+    else add_errors<false>(args);
 }

@@ -72,42 +72,39 @@ def test_empty_pixels_show_what_torch_says(model: str, backend: str) -> None:
         assert torch.equal(g.cpu(), w * (weight > 0))
 
 
-def small() -> tuple[
-    list[torch.Tensor], list[torch.Tensor], list[torch.Tensor], list[torch.Tensor], list[int]
-]:
-    """A pyramid of two views with empty pixels, two maps, and the cameras, in double precision."""
+def small() -> tuple[list[torch.Tensor], torch.Tensor, list[torch.Tensor], list[torch.Tensor], list[int]]:
+    """A pyramid of two views with empty pixels, a map, and the cameras, in double precision."""
     scene = make_scene(views=2, points=60, width=9, height=7, levels=3, dtype=torch.float64)
     levels = draw(scene.camera, scene.points, scene.features, RasterConfig(levels=3))
     generator = torch.Generator().manual_seed(1)
-    sizes = ((4, 8, 16), (4, 4, 8))
-    maps = [torch.randn(s, generator=generator, dtype=torch.float64).requires_grad_() for s in sizes]
+    map = torch.randn(4, 8, 16, generator=generator, dtype=torch.float64).requires_grad_()
     grid = grid_of(scene.camera)
     camera = [grid.local, grid.world_to_camera.contiguous(), grid.crop.contiguous(), grid.size.contiguous()]
-    return [i.requires_grad_() for i in levels.features], maps, levels.weight, camera, [0, 1, 1]
+    return [i.requires_grad_() for i in levels.features], map, levels.weight, camera, [0, 1, 2]
 
 
 def test_gradients_are_exact() -> None:
-    images, maps, weights, camera, which = small()
-    assert any((w == 0).any() for w in weights) and any((w > 0).any() for w in weights)
+    images, map, weights, camera, blurs = small()
+    assert all((w == 0).any() for w in weights) and any((w > 0).any() for w in weights)
     grid = RayGrid(camera[0], camera[3], camera[2], camera[1])
 
     def run(*leaves: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple(show_behind(list(leaves[:3]), weights, list(leaves[3:]), which, grid))
+        return tuple(show_behind(list(leaves[:3]), weights, leaves[3], blurs, grid))
 
-    assert torch.autograd.gradcheck(run, (*images, *maps))
+    assert torch.autograd.gradcheck(run, (*images, map))
 
 
 def test_the_seam_and_the_poles() -> None:
     """A ray to the back looks across the seam; one straight up at the first row."""
-    maps = [torch.arange(32.0).reshape(1, 4, 8)]
+    map = torch.arange(32.0).reshape(1, 4, 8)
     pose = torch.eye(4)[None]
     for direction, expected in (((0.0, 0.0, -1.0), 0.5 * (8 + 15 + 16 + 23) / 2), ((0.0, -1.0, 1e-9), 3.5)):
         local = torch.tensor(direction).reshape(1, 3, 1, 1).expand(1, 3, 2, 2).contiguous()
         grid = RayGrid(local, torch.ones(1, 2), torch.tensor([[1.0, 0.0, 0.0]]), pose)
-        shown = show_behind([torch.zeros(1, 1, 1, 1)], [torch.zeros(1, 1, 1, 1)], maps, [0], grid)
+        shown = show_behind([torch.zeros(1, 1, 1, 1)], [torch.zeros(1, 1, 1, 1)], map, [0], grid)
         assert float(shown[0]) == pytest.approx(expected, abs=1e-3)
 
 
 def test_operator_is_registered_right() -> None:
-    images, maps, weights, camera, which = small()
-    torch.library.opcheck(show_behind_op, (images, maps, weights, *camera, which))
+    images, map, weights, camera, blurs = small()
+    torch.library.opcheck(show_behind_op, (images, map, weights, *camera, blurs))

@@ -3,9 +3,12 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from adop.ops.launch import Value, launch_series
+
+REACH = 2  # as in base.cu
 
 _INPUTS = "Tensor[] images, Tensor[] background, Tensor[] weights, Tensor[] depths"
 _SETTINGS = "int fill_levels, int occlusion_levels, float tolerance"
@@ -54,7 +57,9 @@ def base_picture_op(
     values = _values(images, fill_levels, occlusion_levels, tolerance)
     values |= {"image": images, "weight": weights, "depth": depths, "background": background}
     values |= {"colours": colours, "valid": valid, "behind": behind, "surface": surface}
-    launch_series("base_forward", _series(images)[::-1], values, images[0])
+    values |= {"padded": [F.pad(depth, [REACH] * 4, value=torch.inf) for depth in depths[:occlusion_levels]]}
+    for kernel in ("base_surface", "base_colours"):
+        launch_series(kernel, _series(images)[::-1], values, images[0])
     return colours, valid, behind
 
 
@@ -78,7 +83,7 @@ def base_picture_backward_op(
     *settings: Any,
 ) -> tuple[list[Tensor], list[Tensor]]:
     shown, passed = [torch.empty_like(image) for image in images], _planes(images, 3)
-    behind = _planes(images, 3) if looks else []
+    behind = [plane.zero_() for plane in _planes(images, 3)] if looks else []
     values = _values(images, *settings)
     values |= {"grad_colours": grads, "colours": colours, "valid": valid}
     values |= {"grad_shown": shown, "grad_behind": behind, "passed": passed}

@@ -9,8 +9,8 @@ from torch import Tensor
 from adop.ops.launch import Value, launch_series
 
 _INPUTS = (
-    "Tensor[] images, Tensor[] maps, Tensor[] weights, Tensor rays, Tensor pose, Tensor crop, Tensor size,"
-    " int[] which"
+    "Tensor[] images, Tensor environment, Tensor[] weights, Tensor rays, Tensor pose, Tensor crop, Tensor size,"
+    " int[] blurs"
 )
 
 
@@ -42,14 +42,13 @@ def _values(
     }
 
 
-def _series(
-    images: list[Tensor], maps: list[Tensor], which: list[int], name: str
-) -> list[tuple[int, dict[str, int]]]:
-    """Return the launches, level by level, each with its own map under `name`."""
+def _series(images: list[Tensor], environment: Tensor, blurs: list[int]) -> list[tuple[int, dict[str, int]]]:
+    """Return the launches, view by view of each level, with the size of the map there."""
     series = []
-    for level, (image, index) in enumerate(zip(images, which, strict=True)):
-        numbers = {"level": level, "map_rows": maps[index].shape[1], "map_columns": maps[index].shape[2]}
-        series.append((image[:, 0].numel(), numbers | {name: maps[index].data_ptr()}))
+    for level, (image, blur) in enumerate(zip(images, blurs, strict=True)):
+        numbers = {"level": level, "blur": blur}
+        numbers |= {"map_rows": environment.shape[1] >> blur, "map_columns": environment.shape[2] >> blur}
+        series += [(image[0, 0].numel(), numbers | {"view": view}) for view in range(len(image))]
     return series
 
 
@@ -58,11 +57,15 @@ def _places(images: list[Tensor]) -> list[Tensor]:
 
 
 @torch.library.custom_op("adop::show_behind", mutates_args=(), schema=f"({_INPUTS}) -> (Tensor[], Tensor[])")
-def show_behind_op(images: list[Tensor], maps: list[Tensor], *rest: Any) -> tuple[list[Tensor], list[Tensor]]:
-    *tensors, which = rest
+def show_behind_op(
+    images: list[Tensor], environment: Tensor, *rest: Any
+) -> tuple[list[Tensor], list[Tensor]]:
+    *tensors, blurs = rest
     shown, coordinates = [torch.empty_like(image) for image in images], _places(images)
     values = _values(images, *tensors) | {"image": images, "shown": shown, "coordinates": coordinates}
-    launch_series("behind_forward", _series(images, maps, which, "texels"), values, images[0])
+    launch_series(
+        "behind_forward", _series(images, environment, blurs), values | {"texels": environment}, images[0]
+    )
     return shown, coordinates
 
 
@@ -74,39 +77,40 @@ def _(images: list[Tensor], *rest: Any) -> tuple[list[Tensor], list[Tensor]]:
 @torch.library.custom_op(
     "adop::show_behind_backward",
     mutates_args=(),
-    schema=f"(Tensor[] grads, Tensor[] coordinates, {_INPUTS}) -> (Tensor[], Tensor[])",
+    schema=f"(Tensor[] grads, Tensor[] coordinates, {_INPUTS}) -> (Tensor[], Tensor)",
 )
 def show_behind_backward_op(
-    grads: list[Tensor], coordinates: list[Tensor], images: list[Tensor], maps: list[Tensor], *rest: Any
-) -> tuple[list[Tensor], list[Tensor]]:
-    *tensors, which = rest
-    below, texels = [torch.empty_like(image) for image in images], [torch.zeros_like(m) for m in maps]
+    grads: list[Tensor], coordinates: list[Tensor], images: list[Tensor], environment: Tensor, *rest: Any
+) -> tuple[list[Tensor], Tensor]:
+    *tensors, blurs = rest
+    below, texels = [torch.empty_like(image) for image in images], torch.zeros_like(environment)
     values = _values(images, *tensors) | {"grad_image": grads, "grad_shown": below}
-    values |= {"coordinates": coordinates}
-    series = _series(images, texels, which, "grad_texels")
-    launch_series("behind_backward", series, values, images[0], threads=1)
+    values |= {"coordinates": coordinates, "grad_texels": texels}
+    launch_series("behind_backward", _series(images, environment, blurs), values, images[0], threads=1)
     return below, texels
 
 
 @show_behind_backward_op.register_fake
 def _(
-    grads: list[Tensor], coordinates: list[Tensor], images: list[Tensor], maps: list[Tensor], *rest: Any
-) -> tuple[list[Tensor], list[Tensor]]:
-    return [torch.empty_like(image) for image in images], [torch.empty_like(m) for m in maps]
+    grads: list[Tensor], coordinates: list[Tensor], images: list[Tensor], environment: Tensor, *rest: Any
+) -> tuple[list[Tensor], Tensor]:
+    return [torch.empty_like(image) for image in images], torch.empty_like(environment)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[list[Tensor], list[Tensor]]) -> None:
-    images, maps, weights, *camera, which = inputs
-    ctx.save_for_backward(*output[1], *images, *weights, *maps, *camera)
-    ctx.levels, ctx.maps, ctx.which = len(images), len(maps), which
+    images, environment, weights, *camera, blurs = inputs
+    ctx.save_for_backward(*output[1], *images, *weights, environment, *camera)
+    ctx.levels, ctx.blurs = len(images), blurs
 
 
 def _backward(ctx: Any, grads: list[Tensor], *_: Any) -> tuple[Any, ...]:
     saved = list(ctx.saved_tensors)
     coordinates, images, weights = (saved[i * ctx.levels : (i + 1) * ctx.levels] for i in range(3))
-    maps, camera = saved[3 * ctx.levels : 3 * ctx.levels + ctx.maps], saved[3 * ctx.levels + ctx.maps :]
+    environment, *camera = saved[3 * ctx.levels :]
     dense = [grad.contiguous() for grad in grads]
-    below, texels = show_behind_backward_op(dense, coordinates, images, maps, weights, *camera, ctx.which)
+    below, texels = show_behind_backward_op(
+        dense, coordinates, images, environment, weights, *camera, ctx.blurs
+    )
     return below, texels, [None] * ctx.levels, None, None, None, None, None
 
 
@@ -114,19 +118,19 @@ show_behind_op.register_autograd(_backward, setup_context=_setup)
 
 
 def show_behind(
-    images: list[Tensor], weights: list[Tensor], maps: list[Tensor], which: list[int], grid: RayGrid
+    images: list[Tensor], weights: list[Tensor], environment: Tensor, blurs: list[int], grid: RayGrid
 ) -> list[Tensor]:
     """Return the images [B, C, H_l, W_l], where `weights` are 0 with what the map shows along the pixels' rays.
 
     Args:
-        maps: [C, R, 2 R] latitude-longitude maps of falling size; level l looks at `maps[which[l]]`.
+        environment: [C, R, 2 R], latitude-longitude.
+        blurs: level l looks at averages of the map over squares of 2^blurs[l] texels.
         grid: the rays; those between its points are interpolated.
 
-    **Gradients** exact to images and maps, none to the rays.
+    **Gradients** exact to images and map, none to the rays.
     """
     like = images[0]
-    parts = [
-        part.to(like.dtype).contiguous() for part in (grid.local, grid.world_to_camera, grid.crop, grid.size)
-    ]
-    there = [[tensor.contiguous() for tensor in part] for part in (images, maps, weights)]
-    return show_behind_op(*there, *parts, which)[0]
+    rays = (grid.local, grid.world_to_camera, grid.crop, grid.size)
+    parts = [part.to(like.dtype).contiguous() for part in rays]
+    images, weights = ([tensor.contiguous() for tensor in part] for part in (images, weights))
+    return show_behind_op(images, environment.contiguous(), weights, *parts, blurs)[0]

@@ -8,12 +8,12 @@ from torch import Tensor
 from adop.ops.launch import Value, launch_series, slots_for
 
 _INPUTS = (
-    "Tensor radiance, Tensor gain, Tensor curve, Tensor? vignette, Tensor crop, Tensor photo_size, float leak"
+    "Tensor radiance, Tensor gain, Tensor curve, Tensor vignette, Tensor crop, Tensor photo_size, float leak"
 )
 
 
 def _values(
-    radiance: Tensor, gain: Tensor, curve: Tensor, vignette: Tensor | None, crop: Tensor, *rest: Any
+    radiance: Tensor, gain: Tensor, curve: Tensor, vignette: Tensor, crop: Tensor, *rest: Any
 ) -> dict[str, Value]:
     return {
         "radiance": radiance,
@@ -55,7 +55,7 @@ def take_photo_backward_op(grad: Tensor, radiance: Tensor, *rest: Any) -> tuple[
     grad_radiance = torch.empty_like(radiance)
     sums = radiance.new_zeros(len(radiance), slots, 8 + 3 * samples)
     values = _values(radiance, *rest) | {"grad_photo": grad, "grad_radiance": grad_radiance}
-    values |= {"sums": sums, "slots": slots}
+    values |= {"sums": sums, "slots": slots, "encoded": torch.empty_like(radiance)}
     launch_series("photo_backward", _views(radiance), values, radiance)
     return grad_radiance, sums.sum(1, dtype=torch.float64).to(radiance.dtype)
 
@@ -73,8 +73,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     saved = ctx.saved_tensors
     grad_radiance, sums = take_photo_backward_op(grad.contiguous(), *saved, ctx.leak)
-    vignette = None if saved[3] is None else sums[:, 3:8]
-    return grad_radiance, sums[:, :3], sums[:, 8:].reshape(saved[2].shape), vignette, None, None, None
+    curve = sums[:, 8:].reshape(saved[2].shape)
+    return grad_radiance, sums[:, :3], curve, sums[:, 3:8], None, None, None
 
 
 take_photo_op.register_autograd(_backward, setup_context=_setup)
@@ -101,6 +101,7 @@ def take_photo(
 
     **Gradients** exact to radiance, gain, curve and vignette. **Source** ADOP section 5.
     """
-    parts = [part.to(radiance.dtype).contiguous() for part in (gain, curve, crop, photo_size)]
-    behind = None if vignette is None else vignette.to(radiance.dtype).contiguous()
-    return take_photo_op(radiance.contiguous(), *parts[:2], behind, *parts[2:], leak)
+    if vignette is None:
+        vignette = gain.new_zeros(len(gain), 5)
+    parts = (part.to(radiance.dtype).contiguous() for part in (gain, curve, vignette, crop, photo_size))
+    return take_photo_op(radiance.contiguous(), *parts, leak)
