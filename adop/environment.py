@@ -25,7 +25,8 @@ class Environment(nn.Module):
         super().__init__()
         self.enabled = config.enabled
         size = (config.height, 2 * config.height) if config.enabled else (1, 1)
-        self.map = nn.Parameter(torch.zeros(1, features, *size))
+        # A texel's features lie side by side in memory, where the kernel looks them up.
+        self.map = nn.Parameter(torch.zeros(1, features, *size).to(memory_format=torch.channels_last))
 
     def coordinates(self, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Return (column, row) [B, H, W] on the map, in its pixels, of world directions [B, 3, H, W]."""
@@ -70,7 +71,7 @@ class Environment(nn.Module):
         Gradients: exact to the features and the map.
         """
         blurs = self.blurs(pixel_angle, len(levels.features))
-        shown = show_behind(levels.features, levels.weight, self.map.squeeze(0), blurs, grid)
+        shown = show_behind(levels.features, levels.weight, self.map.squeeze(0).permute(1, 2, 0), blurs, grid)
         return replace(levels, features=shown)
 
     def _lookup(self, maps: Tensor, directions: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ struct Arguments {
     int64 fill_levels, occlusion_levels;
     double occlusion_tolerance;
     // What lies behind the points, see behind.cu
-    const real* texels;             // [C, map_rows << blur, map_columns << blur]
+    const real* texels;             // [map_rows << blur, map_columns << blur, C]
     real* grad_texels;              // the same
     const real* rays;               // [B, 3, ray_rows, ray_columns]
     real* shown[MAX_LEVELS];        // [B, C, H_l, W_l]

@@ -2,7 +2,7 @@
 // the adjoint to the map.
 //
 // Per level l: image (C channels) and weight in, shown out: the image, with the map's features where the weight is 0.
-// coordinates [B, 2, H_l, W_l] keeps column and row on the map, which is texels [C, map_rows << blur, map_columns << blur]
+// coordinates [B, 2, H_l, W_l] keeps column and row on the map, which is texels [map_rows << blur, map_columns << blur, C]
 // averaged over squares of 2^blur, the level's own: so few pixels look at a wide square that no average is kept. rays [B, 3, ray_rows, ray_columns]: directions in camera space at points spread evenly
 // from corner to corner of the whole photo. Levels and views are launched one by one. One index is one pixel.
 #include "arguments.h"
@@ -80,26 +80,34 @@ DEVICE Texel find_texel(Vec3 d, int columns, int rows) {
             (atan2_of(d.y, sqrt(d.x * d.x + d.z * d.z)) * (real)(1 / PI) + (real)0.5) * rows};
 }
 
-DEVICE real average(const real* map, int column, int row, int columns, int blur) {
-    const int side = 1 << blur, stride = columns << blur;
-    const real* first = map + ((int64)row * stride + column) * side;
-    real total = 0;
-    for (int j = 0; j < side; ++j)
-        for (int i = 0; i < side; ++i) total += first[(int64)j * stride + i];
-    return total / (side * side);
+// A texel of the level's own map: the first of its square in the whole map, whose rows are `stride` values apart.
+struct Square {
+    int64 first, stride;
+    int side, channels;
+};
+DEVICE Square square_of(const Arguments& args, int column, int row) {
+    const int64 stride = (args.map_columns << args.blur) * args.channels;
+    const int side = 1 << args.blur;
+    return {row * side * stride + column * side * args.channels, stride, side, (int)args.channels};
 }
-DEVICE void spread(real* map, int column, int row, int columns, int blur, real value) {
-    const int side = 1 << blur, stride = columns << blur;
-    real* first = map + ((int64)row * stride + column) * side;
-    for (int j = 0; j < side; ++j)
-        for (int i = 0; i < side; ++i) add_alone(first + (int64)j * stride + i, value / (side * side));
+DEVICE real average(const real* map, const Square& s, int c) {
+    if (s.side == 1) return map[s.first + c];
+    real total = 0;
+    for (int j = 0; j < s.side; ++j)
+        for (int i = 0; i < s.side; ++i) total += map[s.first + j * s.stride + i * s.channels + c];
+    return total / (s.side * s.side);
+}
+DEVICE void spread(real* map, const Square& s, int c, real value) {
+    if (s.side == 1) return add_alone(map + s.first + c, value);
+    const real part = value / (s.side * s.side);
+    for (int j = 0; j < s.side; ++j)
+        for (int i = 0; i < s.side; ++i) add_alone(map + s.first + j * s.stride + i * s.channels + c, part);
 }
 
 KERNEL(behind_forward) {
     const int level = (int)args.level, columns = level_extent(args.width, level), rows = level_extent(args.height, level);
-    const int map_rows = (int)args.map_rows, map_columns = (int)args.map_columns, blur = (int)args.blur;
+    const int map_rows = (int)args.map_rows, map_columns = (int)args.map_columns;
     const int64 plane = (int64)columns * rows, channels = args.channels, view = args.view;
-    const int64 texels = (int64)map_rows * map_columns << (2 * blur);
     const Sight sight = load_sight(args, view, level);
     real *column = args.coordinates[level] + 2 * view * plane, *row = column + plane;
     // Of every pixel, because that is quicker than to ask.
@@ -116,13 +124,14 @@ KERNEL(behind_forward) {
         const int64 at = y * columns + x;
         if (args.weight[level][view * plane + at] > 0) continue;
         const Between a = between_columns(column[at] - (real)0.5, map_columns), b = between(row[at] - (real)0.5, map_rows);
-        const real* map = args.texels;
+        const Square left = square_of(args, a.first, b.first), right = square_of(args, a.second, b.first);
+        const Square low_left = square_of(args, a.first, b.second), low_right = square_of(args, a.second, b.second);
         real* shown = args.shown[level] + view * channels * plane + at;
-        for (int64 c = 0; c < channels; ++c, map += texels, shown += plane) {
-            const real left = average(map, a.first, b.first, map_columns, blur), right = average(map, a.second, b.first, map_columns, blur);
-            const real low = average(map, a.first, b.second, map_columns, blur), end = average(map, a.second, b.second, map_columns, blur);
-            const real top = left + (right - left) * a.part, bottom = low + (end - low) * a.part;
-            *shown = top + (bottom - top) * b.part;
+        for (int c = 0; c < channels; ++c) {
+            const real start = average(args.texels, left, c), low_start = average(args.texels, low_left, c);
+            const real top = start + (average(args.texels, right, c) - start) * a.part;
+            const real bottom = low_start + (average(args.texels, low_right, c) - low_start) * a.part;
+            shown[c * plane] = top + (bottom - top) * b.part;
         }
     }
 }
@@ -130,9 +139,8 @@ KERNEL(behind_forward) {
 // Adds to grad_texels. grad_image in; grad_shown, the gradient of the image before it was filled, out.
 KERNEL(behind_backward) {
     const int level = (int)args.level, columns = level_extent(args.width, level), rows = level_extent(args.height, level);
-    const int map_rows = (int)args.map_rows, map_columns = (int)args.map_columns, blur = (int)args.blur;
+    const int map_rows = (int)args.map_rows, map_columns = (int)args.map_columns;
     const int64 plane = (int64)columns * rows, channels = args.channels, view = args.view;
-    const int64 texels = (int64)map_rows * map_columns << (2 * blur);
     const real *column = args.coordinates[level] + 2 * view * plane, *row = column + plane;
     const real* weight = args.weight[level] + view * plane;
     for (int64 c = view * channels; c < (view + 1) * channels; ++c) {
@@ -147,12 +155,13 @@ KERNEL(behind_backward) {
         const int64 at = y * columns + x;
         if (weight[at] > 0) continue;
         const Between a = between_columns(column[at] - (real)0.5, map_columns), b = between(row[at] - (real)0.5, map_rows);
-        real* map = args.grad_texels;
+        const Square left = square_of(args, a.first, b.first), right = square_of(args, a.second, b.first);
+        const Square low_left = square_of(args, a.first, b.second), low_right = square_of(args, a.second, b.second);
         const real* grads = args.grad_image[level] + view * channels * plane + at;
-        for (int64 c = 0; c < channels; ++c, map += texels, grads += plane) {
-            const real lower = *grads * b.part, upper = *grads - lower;
-            spread(map, a.first, b.first, map_columns, blur, upper - upper * a.part), spread(map, a.second, b.first, map_columns, blur, upper * a.part);
-            spread(map, a.first, b.second, map_columns, blur, lower - lower * a.part), spread(map, a.second, b.second, map_columns, blur, lower * a.part);
+        for (int c = 0; c < channels; ++c) {
+            const real lower = grads[c * plane] * b.part, upper = grads[c * plane] - lower;
+            spread(args.grad_texels, left, c, upper - upper * a.part), spread(args.grad_texels, right, c, upper * a.part);
+            spread(args.grad_texels, low_left, c, lower - lower * a.part), spread(args.grad_texels, low_right, c, lower * a.part);
         }
     }
 }

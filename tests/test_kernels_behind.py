@@ -77,7 +77,7 @@ def small() -> tuple[list[torch.Tensor], torch.Tensor, list[torch.Tensor], list[
     scene = make_scene(views=2, points=60, width=9, height=7, levels=3, dtype=torch.float64)
     levels = draw(scene.camera, scene.points, scene.features, RasterConfig(levels=3))
     generator = torch.Generator().manual_seed(1)
-    map = torch.randn(4, 8, 16, generator=generator, dtype=torch.float64).requires_grad_()
+    map = torch.randn(8, 16, 4, generator=generator, dtype=torch.float64).requires_grad_()
     grid = grid_of(scene.camera)
     camera = [grid.local, grid.world_to_camera.contiguous(), grid.crop.contiguous(), grid.size.contiguous()]
     return [i.requires_grad_() for i in levels.features], map, levels.weight, camera, [0, 1, 2]
@@ -96,7 +96,7 @@ def test_gradients_are_exact() -> None:
 
 def test_the_seam_and_the_poles() -> None:
     """A ray to the back looks across the seam; one straight up at the first row."""
-    map = torch.arange(32.0).reshape(1, 4, 8)
+    map = torch.arange(32.0).reshape(4, 8, 1)
     pose = torch.eye(4)[None]
     for direction, expected in (((0.0, 0.0, -1.0), 0.5 * (8 + 15 + 16 + 23) / 2), ((0.0, -1.0, 1e-9), 3.5)):
         local = torch.tensor(direction).reshape(1, 3, 1, 1).expand(1, 3, 2, 2).contiguous()

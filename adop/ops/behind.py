@@ -47,7 +47,7 @@ def _series(images: list[Tensor], environment: Tensor, blurs: list[int]) -> list
     series = []
     for level, (image, blur) in enumerate(zip(images, blurs, strict=True)):
         numbers = {"level": level, "blur": blur}
-        numbers |= {"map_rows": environment.shape[1] >> blur, "map_columns": environment.shape[2] >> blur}
+        numbers |= {"map_rows": environment.shape[0] >> blur, "map_columns": environment.shape[1] >> blur}
         series += [(image[0, 0].numel(), numbers | {"view": view}) for view in range(len(image))]
     return series
 
@@ -123,7 +123,7 @@ def show_behind(
     """Return the images [B, C, H_l, W_l], where `weights` are 0 with what the map shows along the pixels' rays.
 
     Args:
-        environment: [C, R, 2 R], latitude-longitude.
+        environment: [R, 2 R, C], latitude-longitude.
         blurs: level l looks at averages of the map over squares of 2^blurs[l] texels.
         grid: the rays; those between its points are interpolated.
 
