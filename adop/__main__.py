@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 
@@ -27,6 +28,7 @@ def main() -> None:
     """Run the command that the arguments name; a user's mistake ends in one sentence and exit status 2."""
     # Threads that wait for one another by spinning lose tenfold where another program wants a core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _keep_memory()
     from adop.commands import COMMANDS
 
     arguments = sys.argv[1:]
@@ -44,6 +46,14 @@ def main() -> None:
             sys.exit(_run(COMMANDS[name], f"adop {name}", arguments[length:]))
     known = ", ".join(COMMANDS)
     sys.exit(f"adop: there is no command {arguments[0]!r}; there are {known}. `adop --help` explains them.")
+
+
+def _keep_memory() -> None:
+    """Let the C library keep what a training step frees for the next one: to get it anew, page by page, costs more."""
+    if sys.platform.startswith("linux") and hasattr(ctypes.CDLL(None), "mallopt"):
+        trim_threshold, mmap_threshold = -1, -3  # names of malloc.h; the second's largest value is 32 MiB
+        ctypes.CDLL(None).mallopt(trim_threshold, 1 << 29)
+        ctypes.CDLL(None).mallopt(mmap_threshold, 1 << 25)
 
 
 def _run(command, name: str, arguments: list[str]) -> int:

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adop.ops import Levels
+from adop.ops import Backend, Levels
+from adop.ops import base as ops
 
 OCCLUSION_LEVELS = 3
 
@@ -57,15 +58,32 @@ def _surface_around(depth: Tensor, reach: int = 2) -> Tensor:
     return torch.stack(lines).sort(0).values[2]
 
 
-def base_picture(levels: Levels, background: list[Tensor], fill_levels: int, tolerance: float) -> Base:
+def base_picture(
+    levels: Levels,
+    background: list[Tensor] | None,
+    fill_levels: int,
+    tolerance: float,
+    backend: Backend = "auto",
+) -> Base:
     """Return the hole-filled points.
 
     From the coarsest level down, a level shows its own points where it has any that are not seen through a
     gap in a nearer surface, else the coarser level's picture. Levels beyond `fill_levels` fill nothing: where
-    no point is that near, the picture shows `background` ([B, 3, H_l, W_l] per level, linear light).
+    no point is that near, the picture shows `background` ([B, 3, H_l, W_l] per level, linear light; None is what
+    the levels themselves show).
 
     Gradients: exact to the features and the background; the choice of what fills what has none.
     """
+    if backend == "reference":
+        return _base_picture_reference(levels, background, fill_levels, tolerance)
+    parts = (levels.features, levels.weight, levels.depth, background)
+    return Base(*ops.base_picture(*parts, fill_levels, OCCLUSION_LEVELS, tolerance))
+
+
+def _base_picture_reference(
+    levels: Levels, background: list[Tensor] | None, fill_levels: int, tolerance: float
+) -> Base:
+    """The oracle of the kernels."""
     count = len(levels.features)
     colours: list[Tensor] = [torch.empty(0)] * count
     valid, behind, surfaces = list(colours), list(colours), list(colours)
@@ -84,6 +102,8 @@ def base_picture(levels: Levels, background: list[Tensor], fill_levels: int, tol
             shown = shown & (far <= tolerance)
             valid[level], behind[level], surfaces[level] = shown.float(), far, surface
         fills = level + 1 < min(count, fill_levels)
-        rest = upsample(colours[level + 1], own) if fills else background[level]
+        rest = own if background is None else background[level]
+        if fills:
+            rest = upsample(colours[level + 1], own)
         colours[level] = torch.where(valid[level] > 0, own, rest)
     return Base(colours, valid, behind)

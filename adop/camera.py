@@ -141,6 +141,18 @@ class Camera:
         )
 
     @torch.no_grad()
+    def ray_grid(self, points: int) -> Tensor:
+        """Return unit directions [B, 3, R, S] in camera space at places spread evenly from corner to corner of
+        the picture, `points` of them along its longer side."""
+        longer = max(self.width, self.height)
+        columns, rows = (max(2, round(points * side / longer)) for side in (self.width, self.height))
+        x = torch.linspace(0, self.width, columns, dtype=self.crop.dtype, device=self.crop.device)
+        y = torch.linspace(0, self.height, rows, dtype=self.crop.dtype, device=self.crop.device)
+        uv = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(1, -1, 2).expand(len(self), -1, 2)
+        local = torch.nn.functional.normalize(self._directions(uv), dim=-1)
+        return local.transpose(1, 2).reshape(len(self), 3, rows, columns).contiguous()
+
+    @torch.no_grad()
     def _directions(self, uv: Tensor) -> Tensor:
         """Return camera-space points [B, N, 3] of depth 1 that are seen at `uv` [B, N, 2] of the crop."""
         full = (uv.to(self.crop.dtype) + self.crop[:, None, 1:]) / self.crop[:, None, :1]

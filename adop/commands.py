@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ class TrainOptions:
     """Run folder."""
     resume: bool = False
     """Continue the run in the output folder from its newest checkpoint."""
+    profile: bool = False
+    """Time every stage of the training steps, and print the split when training ends."""
     config: Path | None = None
     """Take the values of this JSON file (a run's config.json, or a part of one); options given here win."""
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=TrainConfig)
@@ -78,7 +81,15 @@ def train_command(name: str, arguments: list[str]) -> int:
 
     scene = options.scene or (Path(options.train.scene) if options.train.scene else demo_scene_folder())
     config = dataclasses.replace(options.train, scene=str(Path(scene).resolve()))
-    result = train(Path(scene), options.output, config, options.resume)
+    profile = None
+    if options.profile:
+        from adop.profile import StepProfile
+
+        profile = StepProfile()
+    with profile or contextlib.nullcontext():
+        result = train(Path(scene), options.output, config, options.resume)
+    if profile:
+        print(profile.table())
     if result:
         print(_table(result))
         print(f"pictures: {options.output / 'eval' / 'index.html'}")

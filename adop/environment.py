@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adop.config import EnvironmentConfig
+from adop.ops import Levels
+from adop.ops.behind import RayGrid, show_behind
 
 
 class Environment(nn.Module):
@@ -22,7 +25,8 @@ class Environment(nn.Module):
         super().__init__()
         self.enabled = config.enabled
         size = (config.height, 2 * config.height) if config.enabled else (1, 1)
-        self.map = nn.Parameter(torch.zeros(1, features, *size))
+        # A texel's features lie side by side in memory, where the kernel looks them up.
+        self.map = nn.Parameter(torch.zeros(1, features, *size).to(memory_format=torch.channels_last))
 
     def coordinates(self, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Return (column, row) [B, H, W] on the map, in its pixels, of world directions [B, 3, H, W]."""
@@ -32,21 +36,43 @@ class Environment(nn.Module):
         row = (torch.asin(y.clamp(-1, 1)) / math.pi + 0.5) * height
         return column, row
 
-    def forward(self, directions: list[Tensor]) -> list[Tensor]:
+    def forward(self, directions: list[Tensor], pixel_angle: float | None = None) -> list[Tensor]:
         """Return [B, C, H_l, W_l] features per level, of world directions [B, 3, H_l, W_l] per level.
+
+        Args:
+            pixel_angle: between neighbouring pixels of level 0, radians; None measures it.
 
         Gradients: exact to the map, none to the directions.
         """
         if not self.enabled:
             return [self.map.expand(d.shape[0], -1, d.shape[2], d.shape[3]) for d in directions]
-        spacing = _pixel_angle(directions[0]) * self.map.shape[2] / math.pi
-        maps: Tensor = self.map
-        images = []
-        for level, rays in enumerate(directions):
-            while spacing * 2**level > 1.5 * (self.map.shape[2] / maps.shape[2]) and maps.shape[2] > 4:
-                maps = F.avg_pool2d(maps, 2)
-            images.append(self._lookup(maps, rays))
+        angle = _pixel_angle(directions[0]) if pixel_angle is None else pixel_angle
+        images, maps = [], [self.map]
+        for blur, rays in zip(self.blurs(angle, len(directions)), directions, strict=True):
+            while len(maps) <= blur:
+                maps.append(F.avg_pool2d(maps[-1], 2))  # type: ignore[arg-type]
+            images.append(self._lookup(maps[blur], rays))
         return images
+
+    def blurs(self, pixel_angle: float, levels: int) -> list[int]:
+        """Return how often the map is halved for each level, so that its texels are not much smaller than pixels."""
+        spacing, rows = pixel_angle * self.map.shape[2] / math.pi, self.map.shape[2]
+        result = [0] * levels
+        for level in range(levels):
+            blur = result[level - 1] if level else 0
+            while spacing * 2**level > 1.5 * rows / (rows >> blur) and rows >> blur > 4:
+                blur += 1
+            result[level] = blur
+        return result
+
+    def show_behind(self, levels: Levels, grid: RayGrid, pixel_angle: float) -> Levels:
+        """Return the levels with the map's features where no point is drawn: `forward` by a kernel, there alone.
+
+        Gradients: exact to the features and the map.
+        """
+        blurs = self.blurs(pixel_angle, len(levels.features))
+        shown = show_behind(levels.features, levels.weight, self.map.squeeze(0).permute(1, 2, 0), blurs, grid)
+        return replace(levels, features=shown)
 
     def _lookup(self, maps: Tensor, directions: Tensor) -> Tensor:
         scale = maps.shape[2] / self.map.shape[2]

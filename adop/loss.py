@@ -11,15 +11,17 @@ from torch import Tensor, nn
 
 from adop.config import LossConfig
 from adop.errors import UserError
-from adop.metrics import ssim_map
+from adop.ops import Backend
+from adop.ops.compare import EDGE, compare
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The total and its terms, before their weights."""
+    """The total and its terms, before their weights, and what they are not: the mean PSNR."""
 
     total: Tensor
     terms: dict[str, Tensor]
+    psnr: Tensor  # of the clamped picture, dB, without gradient
 
 
 class Vgg(nn.Module):
@@ -81,23 +83,33 @@ class Vgg(nn.Module):
 
 
 def training_loss(
-    image: Tensor, target: Tensor, mask: Tensor, config: LossConfig, vgg: Vgg | None = None
+    image: Tensor,
+    target: Tensor,
+    mask: Tensor,
+    config: LossConfig,
+    vgg: Vgg | None = None,
+    backend: Backend = "auto",
 ) -> Loss:
-    """Return the loss of pictures [B, 3, H, W] against photos, over the masked pixels ([B, 1, H, W], 0 or 1)."""
-    share = mask.mean().clamp_min(1e-6)
-    difference = (image - target) * mask
-    terms = {"l1": difference.abs().mean() / share}
+    """Return the loss of pictures [B, 3, H, W] against photos, over the masked pixels ([B, 1, H, W], 0 or 1).
+
+    Structure is compared on the mean of the channels: it is the same in all three, at a third of the time.
+    """
+    height, width = image.shape[2:]
+    sums = compare(image, target, mask, config.ssim > 0, backend)
+    absolute, squared, dissimilar, _, counted = sums.sum(0).unbind(0)
+    counted = counted.clamp_min(1e-6)
+    terms = {"l1": absolute / (3 * counted)}
     total = config.l1 * terms["l1"]
     if config.mse > 0:
-        terms["mse"] = difference.square().mean() / share
+        terms["mse"] = squared / (3 * counted)
         total = total + config.mse * terms["mse"]
     if config.ssim > 0:
-        inner = mask[:, :, 5:-5, 5:-5]
-        # On the mean of the channels: structure is the same in all three, at a third of the time.
-        grey, target_grey = image.mean(1, keepdim=True), target.mean(1, keepdim=True)
-        terms["ssim"] = ((1 - ssim_map(grey, target_grey)) * inner).mean() / share
+        windows = (height - EDGE) * (width - EDGE)
+        terms["ssim"] = dissimilar / (counted * (windows / (height * width)))
         total = total + config.ssim * terms["ssim"]
     if vgg is not None:
         terms["vgg"] = vgg(image * mask, target * mask)
         total = total + config.vgg * terms["vgg"]
-    return Loss(total, terms)
+    found = sums.detach()
+    error = found[:, 3] / (3 * found[:, 4].clamp_min(1e-9))
+    return Loss(total, terms, -10 * error.clamp_min(1e-10).log10().mean())

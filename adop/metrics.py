@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+C1, C2 = 0.01**2, 0.03**2  # what keeps SSIM's ratios stable
+
 
 def psnr(image: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the peak signal-to-noise ratio [B] in dB of images [B, 3, H, W] in [0, 1], over the masked pixels only."""
@@ -15,7 +17,7 @@ def psnr(image: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     return -10 * mean.clamp_min(1e-10).log10()
 
 
-def _window(size: int, like: Tensor) -> Tensor:
+def window(size: int, like: Tensor) -> Tensor:
     """Return the Gaussian window of 11 pixels, sigma 1.5, as a band matrix [size - 10, size].
 
     On a CPU, products with it are many times faster than one-channel convolutions and their gradients.
@@ -36,14 +38,13 @@ def ssim_map(image: Tensor, target: Tensor) -> Tensor:
     Source: Wang, Bovik, Sheikh, Simoncelli 2004. Gradients: exact.
     """
     stacked = torch.stack((image, target, image * image, target * target, image * target))
-    rows = _window(image.shape[2], image)
-    columns = _window(image.shape[3], image)
+    rows = window(image.shape[2], image)
+    columns = window(image.shape[3], image)
     mean_x, mean_y, xx, yy, xy = (rows @ stacked @ columns.T).unbind(0)
-    c1, c2 = 0.01**2, 0.03**2
     variance_x, variance_y = xx - mean_x * mean_x, yy - mean_y * mean_y
     covariance = xy - mean_x * mean_y
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
-    return luminance * (2 * covariance + c2) / (variance_x + variance_y + c2)
+    luminance = (2 * mean_x * mean_y + C1) / (mean_x * mean_x + mean_y * mean_y + C1)
+    return luminance * (2 * covariance + C2) / (variance_x + variance_y + C2)
 
 
 def ssim(image: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -44,6 +44,7 @@ class Optimiser:
             [{"params": p, "lr": rate, "start": rate} for _, rate, p, on in groups if on and p],
             betas=BETAS,
             eps=1e-10,
+            fused=True,
         )
         self.features = pipeline.features
         self.exp_avg = torch.zeros_like(self.features)
@@ -69,6 +70,7 @@ class Optimiser:
                 lr=optim.features * scale,
                 betas=BETAS,
                 eps=1e-10,
+                backend=self.config.render.backend,
             )
             self.features.grad = None
 
@@ -90,9 +92,13 @@ class Optimiser:
         self.exp_avg_sq.copy_(tensors["features.exp_avg_sq"])
         self.row_steps.copy_(tensors["features.row_steps"])
         state: dict[int, dict[str, Tensor]] = {}
+        parameters = [p for group in self.adam.param_groups for p in group["params"]]
         for key, value in tensors.items():
             kind, index, *name = key.split(".")
             if kind == "adam":
-                state.setdefault(int(index), {})[".".join(name)] = value
+                like = parameters[int(index)]
+                # One pass over parameter and moments needs them in one order in memory.
+                same = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+                state.setdefault(int(index), {})[".".join(name)] = same
         whole = self.adam.state_dict()
         self.adam.load_state_dict({"state": state, "param_groups": whole["param_groups"]})

@@ -10,17 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adop.base import Base, base_picture
+from adop.base import OCCLUSION_LEVELS, Base, base_picture
 from adop.camera import Camera, Model
 from adop.config import TrainConfig
 from adop.environment import Environment
 from adop.network import NeuralRenderer
 from adop.ops import Blocks, Levels, Points, RasterConfig, draw, make_blocks
+from adop.ops.behind import RayGrid
 from adop.scene import Scene
 from adop.tonemap import Photometry, Tonemapper, srgb_decode
 
 DARKEST = 1e-3
 NEAR = 1e-3
+RAY_GRID = 129  # points of a ray grid along its longer side: a hundredth of a pixel is lost between them
 
 
 def _extent(xyz: Tensor) -> float:
@@ -144,52 +146,55 @@ class Pipeline(nn.Module):
         )
 
     @torch.no_grad()
-    def directions(self, camera: Camera, lens: Tensor | None = None) -> list[Tensor]:
-        """Return the world directions [B, 3, H_l, W_l] of the pixels, per level.
-
-        With the index of each view's `lens` [B], the lens's distortion is undone once for its whole photo and
-        looked up from then on; coarser levels average finer ones.
-        """
-        if lens is None:
-            rays = camera.rays(0)
-        else:
-            rays = torch.cat([self._lens_rays(camera[i], int(index)) for i, index in enumerate(lens)])
+    def directions(self, camera: Camera) -> list[Tensor]:
+        """Return the world directions [B, 3, H_l, W_l] of the pixels, per level; coarser ones average finer ones."""
+        rays = camera.rays(0)
         levels = [rays]
         for _ in range(self.config.render.levels - 1):
             rays = F.avg_pool2d(rays, 2, ceil_mode=True, count_include_pad=False)
             levels.append(F.normalize(rays, dim=1))
         return levels
 
-    def _lens_rays(self, camera: Camera, lens: int) -> Tensor:
-        width, height = self.lens_size[lens]
+    @torch.no_grad()
+    def ray_grid(self, camera: Camera, lens: Tensor | None = None) -> RayGrid:
+        """Return the rays of the cameras' pixels, on a grid.
+
+        With the index of each view's `lens` [B] the grid is that of the lens's whole photo, made once.
+        """
+        if lens is None:
+            whole = torch.tensor([[1.0, 0.0, 0.0]], device=camera.crop.device).expand(len(camera), 3)
+            size = whole.new_tensor([[camera.width, camera.height]]).expand(len(camera), 2)
+            return RayGrid(camera.ray_grid(RAY_GRID), size, whole, camera.world_to_camera)
+        local = torch.cat([self._lens_rays(camera.model, int(index)) for index in lens])
+        size = local.new_tensor([self.lens_size[int(index)] for index in lens])
+        return RayGrid(local, size, camera.crop, camera.world_to_camera)
+
+    def _lens_rays(self, model: Model, lens: int) -> Tensor:
         versions = (self.intrinsics[lens]._version, self.distortion[lens]._version)
         if self._rays.get(lens, (None,))[0] != versions:
             pose = torch.eye(4, device=self.xyz.device)[None]
-            whole = Camera(
-                camera.model, width, height, self.intrinsics[lens][None], self.distortion[lens][None], pose
-            )
-            self._rays[lens] = (versions, whole.rays(0))
-        whole_rays = self._rays[lens][1]
-        zoom, offset = camera.crop[0, 0], camera.crop[0, 1:]
-        x = (torch.arange(camera.width, device=self.xyz.device) + 0.5 + offset[0]) / zoom
-        y = (torch.arange(camera.height, device=self.xyz.device) + 0.5 + offset[1]) / zoom
-        grid_y, grid_x = torch.meshgrid(2 * y / height - 1, 2 * x / width - 1, indexing="ij")
-        grid = torch.stack((grid_x, grid_y), dim=-1)[None]
-        local = F.grid_sample(whole_rays, grid, padding_mode="border", align_corners=False)
-        return torch.einsum("ji,bjhw->bihw", camera.world_to_camera[0, :3, :3], local)
+            size, parts = self.lens_size[lens], (self.intrinsics[lens][None], self.distortion[lens][None])
+            self._rays[lens] = (versions, Camera(model, *size, *parts, pose).ray_grid(RAY_GRID))
+        return self._rays[lens][1]
 
     def radiance(self, camera: Camera, lens: Tensor | None = None) -> Radiance:
         """Render the cameras' views, linear light; `lens` [B] names each view's lens, for speed.
 
         Gradients: exact to features, environment and network.
         """
-        background = self.environment(self.directions(camera, lens))
-        levels = draw(
-            camera, self.points(), self.features, self.raster, background, backend=self.config.render.backend
-        )
         render = self.config.render
-        colours = [image[:, :3].exp() for image in background]
-        base = base_picture(levels, colours, render.fill_levels, render.occlusion_tolerance)
+        pixel_angle = 1 / float((camera.crop[:, 0] * camera.intrinsics[:, 0]).detach().mean())
+        fills, tolerance = render.fill_levels, render.occlusion_tolerance
+        if render.backend == "reference" or fills <= OCCLUSION_LEVELS:
+            # A level that fills nothing shows the environment behind what is occluded too, so it is needed everywhere.
+            behind = self.environment(self.directions(camera), pixel_angle)
+            levels = draw(camera, self.points(), self.features, self.raster, behind, backend=render.backend)
+            colours = [image[:, :3].exp() for image in behind]
+            base = base_picture(levels, colours, fills, tolerance, render.backend)
+        else:
+            levels = draw(camera, self.points(), self.features, self.raster, backend=render.backend)
+            levels = self.environment.show_behind(levels, self.ray_grid(camera, lens), pixel_angle)
+            base = base_picture(levels, None, fills, tolerance, render.backend)
         with torch.autocast(camera.intrinsics.device.type, torch.bfloat16, enabled=bool(self.config.bf16)):
             picture = self.network(levels, base)
         return Radiance(picture, levels, base)
@@ -218,8 +223,10 @@ class Pipeline(nn.Module):
     ) -> Tensor:
         """Return what the photos' camera makes of `radiance` [B, 3, H, W]; `photometry` replaces the learned one."""
         photometry = photometry or self.tonemapper.photometry(photos)
-        position = self.position(camera, photos)
-        return self.tonemapper(radiance, photometry, position, self.photo_lens[photos], leak)
+        lens = self.photo_lens[photos]
+        if self.config.render.backend == "reference":
+            return self.tonemapper(radiance, photometry, self.position(camera, photos), lens, leak)
+        return self.tonemapper.take(radiance, photometry, camera.crop, self.photo_size[photos], lens, leak)
 
 
 def start_features(scene: Scene, channels: int) -> Tensor:

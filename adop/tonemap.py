@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from adop.ops.photo import take_photo
+
 RESPONSE_SAMPLES = 25
 LEAK = 0.01
 
@@ -30,6 +32,11 @@ class Photometry:
 
     exposure: Tensor  # [B] EV relative to the scene's
     white_balance: Tensor  # [B, 3] gains, green is 1
+
+
+def _gain(photometry: Photometry) -> Tensor:
+    """Return the factor [B, 3] of each photo's channels."""
+    return torch.exp(photometry.exposure * -math.log(2))[:, None] * photometry.white_balance
 
 
 def _trained_neighbours(lens: Tensor, trained: Tensor) -> Tensor:
@@ -167,11 +174,31 @@ class Tonemapper(nn.Module):
             lens: [B] index.
             leak: let clipped values keep a gradient of 0.01 (training); values may leave [0, 1] a little.
         """
-        gain = torch.exp(photometry.exposure * -math.log(2))[:, None] * photometry.white_balance
-        light = radiance * gain[:, :, None, None]
+        light = radiance * _gain(photometry)[:, :, None, None]
         if position is not None:
             light = light * self.vignette(position, lens)
         return self.apply_response(light, lens, leak)
+
+    def take(
+        self,
+        radiance: Tensor,
+        photometry: Photometry,
+        crop: Tensor,
+        photo_size: Tensor,
+        lens: Tensor,
+        leak: bool = False,
+    ) -> Tensor:
+        """Return the same as `forward`, by a kernel and in one pass.
+
+        Args:
+            crop: [B, 3] zoom and offset of the picture on the whole photo, whose width and height
+                `photo_size` [B, 2] holds.
+        """
+        vignette = torch.cat((self.vignette_coefficients[lens], self.vignette_centre[lens]), dim=1)
+        curve = self.response()[lens]
+        return take_photo(
+            radiance, _gain(photometry), curve, vignette, crop, photo_size, LEAK if leak else 0.0
+        )
 
     @torch.no_grad()
     def linearise_response(self, photo: Tensor, lens: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ from adop.errors import UserError
 from adop.evaluate import evaluate, score_photo
 from adop.grow import fill_holes
 from adop.loss import Vgg, training_loss
-from adop.metrics import psnr
 from adop.optim import Optimiser
 from adop.photometry import colour_points, estimate_exposures, fill_environment, gather, known_exposures
 from adop.run import Run, choose_device, has_bf16, open_scene, split_photos
@@ -61,12 +60,11 @@ def learning_step(run: Run, optimiser: Optimiser, batch: Batch, vgg: Vgg | None)
     radiance = pipeline.radiance(camera, pipeline.photo_lens[batch.photos])
     image = pipeline.photo(radiance.picture, camera, batch.photos, leak=True)
     target, mask = batch.target.to(device), batch.mask.to(device)
-    loss = training_loss(image, target, mask, config.loss, vgg)
+    loss = training_loss(image, target, mask, config.loss, vgg, config.render.backend)
     total = loss.total + config.loss.camera_prior * pipeline.tonemapper.prior()
     total.backward()
-    return {"loss": total.detach(), "psnr": psnr(image.detach().clamp(0, 1), target, mask).mean()} | {
-        name: term.detach() for name, term in loss.terms.items()
-    }
+    terms = {name: term.detach() for name, term in loss.terms.items()}
+    return {"loss": total.detach(), "psnr": loss.psnr} | terms
 
 
 def prepare(

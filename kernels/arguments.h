@@ -63,4 +63,48 @@ struct Arguments {
     real* square;
     int* steps;  // [N]
     double rate, beta1, beta2, epsilon;
+    // The physical camera
+    const real* radiance;    // [B, 3, H, W]
+    const real* gain;        // [B, 3]
+    const real* curve;       // [B, 3, K]
+    const real* vignette;    // [B, 5] a b c and centre
+    const real* photo_size;  // [B, 2] width and height of the whole photo
+    real* photo;             // [B, 3, H, W]
+    const real* grad_photo;
+    real* grad_radiance;
+    real* encoded;  // [B, 3, H, W]
+    real* sums;  // [B, S, .] what a kernel adds up, slot by slot
+    int64 samples;
+    double leak;
+    // A picture beside a photo, see compare.cu
+    const real* picture;   // [B, 3, H, W]
+    const real* target;    // [B, 3, H, W]
+    const real* mask;      // [B, 1, H, W]
+    const real* window;    // [TAPS]
+    real* grey;            // [B, 2, H, W]
+    real* row_sums;        // [B, 5, H, W]
+    real* partial;         // [B, 4, H + 2 E, W + 2 E]
+    real* row_partial;     // [B, 3, H, W + 2 E]
+    const real* grad_sums;
+    real* grad_picture;    // [B, 3, H, W]
+    double stable1, stable2;
+    // The base picture, see base.cu
+    real* colours[MAX_LEVELS];             // [B, 3, H_l, W_l]
+    real* valid[MAX_LEVELS];               // [B, 1, H_l, W_l]
+    real* behind[MAX_LEVELS];              // [B, 1, H_l, W_l]
+    real* surface[MAX_LEVELS];             // [B, 1, H_l, W_l]
+    const real* padded[MAX_LEVELS];        // [B, 1, H_l + 4, W_l + 4]
+    const real* grad_colours[MAX_LEVELS];  // [B, 3, H_l, W_l]
+    real* grad_shown[MAX_LEVELS];          // [B, C, H_l, W_l]
+    real* grad_behind[MAX_LEVELS];         // [B, 3, H_l, W_l] or null
+    real* passed[MAX_LEVELS];              // [B, 3, H_l, W_l]
+    int64 fill_levels, occlusion_levels;
+    double occlusion_tolerance;
+    // What lies behind the points, see behind.cu
+    const real* texels;             // [map_rows << blur, map_columns << blur, C]
+    real* grad_texels;              // the same
+    const real* rays;               // [B, 3, ray_rows, ray_columns]
+    real* shown[MAX_LEVELS];        // [B, C, H_l, W_l]
+    real* coordinates[MAX_LEVELS];  // [B, 2, H_l, W_l]
+    int64 map_rows, map_columns, blur, ray_rows, ray_columns;
 };

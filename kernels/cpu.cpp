@@ -3,6 +3,10 @@
 #include "project.cu"
 #include "rasterize.cu"
 #include "adam.cu"
+#include "photo.cu"
+#include "compare.cu"
+#include "base.cu"
+#include "behind.cu"
 
 #include "bands_backward.h"
 #include "bands_forward.h"

@@ -17,12 +17,24 @@ typedef unsigned char byte;
 
 #define DEVICE __device__ __forceinline__
 #define KERNEL(name) extern "C" __global__ void name(Arguments args)
+#define UNROLL _Pragma("unroll")
 #define FOR_EACH(i, count)                                                                  \
     for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x, end_ = (count); i < end_; \
          i += (int64)gridDim.x * blockDim.x)
+#define FOR_EACH_PIXEL(x, y, columns, rows)                                                                         \
+    for (int64 i_ = (int64)blockIdx.x * blockDim.x + threadIdx.x, end_ = (int64)(columns) * (rows); i_ < end_;      \
+         i_ += (int64)gridDim.x * blockDim.x)                                                                       \
+        for (int64 y = i_ / (columns), once_ = 1; once_; once_ = 0)                                                \
+            for (int x = (int)(i_ - y * (columns)); once_; once_ = 0)
+#define FOR_EACH_PIXEL_SUM(x, y, columns, rows, ...) FOR_EACH_PIXEL(x, y, columns, rows)
+#define FOR_EACH_PIXEL_IN_TURN(x, y, columns, rows) FOR_EACH_PIXEL(x, y, columns, rows)
 #define SLOT(slots) (((int64)blockIdx.x * blockDim.x + threadIdx.x) % (slots))
 
+DEVICE float float_of_bits(int bits) { return __int_as_float(bits); }
+DEVICE int bits_of_float(float value) { return __float_as_int(value); }
 DEVICE void atomic_add(real* address, real value) { atomicAdd(address, value); }
+DEVICE void add_to_slot(real* address, real value) { atomicAdd(address, value); }
+DEVICE void add_alone(real* address, real value) { atomicAdd(address, value); }
 DEVICE real load(const real* address) { return *(const volatile real*)address; }
 // Positive floats order like their bits.
 DEVICE void atomic_min(float* address, float value) { atomicMin((int*)address, __float_as_int(value)); }
@@ -46,6 +58,9 @@ DEVICE void atomic_min(double* address, double value) {
 
 using std::abs;
 using std::atan2;
+using std::exp;
+using std::floor;
+using std::pow;
 using std::sqrt;
 
 #define DEVICE static inline __attribute__((always_inline))
@@ -83,8 +98,38 @@ static void parallel_for(int64 tasks, int threads, const Body& body) {
     }                                                                                   \
     static void name(const Arguments& args)
 #define FOR_EACH(i, count) for (int64 i = index_range.first, end_ = std::min<int64>(index_range.last, (count)); i < end_; ++i)
+// Row by row, so that the inner loop is vectorised: its body must not read what another pixel of it writes. FOR_EACH_PIXEL_SUM
+// also names the scalars that the body adds to; their sums have one order, that of the vector's lanes. A body that adds to
+// places which pixels share takes FOR_EACH_PIXEL_IN_TURN.
+#define PRAGMA(text) _Pragma(#text)
+#define UNROLL PRAGMA(GCC unroll 16)
+#define FOR_EACH_PIXEL_BY(pragma, x, y, columns, rows)                                                             \
+    for (int64 y = index_range.first / (columns), end_ = std::min<int64>(index_range.last, (columns) * (rows));    \
+         y * (columns) < end_; ++y)                                                                                \
+        for (int64 start_ = std::max<int64>(index_range.first - y * (columns), 0),                                 \
+                   stop_ = std::min<int64>(columns, end_ - y * (columns)), once_ = 1;                              \
+             once_; once_ = 0)                                                                                     \
+            pragma for (int x = (int)start_; x < (int)stop_; ++x)
+#define FOR_EACH_PIXEL(x, y, columns, rows) FOR_EACH_PIXEL_BY(PRAGMA(omp simd), x, y, columns, rows)
+#define FOR_EACH_PIXEL_SUM(x, y, columns, rows, ...) \
+    FOR_EACH_PIXEL_BY(PRAGMA(omp simd reduction(+ : __VA_ARGS__)), x, y, columns, rows)
+#define FOR_EACH_PIXEL_IN_TURN(x, y, columns, rows) FOR_EACH_PIXEL_BY(, x, y, columns, rows)
 #define SLOT(slots) (index_range.first / CHUNK)
+// A slot belongs to one chunk, so nothing else writes there.
+DEVICE void add_to_slot(real* address, real value) { *address += value; }
+// For kernels that are launched on one thread, so that sums over scattered places have one order.
+DEVICE void add_alone(real* address, real value) { *address += value; }
 
+DEVICE float float_of_bits(int bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+DEVICE int bits_of_float(float value) {
+    int bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
 DEVICE real load(const real* address) {
     real value;
     __atomic_load(address, &value, __ATOMIC_RELAXED);

@@ -3,14 +3,13 @@
 // Depth must be filled with +inf, weight and image with 0. One index is one (view, point), or one pixel of a level.
 #include "arguments.h"
 #include "linalg.h"
+#include "pyramid.h"
 
 struct Cell {
     int64 pixel;  // within [B, H_l, W_l]
     int64 plane;  // H_l * W_l
     int x, y, columns, rows;
 };
-
-DEVICE int level_extent(int64 size, int level) { return (int)((size + ((int64)1 << level) - 1) >> level); }
 
 DEVICE Cell find_cell(const Arguments& args, int64 view, int x, int y, int level) {
     Cell cell;

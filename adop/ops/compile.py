@@ -18,7 +18,16 @@ from adop.errors import UserError
 from adop.ops.sources import CPU_FLAGS, build_name, kernel_folder, read_sources, source_hash, target_flags
 
 CUDA_OPTIONS = ("--std=c++17", "--fmad=false", "--prec-div=true", "--prec-sqrt=true")
-CUDA_FILES = ("lens.cu", "project.cu", "rasterize.cu", "adam.cu")
+CUDA_FILES = (
+    "lens.cu",
+    "project.cu",
+    "rasterize.cu",
+    "adam.cu",
+    "photo.cu",
+    "compare.cu",
+    "base.cu",
+    "behind.cu",
+)
 
 
 def cache_folder() -> Path:

@@ -34,6 +34,17 @@ _LAYOUT: list[tuple[str, str]] = [
     ("integer", "chunks band_rows"),
     ("pointer", "parameter gradient average square steps"),
     ("double", "rate beta1 beta2 epsilon"),
+    ("pointer", "radiance gain curve vignette photo_size photo grad_photo grad_radiance encoded sums"),
+    ("integer", "samples"),
+    ("double", "leak"),
+    ("pointer", "picture target mask window grey row_sums partial row_partial grad_sums grad_picture"),
+    ("double", "stable1 stable2"),
+    ("pointers", "colours valid behind surface padded grad_colours grad_shown grad_behind passed"),
+    ("integer", "fill_levels occlusion_levels"),
+    ("double", "occlusion_tolerance"),
+    ("pointer", "texels grad_texels rays"),
+    ("pointers", "shown coordinates"),
+    ("integer", "map_rows map_columns blur ray_rows ray_columns"),
 ]
 _TYPES: dict[str, Any] = {
     "pointer": ctypes.c_void_p,
@@ -49,7 +60,7 @@ class Arguments(ctypes.Structure):
     _fields_ = tuple((name, _TYPES[kind]) for kind, names in _LAYOUT for name in names.split())
 
 
-Value = Tensor | Sequence[Tensor] | int | float | None
+Value = Tensor | Sequence[Tensor | None] | int | float | None
 
 
 def pack(values: dict[str, Value]) -> Arguments:
@@ -59,7 +70,9 @@ def pack(values: dict[str, Value]) -> Arguments:
         if isinstance(value, Tensor):
             setattr(arguments, name, _address(name, value))
         elif isinstance(value, (list, tuple)):
-            addresses = (_address(f"{name}[{i}]", tensor) for i, tensor in enumerate(value))
+            addresses = (
+                None if tensor is None else _address(f"{name}[{i}]", tensor) for i, tensor in enumerate(value)
+            )
             setattr(arguments, name, _TYPES["pointers"](*addresses))
         elif value is not None:
             setattr(arguments, name, value)
@@ -78,13 +91,32 @@ def launch(kernel: str, count: int, values: dict[str, Value], like: Tensor) -> N
     On a GPU it is queued on torch's current stream, without waiting; on a CPU torch's number of threads
     share it.
     """
+    launch_series(kernel, [(count, {})], values, like)
+
+
+def launch_series(
+    kernel: str,
+    series: Sequence[tuple[int, dict[str, int]]],
+    values: dict[str, Value],
+    like: Tensor,
+    threads: int | None = None,
+) -> None:
+    """Launch `kernel` once for each of `series`: a count of indices, and the numbers (or addresses) that change.
+
+    Args:
+        threads: of the CPU; None is torch's number.
+    """
     arguments = pack(values)
+    threads = threads or torch.get_num_threads()
     real = {torch.float32: "float", torch.float64: "double"}[like.dtype]
-    if like.device.type == "cpu":
-        entry = getattr(cpu_library(real), f"launch_{kernel}")
-        entry(ctypes.byref(arguments), ctypes.c_int64(count), ctypes.c_int(torch.get_num_threads()))
-    else:
-        _launch_cuda(kernel, count, arguments, real, like.device)
+    for count, numbers in series:
+        for name, number in numbers.items():
+            setattr(arguments, name, number)
+        if like.device.type == "cpu":
+            entry = getattr(cpu_library(real), f"launch_{kernel}")
+            entry(ctypes.byref(arguments), ctypes.c_int64(count), ctypes.c_int(threads))
+        else:
+            _launch_cuda(kernel, count, arguments, real, like.device)
 
 
 def _launch_cuda(kernel: str, count: int, arguments: Arguments, real: str, device: torch.device) -> None:

@@ -1,0 +1,106 @@
+// Entry points of the physical camera: radiance becomes a photo, and the exact adjoint.
+//
+// radiance, photo, grad_photo, grad_radiance: [B, 3, H, W]. gain [B, 3]; curve [B, 3, K] samples of the response over
+// evenly spaced sRGB-encoded light; vignette [B, 5] a b c and centre; photo_size [B, 2]; crop [B, 3].
+// encoded [B, 3, H, W]: where the light falls between the samples. sums [B, S, 3 + 5 + 3 K]: gradients of gain, vignette
+// and curve. One index is one pixel of a view, row by row.
+#include "arguments.h"
+#include "functions.h"
+
+// From a pixel to its place on the whole photo, in half diagonals from the vignette's centre.
+struct Falloff {
+    real scale, shift_x, shift_y, a, b, c;
+};
+DEVICE Falloff load_falloff(const Arguments& args, int64 view) {
+    const real *v = args.vignette + 5 * view, *crop = args.crop + 3 * view, *size = args.photo_size + 2 * view;
+    const real half = sqrt(size[0] * size[0] + size[1] * size[1]) / 2, scale = 1 / (crop[0] * half);
+    return {scale, ((real)0.5 + crop[1]) * scale - size[0] / 2 / half - v[3],
+            ((real)0.5 + crop[2]) * scale - size[1] / 2 / half - v[4], v[0], v[1], v[2]};
+}
+DEVICE real factor_of(const Falloff& f, real r2) { return 1 + r2 * (f.a + r2 * (f.b + r2 * f.c)); }
+
+// sRGB encoding of light within 0 and 1 and its slope, times the number of steps between the response's samples.
+DEVICE real encode(real light, real steps, real* slope) {
+    const bool dark = light <= (real)0.0031308;
+    const real bright = dark ? (real)0.0031308 : light;
+    const real power = (real)1.055 * exp_of(log_of(bright) * (real)(1 / 2.4));
+    *slope = (dark ? (real)12.92 : power / (bright * (real)2.4)) * steps;
+    return (dark ? (real)12.92 * light : power - (real)0.055) * steps;
+}
+
+// The response to light: from its sample `below`, `part` of the way to the next one.
+struct Place {
+    int below;
+    real part, encoded, slope;  // slope of encoded by light
+};
+DEVICE Place find_place(real light, int samples) {
+    const real clipped = light < 0 ? 0 : light > 1 ? 1 : light;
+    Place place;
+    place.encoded = encode(clipped, (real)(samples - 1), &place.slope);
+    place.below = (int)place.encoded < samples - 2 ? (int)place.encoded : samples - 2;
+    place.part = place.encoded - place.below;
+    place.slope = light < 0 || light > 1 ? 0 : place.slope;
+    return place;
+}
+
+KERNEL(photo_forward) {
+    const int64 view = args.view, plane = args.width * args.height;
+    const int samples = (int)args.samples;
+    const Falloff f = load_falloff(args, view);
+    const real leak = (real)args.leak;
+    for (int c = 0; c < 3; ++c) {
+        const real *radiance = args.radiance + (3 * view + c) * plane, *curve = args.curve + (3 * view + c) * samples;
+        const real gain = args.gain[3 * view + c];
+        real* photo = args.photo + (3 * view + c) * plane;
+        FOR_EACH_PIXEL(x, y, args.width, args.height) {
+            const int64 row = y * args.width;
+            const real u = x * f.scale + f.shift_x, v = (int)y * f.scale + f.shift_y;
+            const real light = radiance[row + x] * gain * factor_of(f, u * u + v * v);
+            const Place place = find_place(light, samples);
+            const real low = curve[place.below], high = curve[place.below + 1];
+            const real bright = light > 1 ? light : 1, over = 1 - 1 / sqrt(bright), under = light < 0 ? light : 0;
+            photo[row + x] = low + (high - low) * place.part + leak * (over + under);
+        }
+    }
+}
+
+KERNEL(photo_backward) {
+    const int64 view = args.view, plane = args.width * args.height;
+    const int samples = (int)args.samples;
+    real* slot = args.sums + (view * args.slots + SLOT(args.slots)) * (8 + 3 * samples);
+    const Falloff f = load_falloff(args, view);
+    const real leak = (real)args.leak;
+    real first = 0, second = 0, third = 0, centre_x = 0, centre_y = 0;
+    for (int c = 0; c < 3; ++c) {
+        const real *radiance = args.radiance + (3 * view + c) * plane, *curve = args.curve + (3 * view + c) * samples;
+        const real *grad_photo = args.grad_photo + (3 * view + c) * plane, gain = args.gain[3 * view + c];
+        real *grad_radiance = args.grad_radiance + (3 * view + c) * plane, *encoded = args.encoded + (3 * view + c) * plane;
+        real gains = 0;
+        FOR_EACH_PIXEL_SUM(x, y, args.width, args.height, gains, first, second, third, centre_x, centre_y) {
+            const int64 row = y * args.width;
+            const real u = x * f.scale + f.shift_x, v = (int)y * f.scale + f.shift_y, r2 = u * u + v * v;
+            const real factor = factor_of(f, r2), light = radiance[row + x] * gain * factor;
+            const Place place = find_place(light, samples);
+            const real bright = light > 1 ? light : 1, over = light > 1 ? 1 / (2 * bright * sqrt(bright)) : 0;
+            const real slope = (curve[place.below + 1] - curve[place.below]) * place.slope;
+            const real felt = grad_photo[row + x] * (slope + leak * (over + (light < 0 ? 1 : 0)));
+            const real along = felt * radiance[row + x] * gain;  // gradient of the factor
+            const real outward = -2 * along * (f.a + r2 * (2 * f.b + r2 * 3 * f.c));
+            grad_radiance[row + x] = felt * gain * factor;
+            encoded[row + x] = place.encoded;
+            gains += felt * radiance[row + x] * factor;
+            first += along * r2, second += along * r2 * r2, third += along * r2 * r2 * r2;
+            centre_x += outward * u, centre_y += outward * v;
+        }
+        add_to_slot(slot + c, gains);
+        real* sample = slot + 8 + c * samples;
+        FOR_EACH_PIXEL_IN_TURN(x, y, args.width, args.height) {
+            const real place = encoded[y * args.width + x], grad = grad_photo[y * args.width + x];
+            const int below = (int)place < samples - 2 ? (int)place : samples - 2;
+            const real upper = grad * (place - below);
+            add_to_slot(sample + below, grad - upper), add_to_slot(sample + below + 1, upper);
+        }
+    }
+    add_to_slot(slot + 3, first), add_to_slot(slot + 4, second), add_to_slot(slot + 5, third);
+    add_to_slot(slot + 6, centre_x), add_to_slot(slot + 7, centre_y);
+}
