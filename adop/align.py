@@ -91,14 +91,23 @@ def see_network(pipeline: Pipeline, camera: Camera, photo: Tensor) -> Seen:
     return Seen(picture.clamp(0, 1), filled_depth(radiance.levels, radiance.base, fill))
 
 
-def lens_columns(model: str, distortion: Tensor, config: AlignConfig) -> list[int]:
+@dataclass(frozen=True)
+class Refined:
+    """Which cameras' parameters are refined."""
+
+    poses: bool = True
+    intrinsics: bool = True
+    distortion: bool = True
+
+
+def lens_columns(model: str, distortion: Tensor, config: AlignConfig, refined: Refined) -> list[int]:
     """Return which of intrinsics and distortion, end to end, are refined: what the lens has, and k1 and k2."""
     columns: list[int] = []
-    if config.intrinsics and model != "ocam":
+    if refined.intrinsics and model != "ocam":
         columns += [0, 1]
-    if config.intrinsics and config.centre:
+    if refined.intrinsics and config.centre:
         columns += [2, 3]
-    if config.distortion and model != "ocam":
+    if refined.distortion and model != "ocam":
         tangential = (2, 3) if model == "opencv" else ()
         used = [i for i, value in enumerate(distortion.tolist()) if i < 2 or value != 0]
         columns += [4 + i for i in used if config.centre or i not in tangential]
@@ -112,6 +121,7 @@ class Alignment:
     pipeline: Pipeline
     cache: PhotoCache
     config: AlignConfig
+    refined: Refined
     view: Callable[[Pipeline, Camera, Tensor], Seen]
     lens: int
     columns: list[int]  # of intrinsics and distortion end to end, that are refined
@@ -157,6 +167,7 @@ def align_cameras(
     cache: PhotoCache,
     photos: list[int],
     config: AlignConfig,
+    refined: Refined = Refined(),
     view: Callable[[Pipeline, Camera, Tensor], Seen] = see_points,
     finest_only: bool = False,
 ) -> list[Moved]:
@@ -178,8 +189,8 @@ def align_cameras(
     with tqdm(total=rounds, desc="aligning cameras", leave=False, disable=None) as bar:
         for lens, scales in scales_of.items():
             own = [i for i in photos if int(pipeline.photo_lens[i]) == lens]
-            columns = lens_columns(pipeline.models[own[0]], pipeline.distortion[lens], config)
-            one = Alignment(pipeline, cache, config, view, lens, columns, torch.empty(0))
+            columns = lens_columns(pipeline.models[own[0]], pipeline.distortion[lens], config, refined)
+            one = Alignment(pipeline, cache, config, refined, view, lens, columns, torch.empty(0))
             one = replace(one, lens_start=one.lens_values())
             poses = [pipeline.poses[photo].cpu().clone() for photo in own]
             tracked = [Tracked(photo, pose, pose) for photo, pose in zip(own, poses, strict=True)]
@@ -248,7 +259,7 @@ def solve(one: Alignment, tracked: list[Tracked], lens_damping: float) -> tuple[
     distances = sorted(t.equations.distance for t in tracked if t.equations.pixels > 0)
     distance = distances[len(distances) // 2] if distances else 1.0
     for t in tracked:
-        inverse, coupling, gradient = _pose_part(one.config, t, distance)
+        inverse, coupling, gradient = _pose_part(one, t, distance)
         parts.append((inverse, coupling, gradient))
         curvature += t.equations.matrix[POSE:, POSE:] - coupling.T @ inverse @ coupling
         slope += t.equations.gradient[POSE:] - coupling.T @ inverse @ gradient
@@ -261,14 +272,16 @@ def solve(one: Alignment, tracked: list[Tracked], lens_damping: float) -> tuple[
     return change, [-inverse @ (gradient + coupling @ change) for inverse, coupling, gradient in parts]
 
 
-def _pose_part(config: AlignConfig, t: Tracked, distance: float) -> tuple[Tensor, Tensor, Tensor]:
+def _pose_part(one: Alignment, t: Tracked, distance: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return the inverse of a photo's damped pose block [6, 6], its coupling with the lens [6, K], its gradient [6]."""
     matrix, gradient = t.equations.matrix, t.equations.gradient
-    trust = torch.tensor([config.trust_distance * distance] * 3 + [math.radians(config.trust_degrees)] * 3)
+    trust = torch.tensor(
+        [one.config.trust_distance * distance] * 3 + [math.radians(one.config.trust_degrees)] * 3
+    )
     prior = 1 / trust.double().square() / INDEPENDENT
     block = matrix[:POSE, :POSE]
     inverse = torch.zeros_like(block)
-    if config.poses and t.equations.pixels > 0:
+    if one.refined.poses and t.equations.pixels > 0:
         inverse = torch.linalg.inv(block + torch.diag(t.damping * block.diagonal() + prior))
     away = se3_log(t.pose @ torch.linalg.inv(t.start))
     return inverse, matrix[:POSE, POSE:], gradient[:POSE] + prior * away
@@ -287,7 +300,7 @@ def _lens_prior(one: Alignment) -> Tensor:
 def _judge(one: Alignment, t: Tracked, scale: int) -> Moved:
     """Put a photo where it ended, or back to its start where that is no worse, both seen through the new lens."""
     at_start, depth = one.look(t.photo, t.start, scale)
-    kept = t.equations.cost < at_start.cost
+    kept = t.equations.cost < (1 - one.config.gain) * at_start.cost
     pose = t.pose if kept else t.start
     shift = pixel_shift(one.camera(t.photo, t.start, 1), one.camera(t.photo, t.pose, 1), depth)
     one.camera(t.photo, pose, 1)

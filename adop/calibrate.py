@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adop.config import CameraConfig
+from adop.config import GroupsConfig, learned
 from adop.photometry import Gathered
 from adop.pipeline import DARKEST, Pipeline
 
@@ -31,7 +31,7 @@ class Observations:
 
 
 def calibrate(
-    pipeline: Pipeline, gathered: dict[int, Gathered], camera: CameraConfig, seed: int = 0
+    pipeline: Pipeline, gathered: dict[int, Gathered], groups: GroupsConfig, seed: int = 0
 ) -> float:
     """Fit the physical camera to the photos' values at common points; return the median error left, of the range.
 
@@ -43,28 +43,28 @@ def calibrate(
     chosen = _choose_points(len(pipeline.xyz), gathered, seed)
     if len(chosen) < 100:
         return float("nan")
-    groups = _observe(pipeline, gathered, chosen, seed)
+    observed = _observe(pipeline, gathered, chosen, seed)
     tonemapper = pipeline.tonemapper
-    log_radiance = _start(pipeline, groups, len(chosen)).requires_grad_()
-    learned = [log_radiance]
-    if camera.exposure:
-        learned.append(tonemapper.exposure_delta)
-    if camera.white_balance:
-        learned.append(tonemapper.white_balance_log)
-    if camera.vignette:
-        learned += [tonemapper.vignette_coefficients, tonemapper.vignette_centre]
-    if camera.response:
-        learned.append(tonemapper.response_logits)
-    before = [p.requires_grad for p in learned]
-    for parameter in learned:
+    log_radiance = _start(pipeline, observed, len(chosen)).requires_grad_()
+    parameters = [log_radiance]
+    if learned(groups.exposure, 0):
+        parameters.append(tonemapper.exposure_delta)
+    if learned(groups.white_balance, 0):
+        parameters.append(tonemapper.white_balance_log)
+    if learned(groups.vignette, 0):
+        parameters += [tonemapper.vignette_coefficients, tonemapper.vignette_centre]
+    if learned(groups.response, 0):
+        parameters.append(tonemapper.response_logits)
+    before = [p.requires_grad for p in parameters]
+    for parameter in parameters:
         parameter.requires_grad_(True)
-    optimiser = torch.optim.Adam(learned, lr=RATE, betas=(0.9, 0.99))
+    optimiser = torch.optim.Adam(parameters, lr=RATE, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS, RATE / 50)
     errors = torch.zeros(1)
     for _ in range(STEPS):
         optimiser.zero_grad(set_to_none=True)
         cost, weight, parts = log_radiance.new_zeros(()), log_radiance.new_zeros(()), []
-        for group in groups:
+        for group in observed:
             error = _predict(pipeline, group, log_radiance) - group.value
             cost = cost + (group.weight[:, None] * (error / ROBUST).square().log1p()).sum()
             weight = weight + 3 * group.weight.sum()
@@ -73,7 +73,7 @@ def calibrate(
         optimiser.step()
         schedule.step()
         errors = torch.cat(parts)
-    for parameter, learns in zip(learned, before, strict=True):
+    for parameter, learns in zip(parameters, before, strict=True):
         parameter.requires_grad_(learns)
         parameter.grad = None
     return float(errors.median())

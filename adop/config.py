@@ -81,18 +81,47 @@ class GrowConfig:
     """Depths tried, as multiples of the depth around the hole."""
 
 
+Group = Literal["on", "off"] | int
+
+
+@dataclass(frozen=True)
+class GroupsConfig:
+    """What is learned: on, off, or the step from which it is (until then it is frozen)."""
+
+    features: Group = "on"
+    """The features of the points."""
+    network: Group = "on"
+    environment: Group = "on"
+    """What lies behind the points."""
+    exposure: Group = "on"
+    """One EV per photo; starts from EXIF where there is one."""
+    white_balance: Group = "on"
+    """Red and blue gain per photo."""
+    vignette: Group = "on"
+    """Three radial coefficients and a centre per lens."""
+    response: Group = "on"
+    """A monotonic curve per lens and channel; starts as sRGB."""
+    poses: Group = "on"
+    """The pose of each photo."""
+    intrinsics: Group = "on"
+    """Focal lengths of each lens."""
+    distortion: Group = "on"
+    """The radial coefficients that a lens has, and k1 and k2."""
+    points: Group = "off"
+    """Where the points are: blocks of neighbours, coarse to fine."""
+
+
+def learned(group: Group, step: int) -> bool:
+    """Return whether a group is learned at a step."""
+    return group == "on" or (isinstance(group, int) and step >= group)
+
+
 @dataclass(frozen=True)
 class AlignConfig:
-    """Cameras moved to where the scene's pictures meet the photos, before and during training."""
+    """Cameras moved to where the scene's pictures meet the photos."""
 
-    poses: bool = True
-    """The pose of each photo."""
-    intrinsics: bool = True
-    """Focal lengths of each lens."""
     centre: bool = False
-    """The centre of each lens too, and its tangential distortion: photos hardly tell them from a turn of all cameras."""
-    distortion: bool = True
-    """The radial coefficients that a lens has, and k1 and k2."""
+    """Refine the centre of each lens too, and its tangential distortion: photos hardly tell them from a turn."""
     side: int = 1000
     """Longer side of the photos at the finest scale, pixels."""
     scales: int = 4
@@ -105,6 +134,8 @@ class AlignConfig:
     """Blur of picture and photo, pixels of the scale."""
     pixels: int = 60_000
     """Pixels of a photo that the equations are made of."""
+    gain: float = 0.01
+    """A photo stays moved only where its cost fell by this share."""
     trust_degrees: float = 1.0
     """How far poses may be off: weighs the start against a photo that shows little."""
     trust_distance: float = 0.02
@@ -112,17 +143,35 @@ class AlignConfig:
 
 
 @dataclass(frozen=True)
-class CameraConfig:
-    """Which parts of the physical camera are learned."""
+class MovePointsConfig:
+    """Points moved to where the photos show their colours."""
 
-    exposure: bool = True
-    """One EV per photo; starts from EXIF where there is one."""
-    white_balance: bool = True
-    """Red and blue gain per photo."""
-    vignette: bool = True
-    """Three radial coefficients and a centre per lens."""
-    response: bool = True
-    """A monotonic curve per lens and channel; starts as sRGB."""
+    blocks: tuple[float, ...] = (0.03, 0.03, 0.015, 0.008)
+    """Sizes of the cubes that move as one, relative to the scene's extent, coarse first."""
+    scales: tuple[int, ...] = (4, 2, 1, 1)
+    """For each of them, by how much the photos are reduced."""
+    rounds: int = 6
+    """Most steps at each size."""
+    smooth: float = 1.0
+    """Weight of neighbouring cubes' motion beside what the photos say of a cube."""
+    single: bool = False
+    """Move points singly last, damped."""
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """Cameras and points, by Gauss-Newton on the picture or by the published gradient."""
+
+    method: Literal["picture", "gradient"] = "picture"
+    """picture: Gauss-Newton on pictures of the points, then of the network; gradient: ghosts and Adam, as published."""
+    every: int = 500
+    """Steps between alignments while the network trains."""
+    photos: int = 12
+    """So many photos are aligned each time, in turn."""
+    until: float = 0.8
+    """Share of the run after which cameras rest."""
+    align: AlignConfig = field(default_factory=AlignConfig)
+    points: MovePointsConfig = field(default_factory=MovePointsConfig)
 
 
 @dataclass(frozen=True)
@@ -136,6 +185,12 @@ class OptimConfig:
     white_balance: float = 1e-3
     vignette: float = 5e-4
     response: float = 1e-3
+    pose: float = 5e-4
+    """With the published gradient: turns in radians, shifts relative to the depth of what is seen."""
+    lens: float = 5e-4
+    """With the published gradient: focal length relative, distortion as it is."""
+    points: float = 2e-4
+    """With the published gradient: relative to the scene's extent."""
     final: float = 0.03
     """Share of the learning rates left at the end."""
     warmup: int = 50
@@ -189,7 +244,8 @@ class TrainConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     grow: GrowConfig = field(default_factory=GrowConfig)
-    camera: CameraConfig = field(default_factory=CameraConfig)
+    groups: GroupsConfig = field(default_factory=GroupsConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
 
@@ -248,6 +304,7 @@ def load_config(path: Path) -> TrainConfig:
 
 def _merge(config: Any, values: dict[str, Any], where: str) -> Any:
     known = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    types = {f.name: f.type for f in dataclasses.fields(config)}
     changed: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
@@ -257,9 +314,17 @@ def _merge(config: Any, values: dict[str, Any], where: str) -> Any:
             if not isinstance(value, dict):
                 raise UserError(f"{where}: {key} must be an object")
             changed[key] = _merge(old, value, f"{where}: {key}")
+        elif types[key] == "Group":
+            changed[key] = _checked_group(value, f"{where}: {key}")
         else:
             changed[key] = _checked(old, value, f"{where}: {key}")
     return dataclasses.replace(config, **changed)
+
+
+def _checked_group(value: Any, where: str) -> Group:
+    if value in ("on", "off") or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    raise UserError(f"{where} must be on, off, or the step from which it is learned, not {value!r}")
 
 
 def _checked(old: Any, value: Any, where: str) -> Any:

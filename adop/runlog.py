@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from adop.align import Moved
 from adop.report import to_uint8
 
 QUIET_SECONDS = 20.0  # between lines where nobody watches a terminal
@@ -32,6 +33,13 @@ class Log:
             file.write(json.dumps({"step": step, "kind": kind} | values) + "\n")
         for name, value in values.items():
             self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def moved(self, step: int, moved: list[Moved]) -> None:
+        """Append how far cameras were moved, where any were."""
+        if moved:
+            pixels = sorted(m.pixels if m.kept else 0.0 for m in moved)
+            values = {"median_px": pixels[len(pixels) // 2], "largest_px": pixels[-1]}
+            self.write(step, values | {"moved": float(sum(m.kept for m in moved))}, "cameras")
 
     def picture(self, step: int, name: str, image: Tensor) -> None:
         """Add a picture [3, H, W] to TensorBoard."""

@@ -26,13 +26,15 @@ from adop.grow import fill_holes
 from adop.loss import Vgg, training_loss
 from adop.optim import Optimiser
 from adop.photometry import colour_points, estimate_exposures, fill_environment, gather, known_exposures
+from adop.refine import refine_again, refine_start, say_groups
 from adop.run import Run, choose_device, has_bf16, open_scene, split_photos
 from adop.runlog import Log, ProgressLine
 from adop.sampler import Batch, sample, step_generator
 
 
 def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
-    """Start exposures (where EXIF has none), the points' colours and the environment from the training photos."""
+    """Start cameras, exposures (where EXIF has none), the points' colours and the environment from the photos."""
+    refine_start(run, say)
     gathered = {}
     for photo in tqdm(run.split["train"], desc="looking up points", leave=False, disable=None):
         gathered[photo] = gather(run.pipeline, run.cache, photo, run.config.render.backend)
@@ -41,7 +43,7 @@ def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
         exposure = estimate_exposures(gathered, len(run.pipeline.xyz), len(run.scene.photos))
         tonemapper.exposure_start.copy_(exposure)
         tonemapper.exposure_trust.fill_(1.0)
-    error = calibrate(run.pipeline, gathered, run.config.camera, run.config.seed)
+    error = calibrate(run.pipeline, gathered, run.config.groups, run.config.seed)
     say(f"physical camera: fitted to points that several photos see, median error {255 * error:.1f} of 255")
     colour_points(run.pipeline, gathered)
     if run.config.grow.enabled:
@@ -87,6 +89,7 @@ def prepare(
         f"{scene.name}: {len(split['train'])} photos to train on, {len(split['held_out'])} held out, "
         f"{len(pipeline.xyz):,} points, on {pipeline.xyz.device}"
     )
+    say_groups(run, say)
     saved = checkpoints(output / "checkpoints") if resume else []
     if saved:
         run.progress = load_checkpoint(saved[-1], pipeline)
@@ -206,6 +209,7 @@ def _loop(
         batch = sample(run.scene, run.cache, run.split["train"], config.batch, config.crop, config.zoom, draw)
         values = {name: float(value) for name, value in learning_step(run, optimiser, batch, vgg).items()}
         optimiser.step(step, _share_done(run))
+        log.moved(step + 1, refine_again(run, step + 1, _share_done(run)))
         run.progress = Progress(step + 1, time.monotonic() - start)
         for name, value in values.items():
             recent[name] = [*recent.get(name, [])[-49:], value]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from adop.calibrate import calibrate
-from adop.config import CameraConfig, TrainConfig
+from adop.config import GroupsConfig, TrainConfig
 from adop.photometry import gather, known_exposures
 from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
@@ -24,7 +24,7 @@ def calibrated(demo_folder: Path) -> Pipeline:
     pipeline = Pipeline(scene, TrainConfig(), exposure, torch.ones(count, dtype=torch.bool))
     cache = PhotoCache(scene)
     gathered = {photo: gather(pipeline, cache, photo) for photo in range(0, count, 2)}
-    calibrate(pipeline, gathered, CameraConfig())
+    calibrate(pipeline, gathered, GroupsConfig())
     return pipeline
 
 

@@ -1,0 +1,94 @@
+"""Refinement within a run: cameras and points before training, cameras again while the network learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import torch
+
+from adop.align import Moved, Refined, align_cameras, see_network, see_points
+from adop.config import learned
+from adop.move_points import move_points
+from adop.run import Run
+
+
+def refined_now(run: Run, step: int) -> Refined:
+    """Return which of the cameras' groups are learned at a step."""
+    groups = run.config.groups
+    return Refined(
+        learned(groups.poses, step), learned(groups.intrinsics, step), learned(groups.distortion, step)
+    )
+
+
+def say_groups(run: Run, say: Callable[[str], None]) -> None:
+    """Say which groups are learned, which later, and which never."""
+    groups = {f.name: getattr(run.config.groups, f.name) for f in fields(run.config.groups)}
+    words = {
+        "learned": [name for name, group in groups.items() if group == "on"],
+        "frozen until a step": [f"{n} ({g})" for n, g in groups.items() if g not in ("on", "off")],
+        "never learned": [name for name, group in groups.items() if group == "off"],
+    }
+    say("; ".join(f"{what}: {', '.join(names)}" for what, names in words.items() if names))
+
+
+def refine_start(run: Run, say: Callable[[str], None]) -> None:
+    """Align cameras with the points in their own colours, before any colour is taken from a photo; then the points.
+
+    Where the cloud has no colours there is nothing to compare, and cameras wait for the network's pictures.
+    """
+    config, refined = run.config.refine, refined_now(run, 0)
+    if config.method != "picture" or run.scene.points.colors is None:
+        return
+    cameras = refined.poses or refined.intrinsics or refined.distortion
+    points = learned(run.config.groups.points, 0)
+    photos = run.split["train"]
+    if cameras:
+        moved = align_cameras(run.pipeline, run.cache, photos, config.align, refined)
+        say(describe(run, moved))
+    if points:
+        shift = move_points(run.pipeline, run.cache, photos, config.points, hold_common=refined.poses)
+        say(f"points: moved by {shift:.3g} scene units (median)")
+        if cameras:
+            moved = align_cameras(run.pipeline, run.cache, photos, config.align, refined, finest_only=True)
+            say(describe(run, moved))
+
+
+def refine_again(run: Run, step: int, share: float) -> list[Moved]:
+    """Align the next few photos with the network's pictures; return what became of them.
+
+    Called after every step; does nothing but every `refine.every` steps.
+    """
+    config = run.config.refine
+    if config.method != "picture" or step % config.every or share > config.until:
+        return []
+    refined = refined_now(run, step)
+    if not (refined.poses or refined.intrinsics or refined.distortion):
+        return []
+    photos = run.split["train"]
+    turn = step // config.every - 1
+    count = min(config.photos, len(photos))
+    # In strides through the capture, so that the lens asks photos from all around.
+    order = [photos[i] for first in range(-(-len(photos) // count)) for i in range(first, len(photos), -(-len(photos) // count))]
+    chosen = [order[(turn * count + i) % len(order)] for i in range(count)]
+    was_training = run.pipeline.training
+    with torch.no_grad():
+        moved = align_cameras(
+            run.pipeline, run.cache, sorted(chosen), config.align, refined, see_network, finest_only=True
+        )
+    run.pipeline.train(was_training)
+    return moved
+
+
+def describe(run: Run, moved: list[Moved]) -> str:
+    """Return a sentence on how far the cameras moved, and which photos stay where they were."""
+    kept = sorted((m for m in moved if m.kept), key=lambda m: m.pixels)
+    left = [run.scene.photos[m.photo].name for m in moved if not m.kept]
+    text = f"cameras: {len(kept)} of {len(moved)} moved"
+    if kept:
+        text += f", by {kept[len(kept) // 2].pixels:.2f} px (median) to {kept[-1].pixels:.1f} px"
+    if left:
+        named = ", ".join(left[:8]) + (f" and {len(left) - 8} more" if len(left) > 8 else "")
+        text += f"; left where they were: {named}"
+    lens = run.pipeline.intrinsics[0]
+    return text + f"; focal length {float(lens[0]):.1f} px"
