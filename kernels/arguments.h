@@ -94,6 +94,7 @@ struct Arguments {
     real* behind[MAX_LEVELS];              // [B, 1, H_l, W_l]
     real* surface[MAX_LEVELS];             // [B, 1, H_l, W_l]
     const real* padded[MAX_LEVELS];        // [B, 1, H_l + 4, W_l + 4]
+    real* half_way[MAX_LEVELS];            // [B, 3, H_l, .]
     const real* grad_colours[MAX_LEVELS];  // [B, 3, H_l, W_l]
     real* grad_shown[MAX_LEVELS];          // [B, C, H_l, W_l]
     real* grad_behind[MAX_LEVELS];         // [B, 3, H_l, W_l] or null
