@@ -72,7 +72,8 @@ struct Arguments {
     real* photo;             // [B, 3, H, W]
     const real* grad_photo;
     real* grad_radiance;
-    real* encoded;  // [B, 3, H, W]
+    real* places;  // [B, 3, H, W]
+    real* slopes;  // [B, 3, H, W]
     real* sums;  // [B, S, .] what a kernel adds up, slot by slot
     int64 samples;
     double leak;

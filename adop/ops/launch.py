@@ -35,7 +35,7 @@ _LAYOUT: list[tuple[str, str]] = [
     ("integer", "chunks band_rows"),
     ("pointer", "parameter gradient average square steps"),
     ("double", "rate beta1 beta2 epsilon"),
-    ("pointer", "radiance gain curve vignette photo_size photo grad_photo grad_radiance encoded sums"),
+    ("pointer", "radiance gain curve vignette photo_size photo grad_photo grad_radiance places slopes sums"),
     ("integer", "samples"),
     ("double", "leak"),
     ("pointer", "picture target mask window grey row_sums partial row_partial grad_sums grad_picture"),

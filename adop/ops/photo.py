@@ -36,7 +36,7 @@ def _views(kernel: str, radiance: Tensor) -> list[Launch]:
 @torch.library.custom_op("adop::take_photo", mutates_args=(), schema=f"({_INPUTS}) -> Tensor")
 def take_photo_op(radiance: Tensor, *rest: Any) -> Tensor:
     photo = torch.empty_like(radiance)
-    values = _values(radiance, *rest) | {"photo": photo}
+    values = _values(radiance, *rest) | {"photo": photo, "slopes": torch.empty_like(radiance)}
     launch_series(_views("photo_forward", radiance), values, radiance)
     return photo
 
@@ -55,7 +55,8 @@ def take_photo_backward_op(grad: Tensor, radiance: Tensor, *rest: Any) -> tuple[
     grad_radiance = torch.empty_like(radiance)
     sums = radiance.new_zeros(len(radiance), slots, 8 + 3 * samples)
     values = _values(radiance, *rest) | {"grad_photo": grad, "grad_radiance": grad_radiance}
-    values |= {"sums": sums, "slots": slots, "encoded": torch.empty_like(radiance)}
+    values |= {"sums": sums, "slots": slots, "places": torch.empty_like(radiance)}
+    values |= {"slopes": torch.empty_like(radiance)}
     launch_series(_views("photo_backward", radiance), values, radiance)
     return grad_radiance, sums.sum(1, dtype=torch.float64).to(radiance.dtype)
 
