@@ -18,6 +18,7 @@ from adop.environment import Environment
 from adop.network import NeuralRenderer
 from adop.optim import Optimiser
 from adop.pipeline import Pipeline
+from adop.sampler import Ahead
 
 WARM = 20  # first steps that do not count: threads start, memory is taken, kernels are loaded
 
@@ -34,7 +35,7 @@ class Stage:
 
 # In the order of a step. A stage's backward pass ends where that of the stage before it begins.
 STAGES = (
-    Stage("batch", "adop.train", "sample"),
+    Stage("batch", Ahead, "batch"),
     Stage("draw", "adop.pipeline", "draw", lambda levels: levels.features[0]),
     Stage("rays", Pipeline, "ray_grid"),
     Stage("environment", Environment, "show_behind", lambda levels: levels.features[0]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -73,6 +75,29 @@ def sample(
             part = mask[y : y + source, x : x + source][None, None].float()
             masks.append((_resize(part, side) > 0.99).float())
     return Batch(torch.tensor(chosen), torch.tensor(crops), torch.cat(targets), torch.cat(masks))
+
+
+class Ahead:
+    """Batches by their step, the next one drawn by a thread while this one is learned from.
+
+    Args:
+        draw: the batch of a step, a function of the step alone: so it does not matter when it is drawn.
+    """
+
+    def __init__(self, draw: Callable[[int], Batch]) -> None:
+        self._draw = draw
+        self._pool = ThreadPoolExecutor(1, "batches")
+        self._next: tuple[int, Future[Batch]] | None = None
+
+    def close(self) -> None:
+        """End the thread; what it has begun is thrown away."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step and begin the one of the next."""
+        ready = self._next[1] if self._next and self._next[0] == step else self._pool.submit(self._draw, step)
+        self._next = (step + 1, self._pool.submit(self._draw, step + 1))
+        return ready.result()
 
 
 def _resize(image: Tensor, side: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import signal
 import sys
 import threading
@@ -29,7 +30,7 @@ from adop.photometry import colour_points, estimate_exposures, fill_environment,
 from adop.refine import refine_again, refine_start, say_groups
 from adop.run import Run, choose_device, has_bf16, open_scene, split_photos
 from adop.runlog import Log, ProgressLine
-from adop.sampler import Batch, sample, step_generator
+from adop.sampler import Ahead, Batch, sample, step_generator
 
 
 def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
@@ -51,6 +52,12 @@ def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
         say(f"holes: {added:,} points added where several photos agree")
     share = fill_environment(run.pipeline, run.cache, run.split["train"])
     say(f"environment: {100 * share:.0f} % of the photos' rays meet no point")
+
+
+def draw_batch(run: Run, step: int) -> Batch:
+    """Return the batch of a step, a function of the run's seed and the step."""
+    config, generator = run.config, step_generator(run.config.seed, step)
+    return sample(run.scene, run.cache, run.split["train"], config.batch, config.crop, config.zoom, generator)
 
 
 def learning_step(run: Run, optimiser: Optimiser, batch: Batch, vgg: Vgg | None) -> dict[str, Tensor]:
@@ -203,10 +210,11 @@ def _loop(
     config, start = run.config, time.monotonic() - run.progress.seconds
     saved, line = time.monotonic(), ProgressLine()
     recent: dict[str, list[float]] = {}
+
+    batches = Ahead(functools.partial(draw_batch, run))
     while _share_done(run) < 1 and not interrupted():
         step = run.progress.step
-        draw = step_generator(config.seed, step)
-        batch = sample(run.scene, run.cache, run.split["train"], config.batch, config.crop, config.zoom, draw)
+        batch = batches.batch(step)
         values = {name: float(value) for name, value in learning_step(run, optimiser, batch, vgg).items()}
         optimiser.step(step, _share_done(run))
         log.moved(step + 1, refine_again(run, step + 1, _share_done(run)))
@@ -224,6 +232,7 @@ def _loop(
         if time.monotonic() - saved > config.checkpoint_seconds:
             _try_to_save(run, optimiser)
             saved = time.monotonic()
+    batches.close()
     line.close()
 
 

@@ -72,7 +72,8 @@ struct Arguments {
     real* photo;             // [B, 3, H, W]
     const real* grad_photo;
     real* grad_radiance;
-    real* encoded;  // [B, 3, H, W]
+    real* places;  // [B, 3, H, W]
+    real* slopes;  // [B, 3, H, W]
     real* sums;  // [B, S, .] what a kernel adds up, slot by slot
     int64 samples;
     double leak;
@@ -94,6 +95,7 @@ struct Arguments {
     real* behind[MAX_LEVELS];              // [B, 1, H_l, W_l]
     real* surface[MAX_LEVELS];             // [B, 1, H_l, W_l]
     const real* padded[MAX_LEVELS];        // [B, 1, H_l + 4, W_l + 4]
+    real* half_way[MAX_LEVELS];            // [B, 3, H_l, .]
     const real* grad_colours[MAX_LEVELS];  // [B, 3, H_l, W_l]
     real* grad_shown[MAX_LEVELS];          // [B, C, H_l, W_l]
     real* grad_behind[MAX_LEVELS];         // [B, 3, H_l, W_l] or null

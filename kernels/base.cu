@@ -85,6 +85,19 @@ DEVICE Rest rest_of(const Arguments& args, const void* background) {
     return args.level + 1 < args.fill_levels ? COARSE : background != nullptr ? BACKGROUND : OWN;
 }
 
+// Upsampling goes by columns first: half_way [B, 3, H_l, W_{l+1}] of level l, from the colours of level l + 1.
+KERNEL(base_upsample) {
+    const int level = (int)args.level;
+    const Size size = size_of(args, level), next = size_of(args, level + 1);
+    const int64 rows = 3 * args.views * size.rows;
+    FOR_EACH_PIXEL(x, line, next.columns, rows) {
+        const int64 image = line / size.rows, y = line - image * size.rows;
+        const real* coarse = args.colours[level + 1] + image * next.plane;
+        const real *first = coarse + y / 2 * next.columns, *second = coarse + (int64)beside((int)y, next.rows) * next.columns;
+        args.half_way[level][line * next.columns + x] = (real)0.75 * first[x] + (real)0.25 * second[x];
+    }
+}
+
 template <int REST>
 DEVICE void show_colours(const Arguments& args) {
     const int level = (int)args.level;
@@ -92,19 +105,16 @@ DEVICE void show_colours(const Arguments& args) {
     const int columns = size.columns;
     for (int c = 0; c < 3; ++c) {
         FOR_EACH_PIXEL(x, line, columns, args.views * size.rows) {
-            const int64 view = line / size.rows, y = line - view * size.rows, row = y * columns;
-            const real* image = args.image[level] + (view * args.channels + c) * size.plane + row;
+            const int64 view = line / size.rows, y = line - view * size.rows, row = (3 * view + c) * size.rows + y;
+            const real* image = args.image[level] + (view * args.channels + c) * size.plane + y * columns;
             const real own = exp_of(image[x]);
             real rest = own;
             if (REST == COARSE) {
-                const real* coarse = args.colours[level + 1] + (3 * view + c) * next.plane;
-                const real *first = coarse + y / 2 * next.columns, *second = coarse + (int64)beside((int)y, next.rows) * next.columns;
-                const int at = x / 2, other = beside(x, next.columns);
-                rest = (real)0.75 * ((real)0.75 * first[at] + (real)0.25 * first[other]) +
-                       (real)0.25 * ((real)0.75 * second[at] + (real)0.25 * second[other]);
+                const real* coarse = args.half_way[level] + row * next.columns;
+                rest = (real)0.75 * coarse[x / 2] + (real)0.25 * coarse[beside(x, next.columns)];
             }
-            if (REST == BACKGROUND) rest = args.background[level][(3 * view + c) * size.plane + row + x];
-            args.colours[level][(3 * view + c) * size.plane + row + x] = args.valid[level][line * columns + x] > 0 ? own : rest;
+            if (REST == BACKGROUND) rest = args.background[level][row * columns + x];
+            args.colours[level][row * columns + x] = args.valid[level][line * columns + x] > 0 ? own : rest;
         }
     }
 }
@@ -116,6 +126,25 @@ KERNEL(base_colours) {
     else show_colours<OWN>(args);
 }
 
+// The adjoint of upsampling, by columns first: half_way [B, 3, H_l, W_{l-1}] of level l, from passed of level l - 1.
+KERNEL(base_gather) {
+    const int level = (int)args.level;
+    const Size size = size_of(args, level), fine = size_of(args, level - 1);
+    const int64 rows = 3 * args.views * size.rows;
+    FOR_EACH_PIXEL(x, line, fine.columns, rows) {
+        const int64 image = line / size.rows;
+        const int y = (int)(line - image * size.rows);
+        const real* passed = args.passed[level - 1] + image * fine.plane + x;
+        real total = 0;
+        UNROLL
+        for (int j = -1; j <= 2; ++j) {
+            const int row = 2 * y + j < 0 || 2 * y + j >= fine.rows ? 0 : 2 * y + j;
+            total += share(2 * y + j, fine.rows, y, size.rows) * passed[(int64)row * fine.columns];
+        }
+        args.half_way[level][line * fine.columns + x] = total;
+    }
+}
+
 // grad_colours in; grad_shown (C channels), grad_behind (3, where there is a background), and passed (3) for the next
 // coarser level out. FILLED: the finer level's holes have passed on what they show of this one.
 template <bool FILLED, int REST>
@@ -125,20 +154,14 @@ DEVICE void hand_back(const Arguments& args) {
     const int columns = size.columns, rows = size.rows;
     for (int c = 0; c < 3; ++c) {
         FOR_EACH_PIXEL(x, line, columns, args.views * rows) {
-            const int64 view = line / rows, y = line - view * rows, row = (3 * view + c) * size.plane + y * columns;
+            const int64 view = line / rows, y = line - view * rows, row = ((3 * view + c) * rows + y) * columns;
             real total = args.grad_colours[level][row + x];
             if (FILLED) {
-                const real* passed = args.passed[level - 1] + (3 * view + c) * fine.plane;
+                const real* passed = args.half_way[level] + ((3 * view + c) * rows + y) * fine.columns;
                 UNROLL
-                for (int j = -1; j <= 2; ++j) {
-                    const int fine_y = 2 * (int)y + j, held_y = fine_y < 0 || fine_y >= fine.rows ? 0 : fine_y;
-                    real sum = 0;
-                UNROLL
-                    for (int i = -1; i <= 2; ++i) {
-                        const int fine_x = 2 * x + i, held_x = fine_x < 0 || fine_x >= fine.columns ? 0 : fine_x;
-                        sum += share(fine_x, fine.columns, x, columns) * passed[held_y * fine.columns + held_x];
-                    }
-                    total += share(fine_y, fine.rows, (int)y, rows) * sum;
+                for (int i = -1; i <= 2; ++i) {
+                    const int at = 2 * x + i < 0 || 2 * x + i >= fine.columns ? 0 : 2 * x + i;
+                    total += share(2 * x + i, fine.columns, x, columns) * passed[at];
                 }
             }
             const bool valid = args.valid[level][line * columns + x] > 0;

@@ -2,7 +2,7 @@
 //
 // radiance, photo, grad_photo, grad_radiance: [B, 3, H, W]. gain [B, 3]; curve [B, 3, K] samples of the response over
 // evenly spaced sRGB-encoded light; vignette [B, 5] a b c and centre; photo_size [B, 2]; crop [B, 3].
-// encoded [B, 3, H, W]: where the light falls between the samples. sums [B, S, 3 + 5 + 3 K]: gradients of gain, vignette
+// places, slopes [B, 3, H, W]: room for the light's places on the response. sums [B, S, 3 + 5 + 3 K]: gradients of gain, vignette
 // and curve. One index is one pixel of a view, row by row.
 #include "arguments.h"
 #include "functions.h"
@@ -28,38 +28,38 @@ DEVICE real encode(real light, real steps, real* slope) {
     return (dark ? (real)12.92 * light : power - (real)0.055) * steps;
 }
 
-// The response to light: from its sample `below`, `part` of the way to the next one.
-struct Place {
-    int below;
-    real part, encoded, slope;  // slope of encoded by light
-};
-DEVICE Place find_place(real light, int samples) {
+// Light on the response, in samples, and its slope by light.
+DEVICE real find_place(real light, int samples, real* slope) {
     const real clipped = light < 0 ? 0 : light > 1 ? 1 : light;
-    Place place;
-    place.encoded = encode(clipped, (real)(samples - 1), &place.slope);
-    place.below = (int)place.encoded < samples - 2 ? (int)place.encoded : samples - 2;
-    place.part = place.encoded - place.below;
-    place.slope = light < 0 || light > 1 ? 0 : place.slope;
+    const real place = encode(clipped, (real)(samples - 1), slope);
+    *slope = light < 0 || light > 1 ? 0 : *slope;
     return place;
 }
+// The sample below a place; the last step ends at the last sample.
+DEVICE int sample_below(real place, int samples) { return (int)place < samples - 2 ? (int)place : samples - 2; }
 
 KERNEL(photo_forward) {
     const int64 view = args.view, plane = args.width * args.height;
     const int samples = (int)args.samples;
     const Falloff f = load_falloff(args, view);
     const real leak = (real)args.leak;
-    for (int c = 0; c < 3; ++c) {
-        const real *radiance = args.radiance + (3 * view + c) * plane, *curve = args.curve + (3 * view + c) * samples;
-        const real gain = args.gain[3 * view + c];
-        real* photo = args.photo + (3 * view + c) * plane;
+    for (int64 c = 3 * view; c < 3 * view + 3; ++c) {
+        const real *radiance = args.radiance + c * plane, *curve = args.curve + c * samples, gain = args.gain[c];
+        real *photo = args.photo + c * plane, *outside = args.slopes + c * plane;
         FOR_EACH_PIXEL(x, y, args.width, args.height) {
-            const int64 row = y * args.width;
+            const int64 i = y * args.width + x;
             const real u = x * f.scale + f.shift_x, v = (int)y * f.scale + f.shift_y;
-            const real light = radiance[row + x] * gain * factor_of(f, u * u + v * v);
-            const Place place = find_place(light, samples);
-            const real low = curve[place.below], high = curve[place.below + 1];
-            const real bright = light > 1 ? light : 1, over = 1 - 1 / sqrt(bright), under = light < 0 ? light : 0;
-            photo[row + x] = low + (high - low) * place.part + leak * (over + under);
+            const real light = radiance[i] * gain * factor_of(f, u * u + v * v), bright = light > 1 ? light : 1;
+            real slope;
+            photo[i] = find_place(light, samples, &slope);
+            outside[i] = leak * (1 - 1 / sqrt(bright) + (light < 0 ? light : 0));
+        }
+        // Apart, because look-ups in a table are no faster in vectors.
+        FOR_EACH_PIXEL_IN_TURN(x, y, args.width, args.height) {
+            const int64 i = y * args.width + x;
+            const real place = photo[i];
+            const int below = sample_below(place, samples);
+            photo[i] = curve[below] + (curve[below + 1] - curve[below]) * (place - below) + outside[i];
         }
     }
 }
@@ -72,34 +72,39 @@ KERNEL(photo_backward) {
     const real leak = (real)args.leak;
     real first = 0, second = 0, third = 0, centre_x = 0, centre_y = 0;
     for (int c = 0; c < 3; ++c) {
-        const real *radiance = args.radiance + (3 * view + c) * plane, *curve = args.curve + (3 * view + c) * samples;
-        const real *grad_photo = args.grad_photo + (3 * view + c) * plane, gain = args.gain[3 * view + c];
-        real *grad_radiance = args.grad_radiance + (3 * view + c) * plane, *encoded = args.encoded + (3 * view + c) * plane;
+        const int64 channel = 3 * view + c;
+        const real *radiance = args.radiance + channel * plane, *curve = args.curve + channel * samples;
+        const real *grad_photo = args.grad_photo + channel * plane, gain = args.gain[channel];
+        real *grad_radiance = args.grad_radiance + channel * plane, *places = args.places + channel * plane;
+        real *slopes = args.slopes + channel * plane, *sample = slot + 8 + c * samples;
+        FOR_EACH_PIXEL(x, y, args.width, args.height) {
+            const int64 i = y * args.width + x;
+            const real u = x * f.scale + f.shift_x, v = (int)y * f.scale + f.shift_y;
+            const real light = radiance[i] * gain * factor_of(f, u * u + v * v), bright = light > 1 ? light : 1;
+            real slope;
+            places[i] = find_place(light, samples, &slope), slopes[i] = slope;
+            grad_radiance[i] = leak * (light > 1 ? 1 / (2 * bright * sqrt(bright)) : light < 0 ? (real)1 : (real)0);
+        }
+        FOR_EACH_PIXEL_IN_TURN(x, y, args.width, args.height) {
+            const int64 i = y * args.width + x;
+            const int below = sample_below(places[i], samples);
+            const real grad = grad_photo[i], upper = grad * (places[i] - below);
+            grad_radiance[i] = grad * ((curve[below + 1] - curve[below]) * slopes[i] + grad_radiance[i]);
+            add_to_slot(sample + below, grad - upper), add_to_slot(sample + below + 1, upper);
+        }
         real gains = 0;
         FOR_EACH_PIXEL_SUM(x, y, args.width, args.height, gains, first, second, third, centre_x, centre_y) {
-            const int64 row = y * args.width;
+            const int64 i = y * args.width + x;
             const real u = x * f.scale + f.shift_x, v = (int)y * f.scale + f.shift_y, r2 = u * u + v * v;
-            const real factor = factor_of(f, r2), light = radiance[row + x] * gain * factor;
-            const Place place = find_place(light, samples);
-            const real bright = light > 1 ? light : 1, over = light > 1 ? 1 / (2 * bright * sqrt(bright)) : 0;
-            const real slope = (curve[place.below + 1] - curve[place.below]) * place.slope;
-            const real felt = grad_photo[row + x] * (slope + leak * (over + (light < 0 ? 1 : 0)));
-            const real along = felt * radiance[row + x] * gain;  // gradient of the factor
+            const real factor = factor_of(f, r2), felt = grad_radiance[i];
+            const real along = felt * radiance[i] * gain;  // gradient of the factor
             const real outward = -2 * along * (f.a + r2 * (2 * f.b + r2 * 3 * f.c));
-            grad_radiance[row + x] = felt * gain * factor;
-            encoded[row + x] = place.encoded;
-            gains += felt * radiance[row + x] * factor;
+            grad_radiance[i] = felt * gain * factor;
+            gains += felt * radiance[i] * factor;
             first += along * r2, second += along * r2 * r2, third += along * r2 * r2 * r2;
             centre_x += outward * u, centre_y += outward * v;
         }
         add_to_slot(slot + c, gains);
-        real* sample = slot + 8 + c * samples;
-        FOR_EACH_PIXEL_IN_TURN(x, y, args.width, args.height) {
-            const real place = encoded[y * args.width + x], grad = grad_photo[y * args.width + x];
-            const int below = (int)place < samples - 2 ? (int)place : samples - 2;
-            const real upper = grad * (place - below);
-            add_to_slot(sample + below, grad - upper), add_to_slot(sample + below + 1, upper);
-        }
     }
     add_to_slot(slot + 3, first), add_to_slot(slot + 4, second), add_to_slot(slot + 5, third);
     add_to_slot(slot + 6, centre_x), add_to_slot(slot + 7, centre_y);

@@ -20,12 +20,12 @@ def test_every_stage_of_a_step_is_timed_and_the_parts_add_up(
     config = dataclasses.replace(
         TrainConfig(), steps=6, crop=96, evaluate_every=1000, render=RenderConfig(levels=4), hold_out=0
     )
-    before = [adop.train.sample, torch.Tensor.backward]
+    before = [adop.train.training_loss, torch.Tensor.backward]
     with StepProfile() as profile:
         start = time.perf_counter()
         adop.train.train(small_folder, tmp_path / "run", config, say=lambda _: None)
         wall = time.perf_counter() - start
-    assert [adop.train.sample, torch.Tensor.backward] == before
+    assert [adop.train.training_loss, torch.Tensor.backward] == before
     split = profile.split()
     forward = {stage.label for stage in STAGES if stage.name != "backward"}
     backward = {f"{stage.label}, backward" for stage in STAGES if stage.output is not None}

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from adop.errors import UserError
 from adop.photos import PhotoCache
-from adop.sampler import sample, step_generator
+from adop.sampler import Ahead, Batch, sample, step_generator
 from adop.scene import load_scene
 
 
@@ -58,3 +59,27 @@ def test_borders_come_more_often(scene):
 def test_a_photo_smaller_than_the_crop_makes_a_smaller_crop(scene):
     batch = sample(scene, PhotoCache(scene), [0], 1, 4096, (1.0, 1.0), step_generator(0, 0))
     assert batch.target.shape[2:] == (360, 360)
+
+
+def test_batches_drawn_ahead_are_those_of_their_steps():
+    drawn: list[int] = []
+
+    def draw(step: int) -> Batch:
+        drawn.append(step)
+        number = torch.tensor([step])
+        return Batch(number, number, number, number)
+
+    batches = Ahead(draw)
+    assert [int(batches.batch(step).photos) for step in (3, 4, 9, 10)] == [3, 4, 9, 10]
+    batches.close()
+    assert {3, 4, 9, 10} <= set(drawn) <= {3, 4, 5, 9, 10, 11}, "none but the next is drawn ahead"
+
+
+def test_what_goes_wrong_in_the_thread_is_raised():
+    def draw(step: int) -> Batch:
+        raise UserError("photo.jpg: cannot be read")
+
+    batches = Ahead(draw)
+    with pytest.raises(UserError, match=r"photo\.jpg"):
+        batches.batch(0)
+    batches.close()

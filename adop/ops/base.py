@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adop.ops.launch import Value, launch_series
+from adop.ops.launch import Launch, Value, launch_series
 
 REACH = 2  # as in base.cu
 
@@ -30,9 +30,17 @@ def _values(
     }
 
 
-def _series(images: list[Tensor]) -> list[tuple[int, dict[str, int]]]:
-    """Return the launches, finest level first."""
-    return [(image[:, 0].numel(), {"level": level}) for level, image in enumerate(images)]
+def _launch(kernel: str, level: int, images: list[Tensor]) -> Launch:
+    return Launch(kernel, images[level][:, 0].numel(), {"level": level})
+
+
+def _half_way(images: list[Tensor], levels: range, other: int) -> list[Tensor | None]:
+    """Return room for pictures of the rows of these levels and the columns of the level `other` further."""
+    result: list[Tensor | None] = [None] * len(images)
+    for level in levels:
+        views, _, rows, _ = images[level].shape
+        result[level] = images[level].new_empty(views, 3, rows, images[level + other].shape[3])
+    return result
 
 
 def _planes(images: list[Tensor], channels: int) -> list[Tensor]:
@@ -58,8 +66,16 @@ def base_picture_op(
     values |= {"image": images, "weight": weights, "depth": depths, "background": background}
     values |= {"colours": colours, "valid": valid, "behind": behind, "surface": surface}
     values |= {"padded": [F.pad(depth, [REACH] * 4, value=torch.inf) for depth in depths[:occlusion_levels]]}
-    for kernel in ("base_surface", "base_colours"):
-        launch_series(kernel, _series(images)[::-1], values, images[0])
+    half_way = _half_way(images, range(int(values["fill_levels"]) - 1), 1)  # type: ignore[arg-type]
+    values |= {"half_way": half_way}
+    series = []
+    for level in reversed(range(len(images))):
+        series.append(_launch("base_surface", level, images))
+        room = half_way[level]
+        if room is not None:
+            series.append(Launch("base_upsample", room.numel(), {"level": level}))
+        series.append(_launch("base_colours", level, images))
+    launch_series(series, values, images[0])
     return colours, valid, behind
 
 
@@ -87,7 +103,14 @@ def base_picture_backward_op(
     values = _values(images, *settings)
     values |= {"grad_colours": grads, "colours": colours, "valid": valid}
     values |= {"grad_shown": shown, "grad_behind": behind, "passed": passed}
-    launch_series("base_backward", _series(images), values, images[0])
+    half_way = _half_way(images, range(1, int(values["fill_levels"])), -1)  # type: ignore[arg-type]
+    values |= {"half_way": half_way}
+    series = []
+    for level, room in enumerate(half_way):
+        if room is not None:
+            series.append(Launch("base_gather", room.numel(), {"level": level}))
+        series.append(_launch("base_backward", level, images))
+    launch_series(series, values, images[0])
     return shown, behind
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adop.ops.launch import Value, launch_series
+from adop.ops.launch import Launch, Value, launch_series
 
 _INPUTS = (
     "Tensor[] images, Tensor environment, Tensor[] weights, Tensor rays, Tensor pose, Tensor crop, Tensor size,"
@@ -42,13 +42,14 @@ def _values(
     }
 
 
-def _series(images: list[Tensor], environment: Tensor, blurs: list[int]) -> list[tuple[int, dict[str, int]]]:
+def _series(kernel: str, images: list[Tensor], environment: Tensor, blurs: list[int]) -> list[Launch]:
     """Return the launches, view by view of each level, with the size of the map there."""
-    series = []
+    series: list[Launch] = []
     for level, (image, blur) in enumerate(zip(images, blurs, strict=True)):
         numbers = {"level": level, "blur": blur}
         numbers |= {"map_rows": environment.shape[0] >> blur, "map_columns": environment.shape[1] >> blur}
-        series += [(image[0, 0].numel(), numbers | {"view": view}) for view in range(len(image))]
+        views = [numbers | {"view": view} for view in range(len(image))]
+        series += [Launch(kernel, image[0, 0].numel(), view) for view in views]
     return series
 
 
@@ -63,9 +64,8 @@ def show_behind_op(
     *tensors, blurs = rest
     shown, coordinates = [torch.empty_like(image) for image in images], _places(images)
     values = _values(images, *tensors) | {"image": images, "shown": shown, "coordinates": coordinates}
-    launch_series(
-        "behind_forward", _series(images, environment, blurs), values | {"texels": environment}, images[0]
-    )
+    series = _series("behind_forward", images, environment, blurs)
+    launch_series(series, values | {"texels": environment}, images[0])
     return shown, coordinates
 
 
@@ -86,7 +86,8 @@ def show_behind_backward_op(
     below, texels = [torch.empty_like(image) for image in images], torch.zeros_like(environment)
     values = _values(images, *tensors) | {"grad_image": grads, "grad_shown": below}
     values |= {"coordinates": coordinates, "grad_texels": texels}
-    launch_series("behind_backward", _series(images, environment, blurs), values, images[0], threads=1)
+    series = _series("behind_backward", images, environment, blurs)
+    launch_series(series, values, images[0], threads=1)
     return below, texels
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -34,12 +35,12 @@ _LAYOUT: list[tuple[str, str]] = [
     ("integer", "chunks band_rows"),
     ("pointer", "parameter gradient average square steps"),
     ("double", "rate beta1 beta2 epsilon"),
-    ("pointer", "radiance gain curve vignette photo_size photo grad_photo grad_radiance encoded sums"),
+    ("pointer", "radiance gain curve vignette photo_size photo grad_photo grad_radiance places slopes sums"),
     ("integer", "samples"),
     ("double", "leak"),
     ("pointer", "picture target mask window grey row_sums partial row_partial grad_sums grad_picture"),
     ("double", "stable1 stable2"),
-    ("pointers", "colours valid behind surface padded grad_colours grad_shown grad_behind passed"),
+    ("pointers", "colours valid behind surface padded half_way grad_colours grad_shown grad_behind passed"),
     ("integer", "fill_levels occlusion_levels"),
     ("double", "occlusion_tolerance"),
     ("pointer", "texels grad_texels rays"),
@@ -85,23 +86,28 @@ def _address(name: str, tensor: Tensor) -> int:
     return tensor.data_ptr()
 
 
+@dataclass(frozen=True)
+class Launch:
+    """One kernel over `count` indices, and the integers of the arguments that change for it."""
+
+    kernel: str
+    count: int
+    numbers: dict[str, int] = field(default_factory=dict)
+
+
 def launch(kernel: str, count: int, values: dict[str, Value], like: Tensor) -> None:
     """Run `kernel` over `count` indices on the device and in the precision of `like`.
 
     On a GPU it is queued on torch's current stream, without waiting; on a CPU torch's number of threads
     share it.
     """
-    launch_series(kernel, [(count, {})], values, like)
+    launch_series([Launch(kernel, count)], values, like)
 
 
 def launch_series(
-    kernel: str,
-    series: Sequence[tuple[int, dict[str, int]]],
-    values: dict[str, Value],
-    like: Tensor,
-    threads: int | None = None,
+    series: Sequence[Launch], values: dict[str, Value], like: Tensor, threads: int | None = None
 ) -> None:
-    """Launch `kernel` once for each of `series`: a count of indices, and the numbers (or addresses) that change.
+    """Run kernels one after the other on the same arguments.
 
     Args:
         threads: of the CPU; None is torch's number.
@@ -109,14 +115,14 @@ def launch_series(
     arguments = pack(values)
     threads = threads or torch.get_num_threads()
     real = {torch.float32: "float", torch.float64: "double"}[like.dtype]
-    for count, numbers in series:
-        for name, number in numbers.items():
+    for launch in series:
+        for name, number in launch.numbers.items():
             setattr(arguments, name, number)
         if like.device.type == "cpu":
-            entry = getattr(cpu_library(real), f"launch_{kernel}")
-            entry(ctypes.byref(arguments), ctypes.c_int64(count), ctypes.c_int(threads))
+            entry = getattr(cpu_library(real), f"launch_{launch.kernel}")
+            entry(ctypes.byref(arguments), ctypes.c_int64(launch.count), ctypes.c_int(threads))
         else:
-            _launch_cuda(kernel, count, arguments, real, like.device)
+            _launch_cuda(launch.kernel, launch.count, arguments, real, like.device)
 
 
 def _launch_cuda(kernel: str, count: int, arguments: Arguments, real: str, device: torch.device) -> None:

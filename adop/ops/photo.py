@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adop.ops.launch import Value, launch_series, slots_for
+from adop.ops.launch import Launch, Value, launch_series, slots_for
 
 _INPUTS = (
     "Tensor radiance, Tensor gain, Tensor curve, Tensor vignette, Tensor crop, Tensor photo_size, float leak"
@@ -29,15 +29,15 @@ def _values(
     }
 
 
-def _views(radiance: Tensor) -> list[tuple[int, dict[str, int]]]:
-    return [(radiance[0, 0].numel(), {"view": view}) for view in range(len(radiance))]
+def _views(kernel: str, radiance: Tensor) -> list[Launch]:
+    return [Launch(kernel, radiance[0, 0].numel(), {"view": view}) for view in range(len(radiance))]
 
 
 @torch.library.custom_op("adop::take_photo", mutates_args=(), schema=f"({_INPUTS}) -> Tensor")
 def take_photo_op(radiance: Tensor, *rest: Any) -> Tensor:
     photo = torch.empty_like(radiance)
-    values = _values(radiance, *rest) | {"photo": photo}
-    launch_series("photo_forward", _views(radiance), values, radiance)
+    values = _values(radiance, *rest) | {"photo": photo, "slopes": torch.empty_like(radiance)}
+    launch_series(_views("photo_forward", radiance), values, radiance)
     return photo
 
 
@@ -55,8 +55,9 @@ def take_photo_backward_op(grad: Tensor, radiance: Tensor, *rest: Any) -> tuple[
     grad_radiance = torch.empty_like(radiance)
     sums = radiance.new_zeros(len(radiance), slots, 8 + 3 * samples)
     values = _values(radiance, *rest) | {"grad_photo": grad, "grad_radiance": grad_radiance}
-    values |= {"sums": sums, "slots": slots, "encoded": torch.empty_like(radiance)}
-    launch_series("photo_backward", _views(radiance), values, radiance)
+    values |= {"sums": sums, "slots": slots, "places": torch.empty_like(radiance)}
+    values |= {"slopes": torch.empty_like(radiance)}
+    launch_series(_views("photo_backward", radiance), values, radiance)
     return grad_radiance, sums.sum(1, dtype=torch.float64).to(radiance.dtype)
 
 
