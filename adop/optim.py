@@ -3,15 +3,49 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from adop.config import TrainConfig
+from adop.config import Group, TrainConfig, learned
 from adop.ops.adam import sparse_adam_
 from adop.pipeline import Pipeline
 
 BETAS = (0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Tensors that learn at one rate."""
+
+    parameters: Sequence[Tensor]
+    rate: float
+    when: Group
+
+
+def _groups(pipeline: Pipeline, config: TrainConfig) -> list[ParameterGroup]:
+    """Return what Adam moves, the points' features apart; cameras and points only with the published gradient."""
+    tonemapper, rates, when = pipeline.tonemapper, config.optim, config.groups
+    vignette = [tonemapper.vignette_coefficients, tonemapper.vignette_centre]
+    groups = [
+        ParameterGroup(list(pipeline.network.parameters()), rates.network, when.network),
+        ParameterGroup([pipeline.environment.map], rates.environment, when.environment),
+        ParameterGroup([tonemapper.exposure_delta], rates.exposure, when.exposure),
+        ParameterGroup([tonemapper.white_balance_log], rates.white_balance, when.white_balance),
+        ParameterGroup(vignette, rates.vignette, when.vignette),
+        ParameterGroup([tonemapper.response_logits], rates.response, when.response),
+    ]
+    if config.refine.method == "gradient":
+        focal = max(float(lens[0].detach()) for lens in pipeline.intrinsics)
+        groups += [
+            ParameterGroup([pipeline.pose_delta], rates.pose, when.poses),
+            ParameterGroup(list(pipeline.intrinsics), rates.lens * focal, when.intrinsics),
+            ParameterGroup(list(pipeline.distortion), rates.lens, when.distortion),
+            ParameterGroup([pipeline.xyz_delta], rates.points, when.points),
+        ]
+    return [g for g in groups if g.parameters]
 
 
 class Optimiser:
@@ -22,26 +56,15 @@ class Optimiser:
 
     def __init__(self, pipeline: Pipeline, config: TrainConfig) -> None:
         self.config = config
-        tonemapper = pipeline.tonemapper
-        rates, camera = config.optim, config.camera
-        groups: list[tuple[str, float, list[Tensor], bool]] = [
-            ("network", rates.network, list(pipeline.network.parameters()), True),
-            ("environment", rates.environment, [pipeline.environment.map], True),
-            ("exposure", rates.exposure, [tonemapper.exposure_delta], camera.exposure),
-            ("white_balance", rates.white_balance, [tonemapper.white_balance_log], camera.white_balance),
-            (
-                "vignette",
-                rates.vignette,
-                [tonemapper.vignette_coefficients, tonemapper.vignette_centre],
-                camera.vignette,
-            ),
-            ("response", rates.response, [tonemapper.response_logits], camera.response),
-        ]
-        for _, _, parameters, on in groups:
-            for parameter in parameters:
-                parameter.requires_grad_(on)
+        self.pipeline = pipeline
+        self.groups = [g for g in _groups(pipeline, config) if g.when != "off"]
+        pipeline.requires_grad_(False)
+        for group in self.groups:
+            for tensor in group.parameters:
+                tensor.requires_grad_(True)
+        pipeline.features.requires_grad_(config.groups.features != "off")
         self.adam = torch.optim.Adam(
-            [{"params": p, "lr": rate, "start": rate} for _, rate, p, on in groups if on and p],
+            [{"params": g.parameters, "lr": g.rate, "start": g.rate} for g in self.groups],
             betas=BETAS,
             eps=1e-10,
             fused=True,
@@ -56,10 +79,15 @@ class Optimiser:
         optim = self.config.optim
         scale = optim.final + (1 - optim.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
         scale *= min(1.0, (step + 1) / max(optim.warmup, 1))
-        for group in self.adam.param_groups:
+        for named, group in zip(self.groups, self.adam.param_groups, strict=True):
             group["lr"] = group["start"] * scale
+            if not learned(named.when, step):
+                for tensor in named.parameters:
+                    tensor.grad = None
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
+        if not learned(self.config.groups.features, step):
+            self.features.grad = None
         if self.features.grad is not None:
             sparse_adam_(
                 self.features.data,

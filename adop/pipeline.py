@@ -14,6 +14,7 @@ from adop.base import OCCLUSION_LEVELS, Base, base_picture
 from adop.camera import Camera, Model
 from adop.config import TrainConfig
 from adop.environment import Environment
+from adop.lie import se3_exp
 from adop.network import NeuralRenderer
 from adop.ops import Blocks, Levels, Points, RasterConfig, draw, make_blocks
 from adop.ops.behind import RayGrid
@@ -80,8 +81,14 @@ class Pipeline(nn.Module):
             nn.Parameter(torch.from_numpy(lens.distortion).float(), requires_grad=False)
             for lens in scene.lenses
         )
+        # Moved by the published gradient alone: twists, translation relative to the scene's extent; shifts likewise.
+        self.pose_delta = nn.Parameter(torch.zeros(len(scene.photos), 6), requires_grad=False)
+        self.xyz_delta = nn.Parameter(torch.zeros(0, 3), requires_grad=False)
+        self.extent = _extent(self.xyz)
+        if config.refine.method == "gradient" and config.groups.points != "off":
+            self.xyz_delta = nn.Parameter(torch.zeros_like(self.xyz), requires_grad=False)
         self.lens_size = [(lens.width, lens.height) for lens in scene.lenses]
-        self._blocks: tuple[tuple[int, int], Blocks] | None = None
+        self._blocks: tuple[tuple[int, int, int], Blocks] | None = None
         self._rays: dict[int, tuple[tuple[int, int], Tensor]] = {}
         self.features = nn.Parameter(start_features(scene, config.render.features))
         self.environment = Environment(config.environment, config.render.features)
@@ -91,8 +98,13 @@ class Pipeline(nn.Module):
             levels=config.render.levels,
             depth_tolerance=config.render.depth_tolerance,
             radius_threshold=config.render.radius_threshold,
-            near=NEAR * _extent(self.xyz),
+            near=NEAR * self.extent,
         )
+
+    def moves_by_gradient(self) -> bool:
+        """Return whether cameras or points are learned by the published gradient."""
+        moved = [self.pose_delta, self.xyz_delta, *self.intrinsics, *self.distortion]
+        return any(parameter.requires_grad for parameter in moved)
 
     @torch.no_grad()
     def add_points(self, xyz: Tensor, lod_radius: Tensor, normals: Tensor, features: Tensor) -> None:
@@ -117,14 +129,28 @@ class Pipeline(nn.Module):
     def _set_points(self, xyz: Tensor, lod_radius: Tensor, normals: Tensor | None, features: Tensor) -> None:
         self.xyz, self.lod_radius, self.normals = xyz, lod_radius, normals
         self.features = nn.Parameter(features.detach())
+        if len(self.xyz_delta):
+            more = torch.zeros(len(xyz) - len(self.xyz_delta), 3, device=xyz.device)
+            self.xyz_delta = nn.Parameter(torch.cat((self.xyz_delta.detach(), more)), requires_grad=False)
         self._blocks = None
 
     def points(self) -> Points:
         """Return the points as the rasterizer takes them; their blocks are bounded anew when they have moved."""
-        version = (self.xyz._version, self.xyz.data_ptr())
+        xyz = self.xyz
+        if len(self.xyz_delta):
+            xyz = xyz + self.extent * self.xyz_delta
+        version = (self.xyz._version, self.xyz.data_ptr(), self.xyz_delta._version)
         if self._blocks is None or self._blocks[0] != version:
-            self._blocks = (version, make_blocks(self.xyz.detach(), self.lod_radius))
-        return Points(self.xyz, self.lod_radius, self.normals, self._blocks[1])
+            self._blocks = (version, make_blocks(xyz.detach(), self.lod_radius))
+        return Points(xyz, self.lod_radius, self.normals, self._blocks[1])
+
+    def world_to_camera(self, photos: Tensor) -> Tensor:
+        """Return the poses [B, 4, 4] float64 of photos [B]. Gradients: exact to `pose_delta`, where it is learned."""
+        poses = self.poses[photos]
+        if self.config.refine.method != "gradient":
+            return poses
+        unit = self.pose_delta.new_tensor([self.extent] * 3 + [1.0] * 3)
+        return se3_exp((self.pose_delta[photos] * unit).double()) @ poses
 
     def camera(
         self, photos: Tensor, crop: Tensor | None = None, size: tuple[int, int] | None = None
@@ -141,7 +167,7 @@ class Pipeline(nn.Module):
             height=height,
             intrinsics=torch.stack([self.intrinsics[i] for i in lens]),
             distortion=torch.stack([self.distortion[i] for i in lens]),
-            world_to_camera=self.poses[photos].float(),
+            world_to_camera=self.world_to_camera(photos).float(),
             crop=crop.to(self.xyz.device),
         )
 
@@ -177,18 +203,19 @@ class Pipeline(nn.Module):
             self._rays[lens] = (versions, Camera(model, *size, *parts, pose).ray_grid(RAY_GRID))
         return self._rays[lens][1]
 
-    def radiance(self, camera: Camera, lens: Tensor | None = None) -> Radiance:
+    def radiance(self, camera: Camera, lens: Tensor | None = None, ghosts: Tensor | None = None) -> Radiance:
         """Render the cameras' views, linear light; `lens` [B] names each view's lens, for speed.
 
-        Gradients: exact to features, environment and network.
+        Gradients: exact to features, environment and network; with `ghosts` [B, N] bool, points that look on, the
+        published approximation to poses, lenses and points.
         """
         render = self.config.render
         pixel_angle = 1 / float((camera.crop[:, 0] * camera.intrinsics[:, 0]).detach().mean())
         fills, tolerance = render.fill_levels, render.occlusion_tolerance
-        if render.backend == "reference" or fills <= OCCLUSION_LEVELS:
+        if render.backend == "reference" or fills <= OCCLUSION_LEVELS or ghosts is not None:
             # A level that fills nothing shows the environment behind what is occluded too, so it is needed everywhere.
             behind = self.environment(self.directions(camera), pixel_angle)
-            levels = draw(camera, self.points(), self.features, self.raster, behind, backend=render.backend)
+            levels = draw(camera, self.points(), self.features, self.raster, behind, ghosts, render.backend)
             colours = [image[:, :3].exp() for image in behind]
             base = base_picture(levels, colours, fills, tolerance, render.backend)
         else:

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import torch
 
-from adop.align import Moved, Refined, align_cameras, see_network, see_points
+from adop.align import Moved, Refined, align_cameras, see_network
 from adop.config import learned
 from adop.move_points import move_points
 from adop.run import Run
@@ -68,8 +68,9 @@ def refine_again(run: Run, step: int, share: float) -> list[Moved]:
     photos = run.split["train"]
     turn = step // config.every - 1
     count = min(config.photos, len(photos))
+    turns = -(-len(photos) // count)
     # In strides through the capture, so that the lens asks photos from all around.
-    order = [photos[i] for first in range(-(-len(photos) // count)) for i in range(first, len(photos), -(-len(photos) // count))]
+    order = [photo for first in range(turns) for photo in photos[first::turns]]
     chosen = [order[(turn * count + i) % len(order)] for i in range(count)]
     was_training = run.pipeline.training
     with torch.no_grad():

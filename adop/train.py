@@ -25,6 +25,7 @@ from adop.errors import UserError
 from adop.evaluate import evaluate, score_photo
 from adop.grow import fill_holes
 from adop.loss import Vgg, training_loss
+from adop.ops import sample_ghosts
 from adop.optim import Optimiser
 from adop.photometry import colour_points, estimate_exposures, fill_environment, gather, known_exposures
 from adop.refine import refine_again, refine_start, say_groups
@@ -66,7 +67,11 @@ def learning_step(run: Run, optimiser: Optimiser, batch: Batch, vgg: Vgg | None)
     device = pipeline.xyz.device
     side = batch.target.shape[2]
     camera = pipeline.camera(batch.photos, batch.crop, (side, side))
-    radiance = pipeline.radiance(camera, pipeline.photo_lens[batch.photos])
+    ghosts = None
+    if pipeline.moves_by_gradient():
+        draw = step_generator(config.seed + 1, run.progress.step)
+        ghosts = sample_ghosts(pipeline.raster, len(camera), len(pipeline.xyz), draw).to(device)
+    radiance = pipeline.radiance(camera, pipeline.photo_lens[batch.photos], ghosts)
     image = pipeline.photo(radiance.picture, camera, batch.photos, leak=True)
     target, mask = batch.target.to(device), batch.mask.to(device)
     loss = training_loss(image, target, mask, config.loss, vgg, config.render.backend)
