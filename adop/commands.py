@@ -283,6 +283,13 @@ def bench_raster_command(name: str, arguments: list[str]) -> int:
     return bench_raster(_parse(BenchRasterConfig, name, arguments))
 
 
+def bench_refine_command(name: str, arguments: list[str]) -> int:
+    """adop bench refine."""
+    from adop.bench_refine import BenchRefineConfig, bench_refine
+
+    return bench_refine(_parse(BenchRefineConfig, name, arguments))
+
+
 COMMANDS: dict[str, Callable[[str, list[str]], int]] = {
     "train": train_command,
     "eval": eval_command,
@@ -292,4 +299,5 @@ COMMANDS: dict[str, Callable[[str, list[str]], int]] = {
     "info": info_command,
     "doctor": doctor_command,
     "bench raster": bench_raster_command,
+    "bench refine": bench_refine_command,
 }

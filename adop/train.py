@@ -82,7 +82,12 @@ def learning_step(run: Run, optimiser: Optimiser, batch: Batch, vgg: Vgg | None)
 
 
 def prepare(
-    scene_folder: Path, output: Path, config: TrainConfig, resume: bool, say: Callable[[str], None]
+    scene_folder: Path,
+    output: Path,
+    config: TrainConfig,
+    resume: bool,
+    say: Callable[[str], None],
+    disturb: Callable[[Run], None] | None = None,
 ) -> tuple[Run, Optimiser]:
     """Make or reopen the run folder, load the scene, and start or continue the pipeline."""
     if output.exists() and any(output.iterdir()) and not resume:
@@ -107,6 +112,8 @@ def prepare(
         run.progress = load_checkpoint(saved[-1], pipeline)
         say(f"resumed at step {run.progress.step}")
     else:
+        if disturb is not None:
+            disturb(run)
         start_from_photos(run, say)
     optimiser = Optimiser(pipeline, config)
     if saved:
@@ -121,6 +128,7 @@ def train(
     resume: bool = False,
     say: Callable[[str], None] = print,
     callback: Callable[[Run, dict[str, float]], None] | None = None,
+    disturb: Callable[[Run], None] | None = None,
 ) -> dict[str, Any]:
     """Train a scene and return its evaluation, as `eval/eval.json` holds it.
 
@@ -128,11 +136,12 @@ def train(
         scene_folder: an ADOP scene folder.
         output: the run folder, made anew, or continued with `resume`.
         callback: called after every step with the run and the step's numbers.
+        disturb: called once, before anything is taken from the photos; benchmarks make cameras and points wrong here.
 
     Raises: UserError for what a user can mend. Ctrl-C saves a checkpoint before it is raised on.
     """
     with repeatable(choose_device(config.device)):
-        return _train(scene_folder, output, config, resume, say, callback)
+        return _train(scene_folder, output, config, resume, say, callback, disturb)
 
 
 def _train(
@@ -142,8 +151,9 @@ def _train(
     resume: bool,
     say: Callable[[str], None],
     callback: Callable[[Run, dict[str, float]], None] | None,
+    disturb: Callable[[Run], None] | None,
 ) -> dict[str, Any]:
-    run, optimiser = prepare(scene_folder, output, config, resume, say)
+    run, optimiser = prepare(scene_folder, output, config, resume, say, disturb)
     vgg = (
         Vgg(config.loss.vgg_weights).to(run.pipeline.xyz.device)
         if config.loss.vgg > 0 and config.loss.vgg_weights

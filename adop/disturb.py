@@ -1,0 +1,155 @@
+"""Known errors laid on a scene's cameras and points, and how much of them is left."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from adop.align import see_points
+from adop.camera import Camera
+from adop.lie import se3_log, so3_exp
+from adop.motion import pixel_shift, project_points
+from adop.move_points import extent, make_cubes
+from adop.ops import project
+from adop.pipeline import Pipeline
+
+ASKED = 8  # photos in which points are measured
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Cameras and points at one time."""
+
+    poses: Tensor  # [P, 4, 4] float64
+    intrinsics: list[Tensor]  # [4] each
+    distortion: list[Tensor]
+    xyz: Tensor  # [N, 3]
+
+
+@dataclass(frozen=True)
+class GeometryErrors:
+    """How far cameras and points are from the truth; one number a photo, or a seen point."""
+
+    rotation_deg: list[float]
+    translation_rel: list[float]  # of the distance of what the photo sees
+    reprojection_px: list[float]  # median over the photo
+    focal_rel: float
+    k1: float
+    points_px: list[float]  # shift along the image plane of every 100th seen point or so
+
+
+def geometry(pipeline: Pipeline) -> Geometry:
+    """Return a copy of the cameras and points as they are now."""
+    photos = torch.arange(len(pipeline.poses))
+    return Geometry(
+        pipeline.world_to_camera(photos).detach().clone(),
+        [lens.detach().clone() for lens in pipeline.intrinsics],
+        [lens.detach().clone() for lens in pipeline.distortion],
+        pipeline.points().xyz.detach().clone(),
+    )
+
+
+def true_camera(pipeline: Pipeline, truth: Geometry, photo: int) -> Camera:
+    """Return the camera of a photo as it truly is."""
+    camera, lens = pipeline.camera(torch.tensor([photo])), int(pipeline.photo_lens[photo])
+    return replace(
+        camera,
+        world_to_camera=truth.poses[photo][None].float(),
+        intrinsics=truth.intrinsics[lens][None],
+        distortion=truth.distortion[lens][None],
+    )
+
+
+def photo_distance(pipeline: Pipeline, photo: int) -> float:
+    """Return the median depth of what a photo sees, scene units."""
+    depth = see_points(pipeline, pipeline.camera(torch.tensor([photo])), torch.tensor([photo])).depth
+    known = depth[torch.isfinite(depth)]
+    return float(known.median()) if len(known) else pipeline.extent
+
+
+@torch.no_grad()
+def disturb_poses(
+    pipeline: Pipeline, photos: list[int], degrees: float, relative: float, generator: torch.Generator
+) -> None:
+    """Turn each photo's camera about itself by `degrees` and move it by `relative` of the distance it sees, at random."""
+
+    def unit() -> Tensor:
+        vector = torch.randn(3, generator=generator, dtype=torch.float64)
+        return vector / vector.norm()
+
+    for photo in photos:
+        distance = photo_distance(pipeline, photo)
+        pose = pipeline.poses[photo].cpu().clone()
+        centre = -pose[:3, :3].T @ pose[:3, 3] + unit() * relative * distance
+        pose[:3, :3] = so3_exp(unit() * math.radians(degrees)) @ pose[:3, :3]
+        pose[:3, 3] = -pose[:3, :3] @ centre
+        pipeline.poses[photo] = pose
+
+
+@torch.no_grad()
+def disturb_lens(pipeline: Pipeline, focal: float, k1: float) -> None:
+    """Make every lens's focal length longer by a share, and add to its first radial coefficient."""
+    for intrinsics, distortion in zip(pipeline.intrinsics, pipeline.distortion, strict=True):
+        intrinsics[:2] *= 1 + focal
+        distortion[0] += k1
+
+
+@torch.no_grad()
+def pixel_size(pipeline: Pipeline, photos: list[int]) -> float:
+    """Return the width in scene units of a pixel of the photos, at the median distance of what they see."""
+    distances = sorted(photo_distance(pipeline, photo) for photo in photos[:: max(1, len(photos) // ASKED)])
+    return distances[len(distances) // 2] / float(pipeline.intrinsics[0][0])
+
+
+@torch.no_grad()
+def disturb_points(
+    pipeline: Pipeline, photos: list[int], pixels: float, patch: float, generator: torch.Generator
+) -> None:
+    """Displace patches of points, cubes of `patch` times the scene's extent (0: each point), in random directions.
+
+    The shift is so long that along an image plane, at the distance of what photos see, its mean square is `pixels`
+    squared.
+    """
+    count = len(pipeline.xyz)
+    of_point = torch.arange(count)
+    if patch > 0:
+        cubes = make_cubes(pipeline.xyz, patch * extent(pipeline.xyz))
+        count, of_point = len(cubes), cubes.of_point
+    shift = torch.randn(count, 3, generator=generator)
+    shift = shift / shift.norm(dim=1, keepdim=True)
+    length = pixels * math.sqrt(1.5) * pixel_size(pipeline, photos)
+    pipeline.xyz += (length * shift).to(pipeline.xyz)[of_point]
+
+
+@torch.no_grad()
+def measure(pipeline: Pipeline, truth: Geometry, photos: list[int]) -> GeometryErrors:
+    """Compare cameras and points with the truth."""
+    now = geometry(pipeline)
+    degrees, relative, pixels, points = [], [], [], []
+    count = len(truth.xyz)
+    for photo in photos:
+        motion = now.poses[photo] @ torch.linalg.inv(truth.poses[photo])
+        degrees.append(math.degrees(float(se3_log(motion)[3:].norm())))
+        centres = [-pose[:3, :3].T @ pose[:3, 3] for pose in (now.poses[photo], truth.poses[photo])]
+        camera = true_camera(pipeline, truth, photo)
+        depth = see_points(pipeline, camera, torch.tensor([photo])).depth
+        known = depth[torch.isfinite(depth)]
+        distance = float(known.median()) if len(known) else pipeline.extent
+        relative.append(float((centres[0] - centres[1]).norm()) / distance)
+        pixels.append(pixel_shift(camera, pipeline.camera(torch.tensor([photo])), depth))
+    for photo in photos[:: max(1, len(photos) // ASKED)]:
+        camera = true_camera(pipeline, truth, photo)
+        there = replace(pipeline.points(), xyz=truth.xyz, radius=pipeline.lod_radius[:count], blocks=None)
+        if there.normals is not None:
+            there = replace(there, normals=there.normals[:count])
+        found = project(camera, there, pipeline.raster.near)
+        seen = torch.nonzero(found.visible[0])[:, 0]
+        seen = seen[:: max(1, len(seen) // 5000)]
+        shift = project_points(camera, now.xyz[:count][seen]) - project_points(camera, truth.xyz[seen])
+        points += shift.norm(dim=1).tolist()
+    focal = [float((n[0] / t[0] - 1).abs()) for n, t in zip(now.intrinsics, truth.intrinsics, strict=True)]
+    radial = [float((n[0] - t[0]).abs()) for n, t in zip(now.distortion, truth.distortion, strict=True)]
+    return GeometryErrors(degrees, relative, pixels, max(focal), max(radial), points)
