@@ -294,8 +294,9 @@ def _plots(
         run, camera = recovery.run, config.output / f"camera_{method}.png"
         known = all(photo.exposure is not None for photo in run.scene.photos)
         truth = _camera_truth(run, truth_file, source)
-        found = learned_camera(run.pipeline)
-        plot_camera(found, None, camera, truth, compare(found, truth, run.split["train"], known))
+        found, photos = learned_camera(run.pipeline), run.split["train"]
+        errors = compare(found, truth, photos, known)
+        plot_camera(found.of(photos), None, camera, truth.of(photos), errors)
         print(f"plot: {camera}")
 
 

@@ -13,7 +13,7 @@ from adop.camera import Camera
 from adop.lie import se3_log, so3_exp
 from adop.motion import pixel_shift, project_points
 from adop.move_points import extent, make_cubes
-from adop.ops import project
+from adop.ops import Points, project
 from adop.pipeline import Pipeline
 
 ASKED = 8  # photos in which points are measured
@@ -142,9 +142,8 @@ def measure(pipeline: Pipeline, truth: Geometry, photos: list[int]) -> GeometryE
         pixels.append(pixel_shift(camera, pipeline.camera(torch.tensor([photo])), depth))
     for photo in photos[:: max(1, len(photos) // ASKED)]:
         camera = true_camera(pipeline, truth, photo)
-        there = replace(pipeline.points(), xyz=truth.xyz, radius=pipeline.lod_radius[:count], blocks=None)
-        if there.normals is not None:
-            there = replace(there, normals=there.normals[:count])
+        normals = None if pipeline.normals is None else pipeline.normals[:count]
+        there = Points(truth.xyz, pipeline.lod_radius[:count], normals)
         found = project(camera, there, pipeline.raster.near)
         seen = torch.nonzero(found.visible[0])[:, 0]
         seen = seen[:: max(1, len(seen) // 5000)]

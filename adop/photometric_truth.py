@@ -28,6 +28,10 @@ class CameraTruth:
     light: np.ndarray  # [K] sensor light at which the response is known
     response: np.ndarray  # [K, 3] photo value in [0, 1]
 
+    def of(self, photos: list[int]) -> CameraTruth:
+        """Return the same of some photos."""
+        return replace(self, exposure=self.exposure[photos], white_balance=self.white_balance[photos])
+
 
 @dataclass(frozen=True)
 class CameraErrors:
