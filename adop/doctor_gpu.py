@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adop.bench_scene import BenchScene, make_bench_scene
 from adop.camera import Camera
+from adop.doctor_gpu_pictures import picture_errors
 from adop.errors import UserError
 from adop.ops import Points, RasterConfig, draw
 from adop.ops.adam import sparse_adam_
@@ -47,6 +48,8 @@ def gpu_check(json_file: Path | None) -> int:
         )
     scene = make_bench_scene(POINTS)
     checks = [check for model in MODELS for check in check_model(scene, model)] + [check_adam()]
+    # The environment's rays are interpolated by the kernels and not by the oracle.
+    checks += [Check(f"{name}, gradients", error, 0.001) for name, error in picture_errors("cuda").items()]
     print(f"{torch.cuda.get_device_name()}, {POINTS} points")
     for check in checks:
         print(f"{'ok  ' if check.passed else 'FAIL'} {check.name:<34} relative error {check.error:.1e}")
