@@ -155,8 +155,8 @@ def _bound(xyz: Tensor, radius: Tensor, size: int) -> tuple[Tensor, Tensor, Tens
 
 @torch.no_grad()
 def count_invalid(points: Points) -> int:
-    """Return how many points have a coordinate that is not finite; they are never drawn."""
-    return int((~torch.isfinite(points.xyz).all(1)).sum())
+    """Return how many points have a coordinate or a radius that is not finite; they are never drawn."""
+    return int((~(torch.isfinite(points.xyz).all(1) & torch.isfinite(points.radius))).sum())
 
 
 def sample_ghosts(config: RasterConfig, views: int, points: int, generator: torch.Generator) -> Tensor:
