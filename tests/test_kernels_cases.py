@@ -82,7 +82,9 @@ def not_finite(camera: Camera) -> torch.Tensor:
 CASES = (nothing, none_in_view, one, borders, one_pixel, behind, not_finite)
 
 
-def scene_of(case: Callable[[Camera], torch.Tensor], model: str, views: int, ghosts: float) -> Scene:
+def scene_of(
+    case: Callable[[Camera], torch.Tensor], model: str, views: int, ghosts: float, bilinear: bool = False
+) -> Scene:
     camera = camera_of(model, views)
     xyz = case(camera)
     generator = torch.Generator().manual_seed(len(xyz))
@@ -91,15 +93,18 @@ def scene_of(case: Callable[[Camera], torch.Tensor], model: str, views: int, gho
         radius[9:12] = torch.tensor(BAD)
     features, background = torch.rand(len(xyz), 4, generator=generator), torch.rand(4, generator=generator)
     seen = torch.rand(views, len(xyz), generator=generator) < ghosts
-    return Scene(camera, Points(xyz, radius), features, background, seen, RasterConfig(near=0.01))
+    config = RasterConfig(near=0.01, position_gradient="bilinear" if bilinear else "ghost")
+    return Scene(camera, Points(xyz, radius), features, background, seen, config)
 
 
-@pytest.mark.parametrize("ghosts", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize(("ghosts", "bilinear"), [(0.0, False), (0.4, False), (1.0, False), (0.3, True)])
 @pytest.mark.parametrize("views", [1, 3])
 @pytest.mark.parametrize("model", sorted(LENSES))
 @pytest.mark.parametrize("case", CASES)
-def test_fused_draw(case: Callable[[Camera], torch.Tensor], model: str, views: int, ghosts: float) -> None:
-    scene = scene_of(case, model, views, ghosts)
+def test_fused_draw(
+    case: Callable[[Camera], torch.Tensor], model: str, views: int, ghosts: float, bilinear: bool
+) -> None:
+    scene = scene_of(case, model, views, ghosts, bilinear)
     expected, oracle = draw_with_gradients(scene, "reference")
     blocks = make_blocks(scene.points.xyz, scene.points.radius, 16)
     for points in (scene.points, replace(scene.points, blocks=blocks)):
@@ -113,13 +118,14 @@ def test_fused_draw(case: Callable[[Camera], torch.Tensor], model: str, views: i
         assert expected.weight[0].sum() > 0
 
 
+@pytest.mark.parametrize("bilinear", [False, True])
 @pytest.mark.parametrize("run", [by_point, by_band])
 @pytest.mark.parametrize("model", sorted(LENSES))
 @pytest.mark.parametrize("case", CASES)
 def test_projected_points(
-    case: Callable[[Camera], torch.Tensor], model: str, run: Callable[..., tuple]
+    case: Callable[[Camera], torch.Tensor], model: str, run: Callable[..., tuple], bilinear: bool
 ) -> None:
-    scene = scene_of(case, model, 3, 0.4)
+    scene = scene_of(case, model, 3, 0.4, bilinear)
     projection = project(scene.camera, scene.points, backend="reference")
     generator = torch.Generator().manual_seed(0)
     sizes = [(-(-HEIGHT >> level), -(-WIDTH >> level)) for level in range(4)]

@@ -24,6 +24,9 @@ class RasterConfig:
         all points. near: least depth that is drawn, in scene units.
         ghost_fraction: share of the points that are left out of a training picture to look at what they
         would change.
+        position_gradient: what moves points. "ghost": points that are left out of a picture look at its
+        neighbouring pixels, as published. "bilinear": every point, drawn or ghost, as if one more of it were
+        drawn with the bilinear weights of the 2 x 2 pixels around its place.
     """
 
     levels: int = 4
@@ -31,6 +34,7 @@ class RasterConfig:
     radius_threshold: float = 0.6
     near: float = 0.01
     ghost_fraction: float = 0.25
+    position_gradient: Literal["ghost", "bilinear"] = "ghost"
 
     def __post_init__(self) -> None:
         if not 1 <= self.levels <= 12:
