@@ -6,16 +6,15 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from adop.bench_plot import plot_growth
 from adop.bench_rivals import RIVALS, Rival
-from adop.bench_scene import HEIGHT, WIDTH, BenchScene, make_bench_scene
+from adop.bench_scene import DISTANCE, HEIGHT, WIDTH, BenchScene, bench_camera, make_bench_scene
 from adop.ops import Points, RasterConfig, draw, project
 from adop.ops.types import Backend
 
@@ -167,26 +166,44 @@ def rival_row(rival: Rival, scene: BenchScene, ours: float, repeats: int) -> dic
 
 
 def growth(config: BenchRasterConfig, scene: BenchScene) -> dict[str, Any]:
-    """Return how the time with level of detail grows with the number of points."""
-    rows, result = [], {}
+    """Return how the time with level of detail grows with the number of points, from two places.
+
+    "far" has the whole wall in view: there a million points are as dense as the level of detail draws them, so more
+    points should cost nothing. "near" is the view of the other figures: a million points leave holes in it that more
+    points fill, so that more is drawn. `points_10x` and so on are the far view's.
+    """
+    views = {"far": bench_camera(2 * DISTANCE), "near": scene.camera}
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in views}
     for factor in (1, *config.growth):
         grown = scene if factor == 1 else make_bench_scene(config.points * factor)
-        rows.append(grown_row(grown, config.points * factor, config.repeats))
-        if factor != 1:
-            result[f"points_{factor}x"] = rows[-1]["forward_ms"] / rows[0]["forward_ms"]
+        for name, camera in views.items():
+            rows[name].append(
+                grown_row(replace(grown, camera=camera), config.points * factor, config.repeats)
+            )
         del grown
-    return {**result, "rows": rows}
+    result: dict[str, Any] = {}
+    for name, prefix in (("far", ""), ("near", "near_")):
+        for factor, row in zip(config.growth, rows[name][1:], strict=True):
+            result[f"{prefix}points_{factor}x"] = row["forward_ms"] / rows[name][0]["forward_ms"]
+    return {**result, "rows": rows["far"], "near_rows": rows["near"]}
 
 
 def grown_row(scene: BenchScene, points: int, repeats: int) -> dict[str, float]:
-    """Return the time of a cloud, how many of its points are drawn, and the memory of the process so far."""
+    """Return the time of a cloud, how many points a covered pixel blends, and the memory of the process so far."""
     lod = RasterConfig()
     with torch.no_grad():
-        weights = [w.sum() for w in draw(scene.camera, scene.points, scene.features, lod).weight]
+        weights = draw(scene.camera, scene.points, scene.features, lod).weight
         forward = median_ms(lambda: draw(scene.camera, scene.points, scene.features, lod), repeats)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    drawn: Tensor = torch.stack(weights).sum()
-    return {"points": points, "forward_ms": forward, "blended": float(drawn), "peak_gib": peak}
+    blended = float(torch.stack([w.sum() for w in weights]).sum())
+    density = float(weights[0].sum() / (weights[0] > 0).sum().clamp_min(1))
+    return {
+        "points": points,
+        "forward_ms": forward,
+        "blended": blended,
+        "per_pixel": density,
+        "peak_gib": peak,
+    }
 
 
 def print_table(result: dict[str, Any]) -> None:
@@ -215,9 +232,11 @@ def print_table(result: dict[str, Any]) -> None:
             else f"{row['forward_ms']:8.1f} ms = {row['ratio']:5.1f} x"
         )
         print(f"rival {row['name']:<22} {time_text}  ({row['note']})")
-    for row in result["growth"]["rows"]:
-        first = result["growth"]["rows"][0]["forward_ms"]
-        print(
-            f"{row['points'] / 1e6:8.1f} M points with level of detail {row['forward_ms']:8.2f} ms = "
-            f"{row['forward_ms'] / first:4.2f} x, {row['blended'] / 1e6:.2f} M blended, {row['peak_gib']:.1f} GiB"
-        )
+    for name, rows in (("whole wall", "rows"), ("half of it", "near_rows")):
+        first = result["growth"][rows][0]["forward_ms"]
+        for row in result["growth"][rows]:
+            print(
+                f"{row['points'] / 1e6:8.1f} M points with level of detail, {name} in view: "
+                f"{row['forward_ms']:7.2f} ms = {row['forward_ms'] / first:4.2f} x, {row['blended'] / 1e6:.2f} M "
+                f"blended, {row['per_pixel']:.2f} in a covered pixel, {row['peak_gib']:.1f} GiB"
+            )

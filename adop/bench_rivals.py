@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -47,7 +48,8 @@ def opengl(scene: BenchScene) -> tuple[Run | None, str]:
         return None, "needs moderngl: pip install moderngl"
     import moderngl
 
-    context = moderngl.create_standalone_context(backend="egl")
+    settings: dict[str, Any] = {"standalone": True, "backend": "egl"}
+    context = moderngl.create_context(**settings)
     program = context.program(_VERTEX, _FRAGMENT)
     fx, fy, cx, cy = scene.camera.intrinsics[0].tolist()
     program["lens"], program["size"] = (fx, fy, cx, cy), (float(WIDTH), float(HEIGHT))

@@ -24,11 +24,14 @@ class BenchScene:
     features: Tensor
 
 
-def bench_camera() -> Camera:
-    """Return a slightly distorted camera, 960 x 640, that has the middle half of the wall in view."""
+def bench_camera(distance: float = DISTANCE) -> Camera:
+    """Return a slightly distorted camera, 960 x 640; at the usual distance it has the middle half of the wall in view,
+    at twice that distance all of it."""
     intrinsics = torch.tensor([[800.0, 800.0, WIDTH / 2, HEIGHT / 2]])
     distortion = torch.tensor([[-0.05, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]])
-    return Camera("opencv", WIDTH, HEIGHT, intrinsics, distortion, torch.eye(4)[None])
+    pose = torch.eye(4)[None].clone()
+    pose[0, 2, 3] = distance - DISTANCE
+    return Camera("opencv", WIDTH, HEIGHT, intrinsics, distortion, pose)
 
 
 def make_bench_scene(count: int, seed: int = 0, block_size: int = 0) -> BenchScene:

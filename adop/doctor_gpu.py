@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adop.bench_scene import BenchScene, make_bench_scene
 from adop.camera import Camera
+from adop.doctor_gpu_pictures import picture_errors
 from adop.errors import UserError
 from adop.ops import Points, RasterConfig, draw
 from adop.ops.adam import sparse_adam_
@@ -47,6 +48,9 @@ def gpu_check(json_file: Path | None) -> int:
         )
     scene = make_bench_scene(POINTS)
     checks = [check for model in MODELS for check in check_model(scene, model)] + [check_adam()]
+    checks += check_model(scene, "opencv", config=RasterConfig(position_gradient="bilinear"))
+    # The environment's rays are interpolated by the kernels and not by the oracle.
+    checks += [Check(f"{name}, gradients", error, 0.001) for name, error in picture_errors("cuda").items()]
     print(f"{torch.cuda.get_device_name()}, {POINTS} points")
     for check in checks:
         print(f"{'ok  ' if check.passed else 'FAIL'} {check.name:<34} relative error {check.error:.1e}")
@@ -77,14 +81,16 @@ def view(scene: BenchScene, model: str, device: str) -> tuple[Camera, dict[str, 
     return camera, leaves
 
 
-def evaluate(scene: BenchScene, model: str, device: str, backend: str) -> dict[str, Tensor]:
+def evaluate(
+    scene: BenchScene, model: str, device: str, backend: str, config: RasterConfig
+) -> dict[str, Tensor]:
     """Return all pictures and all gradients, on the CPU."""
     camera, leaves = view(scene, model, device)
     table = scene.points.blocks
     blocks = None if table is None or backend == "reference" else table.to(device)
     points = Points(leaves["xyz"], scene.points.radius.to(device), None, blocks)
     ghosts = torch.rand(1, len(scene.features), generator=torch.Generator().manual_seed(1)) < 0.25
-    arguments = (RasterConfig(), leaves["background"], ghosts.to(device), backend)
+    arguments = (config, leaves["background"], ghosts.to(device), backend)
     levels = draw(camera, points, leaves["features"], *arguments)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(2)
     weights = [torch.randn(image.shape, generator=generator).to(device) for image in levels.features]
@@ -98,13 +104,17 @@ def evaluate(scene: BenchScene, model: str, device: str, backend: str) -> dict[s
     return {name: value.detach().cpu() for name, value in pictures.items()}
 
 
-def check_model(scene: BenchScene, model: str, device: str = "cuda") -> list[Check]:
+def check_model(
+    scene: BenchScene, model: str, device: str = "cuda", config: RasterConfig | None = None
+) -> list[Check]:
     """Compare the kernels' values with the oracle's. A few points cross a pixel's edge by rounding: hence 1 %."""
-    got, expected = evaluate(scene, model, device, device), evaluate(scene, model, "cpu", "reference")
+    config = config or RasterConfig()
+    got = evaluate(scene, model, device, device, config)
+    expected = evaluate(scene, model, "cpu", "reference", config)
     checks = []
     for name, value in expected.items():
         error = float((got[name] - value).norm() / value.norm().clamp_min(1e-12))
-        checks.append(Check(f"{model}: {name}", error, 0.01))
+        checks.append(Check(f"{model}, {config.position_gradient}: {name}", error, 0.01))
     return checks
 
 

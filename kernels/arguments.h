@@ -42,7 +42,7 @@ struct Arguments {
     real* weight[MAX_LEVELS];            // [B, 1, H_l, W_l]
     real* depth[MAX_LEVELS];             // [B, 1, H_l, W_l]
     const real* background[MAX_LEVELS];  // [C] or [B, C, H_l, W_l]
-    int64 channels, levels, background_full;
+    int64 channels, levels, background_full, bilinear;
     double depth_tolerance, radius_threshold;
     // Gradients
     const real* grad_image[MAX_LEVELS];  // [B, C, H_l, W_l]

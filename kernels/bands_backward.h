@@ -67,7 +67,42 @@ DEVICE void ghost_slope(const Arguments& args, const Hit& hit, int levels, const
     }
 }
 
+// The same for a footprint of 2 x 2 pixels around the point's place (pu, pv), whose bilinear weights move with it.
+template <int CHANNELS>
+DEVICE void bilinear_slope(const Arguments& args, const Hit& hit, int levels, const real* cells, const BandLevel* layout, real pu, real pv,
+                           real* u, real* v) {
+    const int channels = CHANNELS ? CHANNELS : (int)args.channels, stride = channels + 3;
+    const real tolerance = (real)(1 + args.depth_tolerance);
+    const real* feature = args.features + (int64)hit.point * channels;
+    real scale = 1;
+    *u = 0, *v = 0;
+    for (int level = 0; level < levels; ++level, scale *= (real)0.5) {
+        const BandLevel& b = layout[level];
+        const real left = floor(pu * scale - (real)0.5), top = floor(pv * scale - (real)0.5);
+        const int x = (int)left, y = (int)top;
+        if (x < 0 || y < 0 || x + 1 >= b.columns || y + 1 >= b.rows) continue;
+        const real part_x = pu * scale - (real)0.5 - left, part_y = pv * scale - (real)0.5 - top;
+        const real* cell = cells + (b.first + (int64)(y - b.row_first) * b.columns + x) * stride;
+        const real* below = cell + (int64)b.columns * stride;
+        const real first = felt(cell, feature, hit.z, tolerance, channels), second = felt(cell + stride, feature, hit.z, tolerance, channels);
+        const real third = felt(below, feature, hit.z, tolerance, channels), last = felt(below + stride, feature, hit.z, tolerance, channels);
+        *u += scale * ((1 - part_y) * (second - first) + part_y * (last - third));
+        *v += scale * ((1 - part_x) * (third - first) + part_x * (last - second));
+    }
+}
+
 typedef Vec3 (*Adjoint)(const View&, Vec3, real, real, real, real*);
+typedef Pixel (*Projector)(const View&, Vec3);
+// A camera model, for the backward pass of draw; empty for that of rasterize.
+struct LensModel {
+    Projector project;
+    Adjoint adjoint;
+};
+template <int MODEL>
+static Pixel project_alone(const View& c, Vec3 world) {
+    return project_lens<MODEL>(c, transform(c.pose, world));
+}
+
 
 // Hands the gradient of a ghost's pixel on: to grad_uv for rasterize, through the camera for draw.
 static inline void add_position_gradient(const Arguments& args, const View& c, const Hit& hit, int64 view, real u, real v,
@@ -84,8 +119,22 @@ static inline void add_position_gradient(const Arguments& args, const View& c, c
     out[0] += grad.x, out[1] += grad.y, out[2] += grad.z;
 }
 
+template <int CHANNELS>
+DEVICE void add_slope(const Arguments& args, const View& c, const Hit& hit, int64 view, int levels, const real* cells, const BandLevel* layout,
+                      const LensModel& model, double* sums) {
+    real u, v;
+    if (args.bilinear) {
+        const real* uv = args.uv + 2 * (view * args.points + hit.point);
+        const Pixel pixel = model.project ? model.project(c, load_vec3(args.xyz, hit.point)) : Pixel{uv[0], uv[1], 0, 0, 0, 0, 0};
+        bilinear_slope<CHANNELS>(args, hit, levels, cells, layout, pixel.u, pixel.v, &u, &v);
+    } else {
+        ghost_slope<CHANNELS>(args, hit, levels, cells, layout, &u, &v);
+    }
+    add_position_gradient(args, c, hit, view, u, v, model.adjoint, sums);
+}
+
 template <int CHANNELS, bool SPATIAL>
-static void backward_band(const Arguments& args, const View& c, int64 view, int64 band, Adjoint adjoint) {
+static void backward_band(const Arguments& args, const View& c, int64 view, int64 band, const LensModel& model) {
     BandLevel layout[MAX_LEVELS];
     const int64 count = layout_band(args, band, SPATIAL ? 1 : 0, layout);
     const int stride = (CHANNELS ? CHANNELS : (int)args.channels) + (SPATIAL ? 3 : 1);
@@ -99,12 +148,11 @@ static void backward_band(const Arguments& args, const View& c, int64 view, int6
     }
     if (!SPATIAL) return;
     double sums[PARAMETERS] = {0};
-    for (int kind = 0; kind < args.levels; ++kind) {
-        const int levels = (int)args.levels - kind;
-        for_each_hit<true>(args, view, band, args.levels + kind, [&](const Hit& hit) {
-            real u, v;
-            ghost_slope<CHANNELS>(args, hit, levels, cells.get(), layout, &u, &v);
-            add_position_gradient(args, c, hit, view, u, v, adjoint, sums);
+    // Ghosts are the second half of the classes; the first are drawn, and feel a slope only by a footprint.
+    for (int kind = args.bilinear ? 0 : (int)args.levels; kind < 2 * args.levels; ++kind) {
+        const int levels = (int)(args.levels - kind % args.levels);
+        for_each_hit<true>(args, view, band, kind, [&](const Hit& hit) {
+            add_slope<CHANNELS>(args, c, hit, view, levels, cells.get(), layout, model, sums);
         });
     }
     if (!args.grad_parameters) return;
@@ -114,13 +162,13 @@ static void backward_band(const Arguments& args, const View& c, int64 view, int6
 
 // Views one after the other, because a point's gradient row is shared between them; bands of a view in parallel.
 template <int CHANNELS>
-static void backward_bands(const Arguments& args, int threads, Adjoint adjoint) {
+static void backward_bands(const Arguments& args, int threads, const LensModel& model) {
     const bool spatial = args.grad_uv || args.grad_xyz;
     for (int64 view = 0; view < args.views; ++view) {
-        const View c = adjoint ? load_view(args, view) : View();
+        const View c = model.adjoint ? load_view(args, view) : View();
         parallel_for(count_bands(args), threads, [&](int64 band) {
-            if (spatial) backward_band<CHANNELS, true>(args, c, view, band, adjoint);
-            else backward_band<CHANNELS, false>(args, c, view, band, adjoint);
+            if (spatial) backward_band<CHANNELS, true>(args, c, view, band, model);
+            else backward_band<CHANNELS, false>(args, c, view, band, model);
         });
     }
 }

@@ -3,8 +3,9 @@
 //
 // Per level l: image (C channels) and weight in, shown out: the image, with the map's features where the weight is 0.
 // coordinates [B, 2, H_l, W_l] keeps column and row on the map, which is texels [map_rows << blur, map_columns << blur, C]
-// averaged over squares of 2^blur, the level's own: so few pixels look at a wide square that no average is kept. rays [B, 3, ray_rows, ray_columns]: directions in camera space at points spread evenly
-// from corner to corner of the whole photo. Levels and views are launched one by one. One index is one pixel.
+// averaged over squares of 2^blur, the level's own: so few pixels look at a wide square that no average is kept. rays
+// [B, 3, ray_rows, ray_columns]: directions in camera space at points spread evenly from corner to corner of the whole
+// photo. Levels and views are launched one by one. One index is one pixel.
 #include "arguments.h"
 #include "functions.h"
 #include "linalg.h"

@@ -20,32 +20,32 @@ static void draw_any(const Arguments& args, int threads) {
     }
 }
 
-static void backward_any(const Arguments& args, int threads, Adjoint adjoint) {
+static void backward_any(const Arguments& args, int threads, const LensModel& model) {
     switch (args.channels) {
-        case 3: return backward_bands<3>(args, threads, adjoint);
-        case 4: return backward_bands<4>(args, threads, adjoint);
-        case 8: return backward_bands<8>(args, threads, adjoint);
-        default: return backward_bands<0>(args, threads, adjoint);
+        case 3: return backward_bands<3>(args, threads, model);
+        case 4: return backward_bands<4>(args, threads, model);
+        case 8: return backward_bands<8>(args, threads, model);
+        default: return backward_bands<0>(args, threads, model);
     }
 }
 
-#define ENTRY(name, projector, adjoint)                                                     \
+#define ENTRY(name, model)                                                     \
     extern "C" void launch_draw_forward_##name(const Arguments* args, int64, int threads) { \
-        bin_points(*args, threads, projector, false);                                       \
+        bin_points(*args, threads, pick_projector<model>(*args), false);                                       \
         draw_any(*args, threads);                                                           \
     }                                                                                       \
     extern "C" void launch_draw_backward_##name(const Arguments* args, int64, int threads) { \
-        backward_any(*args, threads, adjoint);                                              \
+        backward_any(*args, threads, {project_alone<model>, project_point_backward<model>});                                              \
     }
-ENTRY(opencv, pick_projector<OPENCV>(*args), project_point_backward<OPENCV>)
-ENTRY(fisheye, pick_projector<FISHEYE>(*args), project_point_backward<FISHEYE>)
-ENTRY(ocam, pick_projector<OCAM>(*args), project_point_backward<OCAM>)
+ENTRY(opencv, OPENCV)
+ENTRY(fisheye, FISHEYE)
+ENTRY(ocam, OCAM)
 
 extern "C" void launch_bands_forward(const Arguments* args, int64, int threads) {
     bin_points(*args, threads, run_reader, true);
     draw_any(*args, threads);
 }
-extern "C" void launch_bands_backward(const Arguments* args, int64, int threads) { backward_any(*args, threads, nullptr); }
+extern "C" void launch_bands_backward(const Arguments* args, int64, int threads) { backward_any(*args, threads, {nullptr, nullptr}); }
 
 extern "C" int64 adop_arguments_size() { return sizeof(Arguments); }
 extern "C" int64 adop_hit_size() { return sizeof(Hit); }

@@ -11,14 +11,14 @@ DEVICE float exp_of(float x) {
     float p = 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f, p = p * r + 8.3334519073e-3f, p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f, p = p * r + 5.0000001201e-1f;
-    return (p * r * r + r + 1.0f) * float_of_bits(((int)whole + 127) << 23);
+    return (p * r * r + r + 1.0f) * float_of_bits(((int)whole + 127) * 0x800000);
 }
 DEVICE double exp_of(double x) { return exp(x); }
 
 // Of positive normal numbers.
 DEVICE float log_of(float x) {
     const int bits = bits_of_float(x), exponent = (bits - 0x3f3504f3) >> 23;  // the mantissa then lies around 1
-    const float m = float_of_bits(bits - (exponent << 23)), t = (m - 1.0f) / (m + 1.0f), s = t * t;
+    const float m = float_of_bits(bits - exponent * 0x800000), t = (m - 1.0f) / (m + 1.0f), s = t * t;
     float p = 0.2222222f;
     p = p * s + 0.28571429f, p = p * s + 0.4f, p = p * s + 0.66666667f;
     return (t * s * p + 2.0f * t + (float)exponent * -2.12194440e-4f) + (float)exponent * 0.693359375f;

@@ -111,22 +111,46 @@ DEVICE real ghost_change(const Arguments& args, const Cell& cell, int64 view, in
     return replaces ? total : total / (weight + 1);
 }
 
-// One index is one (view, point); only ghosts have a gradient, ADOP's neighbour differences.
+// Differences between the pixels beside a ghost's.
+DEVICE void ghost_slope(const Arguments& args, const Cell& cell, int64 view, int level, real z, const real* feature, real* u, real* v) {
+    *u = *v = 0;
+    if (cell.x < 2 || cell.y < 2 || cell.x >= cell.columns - 2 || cell.y >= cell.rows - 2) return;
+    *u = (ghost_change(args, cell, view, level, 1, z, feature) - ghost_change(args, cell, view, level, -1, z, feature)) / 2;
+    *v = (ghost_change(args, cell, view, level, cell.columns, z, feature) -
+          ghost_change(args, cell, view, level, -cell.columns, z, feature)) / 2;
+}
+
+// How the bilinear weights of the 2 x 2 pixels around (pu, pv) of the level change what the loss feels.
+DEVICE void bilinear_slope(const Arguments& args, Cell cell, int64 view, int level, real z, const real* feature, real pu, real pv,
+                           real* u, real* v) {
+    *u = *v = 0;
+    const real left = floor(pu - (real)0.5), top = floor(pv - (real)0.5);
+    const int x = (int)left, y = (int)top;
+    if (x < 0 || y < 0 || x + 1 >= cell.columns || y + 1 >= cell.rows) return;
+    const real part_x = pu - (real)0.5 - left, part_y = pv - (real)0.5 - top;
+    cell.pixel = view * cell.plane + (int64)y * cell.columns + x;
+    const real first = ghost_change(args, cell, view, level, 0, z, feature), second = ghost_change(args, cell, view, level, 1, z, feature);
+    const real third = ghost_change(args, cell, view, level, cell.columns, z, feature);
+    const real last = ghost_change(args, cell, view, level, cell.columns + 1, z, feature);
+    *u = (1 - part_y) * (second - first) + part_y * (last - third);
+    *v = (1 - part_x) * (third - first) + part_x * (last - second);
+}
+
+// One index is one (view, point). Ghosts have ADOP's neighbour differences; or, bilinear, all points have a footprint.
 KERNEL(raster_backward_uv) {
     FOR_EACH(i, args.views * args.points) {
-        if (!args.visible[i] || !args.ghosts[i]) continue;
+        if (!args.visible[i] || !(args.bilinear || args.ghosts[i])) continue;
         const int64 view = i / args.points;
         const real* feature = args.features + (i - view * args.points) * args.channels;
-        const real z = args.z[i];
-        const int x = (int)args.uv[2 * i], y = (int)args.uv[2 * i + 1], count = count_levels(args, args.radius_px[i]);
-        real scale = (real)0.5, u = 0, v = 0;
+        const real z = args.z[i], pu = args.uv[2 * i], pv = args.uv[2 * i + 1];
+        const int count = count_levels(args, args.radius_px[i]);
+        real scale = 1, u = 0, v = 0;
         for (int level = 0; level < count; ++level, scale *= (real)0.5) {
-            const Cell cell = find_cell(args, view, x, y, level);
-            if (cell.x < 2 || cell.y < 2 || cell.x >= cell.columns - 2 || cell.y >= cell.rows - 2) continue;
-            u += scale * (ghost_change(args, cell, view, level, 1, z, feature) -
-                          ghost_change(args, cell, view, level, -1, z, feature));
-            v += scale * (ghost_change(args, cell, view, level, cell.columns, z, feature) -
-                          ghost_change(args, cell, view, level, -cell.columns, z, feature));
+            const Cell cell = find_cell(args, view, (int)pu, (int)pv, level);
+            real along, down;
+            if (args.bilinear) bilinear_slope(args, cell, view, level, z, feature, pu * scale, pv * scale, &along, &down);
+            else ghost_slope(args, cell, view, level, z, feature, &along, &down);
+            u += scale * along, v += scale * down;
         }
         args.grad_uv[2 * i] = u, args.grad_uv[2 * i + 1] = v;
     }

@@ -73,6 +73,79 @@ struct Scene {
     }
 };
 
+// The kernels that work on pictures, over the pyramid of a scene.
+struct Pictures {
+    Scene& s;
+    Arguments a;
+    std::vector<std::vector<real>> kept;
+    std::vector<real> window = std::vector<real>(11, (real)(1 / 11.0));
+
+    explicit Pictures(Scene& scene) : s(scene), a(scene.a) {}
+    real* room(int64 count, double value = 0) {
+        kept.emplace_back((size_t)count, (real)value);
+        return kept.back().data();
+    }
+    int64 plane(int level) const { return (int64)((s.W + (1 << level) - 1) >> level) * ((s.H + (1 << level) - 1) >> level); }
+    int64 wide(int level, int other) const { return (int64)((s.H + (1 << level) - 1) >> level) * ((s.W + (1 << other) - 1) >> other); }
+
+    void show_behind(int threads) {
+        a.ray_rows = 5, a.ray_columns = 7, a.rays = room(s.V * 3 * 35, 1), a.photo_size = room(2 * s.V, 100);
+        a.texels = room(16 * 32 * s.C, 1), a.grad_texels = room(16 * 32 * s.C);
+        for (a.level = 0; a.level < s.L; ++a.level) {
+            a.blur = a.level / 2, a.map_rows = 16 >> a.blur, a.map_columns = 32 >> a.blur;
+            a.shown[a.level] = room(s.V * s.C * plane(a.level)), a.coordinates[a.level] = room(s.V * 2 * plane(a.level));
+            a.grad_shown[a.level] = room(s.V * s.C * plane(a.level));
+            for (a.view = 0; a.view < s.V; ++a.view) launch_behind_forward(&a, plane(a.level), threads);
+            for (a.view = 0; a.view < s.V; ++a.view) launch_behind_backward(&a, plane(a.level), 1);
+        }
+    }
+    void fill(int threads, bool background) {
+        a.fill_levels = 3, a.occlusion_levels = 2, a.occlusion_tolerance = 0.05;
+        for (int l = 0; l < s.L; ++l) {
+            for (real** out : {&a.valid[l], &a.behind[l], &a.surface[l]}) *out = room(s.V * plane(l));
+            for (real** out : {&a.colours[l], &a.passed[l]}) *out = room(s.V * 3 * plane(l));
+            a.grad_colours[l] = room(s.V * 3 * plane(l), 1), a.background[l] = background ? room(s.V * 3 * plane(l), 1) : nullptr;
+            a.grad_behind[l] = background ? room(s.V * 3 * plane(l)) : nullptr, a.grad_shown[l] = room(s.V * s.C * plane(l));
+            const int columns = (s.W + (1 << l) - 1) >> l, rows = (s.H + (1 << l) - 1) >> l;
+            a.padded[l] = room(s.V * (int64)(columns + 4) * (rows + 4), 2);
+        }
+        for (a.level = s.L - 1; a.level >= 0; --a.level) {
+            const int l = (int)a.level;
+            launch_base_surface(&a, s.V * plane(l), threads);
+            a.half_way[l] = room(s.V * 3 * wide(l, l + 1));
+            if (l + 1 < a.fill_levels) launch_base_upsample(&a, s.V * 3 * wide(l, l + 1), threads);
+            launch_base_colours(&a, s.V * plane(l), threads);
+        }
+        for (a.level = 0; a.level < s.L; ++a.level) {
+            const int l = (int)a.level;
+            a.half_way[l] = l ? room(s.V * 3 * wide(l, l - 1)) : nullptr;
+            if (l > 0 && l < a.fill_levels) launch_base_gather(&a, s.V * 3 * wide(l, l - 1), threads);
+            launch_base_backward(&a, s.V * plane(l), threads);
+        }
+    }
+    void photograph(int threads) {
+        const int64 count = plane(0);
+        a.radiance = room(s.V * 3 * count, 0.4), a.photo = room(s.V * 3 * count), a.grad_photo = room(s.V * 3 * count, 1);
+        a.grad_radiance = room(s.V * 3 * count), a.places = room(s.V * 3 * count), a.slopes = room(s.V * 3 * count);
+        a.gain = room(s.V * 3, 1), a.curve = room(s.V * 3 * 25, 0.5), a.vignette = room(s.V * 5, 0.01);
+        a.samples = 25, a.leak = 0.01, a.sums = room(s.V * s.a.slots * 83);
+        for (a.view = 0; a.view < s.V; ++a.view) launch_photo_forward(&a, count, threads), launch_photo_backward(&a, count, threads);
+    }
+    void compare(int threads) {
+        const int64 count = plane(0), padded = (int64)(s.W + 20) * (s.H + 20);
+        a.picture = a.photo, a.target = a.radiance, a.mask = room(s.V * count, 1), a.window = window.data();
+        a.grey = room(s.V * 2 * count), a.row_sums = room(s.V * 5 * count), a.partial = room(s.V * 4 * padded);
+        a.row_partial = room(s.V * 3 * (int64)(s.W + 20) * s.H), a.grad_sums = room(s.V * 3, 1), a.grad_picture = room(s.V * 3 * count);
+        a.stable1 = 1e-4, a.stable2 = 9e-4, a.sums = room(s.V * s.a.slots * 4);
+        for (a.view = 0; a.view < s.V; ++a.view) {
+            launch_compare_pixels(&a, count, threads), launch_compare_rows(&a, (int64)(s.W - 10) * s.H, threads);
+            launch_compare_columns(&a, (int64)(s.W - 10) * (s.H - 10), threads);
+            launch_compare_columns_backward(&a, (int64)(s.W + 20) * s.H, threads);
+            launch_compare_rows_backward(&a, count, threads);
+        }
+    }
+};
+
 typedef void (*Launch)(const Arguments*, int64, int);
 
 static double run(int size, Launch lens, Launch cull, Launch forward, Launch backward, Launch draw, Launch adjoint) {
@@ -98,6 +171,9 @@ static double run(int size, Launch lens, Launch cull, Launch forward, Launch bac
     s.a.parameter = s.features.data(), s.a.gradient = s.grad_features.data(), s.a.average = average.data();
     s.a.square = square.data(), s.a.steps = steps.data(), s.a.rate = 0.1, s.a.beta1 = 0.9, s.a.beta2 = 0.99;
     s.a.epsilon = 1e-8, launch_sparse_adam(&s.a, s.N, threads);
+    Pictures pictures(s);
+    pictures.show_behind(threads), pictures.fill(threads, false), pictures.fill(threads, true);
+    pictures.photograph(threads), pictures.compare(threads);
     if (total != again || total == 0) {
         std::printf("the two orders drew %g and %g points\n", total, again);
         std::exit(1);

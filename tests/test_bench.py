@@ -28,6 +28,8 @@ def test_the_cloud_is_what_it_says() -> None:
     density = 30000 / (2 * HALF_WIDTH * 4.5)
     assert float(points.radius.median()) > math.sqrt(4 / (math.pi * density))
     assert bench_camera().width == 960
+    whole = project(bench_camera(20.0), Points(points.xyz, points.radius)).visible
+    assert float(whole.double().mean()) > 0.95
 
 
 def test_a_small_run_writes_every_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,7 +39,9 @@ def test_a_small_run_writes_every_figure(tmp_path: Path, capsys: pytest.CaptureF
     assert torch.get_num_threads() == before
     result = json.loads((tmp_path / "bench.json").read_text())
     assert result["ratio"]["reference_forward"] > 0 and result["ratio"]["reference_forward_backward"] > 0
-    assert result["growth"]["points_2x"] > 0 and result["threads"]["two_over_one"] > 0
+    assert result["growth"]["points_2x"] > 0 and result["growth"]["near_points_2x"] > 0
+    assert all(row["per_pixel"] >= 1 for row in result["growth"]["rows"])
+    assert result["threads"]["two_over_one"] > 0
     assert [row["name"] for row in result["rivals"]] == [rival.name for rival in RIVALS]
     assert all(row["forward_ms"] or row["note"] for row in result["rivals"])
     assert set(result["ns_per_point"]) == {"forward", "features", "everything"}

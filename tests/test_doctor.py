@@ -9,8 +9,10 @@ import torch
 from adop.bench_scene import make_bench_scene
 from adop.doctor import DoctorConfig, doctor
 from adop.doctor_gpu import MODELS, check_adam, check_model
+from adop.doctor_gpu_pictures import picture_errors
 from adop.doctor_matrix import KernelReport, compile_kernels, compile_matrix, read_report
 from adop.errors import UserError
+from adop.ops import RasterConfig
 from adop.ops.compile import kernel_names
 
 
@@ -71,7 +73,11 @@ def test_the_gpu_checks_comparisons_hold_for_the_cpu() -> None:
         assert len(checks) == 18 and all(check.passed for check in checks), [
             c for c in checks if not c.passed
         ]
+    bilinear = check_model(scene, "opencv", "cpu", RasterConfig(position_gradient="bilinear"))
+    assert all(check.passed for check in bilinear), [c for c in bilinear if not c.passed]
     assert check_adam(device="cpu").passed
+    errors = picture_errors("cpu")
+    assert len(errors) == 4 and all(error < 0.001 for error in errors.values()), errors
 
 
 @pytest.mark.cuda

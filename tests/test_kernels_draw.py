@@ -1,5 +1,6 @@
 """The fused CPU draw against the oracle: every output and every gradient."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -37,6 +38,18 @@ def check(scene: Scene, tolerance: float = 2e-4) -> None:
 @pytest.mark.parametrize("normals", [False, True])
 def test_three_cameras_four_levels_odd_size(model: str, normals: bool) -> None:
     check(make_scene(model, views=3, points=3000, width=101, height=67, normals=normals))
+
+
+@pytest.mark.parametrize("model", sorted(LENSES))
+@pytest.mark.parametrize("channels", [4, 5])
+def test_bilinear_footprints(model: str, channels: int) -> None:
+    scene = make_scene(model, views=3, points=3000, width=101, height=67, channels=channels)
+    bilinear = replace(scene, config=replace(scene.config, position_gradient="bilinear"))
+    check(bilinear)
+    _, gradients = draw_with_gradients(bilinear, "cpu", ghosts=False)
+    _, oracle = draw_with_gradients(bilinear, "reference", ghosts=False)
+    assert_same_gradients(gradients, oracle)
+    assert float((gradients["xyz"] != 0).any(1).float().mean()) > 0.3, "drawn points are moved too"
 
 
 def test_more_channels_and_levels_than_usual() -> None:

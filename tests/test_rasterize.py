@@ -28,7 +28,7 @@ def by_point(scene: Scene, projection: Projection, grads: list[Tensor]) -> tuple
     """Run the kernels that a GPU runs, one thread per point, with the CPU's atomics."""
     views = projection.z.shape[0]
     camera, config, features = scene.camera, scene.config, scene.features
-    settings = (camera.width, camera.height, config.levels, config.depth_tolerance, config.radius_threshold)
+    settings = (camera.width, camera.height, *module.config_settings(config))
     size = (camera.height, camera.width)
     images, weights, depths = module.empty_levels(features, views, features.shape[1], size, config.levels)
     parts = [projection.uv, projection.z, projection.radius_px, projection.visible]
@@ -182,6 +182,25 @@ def test_ghost_gradient_is_what_drawing_at_the_neighbour_would_change(backend: s
     assert checked > 20
 
 
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_bilinear_gradient_by_hand(backend: str) -> None:
+    """A point of value 3 at (5.75, 4.5): a quarter of the way from pixel 5 to 6, in the middle of row 4."""
+    projection = projection_of([[5.75, 4.5], [9.5, 4.75], [9.6, 4.6]], [1.0, 1.0, 0.5])
+    uv = projection.uv.clone().requires_grad_()
+    moved = replace(projection, uv=uv)
+    config = RasterConfig(levels=1, position_gradient="bilinear")
+    features = torch.tensor([[3.0], [5.0], [7.0]])
+    levels = rasterize(moved, features, 16, 12, config, torch.tensor([1.0]), None, backend)  # type: ignore[arg-type]
+    grad = torch.zeros(1, 1, 12, 16)
+    grad[0, 0, 4, 6], grad[0, 0, 5, 5], grad[0, 0, 5, 9] = 10.0, 100.0, 1000.0
+    (gradient,) = torch.autograd.grad(levels.features, uv, [grad])
+    # In its own pixel the first point changes nothing; beside it, the background of 1 becomes 3.
+    assert gradient[0, 0].tolist() == pytest.approx([10 * 2.0, 0.75 * 100 * 2.0 - 0.25 * 10 * 2.0])
+    # The second is hidden in its own pixel by the third; in the empty row below nothing hides it.
+    assert gradient[0, 1].tolist() == pytest.approx([-0.25 * 1000 * 4.0, 1000 * 4.0])
+    assert gradient[0, 2, 1].item() == pytest.approx(0.9 * 1000 * 6.0, rel=1e-5)
+
+
 def test_positions_without_ghosts_have_no_gradient() -> None:
     scene = make_scene(points=100)
     xyz = scene.points.xyz.clone().requires_grad_()
@@ -200,16 +219,17 @@ def test_operators_are_registered_right() -> None:
     background = [scene.background.reshape(1, 4, 1, 1).clone().requires_grad_()] * 3
     uv = projection.uv.clone().requires_grad_()
     points = (uv, projection.z, projection.radius_px, projection.visible)
-    torch.library.opcheck(
-        module.rasterize_op, (*points, features, background, scene.ghosts, 37, 29, 3, 0.01, 0.6)
-    )
+    for ghosts, bilinear in ((scene.ghosts, False), (None, True)):
+        rest = (ghosts, 37, 29, 3, 0.01, 0.6, bilinear)
+        torch.library.opcheck(module.rasterize_op, (*points, features, background, *rest))
     draw_op = sys.modules["adop.ops.draw"].draw_op
     tensors = sys.modules["adop.ops.project"].camera_tensors(scene.camera, scene.points.xyz)
     camera = [t.clone().requires_grad_() for t in tensors[:3]] + list(tensors[3:])
     xyz, radius = scene.points.xyz.clone().requires_grad_(), scene.points.radius
-    settings = ("opencv", 37, 29, 3, 0.01, 0.6, 0.01)
-    rest = (radius, None, None, 256, 2 * 80, *camera, *settings)
-    torch.library.opcheck(draw_op, (xyz, features, background, scene.ghosts, *rest))
+    for ghosts, bilinear in ((scene.ghosts, False), (None, True)):
+        settings = ("opencv", 37, 29, 3, 0.01, 0.6, bilinear, 0.01)
+        rest = (radius, None, None, 256, 2 * 80, *camera, *settings)
+        torch.library.opcheck(draw_op, (xyz, features, background, ghosts, *rest))
 
 
 def test_draw_compiles_without_breaking_the_graph() -> None:

@@ -93,7 +93,8 @@ def rasterize(
         ghosts: [B, N] bool, points that are not drawn and have the gradient to `uv`.
 
     **Gradients** exact to features and background; to uv of the ghosts ADOP's neighbour differences,
-    zero within 2 px of a border; none to z and radius_px. **Source** ADOP sections 4.1 and 4.2.
+    zero within 2 px of a border, or, by `config.position_gradient`, of all points what a bilinear footprint would
+    feel; none to z and radius_px. **Source** ADOP sections 4.1 and 4.2.
     """
     check_features(features, projection.z.shape[1], (width, height))
     check_ghosts(ghosts, *projection.z.shape)

@@ -12,6 +12,7 @@ from adop.ops.rasterize import (
     RASTER_OUTPUTS,
     Outputs,
     background_gradient,
+    config_settings,
     empty_hits,
     empty_levels,
     pyramid_values,
@@ -20,7 +21,8 @@ from adop.ops.types import Levels, Points, RasterConfig, check_background, check
 
 _CAMERA = "Tensor world_to_camera, Tensor intrinsics, Tensor distortion, Tensor crop, Tensor reach"
 _SETTINGS = (
-    "str model, int width, int height, int levels, float depth_tolerance, float radius_threshold, float near"
+    "str model, int width, int height, int levels, float depth_tolerance, float radius_threshold, bool bilinear,"
+    " float near"
 )
 
 
@@ -119,8 +121,8 @@ def _backward(ctx: Any, grads: list[Tensor], *_: Any) -> tuple[Any, ...]:
     saved, needs = ctx.saved_tensors, ctx.needs_input_grad
     images, weights, depths = (list(saved[i * levels : (i + 1) * levels]) for i in range(3))
     rest = saved[3 * levels :]
-    # Without ghosts nothing looks at its neighbours, so positions and cameras have a zero gradient.
-    spatial = ctx.has_ghosts and any(needs[i] for i in (0, 9, 10, 11))
+    # Where nothing looks at its neighbours, positions and cameras have a zero gradient.
+    spatial = (ctx.has_ghosts or ctx.settings[6]) and any(needs[i] for i in (0, 9, 10, 11))
     flags = (needs[1], spatial)
     result = draw_backward_op(grads, images, weights, depths, *rest, *ctx.settings, *flags)
     behind: list[Any] = [None] * levels
@@ -128,9 +130,9 @@ def _backward(ctx: Any, grads: list[Tensor], *_: Any) -> tuple[Any, ...]:
         behind = background_gradient(grads, weights, [grads[0].new_empty(shape) for shape in ctx.background])
     grad_features = result[0] if needs[1] else None
     if not spatial:
-        return None, grad_features, behind, *([None] * 18)
+        return None, grad_features, behind, *([None] * 19)
     camera = split_parameters(result[2], rest[6].shape[1])
-    return result[1], grad_features, behind, *([None] * 6), *camera, *([None] * 9)
+    return result[1], grad_features, behind, *([None] * 6), *camera, *([None] * 10)
 
 
 draw_op.register_autograd(_backward, setup_context=_setup)
@@ -156,7 +158,7 @@ def draw(
         visit = count_visited(camera, points, tensors, config.near, config.radius_threshold)
         capacity = capacity if torch.compiler.is_compiling() else int(visit.sum())
     normals = None if points.normals is None else points.normals.contiguous()
-    settings = (camera.width, camera.height, config.levels, config.depth_tolerance, config.radius_threshold)
+    settings = (camera.width, camera.height, *config_settings(config))
     images, weights, depths, _, _ = draw_op(
         points.xyz.contiguous(),
         features.contiguous(),

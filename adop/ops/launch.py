@@ -26,7 +26,7 @@ _LAYOUT: list[tuple[str, str]] = [
     ("integer", "points block_size blocks"),
     ("pointer", "uv z radius_px visible features ghosts"),
     ("pointers", "image weight depth background"),
-    ("integer", "channels levels background_full"),
+    ("integer", "channels levels background_full bilinear"),
     ("double", "depth_tolerance radius_threshold"),
     ("pointers", "grad_image"),
     ("pointer", "grad_features grad_uv grad_z grad_xyz grad_parameters"),

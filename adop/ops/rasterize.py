@@ -12,12 +12,18 @@ from adop.camera import level_size
 from adop.ops.launch import Value, launch
 from adop.ops.types import Levels, Projection, RasterConfig, check_background, check_like
 
-_SETTINGS = "int width, int height, int levels, float depth_tolerance, float radius_threshold"
+_SETTINGS = "int width, int height, int levels, float depth_tolerance, float radius_threshold, bool bilinear"
 _SAVED = "Tensor[] images, Tensor[] weights, Tensor[] depths, Tensor hits, Tensor offsets"
 RASTER_OUTPUTS = "(Tensor[], Tensor[], Tensor[], Tensor, Tensor)"
 Outputs = tuple[list[Tensor], list[Tensor], list[Tensor], Tensor, Tensor]
 HIT_BYTES = {torch.float32: 12, torch.float64: 16}
 BAND_ROWS = 16
+
+
+def config_settings(config: RasterConfig) -> tuple[Any, ...]:
+    """Return what the operators take of the configuration: levels, tolerance, threshold, bilinear."""
+    bilinear = config.position_gradient == "bilinear"
+    return config.levels, config.depth_tolerance, config.radius_threshold, bilinear
 
 
 def band_rows(levels: int) -> int:
@@ -50,8 +56,8 @@ def empty_hits(
 
 def pyramid_values(settings: tuple[Any, ...], features: Tensor, background: list[Tensor]) -> dict[str, Value]:
     """Return the pyramid's part of the kernel arguments; settings: width, height, levels, tolerance,
-    threshold."""
-    width, height, levels, tolerance, threshold = settings
+    threshold, bilinear."""
+    width, height, levels, tolerance, threshold, bilinear = settings
     return {
         "width": width,
         "height": height,
@@ -63,6 +69,7 @@ def pyramid_values(settings: tuple[Any, ...], features: Tensor, background: list
         "background": background,
         "background_full": int(background[0].numel() != features.shape[1]),
         "band_rows": band_rows(levels),
+        "bilinear": int(bilinear),
     }
 
 
@@ -99,7 +106,7 @@ def forward_by_point(values: dict[str, Value], outputs: tuple[list[Tensor], ...]
 def backward_by_point(values: dict[str, Value], like: Tensor, spatial: bool) -> None:
     """Gather gradients with one thread per point."""
     launch("raster_backward_features", like.shape[1], values, like)
-    if spatial and values["ghosts"] is not None:
+    if spatial and (values["ghosts"] is not None or values["bilinear"]):
         launch("raster_backward_uv", like.numel(), values, like)
 
 
@@ -119,7 +126,7 @@ def rasterize_op(
     *rest: Any,
 ) -> Outputs:
     ghosts, settings = rest[0], rest[1:]
-    _, height, levels, _, _ = settings
+    _, height, levels, *_ = settings
     views, points = z.shape
     outputs = empty_levels(features, views, features.shape[1], (height, settings[0]), levels)
     values = projected_values(uv, z, radius_px, visible, ghosts)
@@ -172,7 +179,7 @@ def rasterize_backward_op(
     features: Tensor,
     *rest: Any,
 ) -> tuple[Tensor, Tensor]:
-    ghosts, settings, spatial = rest[0], rest[1:6], rest[6]
+    ghosts, settings, spatial = rest[0], rest[1:7], rest[7]
     grad_features, grad_uv = torch.zeros_like(features), torch.zeros_like(uv)
     values = projected_values(uv, z, radius_px, visible, ghosts)
     values |= pyramid_values(settings, features, [features] * settings[2])
@@ -224,7 +231,7 @@ def _backward(ctx: Any, grads: list[Tensor], *_: Any) -> tuple[Any, ...]:
     behind: list[Any] = [None] * levels
     if any(needs[5]):
         behind = background_gradient(grads, weights, [grads[0].new_empty(shape) for shape in ctx.background])
-    return grad_uv, None, None, None, grad_features, behind, *([None] * 6)
+    return grad_uv, None, None, None, grad_features, behind, *([None] * 7)
 
 
 rasterize_op.register_autograd(_backward, setup_context=_setup)
@@ -245,7 +252,7 @@ def rasterize(
     behind = check_background(
         background, p.z.shape[0], features.shape[1], (height, width), config.levels, features
     )
-    settings = (width, height, config.levels, config.depth_tolerance, config.radius_threshold)
+    settings = (width, height, *config_settings(config))
     points = (p.uv.contiguous(), p.z.contiguous(), p.radius_px.contiguous(), p.visible.contiguous())
     behind = [image.contiguous() for image in behind]
     ghosts = None if ghosts is None else ghosts.contiguous()

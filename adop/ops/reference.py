@@ -151,10 +151,11 @@ def rasterize_pairs(
             plane.reshape(size[0], rows, columns, -1).permute(0, 3, 1, 2) for plane in planes
         )
         image = torch.where(weight > 0, image, behind[level])
-        if ghost is not None and uv.requires_grad:
-            seen = ghost & large
+        bilinear = config.position_gradient == "bilinear"
+        if uv.requires_grad and (bilinear or ghost is not None):
+            seen = large if bilinear or ghost is None else ghost & large
             looks = (uv[seen], z.detach()[seen], view[seen], features.detach()[point[seen]])
-            image = _GhostGradient.apply(image, *looks, weight, depth, level, config.depth_tolerance)
+            image = _GhostGradient.apply(image, *looks, weight, depth, level, config)
         levels.features.append(image.contiguous())
         levels.weight.append(weight.contiguous())
         levels.depth.append(depth.contiguous())
@@ -175,14 +176,15 @@ def _blend(
 
 class _GhostGradient(torch.autograd.Function):
     """Pass an image through; backward, tell ghosts what the loss would feel if they were drawn at a
-    neighbour.
+    neighbour; or, bilinear, all points, what they would feel of a footprint of 2 x 2 pixels.
 
     **Source** ADOP section 4.2, all three cases; see the design's formula.
     """
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, uv: Tensor, *rest: Any) -> Tensor:
-        z, view, feature, weight, depth, ctx.level, ctx.alpha = rest
+        z, view, feature, weight, depth, ctx.level, config = rest
+        ctx.alpha, ctx.bilinear = config.depth_tolerance, config.position_gradient == "bilinear"
         ctx.save_for_backward(image, uv, z, view, feature, weight, depth)
         return image.view_as(image)
 
@@ -190,9 +192,10 @@ class _GhostGradient(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         image, uv, z, view, feature, weight, depth = ctx.saved_tensors
         rows, columns = image.shape[2:]
-        cell = (uv * 2.0**-ctx.level).floor().long()
-        x, y = cell.unbind(1)
-        inner = (x >= 2) & (y >= 2) & (x < columns - 2) & (y < rows - 2)
+        place = uv * 2.0**-ctx.level - 0.5 * ctx.bilinear
+        x, y = place.floor().long().unbind(1)
+        low, high = (0, 1) if ctx.bilinear else (2, 2)
+        inner = (x >= low) & (y >= low) & (x < columns - high) & (y < rows - high)
         x, y, z, view, feature = x[inner], y[inner], z[inner], view[inner], feature[inner]
 
         def felt(dx: int, dy: int) -> Tensor:
@@ -203,6 +206,13 @@ class _GhostGradient(torch.autograd.Function):
             change = torch.where(replaced, feature - i, blended)
             return (change * grad[view, :, y + dy, x + dx]).sum(1)
 
-        slope = torch.stack((felt(1, 0) - felt(-1, 0), felt(0, 1) - felt(0, -1)), 1) * (0.5 * 2.0**-ctx.level)
+        if ctx.bilinear:
+            first, second, third, last = felt(0, 0), felt(1, 0), felt(0, 1), felt(1, 1)
+            part_x, part_y = (place - place.floor())[inner].unbind(1)
+            across = (1 - part_y) * (second - first) + part_y * (last - third)
+            down = (1 - part_x) * (third - first) + part_x * (last - second)
+        else:
+            across, down = (felt(1, 0) - felt(-1, 0)) / 2, (felt(0, 1) - felt(0, -1)) / 2
+        slope = torch.stack((across, down), 1) * 2.0**-ctx.level
         grad_uv = torch.zeros_like(uv).index_put((inner.nonzero().squeeze(1),), slope)
         return grad, grad_uv, *([None] * 7)

@@ -24,6 +24,9 @@ class RasterConfig:
         all points. near: least depth that is drawn, in scene units.
         ghost_fraction: share of the points that are left out of a training picture to look at what they
         would change.
+        position_gradient: what moves points. "ghost": points that are left out of a picture look at its
+        neighbouring pixels, as published. "bilinear": every point, drawn or ghost, as if one more of it were
+        drawn with the bilinear weights of the 2 x 2 pixels around its place.
     """
 
     levels: int = 4
@@ -31,6 +34,7 @@ class RasterConfig:
     radius_threshold: float = 0.6
     near: float = 0.01
     ghost_fraction: float = 0.25
+    position_gradient: Literal["ghost", "bilinear"] = "ghost"
 
     def __post_init__(self) -> None:
         if not 1 <= self.levels <= 12:
@@ -155,8 +159,8 @@ def _bound(xyz: Tensor, radius: Tensor, size: int) -> tuple[Tensor, Tensor, Tens
 
 @torch.no_grad()
 def count_invalid(points: Points) -> int:
-    """Return how many points have a coordinate that is not finite; they are never drawn."""
-    return int((~torch.isfinite(points.xyz).all(1)).sum())
+    """Return how many points have a coordinate or a radius that is not finite; they are never drawn."""
+    return int((~(torch.isfinite(points.xyz).all(1) & torch.isfinite(points.radius))).sum())
 
 
 def sample_ghosts(config: RasterConfig, views: int, points: int, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,46 @@
+"""The pipeline by kernels is the pipeline by the oracles: pictures, photos, and every gradient."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from adop.config import RenderConfig, TrainConfig
+from adop.loss import training_loss
+from adop.run import open_scene
+
+
+@pytest.mark.parametrize("fill_levels", [4, 2])
+def test_kernels_and_oracles_learn_the_same(small_folder: Path, fill_levels: int) -> None:
+    results = []
+    for backend in ("reference", "auto"):
+        render = RenderConfig(levels=4, fill_levels=fill_levels, backend=backend)  # type: ignore[arg-type]
+        config = dataclasses.replace(TrainConfig(), render=render, bf16=False)
+        torch.manual_seed(0)
+        pipeline, _, cache = open_scene(small_folder, config, lambda _: None)
+        generator = torch.Generator().manual_seed(0)
+        coarse = torch.randn(1, 4, 8, 16, generator=generator) * 0.2 - 1
+        smooth = torch.nn.functional.interpolate(
+            coarse, size=pipeline.environment.map.shape[2:], mode="bilinear"
+        )
+        pipeline.environment.map.data.copy_(smooth)
+        for parameter in pipeline.network.body.final.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.05
+        photos, crop = torch.tensor([3, 5]), torch.tensor([[1.2, 60.0, 40.0], [0.9, 200.0, 30.0]])
+        camera = pipeline.camera(photos, crop, (96, 80))
+        radiance = pipeline.radiance(camera, pipeline.photo_lens[photos])
+        image = pipeline.photo(radiance.picture, camera, photos, leak=True)
+        target = torch.cat([cache.image(int(i), image.device)[..., 40:120, 60:156] for i in photos])
+        mask = torch.ones(2, 1, 80, 96)
+        loss = training_loss(image, target, mask, config.loss, None, config.render.backend)
+        learned = [pipeline.features, pipeline.environment.map, *pipeline.network.parameters()]
+        learned += list(pipeline.tonemapper.parameters())
+        gradients = torch.autograd.grad(loss.total, learned)
+        results.append(([radiance.picture, image, loss.total, loss.psnr], gradients))
+    (slow, slow_gradients), (fast, fast_gradients) = results
+    for expected, got in zip(slow, fast, strict=True):
+        # A few points cross a pixel's edge by rounding, and rays between the points of their grid are interpolated.
+        assert float((got - expected).detach().norm() / expected.detach().norm()) < 5e-3
+    for expected, got in zip(slow_gradients, fast_gradients, strict=True):
+        assert float((got - expected).norm()) <= 0.03 * float(expected.norm()) + 1e-7
