@@ -14,6 +14,7 @@ import torch
 
 from adop.config import RenderConfig, TrainConfig
 from adop.errors import UserError
+from adop.look import Look
 from adop.outputs import depth_picture
 from adop.paths import Frame
 from adop.render import find_photo, photos_path, pinhole, render_camera, render_path, render_photo, save_view
@@ -74,7 +75,7 @@ def test_files_hold_what_was_rendered(run: Run, tmp_path: Path):
 def test_a_path_becomes_a_video_with_its_frames(run: Run, tmp_path: Path):
     path = dataclasses.replace(photos_path(run, 0.5, 12, 161), rate=12)
     assert path.width == 160 and len(path.frames) == 6
-    render_path(run, path, tmp_path / "walk.mp4", ("png",), 0.0, (1.0, 1.0, 1.0))
+    render_path(run, path, tmp_path / "walk.mp4", ("png",))
     frames = iio.imread(tmp_path / "walk.mp4", plugin="pyav")
     assert frames.shape == (6, path.height, 160, 3)
     assert np.abs(frames[0].astype(float) - frames[-1]).mean() > 3
@@ -83,7 +84,7 @@ def test_a_path_becomes_a_video_with_its_frames(run: Run, tmp_path: Path):
 
 def test_a_path_becomes_numbered_pictures(run: Run, tmp_path: Path):
     path = photos_path(run, 0.25, 8, 80)
-    render_path(run, path, tmp_path / "frames", ("png", "exr"), 0.5, (1.0, 1.0, 1.0))
+    render_path(run, path, tmp_path / "frames", ("png", "exr"), Look(exposure=0.5))
     assert sorted(p.name for p in (tmp_path / "frames").iterdir()) == [
         "00000.exr",
         "00000.png",
