@@ -32,7 +32,7 @@ class Shown:
 
     layer: Layer = "neural"
     level: int = 0  # of the pyramid, for the layers that have levels
-    point_size: int = 1  # pixels of a point, 1, 2 or 4
+    point_size: int = 2  # pixels of a point, 1, 2 or 4
     clipping: bool = False  # paint what is clipped
 
 

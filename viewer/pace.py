@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 LEAST_SCALE = 0.15
+SLOW = 0.4  # seconds
 SHARE = 0.85  # of a frame's time that drawing may take; the rest is sending and showing
 DARKEST_STOP, BRIGHTEST_STOP, BINS = -10.0, 3.0, 52  # of the histogram, relative to a full sensor
 MIDDLE_GREY = 0.17  # sensor light that auto exposure brings the picture's mean to
@@ -19,34 +20,41 @@ SETTLED = 0.02  # stops from its goal at which auto exposure rests
 class Pace:
     """Choose the scale of moving pictures so that they come `rate` times a second.
 
+    A picture's time is taken as a fixed part and a part that grows with its pixels. Both are learned: from the moving
+    pictures, and from the full one that each rest ends in.
+
     Args: rate: pictures per second that are wanted.
     """
 
     def __init__(self, rate: float = 15.0) -> None:
         self.rate = rate
-        self._seconds: float | None = None  # per picture of scale 1, by the pictures seen
-        self._scale = 0.5
+        self._fixed, self._whole = 0.01, 0.3  # seconds; `whole` is of the pixels of a full picture
+        self._scale = 0.4
 
     def scale(self) -> float:
-        """Return the scale, in steps of about a tenth, that the next moving picture should have."""
-        if self._seconds is None:
-            return self._scale
-        wanted = math.sqrt(SHARE / self.rate / max(self._seconds, 1e-9))
-        wanted = min(1.0, max(LEAST_SCALE, wanted))
+        """Return the scale that the next moving picture should have."""
+        budget = max(SHARE / self.rate - self._fixed, 0.2 / self.rate)
+        wanted = min(1.0, max(LEAST_SCALE, math.sqrt(budget / max(self._whole, 1e-9))))
         # Another size costs a moment's flicker: small wishes are not followed.
         if abs(math.log(wanted / self._scale)) > 0.12 or wanted == 1.0:
             self._scale = wanted
         return self._scale
 
+    @property
+    def slow(self) -> bool:
+        """Whether a full picture takes so long that a coarser one should come first."""
+        return self._whole > SLOW
+
     def note(self, scale: float, seconds: float) -> None:
-        """Learn from a moving picture's time, the wait for its turn included."""
-        whole = seconds / scale**2
-        if self._seconds is None:
-            self._seconds = whole
-        else:
-            # A slow picture is believed at once, a fast one by and by.
-            weight = 0.5 if whole > self._seconds else 0.15
-            self._seconds += weight * (whole - self._seconds)
+        """Learn from a picture's time, the wait for its turn included."""
+        share = scale**2
+        error = seconds - (self._fixed + share * self._whole)
+        # A slow picture is believed at once, a fast one by and by. The error goes to the part that made it: of a small
+        # picture mostly the fixed one.
+        error *= 0.5 if error > 0 else 0.2
+        weight = share * self._whole / (share * self._whole + self._fixed)
+        self._fixed = max(1e-4, self._fixed + (1 - weight) * error)
+        self._whole = max(1e-4, self._whole + weight * error / share)
 
 
 def histogram(light: Tensor, white: float) -> dict[str, Any]:

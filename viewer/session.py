@@ -20,6 +20,7 @@ from adop.viewer.pace import Pace, adapt, histogram, metered
 from adop.viewer.state import MOTIONS, State, camera_of, change, start_state, state_json
 from adop.viewer.studio import AbandonedError, Shot, Studio, shoot
 from PIL import Image
+from websockets.exceptions import ConnectionClosed
 
 from adop.errors import UserError
 from adop.look import Look, clips_at
@@ -28,6 +29,7 @@ from adop.render import filled_depth, render_cameras
 REST = 0.18  # seconds after the last motion from which the camera rests
 IN_FLIGHT = 2  # pictures sent and not yet shown by the browser
 PATIENCE = 3  # times that a resting picture makes way for others who steer
+FIRST_REST = 0.5  # scale of the first picture of a rest, where a full one takes long
 QUALITY_MOVING, QUALITY_RESTING = 82, 93  # of JPEG
 LIVE_SECONDS = 1.0  # between pictures of a scene that learns, while the camera rests
 STATUS_SECONDS = 0.4
@@ -206,11 +208,8 @@ class Session:
                     self._send_snapshot(snapshot)
                 elif due:
                     self._draw()
-        except AbandonedError:
-            return
-        except Exception:
-            if not self._closed:
-                raise
+        except (AbandonedError, ConnectionClosed):
+            self._closed = True
 
     def _tell(self, rows: int, told: str) -> tuple[int, str]:
         """Send what has changed of the training and of a path's rendering."""
@@ -250,7 +249,7 @@ class Session:
         """Draw and send one picture of the present state."""
         with self._changed:
             state, version, moving = self.state, self._version, self._moving
-        scale = self.pace.scale() if moving else 1.0
+        scale = self._scale_of(state, version, moving)
         begun = time.perf_counter()
 
         def unwanted() -> bool:
@@ -263,34 +262,53 @@ class Session:
 
         try:
             header, body = self.house.studio.draw(
-                lambda: self._picture(state, scale, moving, unwanted, begun), hurry=moving
+                lambda: self._picture(state, scale, unwanted, begun), hurry=moving
             )
         except AbandonedError:
             self._patience -= 1
             return
+        except Exception as error:  # too large for the memory, perhaps: the browser is told, and may go on
+            self._drawn, self._scale_drawn, self._step_drawn = version, 1.0, self.house.studio.step
+            self._say({"type": "error", "message": f"this view cannot be drawn: {error}"[:300]})
+            return
         self._patience = PATIENCE
-        begun_encoding = time.perf_counter()
+        encoding = time.perf_counter()
         jpeg = _jpeg(body, QUALITY_MOVING if moving else QUALITY_RESTING)
         now = time.perf_counter()
-        header["stages"]["encode"] = now - begun_encoding
-        if moving and header["rendered"]:
+        header["stages"]["encode"] = now - encoding
+        if header["rendered"]:
             self.pace.note(scale, now - begun)
         with self._changed:
             self._frame += 1
-            header["frame"] = self._frame
+            header |= {"frame": self._frame, "moving": moving, "scale": scale}
             self._drawn, self._scale_drawn, self._step_drawn = version, scale, header["step"]
             self._adapted = time.monotonic()
         self._send(protocol.pack(header, jpeg))
 
+    def _scale_of(self, state: State, version: int, moving: bool) -> float:
+        """Return the scale of the next picture: of a rest's first a half, where a full one takes long."""
+        if moving:
+            return self.pace.scale()
+        coarse = version != self._drawn or self._scale_drawn < FIRST_REST
+        if not coarse or not self.pace.slow:
+            return 1.0
+        at_hand = self._kept is not None and self._kept.key == self._key(state, 1.0)
+        return 1.0 if at_hand else FIRST_REST
+
+    def _key(self, state: State, scale: float) -> tuple[Any, ...]:
+        """Return what decides a shot: while it stays, another look or layer needs no new one."""
+        camera, _ = camera_of(self.house.studio.run, state, scale)
+        where = (state.photo, state.eye.focal, state.eye.camera_to_world.tobytes())
+        return self.house.studio.step, camera.width, camera.height, *where
+
     def _picture(
-        self, state: State, scale: float, moving: bool, unwanted: Callable[[], bool], begun: float
+        self, state: State, scale: float, unwanted: Callable[[], bool], begun: float
     ) -> tuple[dict[str, Any], np.ndarray]:
         """Render or take the kept shot, measure, expose and develop; runs on the drawing thread."""
         run = self.house.studio.run
         waited = time.perf_counter()
         camera, lens = camera_of(run, state, scale)
-        key = (self.house.studio.step, camera.width, camera.height, state.photo, state.eye.frame().focal)
-        key += (state.eye.camera_to_world.tobytes(),)
+        key = self._key(state, scale)
         fresh = self._kept is None or self._kept.key != key
         if fresh:
             self._kept = Kept(key, shoot(run.pipeline, camera, lens, unwanted))
@@ -305,24 +323,22 @@ class Session:
             other = layer_picture(run, camera, shot.radiance, look, points).pixels
             pixels = np.concatenate([pixels, other], axis=1)
         stages = {"wait": waited - begun} | (shot.stages if fresh else {})
+        measured = histogram(picture.light, clips_at(look))
         stages["develop"] = time.perf_counter() - developed
         header = {
             "kind": "frame",
             "width": pixels.shape[1],
             "height": pixels.shape[0],
-            "moving": moving,
-            "scale": scale,
             "rendered": fresh,
             "step": key[0],
             "stages": stages,
             "camera_to_world": state.eye.camera_to_world.flatten().tolist(),
             "focal": state.eye.focal,
-            "distance": state.eye.distance,
             "photo": state.photo,
             "beside": state.beside,
             "exposure": round(look.exposure, 3),
             "note": picture.note,
-            "histogram": histogram(picture.light, clips_at(look)),
+            "histogram": measured,
         }
         return header, pixels
 

@@ -135,7 +135,7 @@ let share = 0.5;
 function compare(on) {
   $("compare").hidden = !on;
   $("stage").classList.toggle("comparing", on);
-  $("compare-button").textContent = on ? "End comparison" : "Compare";
+  $("compare-button").classList.toggle("accent", on);
   if (!on) return;
   const source = `/photo/${atPhoto}/large.jpg`;
   if (!$("compare-photo").src.endsWith(source)) $("compare-photo").src = source;

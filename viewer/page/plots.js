@@ -24,7 +24,7 @@ export function drawLight(canvas, { histogram, curves, response }) {
   c.globalCompositeOperation = "lighter";
   const most = Math.max(0.02, ...histogram.bins.flat().map((v) => Math.sqrt(v)));
   histogram.bins.forEach((bins, channel) => {
-    c.fillStyle = ["#a03030", "#2f8a3a", "#3558b8"][channel];
+    c.fillStyle = ["#6b2b2b", "#2a5c33", "#2f4076"][channel];
     c.beginPath();
     c.moveTo(0, foot);
     bins.forEach((share, i) => {

@@ -109,7 +109,7 @@ export class Timeline {
 
   drag(event) {
     if (!this.held) return;
-    const box = $("track").getBoundingClientRect();
+    const box = $("inner").getBoundingClientRect();
     const time = Math.max(0, ((event.clientX - box.left) / box.width) * this.span);
     if (this.held.key) {
       if (Math.abs(time - this.held.key.time) * box.width / this.span < 4 && !this.held.moved) return;
