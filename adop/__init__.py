@@ -13,12 +13,15 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Camera": "adop.camera",
     "Levels": "adop.ops",
+    "Look": "adop.look",
     "Points": "adop.ops",
     "Projection": "adop.ops",
     "RasterConfig": "adop.ops",
     "Scene": "adop.scene",
     "TrainConfig": "adop.config",
     "UserError": "adop.errors",
+    "View": "adop.render",
+    "Views": "adop.render",
     "demo_scene_folder": "adop.scene",
     "draw": "adop.ops",
     "import_colmap": "adop.importers",
@@ -28,6 +31,7 @@ _PUBLIC = {
     "project": "adop.ops",
     "rasterize": "adop.ops",
     "render_camera": "adop.render",
+    "render_cameras": "adop.render",
     "render_photo": "adop.render",
     "save_scene": "adop.scene",
 }

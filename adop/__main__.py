@@ -1,4 +1,4 @@
-"""The command line: `adop train`, `eval`, `render`, `import`, `info`, `doctor`, `bench`."""
+"""The command line: `adop train`, `eval`, `render`, `view`, `import`, `info`, `doctor`, `bench`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ adop: point-based neural rendering, from photos to pictures from anywhere, at an
   adop train [SCENE] --preset quick --output RUN   train a scene (without SCENE: the demo that ships with adop)
   adop eval RUN                                    score held-out photos again, and write the page of pictures
   adop render RUN --photo NAME | --path | --cameras FILE --output OUT    render PNG, EXR, depth or MP4
+  adop view RUN                                    look at it in the browser; a SCENE that was not trained, too
   adop import colmap SPARSE --images DIR --points PLY --output SCENE     make a scene of a COLMAP model
   adop import nerfstudio TRANSFORMS --output SCENE                       make a scene of a transforms.json
   adop info SCENE                                  what is in a scene, and what is odd about it

@@ -7,7 +7,7 @@ longer positive.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -64,6 +64,34 @@ class Camera:
                 )
         if self.width < 1 or self.height < 1:
             raise ValueError(f"size: expected at least 1x1, got {self.width}x{self.height}")
+
+    @classmethod
+    def from_intrinsics(cls, *args: Any, **kwargs: Any) -> "Camera":
+        """Make cameras of focal length, centre and pose; arguments as of `adop.make_camera.from_intrinsics`."""
+        from adop.make_camera import from_intrinsics
+
+        return from_intrinsics(*args, **kwargs)
+
+    @classmethod
+    def look_at(cls, *args: Any, **kwargs: Any) -> "Camera":
+        """Make a camera that looks from one point at another; arguments as of `adop.make_camera.look_at`."""
+        from adop.make_camera import look_at
+
+        return look_at(*args, **kwargs)
+
+    @classmethod
+    def from_colmap(cls, *args: Any, **kwargs: Any) -> "Camera":
+        """Make a camera of COLMAP's numbers; arguments as of `adop.make_camera.from_colmap`."""
+        from adop.make_camera import from_colmap
+
+        return from_colmap(*args, **kwargs)
+
+    @classmethod
+    def from_nerfstudio(cls, *args: Any, **kwargs: Any) -> "Camera":
+        """Make a camera of nerfstudio's numbers; arguments as of `adop.make_camera.from_nerfstudio`."""
+        from adop.make_camera import from_nerfstudio
+
+        return from_nerfstudio(*args, **kwargs)
 
     def __len__(self) -> int:
         return self.intrinsics.shape[0]
@@ -286,6 +314,8 @@ def unproject_lens(model: str, uv: Tensor, intrinsics: Tensor, distortion: Tenso
     """
     fx, fy, cx, cy = (value[:, None] for value in intrinsics.unbind(-1))
     x, y = uv[..., 0] - cx, uv[..., 1] - cy
+    if model == "opencv" and not bool(distortion.any()):
+        return torch.stack((x / fx, y / fy, torch.ones_like(x)), -1)
     lens = distortion[:, None, :]
     if model == "ocam":
         c, d, e = lens[..., 0], lens[..., 1], lens[..., 2]

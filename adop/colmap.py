@@ -19,7 +19,7 @@ MODELS = {
     12: ("SIMPLE_DIVISION", 4), 13: ("DIVISION", 5), 14: ("SIMPLE_FISHEYE", 3), 15: ("FISHEYE", 4),
     16: ("EUCM", 6), 17: ("EQUIRECTANGULAR", 2),
 }  # fmt: skip
-_SIZES = {name: size for name, size in MODELS.values()}
+SIZES = {name: size for name, size in MODELS.values()}
 # Which parameters a model has, in COLMAP's order; those not named are zero.
 _EXACT = {
     "SIMPLE_PINHOLE": ("opencv", "f cx cy"),
@@ -248,9 +248,9 @@ def _cameras_text(path: Path) -> dict[int, ColmapCamera]:
             raise UserError(
                 f"{path}: line {number} should read 'id MODEL width height parameters'."
             ) from error
-        if len(params) != _SIZES.get(model, len(params)):
+        if len(params) != SIZES.get(model, len(params)):
             raise UserError(
-                f"{path}: line {number}: {model} has {_SIZES[model]} parameters, found {len(params)}."
+                f"{path}: line {number}: {model} has {SIZES[model]} parameters, found {len(params)}."
             )
         cameras[key] = ColmapCamera(model, width, height, params)
     return cameras

@@ -35,6 +35,14 @@ class TrainOptions:
     """Time every stage of the training steps, and print the split when training ends."""
     config: Path | None = None
     """Take the values of this JSON file (a run's config.json, or a part of one); options given here win."""
+    view: bool = False
+    """Show the scene in the browser while it learns."""
+    host: str = "127.0.0.1"
+    """Address of the viewer; beyond this machine a token guards it (`adop view --help`)."""
+    port: int = 8090
+    """Port of the viewer."""
+    token: str | None = None
+    """What a browser must know to be let in."""
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=TrainConfig)
 
 
@@ -81,18 +89,29 @@ def train_command(name: str, arguments: list[str]) -> int:
 
     scene = options.scene or (Path(options.train.scene) if options.train.scene else demo_scene_folder())
     config = dataclasses.replace(options.train, scene=str(Path(scene).resolve()))
-    profile = None
+    profile = live = None
     if options.profile:
         from adop.profile import StepProfile
 
         profile = StepProfile()
-    with profile or contextlib.nullcontext():
-        result = train(Path(scene), options.output, config, options.resume)
+    if options.view:
+        from adop.viewer.live import LiveView
+
+        live = LiveView(options.host, options.port, options.token)
+    try:
+        with profile or contextlib.nullcontext():
+            result = train(Path(scene), options.output, config, options.resume, callback=live)
+    except BaseException:
+        if live is not None:
+            live.close()
+        raise
     if profile:
         print(profile.table())
     if result:
         print(_table(result))
         print(f"pictures: {options.output / 'eval' / 'index.html'}")
+    if live is not None:
+        live.finish()
     return 0
 
 
@@ -154,6 +173,10 @@ class RenderOptions:
     """EV of the virtual camera relative to the mean of the photos; larger is darker."""
     white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Gains of red, green and blue."""
+    response: Literal["learned", "srgb", "linear", "filmic"] = "learned"
+    """Curve from light to picture of a path or of cameras; photos are developed as they were."""
+    vignette: bool = False
+    """Darken the corners of a path's or cameras' pictures as the lens does."""
     seconds: float = 6.0
     """Length of the path through the cameras."""
     rate: float | None = None
@@ -171,6 +194,7 @@ def render_command(name: str, arguments: list[str]) -> int:
     chosen = [options.photo is not None, options.path, options.cameras is not None]
     if sum(chosen) != 1:
         raise UserError("say what to render: exactly one of --photo NAME, --path, --cameras FILE")
+    from adop.look import Look
     from adop.render import file_path, find_photo, photos_path, render_path, render_photo, save_view
     from adop.run import load
 
@@ -194,8 +218,41 @@ def render_command(name: str, arguments: list[str]) -> int:
         path = file_path(options.cameras, options.width, options.rate)
     else:
         path = photos_path(run, options.seconds, options.rate or 24.0, options.width)
-    render_path(run, path, options.output, options.formats, options.exposure, options.white_balance)
+    look = Look(options.exposure, options.white_balance, options.response, options.vignette)
+    render_path(run, path, options.output, options.formats, look)
     print(options.output)
+    return 0
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """Look at a run or a scene in the browser: steer, expose, compare with the photos, lay and render camera paths."""
+
+    folder: tyro.conf.Positional[Path]
+    """Run folder, or a scene folder that was not trained yet."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Beyond this machine (0.0.0.0: every network) a token guards the viewer; nothing is
+    encrypted, so `ssh -L` from the other machine is the safer way."""
+    port: int = 8090
+    """Port to listen on; 0 takes a free one."""
+    token: str | None = None
+    """What a browser must know to be let in; made where the viewer is open to other machines."""
+    output: Path | None = None
+    """Folder for saved paths and renders (a run's own folder; for a scene views/ and its name)."""
+    scene: Path | None = None
+    """Scene folder, where it has moved since training."""
+    device: str = "auto"
+
+
+def view_command(name: str, arguments: list[str]) -> int:
+    """adop view."""
+    options = _parse(ViewOptions, name, arguments)
+    from adop.viewer.app import open_run_or_scene, view_run, wait, welcome
+
+    run = open_run_or_scene(options.folder, options.scene, options.device, print)
+    with view_run(run, options.host, options.port, options.token, options.output) as viewer:
+        print(welcome(viewer), flush=True)
+        wait()
     return 0
 
 
@@ -294,6 +351,7 @@ COMMANDS: dict[str, Callable[[str, list[str]], int]] = {
     "train": train_command,
     "eval": eval_command,
     "render": render_command,
+    "view": view_command,
     "import colmap": import_colmap_command,
     "import nerfstudio": import_nerfstudio_command,
     "info": info_command,

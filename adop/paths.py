@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -20,6 +21,7 @@ class Frame:
 
     world_to_camera: np.ndarray  # [4, 4] float64, OpenCV axes
     focal: float  # in heights of the picture
+    exposure: float = 0.0  # EV relative to the look's
 
 
 def smooth_path(world_to_camera: np.ndarray, focal: np.ndarray, frames: int) -> list[Frame]:
@@ -66,12 +68,19 @@ def load_path(file: Path) -> tuple[list[Frame], tuple[int, int] | None, float | 
     Returns: the frames, the size (width, height) and the frames per second, where the file names them.
     Raises: UserError naming the file and the camera.
     """
+    return read_cameras(file)[1:]
+
+
+def read_cameras(
+    file: Path, content: Any = None
+) -> tuple[dict[str, Any], list[Frame], tuple[int, int] | None, float | None]:
+    """Read what `load_path` returns, and before it the whole content; `content` stands for the file's, where given."""
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text()) if content is None else content
         cameras = content["camera_path"]
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{file}: expected JSON with a list `camera_path`, as nerfstudio writes it") from None
     if not isinstance(cameras, list) or not cameras:
         raise UserError(f"{file}: `camera_path` holds no camera")
@@ -82,7 +91,7 @@ def load_path(file: Path) -> tuple[list[Frame], tuple[int, int] | None, float | 
     rate = content.get("fps")
     if rate is not None and not (isinstance(rate, int | float) and 0 < rate <= 1000):
         raise UserError(f"{file}: `fps` should be a number above 0, is {rate!r}")
-    return frames, size, rate
+    return content, frames, size, rate
 
 
 def _whole(value: object, file: Path) -> int:
@@ -106,11 +115,19 @@ def _frame(camera: object, where: str) -> Frame:
         raise UserError(f"{where}: `fov` should be between 0 and 180 degrees, is {fov}")
     # OpenGL's camera looks along -z with y up; ours along +z with y down.
     pose = np.linalg.inv(matrix @ np.diag([1.0, -1.0, -1.0, 1.0]))
-    return Frame(pose, 0.5 / math.tan(math.radians(fov) / 2))
+    exposure = camera.get("exposure", 0.0)  # type: ignore[attr-defined]
+    if not isinstance(exposure, int | float) or not -100 <= exposure <= 100:
+        raise UserError(f"{where}: `exposure` should be stops, is {exposure!r}")
+    return Frame(pose, 0.5 / math.tan(math.radians(fov) / 2), float(exposure))
 
 
 def save_path(file: Path, frames: list[Frame], size: tuple[int, int], rate: float) -> None:
     """Write a camera path in nerfstudio's JSON form."""
+    file.write_text(json.dumps(path_json(frames, size, rate), indent=1) + "\n")
+
+
+def path_json(frames: list[Frame], size: tuple[int, int], rate: float) -> dict[str, Any]:
+    """Return a camera path as nerfstudio's JSON holds it; `exposure` is an addition that nerfstudio ignores."""
     cameras = [
         {
             "camera_to_world": (np.linalg.inv(f.world_to_camera) @ np.diag([1.0, -1.0, -1.0, 1.0]))
@@ -118,10 +135,11 @@ def save_path(file: Path, frames: list[Frame], size: tuple[int, int], rate: floa
             .tolist(),
             "fov": math.degrees(2 * math.atan(0.5 / f.focal)),
             "aspect": size[0] / size[1],
+            "exposure": f.exposure,
         }
         for f in frames
     ]
-    content = {
+    return {
         "camera_type": "perspective",
         "render_width": size[0],
         "render_height": size[1],
@@ -129,4 +147,3 @@ def save_path(file: Path, frames: list[Frame], size: tuple[int, int], rate: floa
         "seconds": len(frames) / rate,
         "camera_path": cameras,
     }
-    file.write_text(json.dumps(content, indent=1) + "\n")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,11 +15,12 @@ from tqdm import tqdm
 from adop.base import upsample
 from adop.camera import Camera
 from adop.errors import UserError
+from adop.look import Look, develop
 from adop.outputs import depth_picture, save_exr, save_png, video_writer
 from adop.paths import Frame, load_path, smooth_path, thin_out
+from adop.pipeline import Radiance
 from adop.report import to_uint8
 from adop.run import Run
-from adop.tonemap import Photometry
 
 Format = Literal["png", "exr", "depth"]
 
@@ -33,7 +34,63 @@ class View:
     depth: Tensor  # [H, W] scene units along z, holes filled; +inf where nothing is near
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Views as numpy arrays."""
+
+    radiance: np.ndarray  # [B, H, W, 3] float32, linear light
+    image: np.ndarray  # [B, H, W, 3] uint8
+    depth: np.ndarray  # [B, H, W] float32, scene units along z; +inf where nothing is near
+    mask: np.ndarray  # [B, H, W] bool, where points cover the picture
+
+
+@dataclass(frozen=True)
+class Views:
+    """What B cameras of one size see; `views[b]` is one of them."""
+
+    radiance: Tensor  # [B, 3, H, W] linear light, scene units of brightness
+    image: Tensor  # [B, 3, H, W] in [0, 1], through the physical camera
+    depth: Tensor  # [B, H, W] scene units along z, holes filled; +inf where nothing is near
+
+    @property
+    def mask(self) -> Tensor:
+        """[B, H, W] bool, where points cover the picture; elsewhere it shows the environment."""
+        return torch.isfinite(self.depth)
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def __getitem__(self, index: int) -> View:
+        return View(self.radiance[index], self.image[index], self.depth[index])
+
+    def numpy(self) -> Pictures:
+        """Return the same on the CPU, as numpy arrays, the image in 8 bits."""
+        return Pictures(
+            self.radiance.permute(0, 2, 3, 1).cpu().numpy(),
+            np.stack([to_uint8(image) for image in self.image]),
+            self.depth.cpu().numpy(),
+            self.mask.cpu().numpy(),
+        )
+
+
 @torch.no_grad()
+def render_cameras(run: Run, camera: Camera, look: Look | None = None, lens: Tensor | None = None) -> Views:
+    """Render B cameras of one size, developed as `look` says (default: the mean exposure of the photos).
+
+    Each view is rendered by itself, so that it has the same pixels whatever else is in the batch.
+
+    Args: lens: [B] index of the scene's lens that each camera has, if one: its rays are then looked up.
+    """
+    look = look or Look()
+    camera = camera.to(run.pipeline.xyz.device)
+    views = []
+    for index in range(len(camera)):
+        rendered = run.pipeline.radiance(camera[index], None if lens is None else lens[index : index + 1])
+        image = develop(run.pipeline.tonemapper, rendered.picture, look)
+        views.append((rendered.picture, image, filled_depth(run, rendered)))
+    return Views(*(torch.cat(parts) for parts in zip(*views, strict=True)))
+
+
 def render_camera(
     run: Run,
     camera: Camera,
@@ -47,19 +104,7 @@ def render_camera(
         exposure: EV relative to the mean of the training photos; larger is darker.
         white_balance: gains of red, green and blue.
     """
-    pipeline = run.pipeline
-    rendered = pipeline.radiance(camera)
-    device = rendered.picture.device
-    photometry = Photometry(
-        torch.tensor([exposure], device=device),
-        torch.tensor([white_balance], dtype=torch.float32, device=device),
-    )
-    image = pipeline.tonemapper(rendered.picture, photometry, None, torch.tensor([lens], device=device))
-    return View(
-        rendered.picture[0],
-        image[0].clamp(0, 1),
-        _filled_depth(rendered.levels.depth, run.config.render.fill_levels),
-    )
+    return render_cameras(run, camera, Look(exposure, white_balance, lens=lens))[0]
 
 
 @torch.no_grad()
@@ -70,18 +115,17 @@ def render_photo(run: Run, photo: int) -> View:
     camera = pipeline.camera(index)
     rendered = pipeline.radiance(camera, pipeline.photo_lens[index])
     image = pipeline.photo(rendered.picture, camera, index)
-    return View(
-        rendered.picture[0],
-        image[0].clamp(0, 1),
-        _filled_depth(rendered.levels.depth, run.config.render.fill_levels),
-    )
+    return View(rendered.picture[0], image[0].clamp(0, 1), filled_depth(run, rendered)[0])
 
 
-def _filled_depth(levels: list[Tensor], fill_levels: int) -> Tensor:
-    depth = levels[min(fill_levels, len(levels)) - 1]
-    for finer in reversed(levels[: min(fill_levels, len(levels)) - 1]):
+def filled_depth(run: Run, rendered: Radiance) -> Tensor:
+    """Return [B, H, W], the depth of the nearest points, holes filled from coarser levels; +inf where none is."""
+    levels = rendered.levels.depth
+    count = min(run.config.render.fill_levels, len(levels))
+    depth = levels[count - 1]
+    for finer in reversed(levels[: count - 1]):
         depth = torch.where(torch.isfinite(finer), finer, upsample(depth, finer, "nearest"))
-    return depth[0, 0]
+    return depth[:, 0]
 
 
 def pinhole(frame: Frame, width: int, height: int, device: torch.device) -> Camera:
@@ -148,15 +192,22 @@ def render_path(
     path: CameraPath,
     output: Path,
     formats: tuple[Format, ...],
-    exposure: float,
-    white_balance: tuple[float, float, float],
+    look: Look | None = None,
+    draw: Callable[[Camera, Look], View] | None = None,
 ) -> None:
-    """Render a path to an MP4 (where `output` ends so) or to numbered pictures in a folder."""
+    """Render a path to an MP4 (where `output` ends so) or to numbered pictures in a folder.
+
+    Args:
+        look: of all frames; a frame's own exposure is added to the look's.
+        draw: renders one frame (default: `render_cameras`); what it raises ends the path, and no MP4 is left.
+    """
+    look = look or Look()
 
     def views() -> Iterator[View]:
         for frame in tqdm(path.frames, desc="rendering", unit="frame", disable=None):
             camera = pinhole(frame, path.width, path.height, run.pipeline.xyz.device)
-            yield render_camera(run, camera, exposure, white_balance)
+            own = replace(look, exposure=look.exposure + frame.exposure)
+            yield draw(camera, own) if draw else render_cameras(run, camera, own)[0]
 
     if output.suffix.lower() == ".mp4":
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,6 +17,11 @@ from adop.photometry import known_exposures
 from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
 from adop.scene import Scene, load_scene
+
+if TYPE_CHECKING:
+    from adop.camera import Camera
+    from adop.look import Look
+    from adop.render import Views
 
 
 @dataclass
@@ -29,6 +35,36 @@ class Run:
     pipeline: Pipeline
     split: dict[str, list[int]]
     progress: Progress
+
+    @property
+    def device(self) -> torch.device:
+        """Where the points and the network live."""
+        return self.pipeline.xyz.device
+
+    def render(self, camera: Camera, look: Look | None = None) -> Views:
+        """Render B cameras of one size; see `adop.render.render_cameras`."""
+        from adop.render import render_cameras
+
+        return render_cameras(self, camera, look)
+
+    def photo_camera(self, photo: int | str) -> Camera:
+        """Return the camera (B = 1) of a photo, by its number or its name."""
+        from adop.render import find_photo
+
+        index = photo if isinstance(photo, int) else find_photo(self, photo)
+        return self.pipeline.camera(torch.tensor([index]))
+
+    @torch.no_grad()
+    def photo_look(self, photo: int | str) -> Look:
+        """Return the look that exposes, balances and develops as a photo was."""
+        from adop.look import Look
+        from adop.render import find_photo
+
+        index = photo if isinstance(photo, int) else find_photo(self, photo)
+        photometry = self.pipeline.tonemapper.photometry(torch.tensor([index]))
+        red, green, blue = photometry.white_balance[0].tolist()
+        lens = int(self.pipeline.photo_lens[index])
+        return Look(float(photometry.exposure), (red, green, blue), vignette=True, lens=lens)
 
 
 def split_photos(count: int, hold_out: int) -> dict[str, list[int]]:

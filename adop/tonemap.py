@@ -174,10 +174,16 @@ class Tonemapper(nn.Module):
             lens: [B] index.
             leak: let clipped values keep a gradient of 0.01 (training); values may leave [0, 1] a little.
         """
+        return self.apply_response(self.expose(radiance, photometry, position, lens), lens, leak)
+
+    def expose(
+        self, radiance: Tensor, photometry: Photometry, position: Tensor | None, lens: Tensor
+    ) -> Tensor:
+        """Return the light on the sensor [B, 3, H, W], before the response; arguments as of `forward`."""
         light = radiance * _gain(photometry)[:, :, None, None]
         if position is not None:
             light = light * self.vignette(position, lens)
-        return self.apply_response(light, lens, leak)
+        return light
 
     def take(
         self,

@@ -12,23 +12,17 @@ import OpenEXR
 import pytest
 import torch
 
-from adop.config import RenderConfig, TrainConfig
 from adop.errors import UserError
+from adop.look import Look
 from adop.outputs import depth_picture
 from adop.paths import Frame
 from adop.render import find_photo, photos_path, pinhole, render_camera, render_path, render_photo, save_view
 from adop.run import Run, load
-from adop.train import train
 
 
 @pytest.fixture(scope="module")
-def run(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("render") / "run"
-    config = TrainConfig(
-        steps=3, crop=64, render=RenderConfig(levels=4), hold_out=20, scene=str(small_folder)
-    )
-    train(small_folder, folder, config, say=lambda _: None)
-    return load(folder, say=lambda _: None)
+def run(trained_folder: Path) -> Run:
+    return load(trained_folder, say=lambda _: None)
 
 
 def test_a_photo_renders_close_to_the_photo(run: Run):
@@ -74,7 +68,7 @@ def test_files_hold_what_was_rendered(run: Run, tmp_path: Path):
 def test_a_path_becomes_a_video_with_its_frames(run: Run, tmp_path: Path):
     path = dataclasses.replace(photos_path(run, 0.5, 12, 161), rate=12)
     assert path.width == 160 and len(path.frames) == 6
-    render_path(run, path, tmp_path / "walk.mp4", ("png",), 0.0, (1.0, 1.0, 1.0))
+    render_path(run, path, tmp_path / "walk.mp4", ("png",))
     frames = iio.imread(tmp_path / "walk.mp4", plugin="pyav")
     assert frames.shape == (6, path.height, 160, 3)
     assert np.abs(frames[0].astype(float) - frames[-1]).mean() > 3
@@ -83,7 +77,7 @@ def test_a_path_becomes_a_video_with_its_frames(run: Run, tmp_path: Path):
 
 def test_a_path_becomes_numbered_pictures(run: Run, tmp_path: Path):
     path = photos_path(run, 0.25, 8, 80)
-    render_path(run, path, tmp_path / "frames", ("png", "exr"), 0.5, (1.0, 1.0, 1.0))
+    render_path(run, path, tmp_path / "frames", ("png", "exr"), Look(exposure=0.5))
     assert sorted(p.name for p in (tmp_path / "frames").iterdir()) == [
         "00000.exr",
         "00000.png",

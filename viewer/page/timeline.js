@@ -1,0 +1,189 @@
+// Key frames in time: added from the view, dragged along the track, played, saved and rendered.
+
+const $ = (id) => document.getElementById(id);
+const STEP = 2; // seconds between keys that are added one after the other
+
+export class Timeline {
+  constructor({ send, view, onKeys, toast }) {
+    Object.assign(this, { send, view, onKeys, toast });
+    this.keys = [];
+    this.selected = -1;
+    this.time = 0;
+    this.playing = false;
+    this.bind();
+    this.show();
+  }
+
+  get span() { return Math.max(6, (this.keys.at(-1)?.time || 0) + STEP); }
+  get start() { return this.keys[0]?.time || 0; }
+  get end() { return this.keys.at(-1)?.time || 0; }
+
+  bind() {
+    $("add-key").onclick = () => this.add();
+    $("play").onclick = () => this.play(!this.playing);
+    $("key-delete").onclick = () => { this.keys.splice(this.selected, 1); this.selected = -1; this.changed(); };
+    $("key-set").onclick = () => { Object.assign(this.keys[this.selected], this.fromView()); this.changed(); };
+    const field = (id, set) => { $(id).onchange = () => { if ($(id).checkValidity()) { set(this.keys[this.selected], Number($(id).value)); this.changed(); } }; };
+    field("key-time", (key, value) => { key.time = this.free(value, key); });
+    field("key-brightness", (key, value) => { key.exposure = -value; });
+    field("key-fov", (key, value) => { key.focal = 0.5 / Math.tan((value * Math.PI) / 360); });
+    for (const id of ["path-width", "path-height", "path-rate"]) $(id).onchange = () => this.changed();
+    $("path-save").onclick = () => this.named((name) => this.send({ type: "save", name }));
+    $("path-render").onclick = () => this.named((name) => this.send({ type: "render", name, kind: $("path-kind").value }));
+    $("path-load").onchange = (e) => {
+      if (e.target.value) { this.send({ type: "load", name: e.target.value }); $("path-name").value = e.target.value; }
+      e.target.value = "";
+    };
+    $("export-cancel").onclick = () => this.send({ type: "cancel" });
+    const track = $("track");
+    track.onpointerdown = (e) => this.press(e);
+    track.onpointermove = (e) => this.drag(e);
+    track.onpointerup = track.onpointercancel = () => { if (this.held?.key) this.changed(); this.held = null; };
+  }
+
+  named(act) {
+    const input = $("path-name");
+    if (!this.keys.length) this.toast("Add a key frame first: steer to a view and press Add key frame.", true);
+    else if (!input.value || !input.checkValidity()) this.toast("A path's name has small letters, digits, - and _ only.", true);
+    else act(input.value);
+  }
+
+  fromView() {
+    const { camera_to_world, focal, exposure } = this.view();
+    return { camera_to_world, focal, exposure };
+  }
+
+  add() {
+    const near = this.keys.find((key) => Math.abs(key.time - this.time) < 0.05);
+    const behind = !this.keys.length || this.time >= this.end - 1e-6;
+    const time = !this.keys.length ? 0 : near || behind ? this.end + STEP : this.time;
+    const key = { time, ...this.fromView() };
+    this.keys.push(key);
+    this.time = time;
+    this.changed(key);
+  }
+
+  // A time at which no other key is.
+  free(time, key) {
+    time = Math.max(0, Math.min(3600, Math.round(time * 100) / 100));
+    while (this.keys.some((other) => other !== key && Math.abs(other.time - time) < 0.01)) time += 0.02;
+    return time;
+  }
+
+  changed(chosen = this.keys[this.selected]) {
+    this.keys.sort((a, b) => a.time - b.time);
+    this.selected = this.keys.indexOf(chosen);
+    this.tell();
+    this.show();
+  }
+
+  tell() {
+    this.send({ type: "path", keys: this.keys, width: Number($("path-width").value) || 960, height: Number($("path-height").value) || 540, rate: Number($("path-rate").value) || 24 });
+  }
+
+  // What the server holds: after a load, or when the page comes back.
+  take(path) {
+    this.keys = path.keys;
+    this.selected = -1;
+    $("path-width").value = path.width;
+    $("path-height").value = path.height;
+    $("path-rate").value = path.rate;
+    this.show();
+  }
+
+  press(event) {
+    const button = event.target.closest("#keys button");
+    $("track").setPointerCapture(event.pointerId);
+    if (button) {
+      this.selected = Number(button.dataset.key);
+      this.held = { key: this.keys[this.selected] };
+      this.seek(this.held.key.time);
+    } else {
+      this.held = {};
+      this.drag(event);
+    }
+    this.show();
+  }
+
+  drag(event) {
+    if (!this.held) return;
+    const box = $("inner").getBoundingClientRect();
+    const time = Math.max(0, ((event.clientX - box.left) / box.width) * this.span);
+    if (this.held.key) {
+      if (Math.abs(time - this.held.key.time) * box.width / this.span < 4 && !this.held.moved) return;
+      this.held.moved = true;
+      this.held.key.time = this.free(time, this.held.key);
+      this.show();
+    } else this.seek(time);
+  }
+
+  seek(time) {
+    this.time = time;
+    if (this.keys.length) this.send({ type: "at", time });
+    this.show();
+  }
+
+  play(on) {
+    if (on && this.keys.length < 2) { this.toast("A path to play needs two key frames.", true); return; }
+    this.playing = on;
+    $("play").textContent = on ? "❚❚" : "▶";
+    if (!on) return;
+    if (this.time >= this.end - 0.01 || this.time < this.start) this.time = this.start;
+    let last = performance.now();
+    const step = (now) => {
+      if (!this.playing) return;
+      this.seek(Math.min(this.end, this.time + (now - last) / 1000));
+      last = now;
+      if (this.time >= this.end) this.play(false); else requestAnimationFrame(step);
+    };
+    requestAnimationFrame(step);
+  }
+
+  show() {
+    const percent = (time) => `${(100 * time) / this.span}%`;
+    $("time").textContent = `${this.time.toFixed(1)} s`;
+    $("playhead").style.left = percent(this.time);
+    $("keys").replaceChildren(...this.keys.map((key, i) => {
+      const button = document.createElement("button");
+      button.style.left = percent(key.time);
+      button.dataset.key = i;
+      button.title = `${key.time.toFixed(2)} s`;
+      button.classList.toggle("on", i === this.selected);
+      return button;
+    }));
+    const every = this.span > 120 ? 30 : this.span > 40 ? 10 : this.span > 15 ? 2 : 1;
+    $("ticks").replaceChildren(...Array.from({ length: Math.floor(this.span / every) + 1 }, (_, i) => {
+      const tick = document.createElement("span");
+      tick.style.left = percent(i * every);
+      tick.textContent = `${i * every} s`;
+      return tick;
+    }));
+    const key = this.keys[this.selected];
+    $("key-fields").hidden = !key;
+    if (key) {
+      $("key-time").value = key.time.toFixed(2);
+      $("key-brightness").value = (-key.exposure || 0).toFixed(2);
+      $("key-fov").value = ((360 / Math.PI) * Math.atan(0.5 / key.focal)).toFixed(1);
+    }
+    this.onKeys(this.keys);
+  }
+
+  saved(message) {
+    const list = $("path-load");
+    list.replaceChildren(list.options[0], ...message.paths.map((name) => new Option(name, name)));
+    if (message.file) this.toast(`Saved: ${message.file}`);
+  }
+
+  exported(progress) {
+    $("export").hidden = progress.state === "idle";
+    $("export-bar").hidden = $("export-cancel").hidden = progress.state !== "running";
+    $("export-bar").value = progress.total ? progress.done / progress.total : 0;
+    const texts = {
+      running: `${progress.name}: frame ${progress.done} of ${progress.total}`, done: `Written: ${progress.message}`,
+      cancelled: `${progress.name}: cancelled`, failed: `${progress.name}: ${progress.message}`,
+    };
+    $("export-text").textContent = texts[progress.state] || "";
+    $("export-link").hidden = !(progress.state === "done" && progress.kind === "mp4");
+    $("export-link").href = `/video/${progress.name}.mp4`;
+  }
+}
