@@ -196,6 +196,10 @@ def align_cameras(
             tracked = [Tracked(photo, pose, pose) for photo, pose in zip(own, poses, strict=True)]
             for scale in scales:
                 _descend(one, tracked, scale, bar)
+            if columns and not _lens_helps(one, tracked, scales[-1]):
+                one.set_lens(one.lens_start)
+                for t in tracked:
+                    t.equations, _ = one.look(t.photo, t.pose, scales[-1])
             found += [_judge(one, t, scales[-1]) for t in tracked]
     return found
 
@@ -295,6 +299,15 @@ def _lens_prior(one: Alignment) -> Tensor:
         for c in one.columns
     ]
     return 1 / torch.tensor(sigma, dtype=torch.float64).square() / INDEPENDENT
+
+
+def _lens_helps(one: Alignment, tracked: list[Tracked], scale: int) -> bool:
+    """Return whether the photos together are clearly better than where they and the lens began."""
+    lens = one.lens_values()
+    one.set_lens(one.lens_start)
+    before = sum(one.look(t.photo, t.start, scale)[0].cost for t in tracked)
+    one.set_lens(lens)
+    return sum(t.equations.cost for t in tracked) < (1 - one.config.gain) * before
 
 
 def _judge(one: Alignment, t: Tracked, scale: int) -> Moved:

@@ -12,6 +12,8 @@ from adop.config import learned
 from adop.move_points import move_points
 from adop.run import Run
 
+ASTRAY = 1.0  # pixels: a photo that went farther and is no better for it is named
+
 
 def refined_now(run: Run, step: int) -> Refined:
     """Return which of the cameras' groups are learned at a step."""
@@ -84,12 +86,12 @@ def refine_again(run: Run, step: int, share: float) -> list[Moved]:
 def describe(run: Run, moved: list[Moved]) -> str:
     """Return a sentence on how far the cameras moved, and which photos stay where they were."""
     kept = sorted((m for m in moved if m.kept), key=lambda m: m.pixels)
-    left = [run.scene.photos[m.photo].name for m in moved if not m.kept]
+    left = [run.scene.photos[m.photo].name for m in moved if not m.kept and m.pixels > ASTRAY]
     text = f"cameras: {len(kept)} of {len(moved)} moved"
     if kept:
         text += f", by {kept[len(kept) // 2].pixels:.2f} px (median) to {kept[-1].pixels:.1f} px"
     if left:
         named = ", ".join(left[:8]) + (f" and {len(left) - 8} more" if len(left) > 8 else "")
-        text += f"; left where they were: {named}"
+        text += f"; found no better place and were put back: {named}"
     lens = run.pipeline.intrinsics[0]
     return text + f"; focal length {float(lens[0]):.1f} px"

@@ -1,0 +1,144 @@
+"""Cameras and points brought back to where they truly are, on the demo scene (simulated, so it is known)."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from adop.align import Refined, align_cameras
+from adop.config import AlignConfig, MovePointsConfig, TrainConfig
+from adop.disturb import disturb_lens, disturb_points, disturb_poses, geometry, measure
+from adop.move_points import make_cubes, move_points, without_common_motion
+from adop.photos import PhotoCache
+from adop.pipeline import Pipeline
+from adop.run import open_scene
+from adop.scene import load_scene
+
+COARSE = AlignConfig(side=240, scales=2)
+POSES_ONLY = Refined(intrinsics=False, distortion=False)
+PHOTOS = [1, 5, 9]
+
+
+def opened(folder: Path) -> tuple[Pipeline, PhotoCache]:
+    pipeline, _, cache = open_scene(folder, TrainConfig(), lambda _: None)
+    return pipeline, cache
+
+
+def median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def test_poses_come_back_and_other_photos_stay(small_folder: Path):
+    pipeline, cache = opened(small_folder)
+    truth = geometry(pipeline)
+    disturb_poses(pipeline, PHOTOS, 0.5, 0.01, torch.Generator().manual_seed(0))
+    before = measure(pipeline, truth, PHOTOS)
+    moved = align_cameras(pipeline, cache, PHOTOS, COARSE, POSES_ONLY)
+    after = measure(pipeline, truth, PHOTOS)
+    assert all(m.kept for m in moved)
+    assert median(after.reprojection_px) < 0.15 * median(before.reprojection_px)
+    assert all(a < b for a, b in zip(after.reprojection_px, before.reprojection_px, strict=True))
+    others = [i for i in range(len(pipeline.poses)) if i not in PHOTOS]
+    assert torch.equal(pipeline.poses[others], truth.poses[others])
+
+
+def test_a_wrong_lens_comes_back(small_folder: Path):
+    pipeline, cache = opened(small_folder)
+    truth = geometry(pipeline)
+    disturb_lens(pipeline, 0.01, 0.02)
+    photos = list(range(1, len(pipeline.poses), 2))
+    align_cameras(pipeline, cache, photos, COARSE, Refined(poses=False))
+    after = measure(pipeline, truth, photos[:1])
+    assert after.focal_rel < 0.003
+    assert after.k1 < 0.004
+
+
+def test_a_photo_of_something_else_stays_where_it_was(small_folder: Path):
+    pipeline, cache = opened(small_folder)
+    height, width = cache.get(PHOTOS[0]).shape[:2]
+    noise = torch.randint(
+        0, 255, (height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    cache._kept[PHOTOS[0]] = (noise, None)
+    before = pipeline.poses.clone()
+    (moved,) = align_cameras(pipeline, cache, PHOTOS[:1], COARSE, POSES_ONLY)
+    assert not moved.kept
+    assert torch.equal(pipeline.poses, before)
+
+
+def test_the_unit_of_the_scene_and_the_size_of_photos_change_nothing(small_folder: Path, tmp_path: Path):
+    """A thousand times the world, or twice the photo's pixels: the same picture shifts remain."""
+    scene = load_scene(small_folder, report=lambda _: None)
+    larger = tmp_path / "larger"
+    larger.mkdir()
+    photos = []
+    for photo in scene.photos:
+        file = larger / (Path(photo.name).stem + ".png")
+        pixels = np.asarray(Image.open(photo.file)).repeat(2, axis=0).repeat(2, axis=1)
+        Image.fromarray(pixels).save(file, compress_level=1)
+        pose = photo.world_to_camera.copy()
+        pose[:3, 3] *= 1000
+        photos.append(dataclasses.replace(photo, name=file.name, file=file, world_to_camera=pose))
+    lens = dataclasses.replace(
+        scene.lenses[0],
+        width=2 * scene.lenses[0].width,
+        height=2 * scene.lenses[0].height,
+        intrinsics=2 * scene.lenses[0].intrinsics,
+    )
+    points = dataclasses.replace(
+        scene.points,
+        xyz=1000 * scene.points.xyz,
+        radius=1000 * scene.points.radius,
+        lod_radius=1000 * scene.points.lod_radius,
+    )
+    save_scene(
+        dataclasses.replace(scene, photos=tuple(photos), lenses=(lens,), points=points), tmp_path / "big"
+    )
+    shifts = []
+    for same, pixel in ((scene, 1.0), (big, 2.0)):
+        count = len(same.photos)
+        pipeline = Pipeline(same, TrainConfig(), torch.zeros(count), torch.ones(count, dtype=torch.bool))
+        disturb_poses(pipeline, PHOTOS[:2], 0.3, 0.005, torch.Generator().manual_seed(3))
+        moved = align_cameras(pipeline, PhotoCache(same), PHOTOS[:2], COARSE, POSES_ONLY)
+        shifts.append([m.pixels / pixel for m in moved])
+    # Points fall into other pixels by rounding: a few hundredths of a pixel.
+    assert shifts[0] == pytest.approx(shifts[1], abs=0.05)
+
+
+def test_patches_of_points_come_back_in_part(small_folder: Path):
+    pipeline, cache = opened(small_folder)
+    truth = geometry(pipeline)
+    photos = list(range(len(pipeline.poses)))
+    disturb_points(pipeline, photos, 4.0, 0.05, torch.Generator().manual_seed(0))
+    before = measure(pipeline, truth, photos)
+    config = MovePointsConfig(blocks=(0.05, 0.05), scales=(4, 2), rounds=3)
+    move_points(pipeline, cache, photos, config)
+    after = measure(pipeline, truth, photos)
+    assert median(after.points_px) < 0.8 * median(before.points_px)
+
+
+def test_cubes_know_their_neighbours():
+    xyz = torch.tensor([[0.1, 0.1, 0.1], [0.2, 0.1, 0.1], [1.5, 0.1, 0.1], [0.1, 3.5, 0.1]])
+    cubes = make_cubes(xyz, 1.0)
+    assert cubes.of_point[0] == cubes.of_point[1] != cubes.of_point[2]
+    first, second, far = (int(cubes.of_point[i]) for i in (0, 2, 3))
+    assert second in cubes.beside[first] and first in cubes.beside[second]
+    assert (cubes.beside[far] == -1).all()
+
+
+def test_the_common_motion_is_taken_out():
+    """Gauge: a turn, a shift and a scale of all points is no refinement; what is left is."""
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(500, 3, generator=generator)
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=generator)).Q
+    turn = turn * torch.linalg.det(turn)
+    own = 0.01 * torch.randn(500, 3, generator=generator)
+    moved = 1.1 * (start + own) @ turn.T + torch.tensor([3.0, -2.0, 1.0])
+    back = without_common_motion(start, moved)
+    assert float((back - start - own).norm(dim=1).max()) < 0.01
+    torch.testing.assert_close(
+        without_common_motion(start, 2.0 * start @ turn.T + 5), start, atol=1e-4, rtol=0
+    )

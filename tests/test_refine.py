@@ -1,0 +1,124 @@
+"""Groups that are on, off or frozen; both methods; what the benchmark says."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adop.bench_refine import BenchRefineConfig, bench_refine
+from adop.config import GroupsConfig, LossConfig, RefineConfig, RenderConfig, TrainConfig, learned
+from adop.errors import UserError
+from adop.photometric_truth import CameraTruth, compare, read_truth
+from adop.run import Run
+from adop.scene import demo_scene_folder, load_scene, save_scene
+from adop.train import train
+
+TINY = dataclasses.replace(
+    TrainConfig(), steps=4, crop=96, evaluate_every=1000, render=RenderConfig(levels=4), hold_out=0
+)
+OFF = {"poses": "off", "intrinsics": "off", "distortion": "off"}
+
+
+def states(folder: Path, output: Path, config: TrainConfig) -> list[dict[str, torch.Tensor]]:
+    """Train and return the parameters after every step."""
+    found: list[dict[str, torch.Tensor]] = []
+
+    def keep(run: Run, values: dict[str, float]) -> None:
+        found.append({name: value.clone() for name, value in run.pipeline.state_dict().items()})
+
+    train(folder, output, config, say=lambda _: None, callback=keep)
+    return found
+
+
+def test_a_group_is_on_off_or_from_a_step():
+    assert learned("on", 0) and not learned("off", 10**6)
+    assert not learned(3, 2) and learned(3, 3)
+
+
+def test_frozen_groups_stay_until_their_step(small_folder: Path, tmp_path: Path):
+    groups = GroupsConfig(network=2, features="off", environment="off", response="off", **OFF)
+    config = dataclasses.replace(TINY, groups=groups, loss=LossConfig(camera_prior=0.0))
+    found = states(small_folder, tmp_path / "run", config)
+    network = [name for name in found[0] if name.startswith("network") and "final" in name]
+    assert network
+    for name in network:
+        assert torch.equal(found[0][name], found[1][name])
+    assert any(not torch.equal(found[1][name], found[2][name]) for name in network)
+    for name in ("features", "environment.map", "tonemapper.response_logits", "poses"):
+        assert torch.equal(found[0][name], found[3][name])
+    assert not torch.equal(found[0]["tonemapper.exposure_delta"], found[3]["tonemapper.exposure_delta"])
+
+
+def test_the_published_gradient_moves_cameras_and_points(small_folder: Path, tmp_path: Path):
+    config = dataclasses.replace(
+        TINY, groups=GroupsConfig(points="on"), refine=RefineConfig(method="gradient")
+    )
+    found = states(small_folder, tmp_path / "run", config)
+    for name in ("pose_delta", "xyz_delta", "intrinsics.0", "distortion.0"):
+        assert not torch.equal(found[0][name], found[3][name]), name
+        assert torch.isfinite(found[3][name]).all()
+
+
+def demo_truth() -> tuple[CameraTruth, list[int]]:
+    scene = load_scene(demo_scene_folder(), report=lambda _: None)
+    truth = read_truth(demo_scene_folder() / "truth" / "truth.json", scene)
+    return truth, list(range(len(scene.photos)))
+
+
+def test_a_camera_that_differs_by_the_gauge_alone_is_right():
+    """Another common EV, other gains of channels, another power of light: the same photos."""
+    truth, photos = demo_truth()
+    power, gains = 1.2, np.array([1.1, 1.0, 0.9])
+    light = np.linspace(0, 1.05, 4000)
+    found = CameraTruth(
+        (truth.exposure - 3.0) / power,
+        (truth.white_balance * gains) ** (1 / power),
+        truth.vignette ** (1 / power),
+        light,
+        np.stack(
+            [np.interp((light * g) ** power, truth.light, truth.response[:, c]) for c, g in enumerate(gains)],
+            1,
+        ),
+    )
+    errors = compare(found, truth, photos, exposures_known=False)
+    assert errors.exponent == pytest.approx(power, rel=1e-2)
+    assert np.abs(errors.exposure).max() < 0.02
+    assert errors.white_balance.max() < 0.01
+    assert errors.vignette_rmse < 2e-3
+    assert errors.response_rmse < 5e-3
+    # With exposures known there is no such freedom, and the same camera is wrong.
+    assert np.abs(compare(found, truth, photos, exposures_known=True).exposure).max() > 0.1
+
+
+def test_a_camera_that_is_wrong_is_found_wrong():
+    truth, photos = demo_truth()
+    rng = np.random.default_rng(0)
+    wrong = dataclasses.replace(truth, exposure=truth.exposure + rng.normal(0, 0.3, len(photos)))
+    errors = compare(wrong, truth, photos, exposures_known=True)
+    assert 0.15 < np.median(np.abs(errors.exposure)) < 0.3
+    assert errors.response_rmse < 1e-6
+
+
+def test_the_benchmark_writes_what_others_read(small_folder: Path, tmp_path: Path):
+    scene = load_scene(small_folder, report=lambda _: None)
+    save_scene(dataclasses.replace(scene, photos=scene.photos[:5]), tmp_path / "few")
+    config = BenchRefineConfig(
+        tmp_path / "few", "poses", steps=1, output=tmp_path / "bench", json=tmp_path / "bench.json"
+    )
+    assert bench_refine(config) == 0
+    groups = json.loads((tmp_path / "bench.json").read_text())["groups"]
+    for name in ("pose_rotation_deg", "pose_translation_rel", "pose_reprojection_px", "focal_rel", "k1"):
+        assert {"start", "end"} <= set(groups[name])
+    assert groups["pose_rotation_deg"]["start"] == pytest.approx(0.3, abs=1e-3)
+    assert groups["pose_reprojection_px"]["end"] < 0.3 * groups["pose_reprojection_px"]["start"]
+    assert (tmp_path / "bench" / "errors_picture.png").is_file()
+    with pytest.raises(UserError, match="not empty"):
+        bench_refine(config)
+
+
+def test_a_scene_without_a_true_camera_says_so(small_folder: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="--truth"):
+        bench_refine(BenchRefineConfig(small_folder, "photometry", output=tmp_path / "bench"))
