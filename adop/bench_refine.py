@@ -207,7 +207,7 @@ def _recover(
     recovery.result = train(
         scene,
         config.output / name,
-        _train_config(config, disturb, method, refine),
+        dataclasses.replace(_train_config(config, disturb, method, refine), scene=str(scene.resolve())),
         say=lambda text: print(f"  {text}"),
         callback=each,
         disturb=before,

@@ -52,7 +52,7 @@ def test_a_wrong_lens_comes_back(small_folder: Path):
     photos = list(range(1, len(pipeline.poses), 2))
     align_cameras(pipeline, cache, photos, COARSE, Refined(poses=False))
     after = measure(pipeline, truth, photos[:1])
-    assert after.focal_rel < 0.003
+    assert after.focal_rel < 0.004
     assert after.k1 < 0.004
 
 
@@ -94,9 +94,7 @@ def test_the_unit_of_the_scene_and_the_size_of_photos_change_nothing(small_folde
         radius=1000 * scene.points.radius,
         lod_radius=1000 * scene.points.lod_radius,
     )
-    save_scene(
-        dataclasses.replace(scene, photos=tuple(photos), lenses=(lens,), points=points), tmp_path / "big"
-    )
+    big = dataclasses.replace(scene, photos=tuple(photos), lenses=(lens,), points=points)
     shifts = []
     for same, pixel in ((scene, 1.0), (big, 2.0)):
         count = len(same.photos)
