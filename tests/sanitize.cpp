@@ -164,8 +164,10 @@ static double run(int size, Launch lens, Launch cull, Launch forward, Launch bac
     draw(&s.a, 0, threads);
     double again = 0;
     for (real w : s.weight[0]) again += w;
+    s.a.bilinear = 1;
+    launch_raster_backward_uv(&s.a, s.V * s.N, threads), launch_bands_backward(&s.a, 0, threads);
     s.a.grad_uv = nullptr;
-    adjoint(&s.a, 0, threads);
+    for (s.a.bilinear = 0; s.a.bilinear < 2; ++s.a.bilinear) adjoint(&s.a, 0, threads);
     std::vector<int> steps(s.N, 0);
     std::vector<real> average(s.N * s.C, 0), square(s.N * s.C, 0);
     s.a.parameter = s.features.data(), s.a.gradient = s.grad_features.data(), s.a.average = average.data();
