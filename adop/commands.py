@@ -32,6 +32,14 @@ class TrainOptions:
     """Continue the run in the output folder from its newest checkpoint."""
     config: Path | None = None
     """Take the values of this JSON file (a run's config.json, or a part of one); options given here win."""
+    view: bool = False
+    """Show the scene in the browser while it learns."""
+    host: str = "127.0.0.1"
+    """Address of the viewer; beyond this machine a token guards it (`adop view --help`)."""
+    port: int = 8090
+    """Port of the viewer."""
+    token: str | None = None
+    """What a browser must know to be let in."""
     train: Annotated[TrainConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=TrainConfig)
 
 
@@ -78,10 +86,22 @@ def train_command(name: str, arguments: list[str]) -> int:
 
     scene = options.scene or (Path(options.train.scene) if options.train.scene else demo_scene_folder())
     config = dataclasses.replace(options.train, scene=str(Path(scene).resolve()))
-    result = train(Path(scene), options.output, config, options.resume)
+    live = None
+    if options.view:
+        from adop.viewer.live import LiveView
+
+        live = LiveView(options.host, options.port, options.token)
+    try:
+        result = train(Path(scene), options.output, config, options.resume, callback=live)
+    except BaseException:
+        if live is not None:
+            live.close()
+        raise
     if result:
         print(_table(result))
         print(f"pictures: {options.output / 'eval' / 'index.html'}")
+    if live is not None:
+        live.finish()
     return 0
 
 

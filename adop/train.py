@@ -107,14 +107,15 @@ def train(
     config: TrainConfig,
     resume: bool = False,
     say: Callable[[str], None] = print,
-    callback: Callable[[Run, dict[str, float]], None] | None = None,
+    callback: Callable[[Run, dict[str, float]], object] | None = None,
 ) -> dict[str, Any]:
     """Train a scene and return its evaluation, as `eval/eval.json` holds it.
 
     Args:
         scene_folder: an ADOP scene folder.
         output: the run folder, made anew, or continued with `resume`.
-        callback: called after every step with the run and the step's numbers.
+        callback: called after every step with the run and the step's numbers; returns "save" to have a checkpoint
+            written now.
 
     Raises: UserError for what a user can mend. Ctrl-C saves a checkpoint before it is raised on.
     """
@@ -128,7 +129,7 @@ def _train(
     config: TrainConfig,
     resume: bool,
     say: Callable[[str], None],
-    callback: Callable[[Run, dict[str, float]], None] | None,
+    callback: Callable[[Run, dict[str, float]], object] | None,
 ) -> dict[str, Any]:
     run, optimiser = prepare(scene_folder, output, config, resume, say)
     vgg = (
@@ -196,7 +197,7 @@ def _loop(
     optimiser: Optimiser,
     vgg: Vgg | None,
     log: Log,
-    callback: Callable[[Run, dict[str, float]], None] | None,
+    callback: Callable[[Run, dict[str, float]], object] | None,
     interrupted: Callable[[], bool],
 ) -> None:
     config, start = run.config, time.monotonic() - run.progress.seconds
@@ -213,13 +214,12 @@ def _loop(
             recent[name] = [*recent.get(name, [])[-49:], value]
         means = {name: sum(numbers) / len(numbers) for name, numbers in recent.items()}
         line.show(step + 1, _share_done(run), means["loss"], means["psnr"])
-        if callback is not None:
-            callback(run, values)
+        wish = callback(run, values) if callback is not None else None
         if (step + 1) % 50 == 0:
             log.write(step + 1, means)
         if (step + 1) % config.evaluate_every == 0 and _share_done(run) < 1:
             _glance(run, log)
-        if time.monotonic() - saved > config.checkpoint_seconds:
+        if wish == "save" or time.monotonic() - saved > config.checkpoint_seconds:
             _try_to_save(run, optimiser)
             saved = time.monotonic()
     line.close()

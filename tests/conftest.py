@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# As the command does: threads that wait by spinning lose tenfold where another program wants a core.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from adop.scene import demo_scene_folder, load_scene, save_scene
 
@@ -33,6 +37,20 @@ def small_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("small") / "small"
     small = dataclasses.replace(scene, photos=scene.photos[::3], points=dataclasses.replace(points, **fewer))
     save_scene(small, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the small scene, of three steps."""
+    from adop.config import RenderConfig, TrainConfig
+    from adop.train import train
+
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    config = TrainConfig(
+        steps=3, crop=64, render=RenderConfig(levels=4), hold_out=20, scene=str(small_folder)
+    )
+    train(small_folder, folder, config, say=lambda _: None)
     return folder
 
 

@@ -12,24 +12,17 @@ import OpenEXR
 import pytest
 import torch
 
-from adop.config import RenderConfig, TrainConfig
 from adop.errors import UserError
 from adop.look import Look
 from adop.outputs import depth_picture
 from adop.paths import Frame
 from adop.render import find_photo, photos_path, pinhole, render_camera, render_path, render_photo, save_view
 from adop.run import Run, load
-from adop.train import train
 
 
 @pytest.fixture(scope="module")
-def run(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("render") / "run"
-    config = TrainConfig(
-        steps=3, crop=64, render=RenderConfig(levels=4), hold_out=20, scene=str(small_folder)
-    )
-    train(small_folder, folder, config, say=lambda _: None)
-    return load(folder, say=lambda _: None)
+def run(trained_folder: Path) -> Run:
+    return load(trained_folder, say=lambda _: None)
 
 
 def test_a_photo_renders_close_to_the_photo(run: Run):

@@ -101,6 +101,7 @@ class Viewer:
             sessions = list(self._sessions)
         for session in sessions:
             session.close()
+        self.house.studio.close()
         self._thread.join(timeout=10)
 
     def __enter__(self) -> Viewer:
@@ -138,8 +139,10 @@ class Viewer:
         query = parse_qs(target.query)
         name = f"adop_{self.port}"
         given = query.get("token", [None])[0]
-        cookie = _cookie(request.headers.get("Cookie", ""), name)
-        refusal = self.guard.admits(request.headers.get("Host"), request.headers.get("Origin"), cookie, given)
+        cookie = _cookie(_header(request.headers, "Cookie") or "", name)
+        refusal = self.guard.admits(
+            _header(request.headers, "Host"), _header(request.headers, "Origin"), cookie, given
+        )
         if refusal is not None:
             return _response(403, "text/plain; charset=utf-8", f"adop: {refusal}.\n".encode())
         if target.path == "/" and given is not None and self.guard.token is not None:
@@ -184,6 +187,12 @@ class Viewer:
 
 def _send(connection: ServerConnection, message: str | bytes) -> None:
     connection.send(message)
+
+
+def _header(headers: Headers, name: str) -> str | None:
+    """Return a header's value; where it stands several times, all of them, which no rule lets pass."""
+    values = headers.get_all(name)
+    return ",".join(values) if values else None
 
 
 def _cookie(header: str, name: str) -> str | None:

@@ -31,7 +31,8 @@ IN_FLIGHT = 2  # pictures sent and not yet shown by the browser
 PATIENCE = 3  # times that a resting picture makes way for others who steer
 FIRST_REST = 0.5  # scale of the first picture of a rest, where a full one takes long
 QUALITY_MOVING, QUALITY_RESTING = 82, 93  # of JPEG
-LIVE_SECONDS = 1.0  # between pictures of a scene that learns, while the camera rests
+LIVE_PAUSE = 5.0  # between pictures of a scene that learns: this many times what one takes, so that it goes on learning
+LIVE_SECONDS = 1.0  # and at least so long, between pictures of a scene that learns, while the camera rests
 STATUS_SECONDS = 0.4
 
 
@@ -82,9 +83,10 @@ class Session:
         self._version, self._drawn = 1, 0
         self._scale_drawn, self._step_drawn = 0.0, -1
         self._moved = self._adapted = 0.0
-        self._frame, self._shown_frame = 0, 0
+        self._frame, self._shown_frame, self._seconds = 0, 0, 0.0
         self._kept: Kept | None = None
         self._snapshots: list[str] = []
+        self._mark = 0
         self._patience, self._closed = PATIENCE, False
         self._thread = threading.Thread(target=self._loop, name="adop-session", daemon=True)
 
@@ -137,6 +139,13 @@ class Session:
             self._say(state_json(self.house.studio.run, self.state))
 
     # What a browser may ask for beside its picture.
+
+    def _note_mark(self, message: dict[str, Any]) -> None:
+        """Let the next picture bear a mark: it shows all that was sent before."""
+        with self._changed:
+            self._mark = round(protocol.number(message, "mark", 0, 2**53))
+            self._version += 1
+            self._changed.notify_all()
 
     def _save(self, message: dict[str, Any]) -> None:
         file = self.house.files.save(protocol.slug(message), self.state.path)
@@ -237,7 +246,8 @@ class Session:
             return False
         if self._scale_drawn < 1.0 or self._adapting:
             return True
-        return self.house.studio.step != self._step_drawn and time.monotonic() - self._adapted > LIVE_SECONDS
+        pause = max(LIVE_SECONDS, LIVE_PAUSE * self._seconds)
+        return self.house.studio.step != self._step_drawn and time.monotonic() - self._adapted > pause
 
     @property
     def _adapting(self) -> bool:
@@ -248,7 +258,7 @@ class Session:
     def _draw(self) -> None:
         """Draw and send one picture of the present state."""
         with self._changed:
-            state, version, moving = self.state, self._version, self._moving
+            state, version, moving, mark = self.state, self._version, self._moving, self._mark
         scale = self._scale_of(state, version, moving)
         begun = time.perf_counter()
 
@@ -278,9 +288,10 @@ class Session:
         header["stages"]["encode"] = now - encoding
         if header["rendered"]:
             self.pace.note(scale, now - begun)
+            self._seconds = now - begun
         with self._changed:
             self._frame += 1
-            header |= {"frame": self._frame, "moving": moving, "scale": scale}
+            header |= {"frame": self._frame, "moving": moving, "scale": scale, "mark": mark}
             self._drawn, self._scale_drawn, self._step_drawn = version, scale, header["step"]
             self._adapted = time.monotonic()
         self._send(protocol.pack(header, jpeg))
@@ -368,6 +379,7 @@ class Session:
 
 
 _ACTIONS: dict[str, Callable[[Session, dict[str, Any]], None]] = {
+    "mark": Session._note_mark,
     "save": Session._save,
     "load": Session._load,
     "render": Session._render,
