@@ -128,9 +128,9 @@ class Viewer:
         except ConnectionClosed:
             pass
         finally:
+            session.close()
             with self._lock:
                 self._sessions.discard(session)
-            session.close()
 
     # HTTP.
 
@@ -190,9 +190,9 @@ def _send(connection: ServerConnection, message: str | bytes) -> None:
 
 
 def _header(headers: Headers, name: str) -> str | None:
-    """Return a header's value; where it stands several times, all of them, which no rule lets pass."""
+    """Return a header's value; where it stands several times, a word that no rule lets pass."""
     values = headers.get_all(name)
-    return ",".join(values) if values else None
+    return "several" if len(values) > 1 else values[0] if values else None
 
 
 def _cookie(header: str, name: str) -> str | None:
