@@ -9,10 +9,12 @@ import { Timeline } from "/timeline.js";
 const $ = (id) => document.getElementById(id);
 const COLD = 2000, HOT = 12000; // kelvin at the ends of the slider
 const shown = { hello: null, state: null, frame: null, rows: [], times: [], moving: [], frames: 0, histogram: null };
-window.adop = shown; // for the curious, and for tests
 
 const link = new Link({ onMessage, onFrame, onFile, onState });
 const send = (message) => link.send(message);
+let marks = 0;
+// For the curious, and for tests: a picture with a mark shows everything that was sent before the mark.
+window.adop = Object.assign(shown, { send, mark: () => { send({ type: "mark", mark: ++marks }); return marks; } });
 const thumbnails = [];
 const overlay = new Overlay($("overlay"), { image: (i) => (thumbnails[i]?.complete && thumbnails[i].naturalWidth ? thumbnails[i] : null) });
 const timeline = new Timeline({ send, view: () => shown.frame, onKeys: (keys) => { overlay.keys = keys; overlay.draw(); }, toast });

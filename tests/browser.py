@@ -1,0 +1,98 @@
+"""Headless Chromium for the tests and measurements of the viewer's page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def missing() -> str | None:
+    """Say what keeps a browser from being driven here; None where nothing does."""
+    try:
+        import playwright  # noqa: F401
+    except ImportError:
+        return "playwright is not installed (pip install '.[test]')"
+    if chromium() is None:
+        return "no Chromium is installed (apt-get install chromium), nor named by ADOP_CHROMIUM"
+    return None
+
+
+def chromium() -> str | None:
+    """Return the browser's program."""
+    named = os.environ.get("ADOP_CHROMIUM")
+    return named or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """Yield a running browser of Playwright's."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        try:
+            yield started
+        finally:
+            started.close()
+
+
+def until(page: Any, expression: str, seconds: float = 20.0) -> Any:
+    """Wait until a JavaScript expression is true (the page's policy forbids Playwright's own way) and return it."""
+    end = time.monotonic() + seconds
+    while True:
+        value = page.evaluate(expression)
+        if value:
+            return value
+        assert time.monotonic() < end, f"waited {seconds} s for {expression}"
+        time.sleep(0.03)
+
+
+def rested(page: Any, seconds: float = 20.0) -> None:
+    """Wait until the page shows a full picture of everything that was asked for before."""
+    mark = page.evaluate("adop.mark()")
+    until(
+        page,
+        f"adop.frame && adop.frame.mark >= {mark} && adop.frame.scale === 1 && !adop.frame.moving",
+        seconds,
+    )
+
+
+def stage_of(page: Any, width: int, height: int) -> None:
+    """Size the window so that the view has exactly this many pixels."""
+    for _ in range(3):
+        box = page.evaluate(
+            "[document.getElementById('stage').clientWidth, document.getElementById('stage').clientHeight]"
+        )
+        size = page.viewport_size
+        page.set_viewport_size(
+            {"width": size["width"] + width - box[0], "height": size["height"] + height - box[1]}
+        )
+    until(page, f"document.getElementById('stage').clientWidth === {width}")
+
+
+def drag(page: Any, dx: float, dy: float, steps: int = 12, pause: float = 0.02) -> None:
+    """Drag the view by pixels."""
+    box = page.locator("#overlay").bounding_box()
+    x, y = box["x"] + box["width"] / 2 - dx / 2, box["y"] + box["height"] / 2 - dy / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for step in range(1, steps + 1):
+        page.mouse.move(x + dx * step / steps, y + dy * step / steps)
+        time.sleep(pause)
+    page.mouse.up()

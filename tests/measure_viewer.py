@@ -1,0 +1,219 @@
+"""Measure the viewer as a user meets it: in headless Chromium, on a trained run.
+
+    python tests/measure_viewer.py orbit RUN              pictures per second while orbiting, and the time to full resolution
+    python tests/measure_viewer.py soak RUN --minutes 5   four browsers at once: their rates, the server's memory
+    python tests/measure_viewer.py training               how much `adop train --view` slows training
+
+Needs Playwright and Chromium (`tests/browser.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import browser
+from viewer_client import Client
+
+
+@contextmanager
+def serving(run: str) -> Iterator[tuple[str, int]]:
+    """Run `adop view` in a process of its own; yield its address and process id."""
+    command = [sys.executable, "-m", "adop", "view", run, "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        url = next((line.split()[1] for line in process.stdout if line.startswith("viewer:")), None)
+        if url is None:
+            sys.exit("the viewer did not start")
+        yield url, process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def open_page(chrome: Any, url: str, width: int, height: int) -> Any:
+    """Open the page with a view of exactly so many pixels."""
+    page = chrome.new_page(viewport={"width": width + 300, "height": height + 130})
+    page.goto(url)
+    browser.until(page, "!!(window.adop && adop.frame)")
+    browser.stage_of(page, width, height)
+    browser.rested(page, 60)
+    return page
+
+
+def orbit(run: str, width: int, height: int, seconds: float) -> None:
+    """Orbit by dragging, once round and back, then rest; five times."""
+    with serving(run) as (url, _), browser.browser() as chrome:
+        page = open_page(chrome, url, width, height)
+        browser.drag(page, 200, 0, 20)  # the pace is learned
+        browser.rested(page, 60)
+        rates, waits, scales = [], [], []
+        for turn in range(5):
+            box = page.locator("#overlay").bounding_box()
+            x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+            page.mouse.move(x, y)
+            page.mouse.down()
+            begun, frames = time.monotonic(), page.evaluate("adop.frames")
+            while (passed := time.monotonic() - begun) < seconds:
+                angle = 2 * math.pi * passed / seconds * (1 if turn % 2 else -1)
+                page.mouse.move(x + 160 * math.sin(angle), y + 40 * math.sin(2 * angle))
+                time.sleep(0.012)
+            count, scale = page.evaluate("[adop.frames, adop.frame.scale]")
+            rates.append((count - frames) / (time.monotonic() - begun))
+            scales.append(scale)
+            page.mouse.up()
+            rest = time.monotonic()
+            browser.until(page, f"adop.frame.scale === 1 && adop.frame.width === {width}", 60)
+            waits.append(time.monotonic() - rest)
+        stages = page.evaluate("adop.frame.stages")
+    load = os.getloadavg()[0]
+    print(
+        f"canvas {width}x{height}, {os.cpu_count()} cores, load average {load:.1f}, five orbits of {seconds:.0f} s"
+    )
+    print(
+        f"while orbiting: {', '.join(f'{r:.1f}' for r in rates)} pictures/s, median {statistics.median(rates):.1f}"
+    )
+    print(f"at a scale of:  {', '.join(f'{s:.2f}' for s in scales)}")
+    print(
+        f"full picture after the hand rests: {', '.join(f'{w:.2f}' for w in waits)} s, worst {max(waits):.2f} s"
+    )
+    print(
+        "a full picture's time: "
+        + ", ".join(f"{name} {1000 * value:.0f} ms" for name, value in stages.items())
+    )
+
+
+def memory(process: int) -> float:
+    """Return the resident memory of a process, MiB."""
+    text = Path(f"/proc/{process}/status").read_text()
+    return int(next(line for line in text.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+
+
+def soak(run: str, minutes: float, browsers: int) -> None:
+    """Let several browsers steer at once; print their rates and the server's memory every half minute."""
+    with serving(run) as (url, process), browser.browser() as chrome:
+        pages = [open_page(chrome, url, 480, 270) for _ in range(browsers)]
+        for number, page in enumerate(pages):
+            page.click(f"#photos button:nth-child({1 + 7 * number})")
+            browser.rested(page, 60)
+        begun, told, sizes = time.monotonic(), time.monotonic(), [memory(process)]
+        frames = [page.evaluate("adop.frames") for page in pages]
+        print(f"{browsers} browsers, {minutes:g} minutes; server {sizes[0]:.0f} MiB at the start")
+        step = 0
+        while time.monotonic() - begun < 60 * minutes:
+            for number, page in enumerate(pages):
+                page.evaluate(
+                    f"adop.send({{type: 'move', orbit: [{0.01 * (number + 1)}, {0.004 * math.sin(step / 9)}]}})"
+                )
+            step += 1
+            time.sleep(0.03)
+            if time.monotonic() - told > 30:
+                now = [page.evaluate("adop.frames") for page in pages]
+                rates = [(a - b) / (time.monotonic() - told) for a, b in zip(now, frames, strict=True)]
+                frames, told = now, time.monotonic()
+                sizes.append(memory(process))
+                print(
+                    f"{told - begun:4.0f} s: {', '.join(f'{r:.1f}' for r in rates)} pictures/s; {sizes[-1]:.0f} MiB",
+                    flush=True,
+                )
+        for page in pages:
+            browser.rested(page, 60)
+        cameras = [page.evaluate("adop.frame.camera_to_world") for page in pages]
+        own = len({str(camera) for camera in cameras})
+        grown = statistics.mean(sizes[-3:]) - statistics.mean(sizes[1:4])
+    print(
+        f"no crash; {own} different views of {browsers}; memory grew {grown:+.0f} MiB from the first to the last 1.5 minutes"
+    )
+
+
+def training(steps: int) -> None:
+    """Time training steps of the demo scene by turns: without a viewer, with one, with a browser that rests."""
+    import tempfile
+
+    from adop.viewer.live import LiveView
+
+    from adop.config import TrainConfig
+    from adop.scene import demo_scene_folder
+    from adop.train import train
+
+    live = LiveView(port=0)
+    times: dict[str, list[float]] = {"no viewer": [], "viewer, nobody looks": [], "one browser at rest": []}
+    kinds, clients, last = list(times), [], [0.0]
+
+    def answer(client: Client) -> None:
+        try:
+            while True:
+                client.step(60)
+        except Exception:
+            return
+
+    def callback(run: Any, values: dict[str, float]) -> None:
+        step = run.progress.step
+        kind = kinds[(step // 20) % 3]
+        if kind != kinds[0]:
+            live(run, values)
+        now = time.monotonic()
+        if step % 20 > 2:  # the first steps of a turn are left out
+            times[kind].append(now - last[0])
+        last[0] = now
+        if step % 20 == 19:
+            if kinds[((step + 1) // 20) % 3] == kinds[2]:
+                assert live.viewer is not None
+                clients.append(Client(live.viewer.url))
+                clients[-1].send(type="size", width=960, height=540)
+                threading.Thread(target=answer, args=(clients[-1],), daemon=True).start()
+            elif clients:
+                clients.pop().socket.close()
+                time.sleep(0.3)
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = TrainConfig(steps=steps, scene=str(demo_scene_folder()), hold_out=0)
+        train(demo_scene_folder(), Path(folder) / "run", config, say=lambda _: None, callback=callback)
+    live.close()
+    alone = statistics.median(times[kinds[0]])
+    for kind, values in times.items():
+        typical, whole = statistics.median(values), statistics.mean(values)
+        print(
+            f"{kind:22} median step {1000 * typical:6.1f} ms ({typical / alone - 1:+.1%}), mean {1000 * whole:6.1f} ms"
+        )
+
+
+def main() -> None:
+    """Parse and measure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("orbit", "soak", "training"))
+    parser.add_argument("run", nargs="?", default="runs/demo")
+    parser.add_argument("--width", type=int, default=960)
+    parser.add_argument("--height", type=int, default=540)
+    parser.add_argument("--seconds", type=float, default=6.0, help="of one orbit")
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--browsers", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=600)
+    options = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if options.what == "training":
+        training(options.steps)
+        return
+    if browser.missing():
+        sys.exit(f"cannot measure: {browser.missing()}")
+    if options.what == "orbit":
+        orbit(options.run, options.width, options.height, options.seconds)
+    else:
+        soak(options.run, options.minutes, options.browsers)
+
+
+if __name__ == "__main__":
+    main()
