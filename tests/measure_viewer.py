@@ -1,6 +1,6 @@
 """Measure the viewer as a user meets it: in headless Chromium, on a trained run.
 
-    python tests/measure_viewer.py orbit RUN              pictures per second while orbiting, and the time to full resolution
+    python tests/measure_viewer.py orbit RUN              pictures per second while orbiting, time to a full picture
     python tests/measure_viewer.py soak RUN --minutes 5   four browsers at once: their rates, the server's memory
     python tests/measure_viewer.py training               how much `adop train --view` slows training
 
@@ -132,9 +132,8 @@ def soak(run: str, minutes: float, browsers: int) -> None:
         cameras = [page.evaluate("adop.frame.camera_to_world") for page in pages]
         own = len({str(camera) for camera in cameras})
         grown = statistics.mean(sizes[-3:]) - statistics.mean(sizes[1:4])
-    print(
-        f"no crash; {own} different views of {browsers}; memory grew {grown:+.0f} MiB from the first to the last 1.5 minutes"
-    )
+    print(f"no crash; {own} different views of {browsers}")
+    print(f"memory: {grown:+.0f} MiB from the first to the last 1.5 minutes")
 
 
 def training(steps: int) -> None:

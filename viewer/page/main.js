@@ -14,7 +14,7 @@ const link = new Link({ onMessage, onFrame, onFile, onState });
 const send = (message) => link.send(message);
 let marks = 0;
 // For the curious, and for tests: a picture with a mark shows everything that was sent before the mark.
-window.adop = Object.assign(shown, { send, mark: () => { send({ type: "mark", mark: ++marks }); return marks; } });
+window.adop = Object.assign(shown, { send, mark: () => { send({ type: "mark", mark: ++marks }); return marks; }, spots: () => overlay.spots });
 const thumbnails = [];
 const overlay = new Overlay($("overlay"), { image: (i) => (thumbnails[i]?.complete && thumbnails[i].naturalWidth ? thumbnails[i] : null) });
 const timeline = new Timeline({ send, view: () => shown.frame, onKeys: (keys) => { overlay.keys = keys; overlay.draw(); }, toast });
