@@ -84,6 +84,9 @@ def gains_of(temperature: float, tint: float = 0.0) -> tuple[float, float, float
 
     A higher temperature makes the picture warmer. `tint` in [-1, 1] shifts from green (-) to magenta (+), a factor
     of 2 at the end. 6500 K and 0 change nothing.
+
+    >>> gains_of(6500)
+    (1.0, 1.0, 1.0)
     """
     light, daylight = _blackbody(temperature), _blackbody(DAYLIGHT)
     red, blue = (daylight[i] / daylight[1] * light[1] / light[i] for i in (0, 2))

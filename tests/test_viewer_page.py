@@ -132,7 +132,8 @@ def test_a_user_looks_about_and_renders_a_video(trained_folder: Path):
         # Pictures to keep.
         with page.expect_download() as download:
             page.click("#save-png")
-        assert Image.open(download.value.path()).size == (320, 180)
+        with Image.open(download.value.path()) as saved:
+            assert saved.size == (320, 180)
 
         # The page's own figures, and coming back after a reload.
         assert "frames/s" in page.inner_text("#figures") and "network" in page.inner_text("#figures")

@@ -67,6 +67,14 @@ def project(camera: Camera, points: Points, near: float = 0.01, backend: Backend
         near: least depth that is visible, scene units.
 
     **Gradients** of uv and z exact to xyz, world_to_camera, intrinsics and distortion; none of radius_px.
+
+    Example: a point two units ahead and one to the right, seen by a camera of 100 pixels focal length.
+
+    >>> camera = Camera.from_intrinsics(200, 100, focal=100.0)
+    >>> points = Points(xyz=torch.tensor([[1.0, 0.0, 2.0]]), radius=torch.tensor([0.1]))
+    >>> seen = project(camera, points)
+    >>> seen.uv.tolist(), seen.z.tolist(), seen.visible.tolist()
+    ([[[150.0, 50.0]]], [[2.0]], [[True]])
     """
     if _resolve(backend, points.xyz.device) == "reference":
         return reference.project(camera, points, near)
@@ -94,6 +102,17 @@ def rasterize(
 
     **Gradients** exact to features and background; to uv of the ghosts ADOP's neighbour differences,
     zero within 2 px of a border; none to z and radius_px. **Source** ADOP sections 4.1 and 4.2.
+
+    Example: two points of two features each, the nearer one of the same pixel wins.
+
+    >>> camera = Camera.from_intrinsics(4, 2, focal=2.0)
+    >>> xyz = torch.tensor([[0.1, 0.1, 1.0], [0.2, 0.2, 2.0]])
+    >>> projection = project(camera, Points(xyz, radius=torch.ones(2)))
+    >>> levels = rasterize(projection, torch.eye(2), 4, 2, RasterConfig(levels=2))
+    >>> [tuple(image.shape) for image in levels.features]
+    [(1, 2, 2, 4), (1, 2, 1, 2)]
+    >>> levels.features[0][0, :, 1, 2].tolist(), levels.depth[0][0, 0, 1, 2].item()
+    ([1.0, 0.0], 1.0)
     """
     check_features(features, projection.z.shape[1], (width, height))
     check_ghosts(ghosts, *projection.z.shape)

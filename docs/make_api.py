@@ -1,0 +1,46 @@
+"""Build the pages of the Python API from its docstrings: `python docs/make_api.py [FOLDER]` (default docs/api).
+
+Needs `pip install '.[docs]'`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+MODULES = (
+    "adop",
+    "adop.camera",
+    "adop.make_camera",
+    "adop.look",
+    "adop.run",
+    "adop.render",
+    "adop.paths",
+    "adop.keyframes",
+    "adop.ops",
+    "adop.pipeline",
+    "adop.train",
+    "adop.config",
+    "adop.scene",
+    "adop.viewer.app",
+    "adop.viewer.live",
+)
+
+
+def main(folder: Path) -> None:
+    """Write the pages."""
+    import pdoc
+
+    for name in MODULES:
+        module = importlib.import_module(name)
+        for public in getattr(module, "__all__", ()):
+            # adop loads its names when they are first used; pdoc looks only at what is there.
+            setattr(module, public, getattr(module, public))
+    pdoc.render.configure(docformat="google", footer_text="adop", search=True)
+    pdoc.pdoc(*MODULES, output_directory=folder)
+    print(folder / "index.html")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "api")
