@@ -18,6 +18,7 @@ from adop.paths import Frame, path_json, read_cameras
 
 MAX_KEYS = 500
 MAX_SECONDS = 3600.0
+MAX_FRAMES = 50_000
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class KeyPath:
             raise UserError(f"{self.width}x{self.height}: a path's pictures have 16 to 8192 pixels a side")
         if not 1 <= self.rate <= 240:
             raise UserError(f"{self.rate} frames per second: a path has 1 to 240")
+        if self.seconds * self.rate > MAX_FRAMES:
+            raise UserError(
+                f"the path has {self.seconds * self.rate:,.0f} frames; at most {MAX_FRAMES:,} are rendered"
+            )
 
     @property
     def seconds(self) -> float:

@@ -25,6 +25,8 @@ from typing import Any
 import browser
 from viewer_client import Client
 
+TURN = 50  # training steps with and without a viewer, by turns
+
 
 @contextmanager
 def serving(run: str) -> Iterator[tuple[str, int]]:
@@ -159,15 +161,15 @@ def training(steps: int) -> None:
 
     def callback(run: Any, values: dict[str, float]) -> None:
         step = run.progress.step
-        kind = kinds[(step // 20) % 3]
+        kind = kinds[(step // TURN) % 3]
         if kind != kinds[0]:
             live(run, values)
         now = time.monotonic()
-        if step % 20 > 2:  # the first steps of a turn are left out
+        if step % TURN > 0:
             times[kind].append(now - last[0])
         last[0] = now
-        if step % 20 == 19:
-            if kinds[((step + 1) // 20) % 3] == kinds[2]:
+        if step % TURN == TURN - 1:
+            if kinds[((step + 1) // TURN) % 3] == kinds[2]:
                 assert live.viewer is not None
                 clients.append(Client(live.viewer.url))
                 clients[-1].send(type="size", width=960, height=540)
@@ -200,7 +202,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="of one orbit")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--browsers", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=900)
     options = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if options.what == "training":

@@ -83,7 +83,8 @@ class LiveView:
         say: Callable[[str], None] = print,
     ) -> None:
         try:
-            socket.create_server((host, port)).close()
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            socket.create_server((host, port), family=family).close()
         except OSError as error:
             raise UserError(
                 f"port {port} on {host} cannot be used ({error.strerror}); choose another --port"

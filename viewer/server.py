@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+import socket
 import threading
 from collections import OrderedDict
 from functools import partial
@@ -12,7 +13,7 @@ from http.cookies import CookieError, SimpleCookie
 from importlib.resources import files as package_files
 from urllib.parse import parse_qs, urlsplit
 
-from adop.viewer.guard import LOCAL, Guard, guard_for
+from adop.viewer.guard import Guard, guard_for
 from adop.viewer.protocol import MAX_MESSAGE
 from adop.viewer.session import House, Session
 from PIL import Image
@@ -72,6 +73,7 @@ class Viewer:
                 compression=None,
                 server_header=None,
                 logger=quiet,
+                family=socket.AF_INET6 if ":" in host else socket.AF_INET,
             )
         except OSError as error:
             raise UserError(
@@ -84,7 +86,8 @@ class Viewer:
     @property
     def url(self) -> str:
         """The address to open, token included."""
-        name = "127.0.0.1" if self.host in (*LOCAL, "0.0.0.0", "::", "") else self.host
+        name = "127.0.0.1" if self.host in ("localhost", "0.0.0.0", "") else self.host
+        name = f"[{'::1' if name == '::' else name}]" if ":" in name else name
         query = "" if self.guard.token is None else f"?token={self.guard.token}"
         return f"http://{name}:{self.port}/{query}"
 
@@ -158,14 +161,16 @@ class Viewer:
     def _get(self, path: str) -> Response:
         if path in PAGE:
             file, kind = PAGE[path]
-            return _response(200, kind, package_files("adop.viewer").joinpath("page", file).read_bytes())
+            return _response(
+                200, kind, package_files("adop.viewer").joinpath("page").joinpath(file).read_bytes()
+            )
         photo = re.fullmatch(r"/photo/(\d{1,6})/(small|large)\.jpg", path)
         if photo and int(photo[1]) < len(self.house.studio.run.scene.photos):
             return _response(200, "image/jpeg", self._photo(int(photo[1]), photo[2]), keep=True)
         video = re.fullmatch(r"/video/([a-z0-9_-]{1,64})\.mp4", path)
-        file = self.house.files.video(video[1]) if video else None
-        if file is not None:
-            return _response(200, "video/mp4", file.read_bytes())
+        found = self.house.files.video(video[1]) if video else None
+        if found is not None:
+            return _response(200, "video/mp4", found.read_bytes())
         return _response(404, "text/plain; charset=utf-8", b"adop: there is nothing here.\n")
 
     def _photo(self, index: int, size: str) -> bytes:

@@ -115,8 +115,8 @@ class Session:
                 _ACTIONS[kind](self, message)
             else:
                 self._change(message)
-        except UserError as error:
-            self._say({"type": "error", "message": str(error)})
+        except (UserError, ValueError, ArithmeticError) as error:  # LinAlgError is a ValueError
+            self._say({"type": "error", "message": str(error)[:300]})
 
     def _say(self, message: dict[str, Any]) -> None:
         self._send(_json(message))

@@ -22,6 +22,7 @@ from adop.render import pinhole
 from adop.run import Run
 
 MAX_STOPS = 12.0
+CURVE = 96  # places of a path that the page draws a line through
 MAX_DRAG = 4.0  # picture heights in one message
 
 
@@ -232,8 +233,14 @@ def state_json(run: Run, state: State) -> dict[str, Any]:
 
 
 def path_state(path: KeyPath) -> dict[str, Any]:
-    """Return a path as the page's timeline holds it."""
+    """Return a path as the page's timeline holds it; `way` are places along it, for its line in the view."""
+    way = []
+    if len(path.keys) > 1:
+        times = np.linspace(path.keys[0].time, path.keys[-1].time, CURVE)
+        poses = np.linalg.inv(np.stack([f.world_to_camera for f in interpolate(path.keys, times)]))
+        way = poses[:, :3, 3].round(6).tolist()
     return {
+        "way": way,
         "keys": [
             {
                 "time": key.time,

@@ -103,6 +103,8 @@ function takeState(state) {
   set("rate", state.rate, state.rate);
   for (const name of ["auto", "vignette", "clipping"]) $(name).checked = state[name];
   timeline.take(state.path);
+  overlay.way = state.path.way;
+  overlay.draw();
   photoChanged(state.photo);
 }
 

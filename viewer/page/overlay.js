@@ -16,6 +16,7 @@ export class Overlay {
     this.hooks = hooks; // image(i): a photo's thumbnail, loaded
     this.photos = [];
     this.keys = [];
+    this.way = [];
     this.spots = [];
     this.scale = 1;
     this.visible = true;
@@ -112,8 +113,8 @@ export class Overlay {
     c.lineWidth = 2;
     c.beginPath();
     let pen = false;
-    for (const key of this.keys) {
-      const p = this.project(area, [3, 7, 11].map((k) => key.camera_to_world[k]));
+    for (const place of this.way) {
+      const p = this.project(area, place);
       if (p) { if (pen) c.lineTo(...p); else c.moveTo(...p); }
       pen = !!p;
     }
