@@ -76,12 +76,12 @@ def test_a_scene_starts_at_a_photo_with_its_own_up(tmp_path: Path):
     centres = [np.linalg.inv(photo.world_to_camera)[:3, 3] for photo in small.photos]
     assert min(np.linalg.norm(centre - view.position) for centre in centres) < 1e-9
     assert view.up == pytest.approx([0, -1, 0])
-    assert 2.5 < view.distance < 4.5  # cameras stand 4 from the middle of a ball of radius 1
+    assert 2.9 < view.distance < 4  # cameras stand 4 from the middle of a ball of radius 1
     jumped = navigate.at_photo(small, 1, view)
     assert jumped.focal == pytest.approx(small.lenses[0].intrinsics[1] / small.lenses[0].height)
 
 
-@pytest.mark.parametrize(("fixed", "whole"), [(0.02, 0.5), (0.005, 4.0), (0.001, 0.01)])
+@pytest.mark.parametrize(("fixed", "whole"), [(0.02, 0.5), (0.005, 2.0), (0.001, 0.01)])
 def test_the_pace_finds_the_scale_that_keeps_the_rate(fixed: float, whole: float):
     pace = Pace(15.0)
     for _ in range(60):

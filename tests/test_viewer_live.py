@@ -100,7 +100,7 @@ def test_watching_changes_no_number(ball_folder: Path, tmp_path: Path):
 
     def steer() -> None:
         assert live.viewer is not None
-        with contextlib.suppress(ConnectionClosed), Client(live.viewer.url) as client:
+        with contextlib.suppress(ConnectionClosed, OSError), Client(live.viewer.url) as client:
             client.send(type="size", width=96, height=54)
             while True:
                 client.send(type="move", orbit=[0.02, 0])

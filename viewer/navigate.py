@@ -141,7 +141,10 @@ def scene_up(scene: Scene) -> np.ndarray:
 
 
 def _depth_ahead(scene: Scene, photo: int) -> float:
-    """Return the median depth of the points in the middle ninth of a photo's picture."""
+    """Return how far away the things are that the middle ninth of a photo shows.
+
+    Of the depths of all points there, a low quantile: what lies behind the front is not seen.
+    """
     lens, pose = scene.lenses[scene.photos[photo].lens], scene.photos[photo].world_to_camera
     xyz = scene.points.xyz[:: max(1, len(scene.points.xyz) // 50000)]
     local = xyz @ pose[:3, :3].T + pose[:3, 3]
@@ -149,7 +152,7 @@ def _depth_ahead(scene: Scene, photo: int) -> float:
     reach = np.array([lens.width, lens.height]) / 6 / lens.intrinsics[:2]
     inside = ahead & (np.abs(local[:, :2]) < reach * np.maximum(local[:, 2:], 1e-9)).all(1)
     chosen = inside if inside.sum() >= 10 else ahead
-    return float(np.median(local[chosen, 2])) if chosen.any() else 1.0
+    return float(np.quantile(local[chosen, 2], 0.3)) if chosen.any() else 1.0
 
 
 def _turn(axis: np.ndarray, angle: float) -> np.ndarray:
