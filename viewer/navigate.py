@@ -152,7 +152,11 @@ def _depth_ahead(scene: Scene, photo: int) -> float:
     reach = np.array([lens.width, lens.height]) / 6 / lens.intrinsics[:2]
     inside = ahead & (np.abs(local[:, :2]) < reach * np.maximum(local[:, 2:], 1e-9)).all(1)
     chosen = inside if inside.sum() >= 10 else ahead
-    return float(np.quantile(local[chosen, 2], 0.3)) if chosen.any() else 1.0
+    if not chosen.any():
+        return 1.0
+    depth = np.sort(local[chosen, 2])
+    share = np.cumsum(1 / depth**2)  # far points crowd in a picture
+    return float(depth[np.searchsorted(share, 0.3 * share[-1])])
 
 
 def _turn(axis: np.ndarray, angle: float) -> np.ndarray:
