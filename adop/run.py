@@ -36,6 +36,11 @@ class Run:
     split: dict[str, list[int]]
     progress: Progress
 
+    @property
+    def device(self) -> torch.device:
+        """Where the points and the network live."""
+        return self.pipeline.xyz.device
+
     def render(self, camera: Camera, look: Look | None = None) -> Views:
         """Render B cameras of one size; see `adop.render.render_cameras`."""
         from adop.render import render_cameras

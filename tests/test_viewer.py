@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -452,3 +453,21 @@ def test_a_saved_path_lies_where_the_page_says(run: Run, viewer: Viewer):
     with Client(viewer.url) as client:
         assert "given" in client.said("hello")["paths"] and "Not A Slug" not in client.said("hello")["paths"]
     assert json.loads((run.folder / "paths" / "given.json").read_text())["camera_type"] == "perspective"
+
+
+def test_the_command_starts_ends_and_says_what_is_wrong(run: Run, tmp_path: Path):
+    command = [sys.executable, "-m", "adop", "view"]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "neither a run" in done.stderr and "Traceback" not in done.stderr
+    process = subprocess.Popen(
+        [*command, str(run.folder), "--port", "0", "--host", "0.0.0.0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = process.stdout.readline() + process.stdout.readline()
+    assert "?token=" in said and "nothing is encrypted" in said
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0 and not errors

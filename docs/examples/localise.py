@@ -92,7 +92,7 @@ def distance(one: adop.Camera, other: adop.Camera) -> tuple[float, float]:
 
 def main() -> None:
     """Move a photo's camera and find it again."""
-    run = adop.load(sys.argv[1] if len(sys.argv) > 1 else "runs/demo")
+    run = adop.load(sys.argv[1] if len(sys.argv) > 1 else "runs/demo", device="cpu")
     name = sys.argv[2] if len(sys.argv) > 2 else run.scene.photos[run.split["held_out"][0]].name
     true = run.photo_camera(name).scaled(SCALE)
     index = [photo.name for photo in run.scene.photos].index(name) if not name.isdigit() else int(name)

@@ -70,6 +70,7 @@ function greet(hello) {
 function fillStrip(photos) {
   $("photos").append(...photos.map((photo, i) => {
     const button = document.createElement("button"), image = new Image();
+    if (photos.length > 200) image.loading = "lazy"; // of a large scene, those that are looked at
     image.src = `/photo/${i}/small.jpg`;
     image.alt = photo.name;
     image.onload = () => overlay.draw();
@@ -208,6 +209,7 @@ function onFile(header, blob) {
 }
 
 function training(status) {
+  if (status.live && $("panel").firstElementChild !== $("training")) $("panel").prepend($("training"));
   $("training").hidden = !status.live && !shown.rows.length;
   $("training-buttons").hidden = !status.live;
   $("training-state").textContent = status.live ? `step ${status.step}${status.paused ? ", paused" : `, ${status.speed.toFixed(1)}/s`}` : `${status.step} steps`;
