@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from adop.viewer.protocol import SLUG
 from adop.viewer.studio import AbandonedError, Studio, watch
 from PIL import Image
@@ -168,6 +169,13 @@ def exr_bytes(view: View) -> bytes:
         file = Path(folder) / "view.exr"
         save_exr(file, {"RGB": view.radiance.permute(1, 2, 0).cpu().numpy()})
         return file.read_bytes()
+
+
+def jpeg_bytes(pixels: np.ndarray, quality: int) -> bytes:
+    """Return pixels [H, W, 3] uint8 as a JPEG; of high quality, with colour at full resolution."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="JPEG", quality=quality, subsampling=0 if quality > 90 else 2)
+    return buffer.getvalue()
 
 
 SNAPSHOTS: dict[str, Callable[[View], bytes]] = {"png": png_bytes, "exr": exr_bytes}

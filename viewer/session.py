@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import threading
 import time
@@ -13,13 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from adop.viewer import navigate, protocol
-from adop.viewer.files import KINDS, SNAPSHOTS, Exporter, Files
+from adop.viewer.files import KINDS, SNAPSHOTS, Exporter, Files, jpeg_bytes
 from adop.viewer.greeting import hello
 from adop.viewer.layers import layer_picture
 from adop.viewer.pace import Pace, adapt, histogram, metered
 from adop.viewer.state import MOTIONS, State, camera_of, change, start_state, state_json
 from adop.viewer.studio import AbandonedError, Shot, Studio, shoot
-from PIL import Image
 from websockets.exceptions import ConnectionClosed
 
 from adop.errors import UserError
@@ -135,7 +133,7 @@ class Session:
                 self._moved = time.monotonic()
             self.pace.rate = self.state.rate
             self._changed.notify_all()
-        if message["type"] not in ("move", "size"):
+        if message["type"] not in (*MOTIONS, "size"):
             self._say(state_json(self.house.studio.run, self.state))
 
     # What a browser may ask for beside its picture.
@@ -155,7 +153,7 @@ class Session:
         path = self.house.files.load(protocol.slug(message))
         with self._changed:
             self.state = replace(self.state, path=path)
-        self._say(state_json(self.house.studio.run, self.state))
+        self._say(state_json(self.house.studio.run, self.state) | {"loaded": True})
 
     def _render(self, message: dict[str, Any]) -> None:
         kind = protocol.choice(message, "kind", tuple(KINDS))
@@ -283,7 +281,7 @@ class Session:
             return
         self._patience = PATIENCE
         encoding = time.perf_counter()
-        jpeg = _jpeg(body, QUALITY_MOVING if moving else QUALITY_RESTING)
+        jpeg = jpeg_bytes(body, QUALITY_MOVING if moving else QUALITY_RESTING)
         now = time.perf_counter()
         header["stages"]["encode"] = now - encoding
         if header["rendered"]:
@@ -373,7 +371,11 @@ class Session:
         """Send the present view at full resolution, as the files that `adop render` writes."""
         state, run = self.state, self.house.studio.run
         camera, lens = camera_of(run, replace(state, beside=False))
-        view = self.house.studio.draw(lambda: render_cameras(run, camera, state.look, lens)[0])
+        try:
+            view = self.house.studio.draw(lambda: render_cameras(run, camera, state.look, lens)[0])
+        except RuntimeError as error:  # torch's, where memory ends
+            self._say({"type": "error", "message": f"this view cannot be drawn: {error}"[:300]})
+            return
         header = {"kind": "file", "name": f"view.{kind}", "type": kind}
         self._send(protocol.pack(header, SNAPSHOTS[kind](view)))
 
@@ -388,12 +390,6 @@ _ACTIONS: dict[str, Callable[[Session, dict[str, Any]], None]] = {
     "pivot": Session._pivot,
     "learn": Session._learn,
 }
-
-
-def _jpeg(pixels: np.ndarray, quality: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="JPEG", quality=quality, subsampling=0 if quality > 90 else 2)
-    return buffer.getvalue()
 
 
 def _json(message: dict[str, Any]) -> str:

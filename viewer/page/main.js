@@ -103,7 +103,7 @@ function takeState(state) {
   set("fov", state.fov, `${state.fov.toFixed(0)}°`);
   set("rate", state.rate, state.rate);
   for (const name of ["auto", "vignette", "clipping"]) $(name).checked = state[name];
-  timeline.take(state.path);
+  if (state.loaded || !timeline.keys.length) timeline.take(state.path);
   overlay.way = state.path.way;
   overlay.draw();
   photoChanged(state.photo);
@@ -172,7 +172,7 @@ function onFrame(header, bitmap) {
   canvas.getContext("2d").drawImage(bitmap, 0, 0);
   shown.frame = header;
   shown.frames += 1;
-  if (shown.state && shown.state.auto) showExposure(header.exposure);
+  if (shown.state?.auto || timeline.playing) showExposure(header.exposure);
   photoChanged(header.photo);
   overlay.draw(header);
   if (!$("compare").hidden) layCompare();

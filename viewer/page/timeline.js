@@ -83,8 +83,6 @@ export class Timeline {
 
   // What the server holds: after a load, or when the page comes back.
   take(path) {
-    const same = JSON.stringify(path.keys.map((k) => k.time)) === JSON.stringify(this.keys.map((k) => k.time));
-    if (this.held || same) return;
     this.keys = path.keys;
     this.selected = -1;
     $("path-width").value = path.width;
