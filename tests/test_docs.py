@@ -7,6 +7,7 @@ import importlib
 import inspect
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,38 @@ def test_the_python_page_runs(workplace: Path):
     first, last = re.search(r"([\d.]+) -> ([\d.]+)", said).groups()  # type: ignore[union-attr]
     assert float(last) < 0.8 * float(first)
     assert "3 " in said and (workplace / "view.png").is_file()
+
+
+def shell_lines() -> list[list[str]]:
+    """The commands of adop that README and docs show, without the path to the program."""
+    lines = []
+    for page in (ROOT / "README.md", *DOCS.glob("*.md")):
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text(), flags=re.DOTALL):
+            for line in block.splitlines():
+                for part in line.split("&&"):
+                    words = shlex.split(part, comments=True)
+                    if words and words[0].endswith("/adop"):
+                        lines.append(words[1:])
+    return lines
+
+
+def test_the_commands_that_pages_show_run(workplace: Path):
+    """Renders and scores run, of fewer and smaller frames; of the others, every option exists."""
+    lines = shell_lines()
+    assert {"train", "view", "render", "eval", "import", "info"} <= {line[0] for line in lines}
+    for line in lines:
+        if line[0] == "render":
+            smaller = ["--seconds", "0.1", "--width", "96"] if "--path" in line else []
+            python("-m", "adop", *line, *smaller, folder=workplace)
+            output = workplace / line[line.index("--output") + 1]
+            assert list(output.parent.glob(output.name + "*")), line
+        elif line[0] == "eval":
+            assert "held-out" in python("-m", "adop", *line, folder=workplace)
+        else:
+            name = line[:2] if line[0] == "import" else line[:1]
+            help_text = python("-m", "adop", *name, "--help", folder=workplace)
+            for option in (word for word in line if word.startswith("--")):
+                assert option in help_text, f"{line}: {option}"
 
 
 def test_a_photo_is_localised(workplace: Path):

@@ -420,6 +420,18 @@ def test_beyond_this_machine_there_is_always_a_token():
     assert guard.admits("any.name:80", None, "word", None) is None
     assert guard.admits("any.name:80", "http://other.name", "word", None) is not None
     assert Guard(None).admits(None, None, None, None) is not None
+    for host in (
+        "[::1",
+        "several",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example:80",
+        "",
+        "evil@localhost\\x",
+    ):
+        assert Guard(None).admits(host, None, None, None) is not None, host
+    assert guard.admits("any", None, "\udc80", None) is not None
+    for host in ("localhost:1", "127.0.0.1:9000", "[::1]:9000", "LOCALHOST"):
+        assert Guard(None).admits(host, f"http://{host}", None, None) is None, host
 
 
 def test_a_taken_port_is_said_in_a_sentence(viewer: Viewer, run: Run):

@@ -29,13 +29,23 @@ class Guard:
         Args:
             host, origin: headers. cookie, query: the token as the cookie and the address give it.
         """
+        try:
+            return self._judge(host, origin, cookie, query)
+        except ValueError:  # of an address or a token that is none
+            return "the request is malformed"
+
+    def _judge(
+        self, host: str | None, origin: str | None, cookie: str | None, query: str | None
+    ) -> str | None:
         if host is None:
             return "the request names no host"
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             return "the page that asks belongs to another site"
         if self.token is None:
-            name = urlsplit("//" + host).hostname
-            return None if name in LOCAL else "this viewer answers only to localhost"
+            local = urlsplit("//" + host).hostname in LOCAL
+            return (
+                None if local else "this viewer answers only to localhost; behind a proxy, give it a --token"
+            )
         given = [value for value in (cookie, query) if value is not None]
         if any(hmac.compare_digest(value.encode(), self.token.encode()) for value in given):
             return None
