@@ -64,23 +64,31 @@ def shell_lines() -> list[list[str]]:
     return lines
 
 
-def test_the_commands_that_pages_show_run(workplace: Path):
+def test_the_commands_that_pages_show_run(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     """Renders and scores run, of fewer and smaller frames; of the others, every option exists."""
+    from adop.commands import COMMANDS
+
+    monkeypatch.chdir(workplace)
     lines = shell_lines()
     assert {"train", "view", "render", "eval", "import", "info"} <= {line[0] for line in lines}
     for line in lines:
-        if line[0] == "render":
+        words = 2 if line[0] == "import" else 1
+        name, rest = " ".join(line[:words]), line[words:]
+        if name == "render":
             smaller = ["--seconds", "0.1", "--width", "96"] if "--path" in line else []
-            python("-m", "adop", *line, *smaller, folder=workplace)
+            assert COMMANDS[name](f"adop {name}", [*rest, *smaller]) == 0
             output = workplace / line[line.index("--output") + 1]
             assert list(output.parent.glob(output.name + "*")), line
-        elif line[0] == "eval":
-            assert "held-out" in python("-m", "adop", *line, folder=workplace)
+        elif name == "eval":
+            assert COMMANDS[name](f"adop {name}", rest) == 0 and "held-out" in capsys.readouterr().out
         else:
-            name = line[:2] if line[0] == "import" else line[:1]
-            help_text = python("-m", "adop", *name, "--help", folder=workplace)
+            with pytest.raises(SystemExit, match="0"):
+                COMMANDS[name](f"adop {name}", ["--help"])
+            explained = capsys.readouterr().out
             for option in (word for word in line if word.startswith("--")):
-                assert option in help_text, f"{line}: {option}"
+                assert option in explained, f"{line}: {option}"
 
 
 def test_a_photo_is_localised(workplace: Path):
