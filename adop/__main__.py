@@ -20,6 +20,7 @@ adop: point-based neural rendering, from photos to pictures from anywhere, at an
   adop info SCENE                                  what is in a scene, and what is odd about it
   adop doctor                                      what runs on this machine
   adop bench raster                                the rasterizer against its rivals, in ratios
+  adop bench gradients [SCENE]                     position gradients against a supersampled render
   adop bench refine [SCENE] --disturb poses        what refinement recovers of known errors
 
 `adop COMMAND --help` lists the options with their defaults.

@@ -47,6 +47,8 @@ class Tracked:
     equations: Equations = NOTHING_KNOWN  # at that pose
     damping: float = DAMPING
     shift: float = math.inf  # pixels of the present scale that the last accepted step moved the picture
+    away: float = 0.0  # pixels of the photo from the start, before it was put back
+    kept: bool = False  # clearly better than at the start
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Moved:
     """What became of one photo."""
 
     photo: int
-    pixels: float  # median shift of its picture from the start, pixels of the photo
+    pixels: float  # median shift of its picture from the start, pixels of the photo; where not kept, of what was tried
     degrees: float
     distance: float  # of the camera centre, scene units
     kept: bool  # False: no better than the start, and left there
@@ -194,13 +196,17 @@ def align_cameras(
             one = replace(one, lens_start=one.lens_values())
             poses = [pipeline.poses[photo].cpu().clone() for photo in own]
             tracked = [Tracked(photo, pose, pose) for photo, pose in zip(own, poses, strict=True)]
-            for scale in scales:
+            for scale in scales[:-1]:
                 _descend(one, tracked, scale, bar)
-            if columns and not _lens_helps(one, tracked, scales[-1]):
-                one.set_lens(one.lens_start)
-                for t in tracked:
-                    t.equations, _ = one.look(t.photo, t.pose, scales[-1])
-            found += [_judge(one, t, scales[-1]) for t in tracked]
+            moving = tracked
+            if len(scales) > 1:
+                _put_back(one, tracked, scales[-2])
+                moved = not one.lens_values().equal(one.lens_start)
+                moving = [t for t in tracked if t.kept or moved]
+            if moving:
+                _descend(one, moving, scales[-1], bar)
+                _put_back(one, moving, scales[-1])
+            found += [_settle(one, t) for t in tracked]
     return found
 
 
@@ -301,23 +307,25 @@ def _lens_prior(one: Alignment) -> Tensor:
     return 1 / torch.tensor(sigma, dtype=torch.float64).square() / INDEPENDENT
 
 
-def _lens_helps(one: Alignment, tracked: list[Tracked], scale: int) -> bool:
-    """Return whether the photos together are clearly better than where they and the lens began."""
-    lens = one.lens_values()
+def _put_back(one: Alignment, tracked: list[Tracked], scale: int) -> None:
+    """Put photos that are not clearly better back to their start; with a lens, all where together they are not."""
+    lens, enough = one.lens_values(), 1 - one.config.gain
     one.set_lens(one.lens_start)
-    before = sum(one.look(t.photo, t.start, scale)[0].cost for t in tracked)
-    one.set_lens(lens)
-    return sum(t.equations.cost for t in tracked) < (1 - one.config.gain) * before
+    starts = [one.look(t.photo, t.start, scale) for t in tracked]
+    together = sum(t.equations.cost for t in tracked) < enough * sum(start.cost for start, _ in starts)
+    if together:
+        one.set_lens(lens)
+    for t, (start, depth) in zip(tracked, starts, strict=True):
+        t.away = pixel_shift(one.camera(t.photo, t.start, 1), one.camera(t.photo, t.pose, 1), depth)
+        t.kept = t.equations.cost < enough * start.cost and (together or not one.columns)
+        if not t.kept:
+            t.pose = t.start
 
 
-def _judge(one: Alignment, t: Tracked, scale: int) -> Moved:
-    """Put a photo where it ended, or back to its start where that is no worse, both seen through the new lens."""
-    at_start, depth = one.look(t.photo, t.start, scale)
-    kept = t.equations.cost < (1 - one.config.gain) * at_start.cost
-    pose = t.pose if kept else t.start
-    shift = pixel_shift(one.camera(t.photo, t.start, 1), one.camera(t.photo, t.pose, 1), depth)
-    one.camera(t.photo, pose, 1)
-    motion = pose @ torch.linalg.inv(t.start)
-    degrees = math.degrees(float(se3_log(motion)[3:].norm()))
-    centres = [-p[:3, :3].T @ p[:3, 3] for p in (pose, t.start)]
-    return Moved(t.photo, shift, degrees, float((centres[0] - centres[1]).norm()), bool(kept))
+def _settle(one: Alignment, t: Tracked) -> Moved:
+    """Put a photo where it ended, and say how far that is from its start."""
+    one.camera(t.photo, t.pose, 1)
+    turn = se3_log(t.pose @ torch.linalg.inv(t.start))[3:]
+    centres = [-p[:3, :3].T @ p[:3, 3] for p in (t.pose, t.start)]
+    distance = float((centres[0] - centres[1]).norm())
+    return Moved(t.photo, t.away, math.degrees(float(turn.norm())), distance, t.kept)

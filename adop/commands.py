@@ -347,6 +347,13 @@ def bench_refine_command(name: str, arguments: list[str]) -> int:
     return bench_refine(_parse(BenchRefineConfig, name, arguments))
 
 
+def bench_gradients_command(name: str, arguments: list[str]) -> int:
+    """adop bench gradients."""
+    from adop.bench_gradients import BenchGradientsConfig, bench_gradients
+
+    return bench_gradients(_parse(BenchGradientsConfig, name, arguments))
+
+
 COMMANDS: dict[str, Callable[[str, list[str]], int]] = {
     "train": train_command,
     "eval": eval_command,
@@ -358,4 +365,5 @@ COMMANDS: dict[str, Callable[[str, list[str]], int]] = {
     "doctor": doctor_command,
     "bench raster": bench_raster_command,
     "bench refine": bench_refine_command,
+    "bench gradients": bench_gradients_command,
 }

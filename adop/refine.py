@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 
+import numpy as np
 import torch
 
-from adop.align import Moved, Refined, align_cameras, see_network
+from adop.align import Moved, Refined, align_cameras, see_network, see_points
 from adop.config import learned
+from adop.motion import pixel_shift
 from adop.move_points import move_points
 from adop.run import Run
 
@@ -95,3 +98,32 @@ def describe(run: Run, moved: list[Moved]) -> str:
         text += f"; found no better place and were put back: {named}"
     lens = run.pipeline.intrinsics[0]
     return text + f"; focal length {float(lens[0]):.1f} px"
+
+
+@torch.no_grad()
+def plot_run(run: Run, folder: Path) -> None:
+    """Write camera.png (exposures, response, vignette) and moves.png (cameras, points) of a run."""
+    from adop.photometric_truth import learned_camera
+    from adop.plots import plot_camera, plot_moves
+
+    folder.mkdir(parents=True, exist_ok=True)
+    photos, scene, pipeline = run.split["train"], run.scene, run.pipeline
+    values = [photo.exposure for photo in scene.photos]
+    known = None if any(v is None for v in values) else np.array(values, dtype=float)[photos]
+    plot_camera(learned_camera(pipeline).of(photos), known, folder / "camera.png")
+    pixels = []
+    for photo in photos:
+        index = torch.tensor([photo])
+        now, lens = pipeline.camera(index), scene.lenses[scene.photos[photo].lens]
+        start = replace(
+            now,
+            world_to_camera=torch.from_numpy(scene.photos[photo].world_to_camera)[None].to(now.crop),
+            intrinsics=torch.from_numpy(lens.intrinsics)[None].to(now.crop),
+            distortion=torch.from_numpy(lens.distortion)[None].to(now.crop),
+        )
+        small = now.cropped(0.25, 0.0, 0.0, now.width // 4, now.height // 4)
+        pixels.append(pixel_shift(start, now, see_points(pipeline, small, index).depth))
+    xyz = torch.from_numpy(np.ascontiguousarray(scene.points.xyz)).float()
+    moved = (pipeline.points().xyz[: len(xyz)].cpu() - xyz).norm(dim=1).numpy()
+    names = [Path(scene.photos[photo].name).stem for photo in photos]
+    plot_moves(pixels, names, moved, folder / "moves.png")

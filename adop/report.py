@@ -19,6 +19,7 @@ table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .8r
 th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align: left }
 .row { display: grid; grid-template-columns: repeat(3, 1fr); gap: 6px; margin: .3rem 0 1.6rem }
 .row img { width: 100%; display: block } figure { margin: 0 } figcaption { color: #666; font-size: 13px }
+.plot { width: 100%; max-width: 1200px; display: block }
 h2 { font-size: 16px; margin: 1.4rem 0 .2rem } .note { color: #555; max-width: 60rem }
 """
 STRIPS = 3  # photos in overview.jpg
@@ -77,6 +78,9 @@ class Report:
         head = "<tr><th></th>" + "".join(f"<th>{t}</th>" for t in titles) + "</tr>"
         rows = row("trained", result["mean"]) + row("points, untrained", result["baseline_points"])
         parts = [f"<table>{head}{rows}</table>"]
+        for plot in ("camera.png", "moves.png"):
+            if (self.folder / plot).is_file():
+                parts.append(f'<img class="plot" src="{plot}">')
         for score in result["photos"]:
             stem = self.names[score["photo"]]
             figures = "".join(

@@ -28,7 +28,7 @@ from adop.loss import Vgg, training_loss
 from adop.ops import sample_ghosts
 from adop.optim import Optimiser
 from adop.photometry import colour_points, estimate_exposures, fill_environment, gather, known_exposures
-from adop.refine import refine_again, refine_start, say_groups
+from adop.refine import plot_run, refine_again, refine_start, say_groups
 from adop.run import Run, choose_device, has_bf16, open_scene, split_photos
 from adop.runlog import Log, ProgressLine
 from adop.sampler import Ahead, Batch, sample, step_generator
@@ -177,6 +177,7 @@ def _train(
         return {}
     say("evaluating held-out photos")
     about = {"step": run.progress.step, "seconds": run.progress.seconds}
+    plot_run(run, output / "eval")
     result = evaluate(run.pipeline, run.scene, run.cache, run.split, output / "eval", about)
     log.write(run.progress.step, result["mean"], "held_out")
     return result

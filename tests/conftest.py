@@ -43,12 +43,17 @@ def small_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def trained_folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the small scene, of three steps."""
-    from adop.config import RenderConfig, TrainConfig
+    from adop.config import GroupsConfig, RenderConfig, TrainConfig
     from adop.train import train
 
     folder = tmp_path_factory.mktemp("trained") / "run"
     config = TrainConfig(
-        steps=3, crop=64, render=RenderConfig(levels=4), hold_out=20, scene=str(small_folder)
+        steps=3,
+        crop=64,
+        render=RenderConfig(levels=4),
+        hold_out=20,
+        scene=str(small_folder),
+        groups=GroupsConfig(poses="off", intrinsics="off", distortion="off"),
     )
     train(small_folder, folder, config, say=lambda _: None)
     return folder

@@ -9,7 +9,7 @@ import torch
 
 import adop.profile
 import adop.train
-from adop.config import RenderConfig, TrainConfig
+from adop.config import GroupsConfig, RenderConfig, TrainConfig
 from adop.profile import STAGES, StepProfile
 
 
@@ -18,7 +18,13 @@ def test_every_stage_of_a_step_is_timed_and_the_parts_add_up(
 ) -> None:
     monkeypatch.setattr(adop.profile, "WARM", 2)
     config = dataclasses.replace(
-        TrainConfig(), steps=6, crop=96, evaluate_every=1000, render=RenderConfig(levels=4), hold_out=0
+        TrainConfig(),
+        steps=6,
+        crop=96,
+        evaluate_every=1000,
+        render=RenderConfig(levels=4),
+        hold_out=0,
+        groups=GroupsConfig(poses="off", intrinsics="off", distortion="off"),
     )
     before = [adop.train.training_loss, torch.Tensor.backward]
     with StepProfile() as profile:

@@ -12,13 +12,21 @@ import pytest
 import torch
 
 from adop.checkpoint import checkpoints
-from adop.config import RenderConfig, TrainConfig, save_config
+from adop.config import AlignConfig, GroupsConfig, RefineConfig, RenderConfig, TrainConfig, save_config
 from adop.errors import UserError
 from adop.run import load, split_photos
 from adop.train import train
 
 TINY = dataclasses.replace(
-    TrainConfig(), steps=12, crop=96, evaluate_every=1000, render=RenderConfig(levels=4), hold_out=10
+    TrainConfig(),
+    steps=12,
+    crop=96,
+    evaluate_every=1000,
+    render=RenderConfig(levels=4),
+    hold_out=10,
+    # Cameras are aligned again at the eighth step, so that a resumed run is held to the same there.
+    groups=GroupsConfig(poses=1, intrinsics="off", distortion="off"),
+    refine=RefineConfig(every=8, photos=2, align=AlignConfig(side=240)),
 )
 
 

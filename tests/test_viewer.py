@@ -63,7 +63,7 @@ def test_a_page_is_greeted_and_gets_a_picture(client: Client, run: Run):
     hello = client.said("hello")
     assert hello["points"] == len(run.pipeline.xyz) and len(hello["photos"]) == len(run.scene.photos)
     assert client.pixels.shape == (90, 160, 3) and client.pixels.std() > 10
-    assert {"rays", "environment", "points", "network", "develop", "encode"} <= set(client.header["stages"])
+    assert {"points", "network", "develop", "encode"} <= set(client.header["stages"])
     assert client.said("status")["training"]["live"] is False
 
 

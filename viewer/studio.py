@@ -133,8 +133,6 @@ def watch(pipeline: Pipeline, unwanted: Callable[[], bool]) -> Iterator[dict[str
         return note
 
     hooks = [
-        pipeline.environment.register_forward_pre_hook(mark("rays")),
-        pipeline.environment.register_forward_hook(mark("environment")),
         pipeline.network.register_forward_pre_hook(mark("points")),
         pipeline.network.register_forward_hook(mark("network")),
     ]

@@ -1,7 +1,7 @@
 // Small plots: light and response, learning curves, where a frame's time goes.
 
 const STAGES = {
-  wait: ["waiting", "#5d6675"], rays: ["rays", "#6f8fd8"], environment: ["environment", "#55b0c4"], points: ["points", "#6cc28a"],
+  wait: ["waiting", "#5d6675"], points: ["points", "#6cc28a"],
   network: ["network", "#e9a655"], develop: ["develop", "#d77a8f"], encode: ["JPEG", "#a58ad6"],
 };
 
