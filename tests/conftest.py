@@ -12,6 +12,9 @@ import pytest
 
 # As the command does: threads that wait by spinning lose tenfold where another program wants a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The workers share the cores: with as many threads each they would only wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from adop.scene import demo_scene_folder, load_scene, save_scene
 

@@ -242,7 +242,8 @@ class Session:
             return True
         if self._moving:
             return False
-        if self._scale_drawn < 1.0 or self._adapting:
+        # A picture in motion may be of full size already, but it is not sharp: a rest always gets one of its own.
+        if self._scale_drawn < 1.0 or self._drawn_moving or self._adapting:
             return True
         pause = max(LIVE_SECONDS, LIVE_PAUSE * self._seconds)
         return self.house.studio.step != self._step_drawn and time.monotonic() - self._adapted > pause
@@ -252,6 +253,7 @@ class Session:
         return self.state.auto and self._goal is not None and self._goal != self.state.look.exposure
 
     _goal: float | None = None
+    _drawn_moving = False
 
     def _draw(self) -> None:
         """Draw and send one picture of the present state."""
@@ -277,6 +279,7 @@ class Session:
             return
         except Exception as error:  # too large for the memory, perhaps: the browser is told, and may go on
             self._drawn, self._scale_drawn, self._step_drawn = version, 1.0, self.house.studio.step
+            self._drawn_moving = False
             self._say({"type": "error", "message": f"this view cannot be drawn: {error}"[:300]})
             return
         self._patience = PATIENCE
@@ -291,6 +294,7 @@ class Session:
             self._frame += 1
             header |= {"frame": self._frame, "moving": moving, "scale": scale, "mark": mark}
             self._drawn, self._scale_drawn, self._step_drawn = version, scale, header["step"]
+            self._drawn_moving = moving
             self._adapted = time.monotonic()
         self._send(protocol.pack(header, jpeg))
 
