@@ -251,8 +251,7 @@ def view_command(name: str, arguments: list[str]) -> int:
 
     run = open_run_or_scene(options.folder, options.scene, options.device, print)
     with view_run(run, options.host, options.port, options.token, options.output) as viewer:
-        print(welcome(viewer), flush=True)
-        wait()
+        wait(welcome(viewer))
     return 0
 
 

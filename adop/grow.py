@@ -197,7 +197,7 @@ def _project(camera: Camera, xyz: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     from adop.ops import project
 
     points = Points(xyz, torch.ones_like(xyz[:, 0]))
-    projection = project(camera, points, near=1e-9, backend="reference")
+    projection = project(camera, points, near=1e-9)
     return projection.uv[0], projection.z[0], projection.visible[0]
 
 

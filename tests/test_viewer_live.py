@@ -74,7 +74,7 @@ def test_a_run_is_watched_paused_saved_and_resumed(ball_folder: Path, tmp_path: 
             client.send(type="learn", action="save")
             client.send(type="learn", action="resume")
             client.until(lambda: client.texts[-1].get("training", {}).get("step", 0) > steps + 15, 60)
-            assert any(text["type"] == "history" for text in client.texts)
+            client.until(lambda: any(text["type"] == "history" for text in client.texts), 60)
             rows = [row for text in client.texts if text["type"] == "history" for row in text["rows"]]
             assert [row[0] for row in rows] == list(range(len(rows)))
             assert rows[0][2] == pytest.approx(sum(losses[:10]) / 10)

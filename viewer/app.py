@@ -80,9 +80,10 @@ def welcome(viewer: Viewer) -> str:
     return "\n".join(lines)
 
 
-def wait() -> None:
-    """Wait for Ctrl-C, which ends the viewer without a traceback."""
+def wait(text: str) -> None:
+    """Print a text and wait for Ctrl-C, which ends the viewer without a traceback."""
     try:
+        print(text, flush=True)
         threading.Event().wait()
     except KeyboardInterrupt:
         print()
