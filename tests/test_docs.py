@@ -74,7 +74,7 @@ def test_the_commands_that_pages_show_run(
     lines = shell_lines()
     assert {"train", "view", "render", "eval", "import", "info"} <= {line[0] for line in lines}
     for line in lines:
-        words = 2 if line[0] == "import" else 1
+        words = 2 if line[0] in ("import", "bench") else 1
         name, rest = " ".join(line[:words]), line[words:]
         if name == "render":
             smaller = ["--seconds", "0.1", "--width", "96"] if "--path" in line else []
