@@ -68,10 +68,7 @@ def plot_errors(bars: dict[str, tuple[list[float], list[float]]], file: Path) ->
         for values, colour, label in ((start, GREY, "start"), (end, INK, "end")):
             share = np.linspace(0, 100, len(values))
             axis.plot(share, np.sort(values), color=colour, label=label)
-        axis.set(
-            xlabel="% of the photos (points)", title=name, yscale="symlog" if max(start) > 0 else "linear"
-        )
-        axis.set_yscale("linear")
+        axis.set(xlabel="% of the photos (points)", title=name)
         axis.set_ylim(bottom=0)
         axis.legend(frameon=False)
     figure.savefig(file, dpi=110)
