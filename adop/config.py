@@ -164,9 +164,9 @@ class RefineConfig:
 
     method: Literal["picture", "gradient"] = "picture"
     """picture: Gauss-Newton on pictures of the points, then of the network; gradient: ghosts and Adam, as published."""
-    every: int = 500
+    every: int = 1000
     """Steps between alignments while the network trains."""
-    photos: int = 12
+    photos: int = 8
     """So many photos are aligned each time, in turn."""
     until: float = 0.8
     """Share of the run after which cameras rest."""
