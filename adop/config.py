@@ -219,7 +219,7 @@ class TrainConfig:
     preset: Literal["quick", "default", "large"] = "quick"
     """Where the other values start from."""
     scene: Annotated[str, tyro.conf.Suppress] = ""  # folder; set from the command line's first word
-    steps: int = 3200
+    steps: int = 3000
     """Optimiser steps."""
     minutes: float | None = None
     """Stop by the clock instead of by steps (the number of steps then depends on the machine)."""
