@@ -31,7 +31,7 @@ TURN = 50  # training steps with and without a viewer, by turns
 @contextmanager
 def serving(run: str) -> Iterator[tuple[str, int]]:
     """Run `adop view` in a process of its own; yield its address and process id."""
-    command = [sys.executable, "-m", "adop", "view", run, "--port", "0"]
+    command = [str(Path(sys.executable).with_name("adop")), "view", run, "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -101,7 +101,10 @@ def test_depth_pictures_show_near_bright_and_nothing_black():
 def test_the_commands(run: Run, tmp_path: Path):
     def adop(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "adop", *arguments], capture_output=True, text=True, check=False
+            [str(Path(sys.executable).with_name("adop")), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     done = adop("render", str(run.folder), "--photo", "1", "--output", str(tmp_path / "one.png"))

@@ -90,7 +90,7 @@ def test_killed_and_resumed_ends_at_the_same_numbers(small_folder: Path, tmp_pat
 
     def command(output: str, *more: str) -> list[str]:
         options = ["--output", str(tmp_path / output), "--config", str(tmp_path / "config.json"), *more]
-        return [sys.executable, "-m", "adop", "train", str(small_folder), *options]
+        return [str(Path(sys.executable).with_name("adop")), "train", str(small_folder), *options]
 
     subprocess.run(command("whole"), check=True, capture_output=True)
     process = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -193,7 +193,14 @@ def test_the_same_camera_has_the_same_pixels_in_the_api_the_command_line_and_the
 
     wanted = ["--formats", "png", "exr", "--output", str(tmp_path / "frames")]
     done = subprocess.run(
-        [sys.executable, "-m", "adop", "render", str(run.folder), "--cameras", str(saved), *wanted],
+        [
+            str(Path(sys.executable).with_name("adop")),
+            "render",
+            str(run.folder),
+            "--cameras",
+            str(saved),
+            *wanted,
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -468,7 +475,7 @@ def test_a_saved_path_lies_where_the_page_says(run: Run, viewer: Viewer):
 
 
 def test_the_command_starts_ends_and_says_what_is_wrong(run: Run, tmp_path: Path):
-    command = [sys.executable, "-m", "adop", "view"]
+    command = [str(Path(sys.executable).with_name("adop")), "view"]
     done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "neither a run" in done.stderr and "Traceback" not in done.stderr
     process = subprocess.Popen(

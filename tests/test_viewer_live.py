@@ -149,7 +149,13 @@ def test_ctrl_c_ends_a_paused_run_with_a_checkpoint(ball_folder: Path, tmp_path:
     )
     options = ["--output", str(output), "--view", "--port", "0"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "adop", "train", "--config", str(tmp_path / "config.json"), *options],
+        [
+            str(Path(sys.executable).with_name("adop")),
+            "train",
+            "--config",
+            str(tmp_path / "config.json"),
+            *options,
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
