@@ -278,3 +278,16 @@ def test_wrong_input_is_named() -> None:
         rasterize(projection, torch.ones(1, 4), 8, 8, RasterConfig(), None, ghosts)
     with pytest.raises(ValueError, match=r"ghosts: expected \[B=1, N=1\] bool"):
         rasterize(projection, torch.ones(1, 4), 8, 8, RasterConfig(), None, torch.ones(1, 1))
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_points_that_only_claim_to_be_visible_are_not_drawn(backend):
+    """A caller may have moved a projection: no kernel may write where no pixel is."""
+    uv = torch.tensor([[[-0.5, 1.0], [4.0, 1.0], [1.0, -3.0], [1.0, 1e9], [float("nan"), 1.0], [1.5, 1.5]]])
+    count = uv.shape[1]
+    projection = Projection(
+        uv, torch.ones(1, count), torch.full((1, count), 9.0), torch.ones(1, count, dtype=torch.bool)
+    )
+    levels = rasterize(projection, torch.ones(count, 2), 4, 3, RasterConfig(levels=2), backend=backend)
+    assert [float(weight.sum()) for weight in levels.weight] == [1.0, 1.0]
+    assert levels.features[0][0, :, 1, 1].tolist() == [1.0, 1.0]

@@ -4,6 +4,8 @@
 oracle, which runs anywhere and is only ever asked for.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -94,7 +96,7 @@ def rasterize(
     """Draw projected points into pyramid levels.
 
     Args:
-        projection: B views of N points.
+        projection: B views of N points; of those that `visible` names, the ones outside the picture are not drawn.
         features: [N, C].
         width, height: size of level 0 in pixels.
         background: what empty pixels show: [C], or per level [B, C, H_l, W_l]; None is 0.
@@ -117,6 +119,11 @@ def rasterize(
     """
     check_features(features, projection.z.shape[1], (width, height))
     check_ghosts(ghosts, *projection.z.shape)
+    # The kernels believe `visible`; a projection that a caller has moved may claim pixels that are not there.
+    inside = (projection.uv >= 0).all(-1) & (projection.uv < projection.uv.new_tensor([width, height])).all(
+        -1
+    )
+    projection = replace(projection, visible=projection.visible & inside)
     version = reference if _resolve(backend, features.device) == "reference" else _rasterize
     return version.rasterize(projection, features, width, height, config, background, ghosts)
 
