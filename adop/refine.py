@@ -67,14 +67,15 @@ def refine_again(run: Run, step: int, share: float) -> list[Moved]:
     config = run.config.refine
     if config.method != "picture" or step % config.every or share > config.until:
         return []
-    refined = refined_now(run, step)
-    if not (refined.poses or refined.intrinsics or refined.distortion):
+    # A lens is shared by all photos: the few of one turn may not move it.
+    refined = Refined(refined_now(run, step).poses, intrinsics=False, distortion=False)
+    if not refined.poses:
         return []
     photos = run.split["train"]
     turn = step // config.every - 1
     count = min(config.photos, len(photos))
     turns = -(-len(photos) // count)
-    # In strides through the capture, so that the lens asks photos from all around.
+    # In strides through the capture, so that no part of the scene waits for long.
     order = [photo for first in range(turns) for photo in photos[first::turns]]
     chosen = [order[(turn * count + i) % len(order)] for i in range(count)]
     was_training = run.pipeline.training
