@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
@@ -143,21 +142,13 @@ class Alignment:
     def camera(self, photo: int, pose: Tensor, scale: int) -> Camera:
         """Return the camera of a photo, 1/scale as large, at a pose."""
         self.pipeline.poses[photo] = pose.to(self.pipeline.poses.device)
-        whole = self.pipeline.camera(torch.tensor([photo]))
-        return whole.cropped(1 / scale, 0.0, 0.0, whole.width // scale, whole.height // scale)
-
-    def target(self, photo: int, scale: int) -> tuple[Tensor, Tensor]:
-        """Return a photo [1, 3, h, w] and its mask [1, 1, h, w], 1/scale as large: means of scale x scale pixels."""
-        image = self.cache.image(photo, self.pipeline.xyz.device)
-        given = self.cache.mask(photo)
-        mask = torch.ones_like(image[:, :1]) if given is None else given[None, None].to(image)
-        return F.avg_pool2d(image, scale), (F.avg_pool2d(mask, scale) > 0.99).float()
+        return self.pipeline.camera(torch.tensor([photo])).reduced(scale)
 
     def look(self, photo: int, pose: Tensor, scale: int) -> tuple[Equations, Tensor]:
         """Return the equations of a photo at a pose, and the depth [1, 1, h, w] that they were made with."""
         camera = self.camera(photo, pose, scale)
         seen = self.view(self.pipeline, camera, torch.tensor([photo]))
-        image, mask = self.target(photo, scale)
+        image, mask = self.cache.reduced(photo, scale, self.pipeline.xyz.device)
         sigma, pixels = self.config.sigma, self.config.pixels
         made = normal_equations(seen.picture, image, seen.depth, mask, camera, self.columns, sigma, pixels)
         return made, seen.depth

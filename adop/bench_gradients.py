@@ -109,7 +109,7 @@ def _problem(
     """Make level `l` of the pyramid the finest of a picture 1/2^l as large: the same points fall into the same pixels."""
     scale = 2**level
     height, width = target.shape[2] // scale, target.shape[3] // scale
-    view = camera.cropped(1 / scale, 0.0, 0.0, width, height)
+    view = camera.reduced(scale)
     raster = RasterConfig(levels=1, near=1e-6)
     projection = project(view, points, raster.near)
     small = F.avg_pool2d(target, scale)[..., :height, :width]

@@ -141,6 +141,10 @@ class Camera:
         size = (max(1, round(self.width * factor)), max(1, round(self.height * factor)))
         return self.cropped(factor, 0.0, 0.0, *size)
 
+    def reduced(self, scale: int) -> "Camera":
+        """Draw the picture 1/scale as large; what is left over at its right and lower edge is cut off."""
+        return self.cropped(1 / scale, 0.0, 0.0, self.width // scale, self.height // scale)
+
     def centre(self) -> Tensor:
         """Return the camera centres [B, 3] in the world."""
         rotation, translation = self.world_to_camera[:, :3, :3], self.world_to_camera[:, :3, 3:]

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
@@ -77,14 +76,9 @@ def gather_evidence(
     sums = torch.zeros(count, 14, device=device)
     for photo in photos:
         index = torch.tensor([photo])
-        whole = pipeline.camera(index)
-        camera = whole.cropped(1 / scale, 0.0, 0.0, whole.width // scale, whole.height // scale)
+        camera = pipeline.camera(index).reduced(scale)
         seen = view(pipeline, camera, index)
-        target = F.avg_pool2d(cache.image(photo, device), scale)
-        given = cache.mask(photo)
-        mask = torch.ones_like(target[:, :1])
-        if given is not None:
-            mask = (F.avg_pool2d(given[None, None].to(target), scale) > 0.99).float()
+        target, mask = cache.reduced(photo, scale, device)
         known = torch.isfinite(seen.depth).float() * mask
         known[:, :, :2], known[:, :, -2:], known[:, :, :, :2], known[:, :, :, -2:] = 0, 0, 0, 0
         picture, target = smooth(seen.picture, known, SIGMA), smooth(target, known, SIGMA)

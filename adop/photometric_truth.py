@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from adop.errors import UserError
 from adop.pipeline import Pipeline
@@ -98,11 +99,10 @@ def learned_camera(pipeline: Pipeline, lens: int = 0) -> CameraTruth:
     a, b, c = tonemapper.vignette_coefficients[lens].detach().cpu().double().tolist()
     curve = tonemapper.response()[lens].detach().cpu().double()
     value = np.linspace(0, 1, curve.shape[1])
-    light = srgb_decode(pipeline.xyz.new_tensor(value)).cpu().numpy().astype(np.float64)
     # The learned curve is linear over the encoded value: look it up finely there.
     fine = np.linspace(0, 1, 1025)
     response = np.stack([np.interp(fine, value, channel) for channel in curve.numpy()], axis=1)
-    light = srgb_decode(pipeline.xyz.new_tensor(fine)).cpu().numpy().astype(np.float64)
+    light = _decode(fine)
     return CameraTruth(
         tonemapper.exposures().detach().cpu().double().numpy(),
         tonemapper.white_balances().detach().cpu().double().numpy(),
@@ -131,7 +131,7 @@ def laid_over(own: CameraTruth, source: CameraTruth) -> CameraTruth:
 
 
 def _decode(value: np.ndarray) -> np.ndarray:
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    return srgb_decode(torch.from_numpy(value)).numpy()
 
 
 def _light_at(camera: CameraTruth, values: np.ndarray) -> np.ndarray:

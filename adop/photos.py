@@ -105,6 +105,14 @@ class PhotoCache:
         """Return [H,W] bool, True where the photo counts; None where all of it does."""
         return self._fetch(index)[1]
 
+    def reduced(self, index: int, scale: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the photo [1,3,h,w] and its mask [1,1,h,w], 0 or 1, as means of scale x scale pixels."""
+        import torch.nn.functional as F
+
+        image, given = self.image(index, device), self.mask(index)
+        whole = image.new_ones(image[:, :1].shape) if given is None else given[None, None].to(image)
+        return F.avg_pool2d(image, scale), (F.avg_pool2d(whole, scale) > 0.99).float()
+
     def _fetch(self, index: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         with self._lock:
             if index in self._kept:

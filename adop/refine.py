@@ -122,8 +122,7 @@ def plot_run(run: Run, folder: Path) -> None:
             intrinsics=torch.from_numpy(lens.intrinsics)[None].to(now.crop),
             distortion=torch.from_numpy(lens.distortion)[None].to(now.crop),
         )
-        small = now.cropped(0.25, 0.0, 0.0, now.width // 4, now.height // 4)
-        pixels.append(pixel_shift(start, now, see_points(pipeline, small, index).depth))
+        pixels.append(pixel_shift(start, now, see_points(pipeline, now.reduced(4), index).depth))
     xyz = torch.from_numpy(np.ascontiguousarray(scene.points.xyz)).float()
     moved = (pipeline.points().xyz[: len(xyz)].cpu() - xyz).norm(dim=1).numpy()
     names = [Path(scene.photos[photo].name).stem for photo in photos]
