@@ -154,6 +154,8 @@ class MovePointsConfig:
     """Most steps at each size."""
     smooth: float = 1.0
     """Weight of neighbouring cubes' motion beside what the photos say of a cube."""
+    trust: float = 0.004
+    """How far points may be off, relative to the scene's extent: weighs the start against what shows little."""
     single: bool = False
     """Move points singly last, damped."""
 

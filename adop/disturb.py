@@ -12,7 +12,7 @@ from adop.align import see_points
 from adop.camera import Camera
 from adop.lie import se3_log, so3_exp
 from adop.motion import pixel_shift, project_points
-from adop.move_points import extent, make_cubes
+from adop.move_points import extent, make_cubes, photo_distance, pixel_size
 from adop.ops import Points, project
 from adop.pipeline import Pipeline
 
@@ -63,13 +63,6 @@ def true_camera(pipeline: Pipeline, truth: Geometry, photo: int) -> Camera:
     )
 
 
-def photo_distance(pipeline: Pipeline, photo: int) -> float:
-    """Return the median depth of what a photo sees, scene units."""
-    depth = see_points(pipeline, pipeline.camera(torch.tensor([photo])), torch.tensor([photo])).depth
-    known = depth[torch.isfinite(depth)]
-    return float(known.median()) if len(known) else pipeline.extent
-
-
 @torch.no_grad()
 def disturb_poses(
     pipeline: Pipeline, photos: list[int], degrees: float, relative: float, generator: torch.Generator
@@ -95,13 +88,6 @@ def disturb_lens(pipeline: Pipeline, focal: float, k1: float) -> None:
     for intrinsics, distortion in zip(pipeline.intrinsics, pipeline.distortion, strict=True):
         intrinsics[:2] *= 1 + focal
         distortion[0] += k1
-
-
-@torch.no_grad()
-def pixel_size(pipeline: Pipeline, photos: list[int]) -> float:
-    """Return the width in scene units of a pixel of the photos, at the median distance of what they see."""
-    distances = sorted(photo_distance(pipeline, photo) for photo in photos[:: max(1, len(photos) // ASKED)])
-    return distances[len(distances) // 2] / float(pipeline.intrinsics[0][0])
 
 
 @torch.no_grad()

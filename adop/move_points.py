@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from adop.align import Seen, see_points
-from adop.camera import Camera
+from adop.align import see_points
 from adop.config import MovePointsConfig
 from adop.motion import ROBUST, fit_gain, motion_of_points, slopes, smooth
 from adop.ops import project
@@ -20,10 +19,10 @@ from adop.pipeline import Pipeline
 SIGMA = 0.7  # of the blur, pixels of the scale
 DAMPING = 1e-2
 SWEEPS = 20  # over neighbouring cubes, until their motions agree
-FEWEST = 30.0  # observations of a cube before it moves at all
+FEWEST = 3.0  # observations of a cube before it moves at all
 BEHIND = 0.02  # relative depth behind the picture's surface from which a point is hidden
-
-View = Callable[[Pipeline, Camera, Tensor], Seen]
+ASKED = 8  # photos that the size of a pixel is taken from
+ALIKE = 30.0  # observations of a cube that err together, as neighbouring pixels do
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,23 @@ def extent(xyz: Tensor) -> float:
     return float((high - low).max().clamp_min(1e-12))
 
 
+def photo_distance(pipeline: Pipeline, photo: int) -> float:
+    """Return the median depth of what a photo sees, scene units."""
+    depth = see_points(pipeline, pipeline.camera(torch.tensor([photo])), torch.tensor([photo])).depth
+    known = depth[torch.isfinite(depth)]
+    return float(known.median()) if len(known) else pipeline.extent
+
+
+@torch.no_grad()
+def pixel_size(pipeline: Pipeline, photos: list[int]) -> float:
+    """Return the width in scene units of a pixel of the photos, where they look; the median of a few."""
+    sizes = []
+    for photo in photos[:: max(1, len(photos) // ASKED)]:
+        focal = float(pipeline.intrinsics[int(pipeline.photo_lens[photo])][0])
+        sizes.append(photo_distance(pipeline, photo) / focal)
+    return sorted(sizes)[len(sizes) // 2]
+
+
 def make_cubes(xyz: Tensor, size: float) -> Cubes:
     """Sort points into cubes of a size (scene units)."""
     cell = ((xyz - xyz.amin(0)) / size).floor().long()
@@ -67,32 +83,49 @@ def make_cubes(xyz: Tensor, size: float) -> Cubes:
     return Cubes(of_point, torch.stack(beside, dim=1))
 
 
+def mean_colours(pipeline: Pipeline, size: float) -> Tensor:
+    """Return [N, 3] the radiance of each point, mean over its cube of a size: as a picture's pixel would hold it."""
+    cubes = make_cubes(pipeline.xyz, size)
+    return mean_of_cubes(pipeline.features[:, :3].detach().exp(), cubes)[cubes.of_point]
+
+
 @torch.no_grad()
 def gather_evidence(
-    pipeline: Pipeline, cache: PhotoCache, photos: list[int], scale: int, cubes: Cubes, view: View
+    pipeline: Pipeline, cache: PhotoCache, photos: list[int], scale: int, cubes: Cubes, radiance: Tensor
 ) -> Evidence:
-    """Ask every photo, 1/scale as large, where each cube's points should be."""
+    """Ask every photo, 1/scale as large, where each cube's points should be.
+
+    Each point's own radiance [N, 3] is compared with the photo where the point falls: the picture there may be of
+    neighbours that are as far astray. The picture says what is hidden, and what gain the photo has.
+    """
     device, count = pipeline.xyz.device, len(cubes)
     sums = torch.zeros(count, 14, device=device)
+    tonemapper = pipeline.tonemapper
     for photo in photos:
         index = torch.tensor([photo])
-        camera = pipeline.camera(index).reduced(scale)
-        seen = view(pipeline, camera, index)
+        camera, lens = pipeline.camera(index).reduced(scale), pipeline.photo_lens[index]
+        seen = see_points(pipeline, camera, index)
         target, mask = cache.reduced(photo, scale, device)
         known = torch.isfinite(seen.depth).float() * mask
         known[:, :, :2], known[:, :, -2:], known[:, :, :, :2], known[:, :, :, -2:] = 0, 0, 0, 0
         picture, target = smooth(seen.picture, known, SIGMA), smooth(target, known, SIGMA)
-        picture = picture * fit_gain(picture, target, known)
-        slope = 0.5 * (slopes(picture) + slopes(target))
+        gain = fit_gain(picture, target, known).expand_as(target)
         found = project(camera, pipeline.points(), pipeline.raster.near)
         chosen = torch.nonzero(found.visible[0])[:, 0]
-        column, row = (found.uv[0, chosen, i].long() for i in range(2))
+        column, row = found.uv[0, chosen].long().unbind(1)
         shown = found.z[0, chosen] <= (1 + BEHIND) * seen.depth[0, 0, row, column]
         shown &= known[0, 0, row, column] > 0
         chosen, column, row = chosen[shown], column[shown], row[shown]
-        error = (picture - target)[0, :, row, column].T / ROBUST
+        position = pipeline.position(camera, index)[:, :, row, column][:, :, None]
+        light = radiance[chosen].T[None, :, None]
+        own = tonemapper(light, tonemapper.photometry(index), position, lens)[0, :, 0].clamp(0, 1)
+        grid = 2 * found.uv[:, None, chosen] / found.uv.new_tensor([camera.width, camera.height]) - 1
+        there = torch.cat((target, *slopes(target)[:, None]), dim=1)
+        there = F.grid_sample(there, grid, align_corners=False, padding_mode="border")[0, :, 0]
+        value, slope = there[:3], there[3:].reshape(2, 3, -1)
+        error = (own * gain[0, :, row, column] - value).T / ROBUST
         _, by_point = motion_of_points(camera, pipeline.xyz[chosen], [])
-        jacobian = -torch.einsum("dcm,mdk->mck", slope[:, :, row, column], by_point) / ROBUST
+        jacobian = -torch.einsum("dcm,mdk->mck", slope, by_point) / ROBUST
         weighted = jacobian / (1 + error.square())[..., None]
         parts = (
             torch.einsum("mck,mcl->mkl", weighted, jacobian).flatten(1),
@@ -102,6 +135,21 @@ def gather_evidence(
         )
         sums.index_add_(0, cubes.of_point[chosen], torch.cat(parts, dim=1))
     return Evidence(sums[:, :9].reshape(-1, 3, 3), sums[:, 9:12], sums[:, 12], sums[:, 13])
+
+
+def mean_of_cubes(values: Tensor, cubes: Cubes) -> Tensor:
+    """Return [K, C] the mean of points' values [N, C] in each cube."""
+    total = torch.zeros(len(cubes), values.shape[1] + 1, device=values.device)
+    total.index_add_(0, cubes.of_point, torch.cat((values, torch.ones_like(values[:, :1])), dim=1))
+    return total[:, :-1] / total[:, -1:]
+
+
+def with_prior(evidence: Evidence, cubes: Cubes, moved: Tensor, trust: float) -> Evidence:
+    """Return evidence that also knows that points [N, 3], `moved` from their start, were right to within `trust`."""
+    weight = ALIKE / trust**2
+    pull = weight * mean_of_cubes(moved, cubes)
+    eye = torch.eye(3, device=moved.device)
+    return replace(evidence, matrix=evidence.matrix + weight * eye, gradient=evidence.gradient + pull)
 
 
 def solve_shifts(evidence: Evidence, cubes: Cubes, damping: Tensor, coupling: float) -> Tensor:
@@ -129,7 +177,6 @@ def move_points(
     cache: PhotoCache,
     photos: list[int],
     config: MovePointsConfig,
-    view: View = see_points,
     hold_common: bool = False,
 ) -> float:
     """Move the points to where the photos show their colours; return the median shift, scene units.
@@ -142,7 +189,7 @@ def move_points(
     Source: Gauss-Newton on the picture as for cameras, design.md section 4; the pull between neighbours is that of
         elastic registration.
     """
-    start, size = pipeline.xyz.clone(), extent(pipeline.xyz)
+    start, size, pixel = pipeline.xyz.clone(), extent(pipeline.xyz), pixel_size(pipeline, photos)
     largest = max(max(s) for s in pipeline.lens_size)
     finest = max(1, round(largest / 1000))
     plan = [(block, finest * scale) for block, scale in zip(config.blocks, config.scales, strict=True)]
@@ -150,9 +197,10 @@ def move_points(
         plan.append((0.0, finest))
     with tqdm(total=len(plan) * (config.rounds + 1), desc="moving points", leave=False, disable=None) as bar:
         for block, scale in plan:
-            single = block == 0
-            cubes = make_single(len(start), start.device) if single else make_cubes(start, block * size)
-            _descend(pipeline, cache, photos, config, view, scale, cubes, bar)
+            cubes = make_cubes(start, block * size) if block > 0 else make_single(len(start), start.device)
+            radiance = mean_colours(pipeline, scale * pixel) if block > 0 else pipeline.features[:, :3].exp()
+            trust = config.trust * size
+            _descend(pipeline, cache, photos, config, scale, cubes, radiance, start, trust, bar)
     if hold_common:
         pipeline.xyz.copy_(without_common_motion(start, pipeline.xyz))
     return float((pipeline.xyz - start).norm(dim=1).median())
@@ -168,18 +216,27 @@ def _descend(
     cache: PhotoCache,
     photos: list[int],
     config: MovePointsConfig,
-    view: View,
     scale: int,
     cubes: Cubes,
+    radiance: Tensor,
+    start: Tensor,
+    trust: float,
     bar: tqdm,
 ) -> None:
-    best = gather_evidence(pipeline, cache, photos, scale, cubes, view)
-    bar.update()
+    """Take `rounds` steps with cubes of one size; a cube that a step makes worse goes back."""
+
+    def gather() -> Evidence:
+        bar.update()
+        return gather_evidence(pipeline, cache, photos, scale, cubes, radiance)
+
+    best = gather()
     damping = torch.full((len(cubes),), DAMPING, device=pipeline.xyz.device)
     for _ in range(config.rounds):
-        shift = solve_shifts(best, cubes, damping, config.smooth)
+        shift = solve_shifts(
+            with_prior(best, cubes, pipeline.xyz - start, trust), cubes, damping, config.smooth
+        )
         pipeline.xyz += shift[cubes.of_point]
-        tried = gather_evidence(pipeline, cache, photos, scale, cubes, view)
+        tried = gather()
         # A cube that left the picture, or looks worse there, goes back.
         worse = tried.cost * best.count > best.cost * tried.count
         worse |= tried.count < 0.5 * best.count
@@ -197,7 +254,6 @@ def _descend(
                 )
             )
         )
-        bar.update()
 
 
 def without_common_motion(start: Tensor, moved: Tensor) -> Tensor:
