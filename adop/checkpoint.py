@@ -68,9 +68,9 @@ def load_checkpoint(path: Path, pipeline: Pipeline) -> Progress:
     """
     tensors, metadata = _read(path)
     model = _part(tensors, "model.")
-    grown = model.get("xyz")
-    if grown is not None and grown.dim() == 2 and len(grown) > len(pipeline.xyz):
-        pipeline.resize(len(grown))
+    points = model.get("xyz")
+    if points is not None and points.dim() == 2 and len(points) != len(pipeline.xyz):
+        pipeline.resize(len(points))
     expected = pipeline.state_dict()
     for name, value in expected.items():
         if name not in model or model[name].shape != value.shape:

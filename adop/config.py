@@ -81,6 +81,20 @@ class GrowConfig:
     """Depths tried, as multiples of the depth around the hole."""
 
 
+@dataclass(frozen=True)
+class PruneConfig:
+    """Points that the photos do not support, before training."""
+
+    enabled: bool = True
+    """Take them away."""
+    views: int = 3
+    """Photos that must see a point before it is judged."""
+    tolerance: float = 0.15
+    """Largest difference between the point's colour and the photo's, of the photo's range."""
+    share: float = 0.35
+    """A point stays where at least this share of the photos that see it agree."""
+
+
 Group = Literal["on", "off"] | int
 
 
@@ -246,6 +260,7 @@ class TrainConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     grow: GrowConfig = field(default_factory=GrowConfig)
+    prune: PruneConfig = field(default_factory=PruneConfig)
     groups: GroupsConfig = field(default_factory=GroupsConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

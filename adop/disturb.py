@@ -115,7 +115,9 @@ def measure(pipeline: Pipeline, truth: Geometry, photos: list[int]) -> GeometryE
     """Compare cameras and points with the truth."""
     now = geometry(pipeline)
     degrees, relative, pixels, points = [], [], [], []
-    count = len(truth.xyz)
+    own = pipeline.origin >= 0
+    origin = pipeline.origin[own].long()
+    normals = None if pipeline.normals is None else pipeline.normals[own]
     for photo in photos:
         motion = now.poses[photo] @ torch.linalg.inv(truth.poses[photo])
         degrees.append(math.degrees(float(se3_log(motion)[3:].norm())))
@@ -128,12 +130,11 @@ def measure(pipeline: Pipeline, truth: Geometry, photos: list[int]) -> GeometryE
         pixels.append(pixel_shift(camera, pipeline.camera(torch.tensor([photo])), depth))
     for photo in photos[:: max(1, len(photos) // ASKED)]:
         camera = true_camera(pipeline, truth, photo)
-        normals = None if pipeline.normals is None else pipeline.normals[:count]
-        there = Points(truth.xyz, pipeline.lod_radius[:count], normals)
+        there = Points(truth.xyz[origin], pipeline.lod_radius[own], normals)
         found = project(camera, there, pipeline.raster.near)
         seen = torch.nonzero(found.visible[0])[:, 0]
         seen = seen[:: max(1, len(seen) // 5000)]
-        shift = project_points(camera, now.xyz[:count][seen]) - project_points(camera, truth.xyz[seen])
+        shift = project_points(camera, now.xyz[own][seen]) - project_points(camera, there.xyz[seen])
         points += shift.norm(dim=1).tolist()
     focal = [float((n[0] / t[0] - 1).abs()) for n, t in zip(now.intrinsics, truth.intrinsics, strict=True)]
     radial = [float((n[0] - t[0]).abs()) for n, t in zip(now.distortion, truth.distortion, strict=True)]

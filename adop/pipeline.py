@@ -53,6 +53,7 @@ class Pipeline(nn.Module):
     xyz: Tensor
     lod_radius: Tensor
     normals: Tensor | None
+    origin: Tensor  # [N] int32 index in the scene's cloud, -1 for points that were added
     poses: Tensor
     photo_lens: Tensor
     photo_size: Tensor
@@ -63,6 +64,7 @@ class Pipeline(nn.Module):
         points = scene.points
         self.register_buffer("xyz", torch.from_numpy(np.ascontiguousarray(points.xyz)).float())
         self.register_buffer("lod_radius", torch.from_numpy(np.ascontiguousarray(points.lod_radius)).float())
+        self.register_buffer("origin", torch.arange(len(points.xyz), dtype=torch.int32))
         normals = points.normals
         self.register_buffer(
             "normals", None if normals is None else torch.from_numpy(np.ascontiguousarray(normals)).float()
@@ -114,6 +116,20 @@ class Pipeline(nn.Module):
             torch.cat((self.lod_radius, lod_radius)),
             None if self.normals is None else torch.cat((self.normals, normals)),
             torch.cat((self.features, features)),
+            torch.cat((self.origin, torch.full_like(self.origin[:1], -1).expand(len(xyz)))),
+        )
+
+    @torch.no_grad()
+    def keep_points(self, keep: Tensor) -> None:
+        """Drop all points but those of `keep` [N] bool."""
+        if len(self.xyz_delta):
+            self.xyz_delta = nn.Parameter(self.xyz_delta[keep], requires_grad=False)
+        self._set_points(
+            self.xyz[keep],
+            self.lod_radius[keep],
+            None if self.normals is None else self.normals[keep],
+            self.features[keep],
+            self.origin[keep],
         )
 
     def resize(self, count: int) -> None:
@@ -124,14 +140,18 @@ class Pipeline(nn.Module):
             torch.zeros(count, device=device),
             None if self.normals is None else torch.zeros(count, 3, device=device),
             torch.zeros(count, channels, device=device),
+            torch.zeros(count, dtype=torch.int32, device=device),
         )
 
-    def _set_points(self, xyz: Tensor, lod_radius: Tensor, normals: Tensor | None, features: Tensor) -> None:
-        self.xyz, self.lod_radius, self.normals = xyz, lod_radius, normals
+    def _set_points(
+        self, xyz: Tensor, lod_radius: Tensor, normals: Tensor | None, features: Tensor, origin: Tensor
+    ) -> None:
+        self.xyz, self.lod_radius, self.normals, self.origin = xyz, lod_radius, normals, origin
         self.features = nn.Parameter(features.detach())
         if len(self.xyz_delta):
-            more = torch.zeros(len(xyz) - len(self.xyz_delta), 3, device=xyz.device)
-            self.xyz_delta = nn.Parameter(torch.cat((self.xyz_delta.detach(), more)), requires_grad=False)
+            still = self.xyz_delta.detach()[: len(xyz)]
+            more = torch.zeros(len(xyz) - len(still), 3, device=xyz.device)
+            self.xyz_delta = nn.Parameter(torch.cat((still, more)), requires_grad=False)
         self._blocks = None
 
     def points(self) -> Points:

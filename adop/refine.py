@@ -123,7 +123,8 @@ def plot_run(run: Run, folder: Path) -> None:
             distortion=torch.from_numpy(lens.distortion)[None].to(now.crop),
         )
         pixels.append(pixel_shift(start, now, see_points(pipeline, now.reduced(4), index).depth))
-    xyz = torch.from_numpy(np.ascontiguousarray(scene.points.xyz)).float()
-    moved = (pipeline.points().xyz[: len(xyz)].cpu() - xyz).norm(dim=1).numpy()
+    own = pipeline.origin.cpu() >= 0
+    xyz = torch.from_numpy(np.ascontiguousarray(scene.points.xyz)).float()[pipeline.origin.cpu()[own].long()]
+    moved = (pipeline.points().xyz.cpu()[own] - xyz).norm(dim=1).numpy()
     names = [Path(scene.photos[photo].name).stem for photo in photos]
     plot_moves(pixels, names, moved, folder / "moves.png")

@@ -28,6 +28,7 @@ from adop.loss import Vgg, training_loss
 from adop.ops import sample_ghosts
 from adop.optim import Optimiser
 from adop.photometry import colour_points, estimate_exposures, fill_environment, gather, known_exposures
+from adop.prune import remove_unsupported
 from adop.refine import plot_run, refine_again, refine_start, say_groups
 from adop.run import Run, choose_device, has_bf16, open_scene, split_photos
 from adop.runlog import Log, ProgressLine
@@ -48,6 +49,9 @@ def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
     error = calibrate(run.pipeline, gathered, run.config.groups, run.config.seed)
     say(f"physical camera: fitted to points that several photos see, median error {255 * error:.1f} of 255")
     colour_points(run.pipeline, gathered)
+    if run.config.prune.enabled:
+        removed = remove_unsupported(run.pipeline, gathered, run.config.prune)
+        say(f"points: {removed:,} removed that photos see and do not show")
     if run.config.grow.enabled:
         added = fill_holes(run.pipeline, run.cache, run.split["train"], run.config.grow)
         say(f"holes: {added:,} points added where several photos agree")

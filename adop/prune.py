@@ -1,0 +1,42 @@
+"""Points that no photo supports are taken away: what the photos show there is something else."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adop.config import PruneConfig
+from adop.photometry import Gathered
+from adop.pipeline import Pipeline
+
+
+@torch.no_grad()
+def unsupported(pipeline: Pipeline, gathered: dict[int, Gathered], config: PruneConfig) -> Tensor:
+    """Return [N] bool, the points that enough photos see and too few of them show in the point's own colour.
+
+    Args:
+        gathered: what the photos show at the points that they see, see `adop.photometry.gather`.
+
+    Source: photo-consistency (Kutulakos and Seitz 2000), asked of single points.
+    """
+    tonemapper = pipeline.tonemapper
+    device = pipeline.xyz.device
+    seen, agreed = (torch.zeros(len(pipeline.xyz), device=device) for _ in range(2))
+    for photo, g in gathered.items():
+        index = torch.tensor([photo])
+        points, value, position = (x.to(device) for x in (g.points, g.value, g.position))
+        radiance = pipeline.features[points, :3].exp().T[None, :, None]
+        own = tonemapper(
+            radiance, tonemapper.photometry(index), position.T[None, :, None], pipeline.photo_lens[index]
+        )[0, :, 0].T
+        alike = (own - value).abs().amax(1) < config.tolerance
+        seen.index_add_(0, points, torch.ones_like(own[:, 0]))
+        agreed.index_add_(0, points, alike.float())
+    return (seen >= config.views) & (agreed < config.share * seen)
+
+
+def remove_unsupported(pipeline: Pipeline, gathered: dict[int, Gathered], config: PruneConfig) -> int:
+    """Take unsupported points out of the pipeline; return how many. `gathered` is of no use afterwards."""
+    wrong = unsupported(pipeline, gathered, config)
+    pipeline.keep_points(~wrong)
+    return int(wrong.sum())
