@@ -117,7 +117,10 @@ def train_command(name: str, arguments: list[str]) -> int:
 
 def _table(result: dict[str, Any]) -> str:
     lines = [f"{'held-out photos':20}  PSNR    PSNR fitted  SSIM"]
-    for label, values in (("trained", result["mean"]), ("points, untrained", result["baseline_points"])):
+    rows = [("trained", result["mean"]), ("points, untrained", result["baseline_points"])]
+    if "poses_refined" in result:
+        rows.append(("their poses refined", result["poses_refined"]["mean"]))
+    for label, values in rows:
         lines.append(
             f"{label:20}  {values['psnr']:5.2f}   {values['psnr_fitted']:5.2f}        {values['ssim']:.4f}"
         )
@@ -132,6 +135,8 @@ class EvalOptions:
     """Run folder."""
     scene: Path | None = None
     """Scene folder, where it has moved since training."""
+    refine_poses: bool = False
+    """Score once more with the held-out photos' poses aligned to the photos; reported apart, as it has seen them."""
     device: str = "auto"
 
 
@@ -145,7 +150,10 @@ def eval_command(name: str, arguments: list[str]) -> int:
     if not run.split["held_out"]:
         raise UserError(f"{options.run}: was trained with every photo; there is none to score")
     about = {"step": run.progress.step, "seconds": run.progress.seconds}
-    print(_table(evaluate(run.pipeline, run.scene, run.cache, run.split, run.folder / "eval", about)))
+    folder = run.folder / "eval"
+    print(
+        _table(evaluate(run.pipeline, run.scene, run.cache, run.split, folder, about, options.refine_poses))
+    )
     print(f"pictures: {run.folder / 'eval' / 'index.html'}")
     return 0
 

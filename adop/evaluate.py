@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adop.align import Refined, align_cameras, see_network
 from adop.checkpoint import write_atomically
 from adop.config import NetworkConfig, TrainConfig
 from adop.loss import Vgg
@@ -117,6 +118,28 @@ def score_all(
     return {"mean": mean, "photos": scores}
 
 
+def score_aligned(
+    pipeline: Pipeline, scene: Scene, cache: PhotoCache, photos: list[int], vgg: Vgg | None = None
+) -> dict[str, Any]:
+    """Return the scores with each photo's pose aligned by the network's picture of it; poses end as they were.
+
+    Such a score has seen the photo: it tells an error of the pose from one of the picture, and is no measure of
+    novel views.
+    """
+    poses = pipeline.poses.clone()
+    only_poses = Refined(poses=True, intrinsics=False, distortion=False)
+    align = pipeline.config.refine.align
+    moved = align_cameras(pipeline, cache, photos, align, only_poses, see_network, finest_only=True)
+    try:
+        result = score_all(pipeline, scene, cache, photos, vgg)
+    finally:
+        pipeline.poses.copy_(poses)
+    shift = {m.photo: m.pixels if m.kept else 0.0 for m in moved}
+    for photo, score in zip(photos, result["photos"], strict=True):
+        score["moved_px"] = shift[photo]
+    return result
+
+
 def evaluate(
     pipeline: Pipeline,
     scene: Scene,
@@ -124,8 +147,12 @@ def evaluate(
     split: dict[str, list[int]],
     folder: Path,
     progress: dict[str, Any],
+    refine_poses: bool = False,
 ) -> dict[str, Any]:
     """Score all held-out photos and the untrained points; write `eval.json`, pictures and `index.html`.
+
+    Args:
+        refine_poses: score once more with the held-out photos' poses aligned, as `poses_refined`, apart from the rest.
 
     Returns what `eval.json` holds.
     """
@@ -138,6 +165,8 @@ def evaluate(
     baseline = baseline_pipeline(pipeline, scene, cache, split["train"])
     untrained = score_all(baseline, scene, cache, split["held_out"], vgg)
     result["baseline_points"] = untrained["mean"] | {"photos": untrained["photos"]}
+    if refine_poses:
+        result["poses_refined"] = score_aligned(pipeline, scene, cache, split["held_out"], vgg)
     result["protocol"] = {
         "held_out": [scene.photos[i].name for i in split["held_out"]],
         "trained": [scene.photos[i].name for i in split["train"]],
@@ -145,6 +174,10 @@ def evaluate(
         "psnr_exif": "whole photo, exposed as EXIF alone says, mean white balance",
         "psnr_fitted": "right half, exposure and white balance fitted on the left half",
     }
+    if refine_poses:
+        result["protocol"]["poses_refined"] = (
+            "the same, each photo's pose first aligned with the photo itself"
+        )
     result |= progress
     text = json.dumps(result, indent=2) + "\n"
     write_atomically(folder / "eval.json", lambda path: path.write_text(text))

@@ -77,6 +77,8 @@ class Report:
 
         head = "<tr><th></th>" + "".join(f"<th>{t}</th>" for t in titles) + "</tr>"
         rows = row("trained", result["mean"]) + row("points, untrained", result["baseline_points"])
+        if "poses_refined" in result:
+            rows += row("trained, poses of these photos refined", result["poses_refined"]["mean"])
         parts = [f"<table>{head}{rows}</table>"]
         for plot in ("camera.png", "moves.png"):
             if (self.folder / plot).is_file():
