@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -116,7 +115,10 @@ def bench_refine(config: BenchRefineConfig) -> int:
     source = None
     if config.reference is not None:
         print(f"learning the camera of {config.reference}")
-        source = _recover(config, config.reference, "nothing", methods[0], "reference", None, None)
+        # As a camera of sRGB's response: only behind such a one is a second camera a camera again.
+        source = _recover(
+            config, config.reference, "nothing", methods[0], "reference", None, None, response=False
+        )
     result: dict[str, Any] = {"scene": str(scene), "disturbed": config.disturb, "steps": config.steps}
     by_method: dict[str, Any] = {}
     for method in methods:
@@ -133,7 +135,9 @@ def bench_refine(config: BenchRefineConfig) -> int:
     return 0
 
 
-def _train_config(config: BenchRefineConfig, disturb: str, method: str, refine: bool) -> TrainConfig:
+def _train_config(
+    config: BenchRefineConfig, disturb: str, method: str, refine: bool, response: bool
+) -> TrainConfig:
     """Return a run that refines what is disturbed, and nothing else of the geometry."""
     poses, lens = disturb in ("poses", "lens", "all"), disturb in ("lens", "all")
     groups = GroupsConfig(
@@ -141,6 +145,7 @@ def _train_config(config: BenchRefineConfig, disturb: str, method: str, refine: 
         intrinsics="on" if refine and lens else "off",
         distortion="on" if refine and lens else "off",
         points="on" if refine and disturb in ("points", "noise", "all") else "off",
+        response="on" if response else "off",
     )
     base = preset("quick")
     moves = dataclasses.replace(base.refine.points, single=disturb == "noise")
@@ -184,6 +189,7 @@ def _recover(
     truth_file: Path | None,
     source: Recovery | None,
     refine: bool = True,
+    response: bool = True,
 ) -> Recovery:
     """Disturb a scene, train it, and measure on the way."""
     recovery = Recovery()
@@ -207,7 +213,9 @@ def _recover(
     recovery.result = train(
         scene,
         config.output / name,
-        dataclasses.replace(_train_config(config, disturb, method, refine), scene=str(scene.resolve())),
+        dataclasses.replace(
+            _train_config(config, disturb, method, refine, response), scene=str(scene.resolve())
+        ),
         say=lambda text: print(f"  {text}"),
         callback=each,
         disturb=before,
@@ -250,14 +258,14 @@ def _camera_errors(run: Run, truth_file: Path | None, source: Recovery | None) -
 
 
 def _groups(recovery: Recovery) -> dict[str, dict[str, float]]:
-    """Return medians and worsts of every group, as the JSON has them."""
+    """Return medians and worsts of every group, as the JSON has them; of points that are still there."""
     return {
         name: {
-            "start": statistics.median(start),
-            "before_training": statistics.median(recovery.before_training[name]),
-            "end": statistics.median(recovery.end[name]),
-            "worst_start": max(start),
-            "worst_end": max(recovery.end[name]),
+            "start": float(np.nanmedian(start)),
+            "before_training": float(np.nanmedian(recovery.before_training[name])),
+            "end": float(np.nanmedian(recovery.end[name])),
+            "worst_start": float(np.nanmax(start)),
+            "worst_end": float(np.nanmax(recovery.end[name])),
             "further_off": sum(e > s for s, e in zip(start, recovery.end[name], strict=True)),
         }
         for name, start in recovery.start.items()

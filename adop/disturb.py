@@ -26,7 +26,8 @@ class Geometry:
     poses: Tensor  # [P, 4, 4] float64
     intrinsics: list[Tensor]  # [4] each
     distortion: list[Tensor]
-    xyz: Tensor  # [N, 3]
+    xyz: Tensor  # [N, 3] of the scene's own points; nan where they were removed
+    normals: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,21 @@ class GeometryErrors:
     reprojection_px: list[float]  # median over the photo
     focal_rel: float
     k1: float
-    points_px: list[float]  # shift along the image plane of every 100th seen point or so
+    points_px: list[float]  # shift along the image plane of every 100th seen point or so; nan where removed
 
 
 def geometry(pipeline: Pipeline) -> Geometry:
     """Return a copy of the cameras and points as they are now."""
     photos = torch.arange(len(pipeline.poses))
+    own = pipeline.origin >= 0
+    xyz = torch.full((pipeline.scene_points, 3), torch.nan, device=pipeline.xyz.device)
+    xyz[pipeline.origin[own].long()] = pipeline.points().xyz.detach()[own]
     return Geometry(
         pipeline.world_to_camera(photos).detach().clone(),
         [lens.detach().clone() for lens in pipeline.intrinsics],
         [lens.detach().clone() for lens in pipeline.distortion],
-        pipeline.points().xyz.detach().clone(),
+        xyz,
+        None if pipeline.normals is None else pipeline.normals.clone(),
     )
 
 
@@ -115,9 +120,6 @@ def measure(pipeline: Pipeline, truth: Geometry, photos: list[int]) -> GeometryE
     """Compare cameras and points with the truth."""
     now = geometry(pipeline)
     degrees, relative, pixels, points = [], [], [], []
-    own = pipeline.origin >= 0
-    origin = pipeline.origin[own].long()
-    normals = None if pipeline.normals is None else pipeline.normals[own]
     for photo in photos:
         motion = now.poses[photo] @ torch.linalg.inv(truth.poses[photo])
         degrees.append(math.degrees(float(se3_log(motion)[3:].norm())))
@@ -130,11 +132,11 @@ def measure(pipeline: Pipeline, truth: Geometry, photos: list[int]) -> GeometryE
         pixels.append(pixel_shift(camera, pipeline.camera(torch.tensor([photo])), depth))
     for photo in photos[:: max(1, len(photos) // ASKED)]:
         camera = true_camera(pipeline, truth, photo)
-        there = Points(truth.xyz[origin], pipeline.lod_radius[own], normals)
+        there = Points(truth.xyz, torch.ones_like(truth.xyz[:, 0]), truth.normals)
         found = project(camera, there, pipeline.raster.near)
         seen = torch.nonzero(found.visible[0])[:, 0]
         seen = seen[:: max(1, len(seen) // 5000)]
-        shift = project_points(camera, now.xyz[own][seen]) - project_points(camera, there.xyz[seen])
+        shift = project_points(camera, now.xyz[seen]) - project_points(camera, truth.xyz[seen])
         points += shift.norm(dim=1).tolist()
     focal = [float((n[0] / t[0] - 1).abs()) for n, t in zip(now.intrinsics, truth.intrinsics, strict=True)]
     radial = [float((n[0] - t[0]).abs()) for n, t in zip(now.distortion, truth.distortion, strict=True)]

@@ -115,7 +115,7 @@ def learned_camera(pipeline: Pipeline, lens: int = 0) -> CameraTruth:
 def laid_over(own: CameraTruth, source: CameraTruth) -> CameraTruth:
     """Return the whole camera of photos that were put through `own`, whose source photos `source` had taken.
 
-    Exact where the source's response is a power of sRGB's; that of a source far from it is only approached.
+    Exact where the source's response is sRGB's or a power of it.
     """
     decoded = _decode(source.response)
     # Light of the overlay's sensor per light of the source's: one up to a factor, which the gauge takes out.

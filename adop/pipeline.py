@@ -64,6 +64,7 @@ class Pipeline(nn.Module):
         points = scene.points
         self.register_buffer("xyz", torch.from_numpy(np.ascontiguousarray(points.xyz)).float())
         self.register_buffer("lod_radius", torch.from_numpy(np.ascontiguousarray(points.lod_radius)).float())
+        self.scene_points = len(points.xyz)
         self.register_buffer("origin", torch.arange(len(points.xyz), dtype=torch.int32))
         normals = points.normals
         self.register_buffer(
