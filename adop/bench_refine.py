@@ -58,6 +58,8 @@ class BenchRefineConfig:
     point for itself; all: photometry, poses, lens and patches at once."""
     method: Literal["picture", "gradient", "both"] = "picture"
     """Gauss-Newton on the picture, the published gradient, or one after the other."""
+    position_gradient: Literal["ghost", "bilinear"] = "ghost"
+    """Which gradient the published way takes."""
     rotation: float = 0.3
     """Turn of each training photo's camera, degrees."""
     translation: float = 0.005
@@ -149,7 +151,12 @@ def _train_config(
     )
     base = preset("quick")
     moves = dataclasses.replace(base.refine.points, single=disturb == "noise")
-    refinement = dataclasses.replace(base.refine, method=method, points=moves)  # type: ignore[arg-type]
+    refinement = dataclasses.replace(
+        base.refine,
+        method=method,  # type: ignore[arg-type]
+        position_gradient=config.position_gradient,
+        points=moves,
+    )
     steps = max(config.steps, 1)
     return dataclasses.replace(
         base, steps=steps, evaluate_every=10**9, seed=config.seed, groups=groups, refine=refinement

@@ -180,6 +180,8 @@ class RefineConfig:
 
     method: Literal["picture", "gradient"] = "picture"
     """picture: Gauss-Newton on pictures of the points, then of the network; gradient: ghosts and Adam, as published."""
+    position_gradient: Literal["ghost", "bilinear"] = "ghost"
+    """With the published gradient: ghosts, or a bilinear footprint of every point (see `adop bench gradients`)."""
     every: int = 1000
     """Steps between alignments while the network trains."""
     photos: int = 8

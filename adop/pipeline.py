@@ -102,6 +102,7 @@ class Pipeline(nn.Module):
             depth_tolerance=config.render.depth_tolerance,
             radius_threshold=config.render.radius_threshold,
             near=NEAR * self.extent,
+            position_gradient=config.refine.position_gradient,
         )
 
     def moves_by_gradient(self) -> bool:
@@ -233,8 +234,9 @@ class Pipeline(nn.Module):
         render = self.config.render
         pixel_angle = 1 / float((camera.crop[:, 0] * camera.intrinsics[:, 0]).detach().mean())
         fills, tolerance = render.fill_levels, render.occlusion_tolerance
-        if render.backend == "reference" or fills <= OCCLUSION_LEVELS or ghosts is not None:
-            # A level that fills nothing shows the environment behind what is occluded too, so it is needed everywhere.
+        everywhere = fills <= OCCLUSION_LEVELS or ghosts is not None or self.moves_by_gradient()
+        if render.backend == "reference" or everywhere:
+            # A level that fills nothing shows the environment behind what is occluded too; so do points that move.
             behind = self.environment(self.directions(camera), pixel_angle)
             levels = draw(camera, self.points(), self.features, self.raster, behind, ghosts, render.backend)
             colours = [image[:, :3].exp() for image in behind]

@@ -72,7 +72,7 @@ def learning_step(run: Run, optimiser: Optimiser, batch: Batch, vgg: Vgg | None)
     side = batch.target.shape[2]
     camera = pipeline.camera(batch.photos, batch.crop, (side, side))
     ghosts = None
-    if pipeline.moves_by_gradient():
+    if pipeline.moves_by_gradient() and config.refine.position_gradient == "ghost":
         draw = step_generator(config.seed + 1, run.progress.step)
         ghosts = sample_ghosts(pipeline.raster, len(camera), len(pipeline.xyz), draw).to(device)
     radiance = pipeline.radiance(camera, pipeline.photo_lens[batch.photos], ghosts)

@@ -52,10 +52,10 @@ def test_frozen_groups_stay_until_their_step(small_folder: Path, tmp_path: Path)
     assert not torch.equal(found[0]["tonemapper.exposure_delta"], found[3]["tonemapper.exposure_delta"])
 
 
-def test_the_published_gradient_moves_cameras_and_points(small_folder: Path, tmp_path: Path):
-    config = dataclasses.replace(
-        TINY, groups=GroupsConfig(points="on"), refine=RefineConfig(method="gradient")
-    )
+@pytest.mark.parametrize("kind", ["ghost", "bilinear"])
+def test_the_published_gradient_moves_cameras_and_points(small_folder: Path, tmp_path: Path, kind: str):
+    refine = RefineConfig(method="gradient", position_gradient=kind)  # type: ignore[arg-type]
+    config = dataclasses.replace(TINY, groups=GroupsConfig(points="on"), refine=refine)
     found = states(small_folder, tmp_path / "run", config)
     for name in ("pose_delta", "xyz_delta", "intrinsics.0", "distortion.0"):
         assert not torch.equal(found[0][name], found[3][name]), name
