@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -199,8 +201,8 @@ def move_points(
         for block, scale in plan:
             cubes = make_cubes(start, block * size) if block > 0 else make_single(len(start), start.device)
             radiance = mean_colours(pipeline, scale * pixel) if block > 0 else pipeline.features[:, :3].exp()
-            trust = config.trust * size
-            _descend(pipeline, cache, photos, config, scale, cubes, radiance, start, trust, bar)
+            ask = functools.partial(gather_evidence, pipeline, cache, photos, scale, cubes, radiance)
+            _descend(pipeline, config, cubes, ask, start, config.trust * size, bar)
     if hold_common:
         pipeline.xyz.copy_(without_common_motion(start, pipeline.xyz))
     return float((pipeline.xyz - start).norm(dim=1).median())
@@ -213,30 +215,24 @@ def make_single(count: int, device: torch.device) -> Cubes:
 
 def _descend(
     pipeline: Pipeline,
-    cache: PhotoCache,
-    photos: list[int],
     config: MovePointsConfig,
-    scale: int,
     cubes: Cubes,
-    radiance: Tensor,
+    ask: Callable[[], Evidence],
     start: Tensor,
     trust: float,
     bar: tqdm,
 ) -> None:
     """Take `rounds` steps with cubes of one size; a cube that a step makes worse goes back."""
 
-    def gather() -> Evidence:
-        bar.update()
-        return gather_evidence(pipeline, cache, photos, scale, cubes, radiance)
-
-    best = gather()
+    best = ask()
+    bar.update()
     damping = torch.full((len(cubes),), DAMPING, device=pipeline.xyz.device)
     for _ in range(config.rounds):
-        shift = solve_shifts(
-            with_prior(best, cubes, pipeline.xyz - start, trust), cubes, damping, config.smooth
-        )
+        known = with_prior(best, cubes, pipeline.xyz - start, trust)
+        shift = solve_shifts(known, cubes, damping, config.smooth)
         pipeline.xyz += shift[cubes.of_point]
-        tried = gather()
+        tried = ask()
+        bar.update()
         # A cube that left the picture, or looks worse there, goes back.
         worse = tried.cost * best.count > best.cost * tried.count
         worse |= tried.count < 0.5 * best.count
