@@ -12,8 +12,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from adop.rolling_shutter import row_time, unmoved
+
 Model = Literal["opencv", "fisheye", "ocam"]
 DISTORTION_SIZE: dict[str, int] = {"opencv": 8, "fisheye": 4, "ocam": 20}
+TIMES = (
+    3  # looks at the row of a point; each is about the motion's share of the photo nearer: far below 0.02 px
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,9 @@ class Camera:
             angle to radius.
         world_to_camera: [B, 4, 4], x right, y down, z forward.
         crop: [B, 3] zoom, offset x, offset y: `uv = zoom * uv_full - offset`. Left out: the full photo.
+        motion: [B, 6] twist of the camera between the first and the last row of the full photo, see
+            `adop.rolling_shutter`. None: all rows are taken at once.
+        photo_height: [B] rows of the full photo. Left out: `height`, as of a camera that is not yet cropped.
     """
 
     model: Model
@@ -40,6 +48,8 @@ class Camera:
     distortion: Tensor
     world_to_camera: Tensor
     crop: Tensor = None  # type: ignore[assignment]  # filled in below when left out
+    motion: Tensor | None = None
+    photo_height: Tensor = None  # type: ignore[assignment]  # filled in below when left out
 
     def __post_init__(self) -> None:
         if self.model not in DISTORTION_SIZE:
@@ -50,12 +60,17 @@ class Camera:
                 [1.0, 0.0, 0.0], dtype=self.intrinsics.dtype, device=self.intrinsics.device
             )
             object.__setattr__(self, "crop", identity.expand(views, 3))
-        shapes = {
+        if self.photo_height is None:
+            object.__setattr__(self, "photo_height", torch.full_like(self.crop[:, 0], self.height))
+        shapes: dict[str, tuple[int, ...]] = {
             "intrinsics": (views, 4),
             "distortion": (views, DISTORTION_SIZE[self.model]),
             "world_to_camera": (views, 4, 4),
             "crop": (views, 3),
+            "photo_height": (views,),
         }
+        if self.motion is not None:
+            shapes["motion"] = (views, 6)
         for name, shape in shapes.items():
             got = tuple(getattr(self, name).shape)
             if got != shape:
@@ -105,16 +120,20 @@ class Camera:
             distortion=self.distortion[rows],
             world_to_camera=self.world_to_camera[rows],
             crop=self.crop[rows],
+            motion=None if self.motion is None else self.motion[rows],
+            photo_height=self.photo_height[rows],
         )
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Camera":
-        """Move and convert all four tensors."""
+        """Move and convert all tensors."""
         return replace(
             self,
             intrinsics=self.intrinsics.to(device=device, dtype=dtype),
             distortion=self.distortion.to(device=device, dtype=dtype),
             world_to_camera=self.world_to_camera.to(device=device, dtype=dtype),
             crop=self.crop.to(device=device, dtype=dtype),
+            motion=None if self.motion is None else self.motion.to(device=device, dtype=dtype),
+            photo_height=self.photo_height.to(device=device, dtype=dtype),
         )
 
     def cropped(
@@ -153,20 +172,24 @@ class Camera:
     def unproject(self, uv: Tensor, z: Tensor) -> Tensor:
         """Return the world points [B, N, 3] seen at `uv` [B, N, 2] of the crop at depth `z` [B, N].
 
-        **Gradients** exact to `z` and the pose, none to `uv` and the lens.
+        With a motion the row at which the still camera sees the point is found by looking `TIMES` times.
+
+        **Gradients** exact to `z` and the pose, none to `uv`, the lens and the time of the row.
         """
         local = self._directions(uv) * z.to(self.world_to_camera.dtype)[..., None]
+        if self.motion is not None:
+            local = self._stilled(local, uv, self.motion)
         rotation, translation = self.world_to_camera[:, :3, :3], self.world_to_camera[:, :3, 3]
         return (local - translation[:, None]) @ rotation
 
     def rays(self, level: int = 0) -> Tensor:
-        """Return unit world directions [B, 3, H_l, W_l] through the pixel centres of a level;
-        **Gradients** pose only."""
+        """Return unit world directions [B, 3, H_l, W_l] through the pixel centres of a level; **Gradients** pose
+        only. With a motion, those of what is far away: its rotation counts, its translation does not."""
         rows, columns = level_size(self.height, self.width, level)
         y = (torch.arange(rows, device=self.crop.device).to(self.crop.dtype) + 0.5) * 2**level
         x = (torch.arange(columns, device=self.crop.device).to(self.crop.dtype) + 0.5) * 2**level
         uv = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(1, -1, 2).expand(len(self), -1, 2)
-        local = self._directions(uv)
+        local = self._far_directions(uv)
         world = local @ self.world_to_camera[:, :3, :3]
         return (
             torch.nn.functional.normalize(world, dim=-1).transpose(1, 2).reshape(len(self), 3, rows, columns)
@@ -175,13 +198,13 @@ class Camera:
     @torch.no_grad()
     def ray_grid(self, points: int) -> Tensor:
         """Return unit directions [B, 3, R, S] in camera space at places spread evenly from corner to corner of
-        the picture, `points` of them along its longer side."""
+        the picture, `points` of them along its longer side; with a motion as in `rays`."""
         longer = max(self.width, self.height)
         columns, rows = (max(2, round(points * side / longer)) for side in (self.width, self.height))
         x = torch.linspace(0, self.width, columns, dtype=self.crop.dtype, device=self.crop.device)
         y = torch.linspace(0, self.height, rows, dtype=self.crop.dtype, device=self.crop.device)
         uv = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(1, -1, 2).expand(len(self), -1, 2)
-        local = torch.nn.functional.normalize(self._directions(uv), dim=-1)
+        local = torch.nn.functional.normalize(self._far_directions(uv), dim=-1)
         return local.transpose(1, 2).reshape(len(self), 3, rows, columns).contiguous()
 
     @torch.no_grad()
@@ -191,6 +214,28 @@ class Camera:
         return unproject_lens(self.model, full, self.intrinsics, self.distortion).to(
             self.world_to_camera.dtype
         )
+
+    def _far_directions(self, uv: Tensor) -> Tensor:
+        local = self._directions(uv)
+        if self.motion is None:
+            return local
+        return self._stilled(
+            local, uv, torch.cat((torch.zeros_like(self.motion[:, :3]), self.motion[:, 3:]), 1)
+        )
+
+    def _stilled(self, seen: Tensor, uv: Tensor, motion: Tensor) -> Tensor:
+        """Return where points that are seen at `uv` [B, N, 2] as if at `seen` [B, N, 3] are for the still camera."""
+        motion, height = motion.to(seen.dtype)[:, None], self.photo_height.to(seen.dtype)[:, None]
+        row = ((uv[..., 1].to(self.crop.dtype) + self.crop[:, None, 2]) / self.crop[:, None, 0]).to(
+            seen.dtype
+        )
+        lens = (
+            self.intrinsics.detach().to(seen.dtype)[:, None],
+            self.distortion.detach().to(seen.dtype)[:, None],
+        )
+        for _ in range(TIMES):
+            row = project_lens(self.model, unmoved(seen, motion, row_time(row, height)), *lens)[0][..., 1]
+        return unmoved(seen, motion, row_time(row, height))
 
 
 def level_size(height: int, width: int, level: int) -> tuple[int, int]:

@@ -16,6 +16,7 @@ struct Arguments {
     const real* intrinsics;       // [B, 4]
     const real* distortion;       // [B, D]
     const real* crop;             // [B, 3] zoom, offset
+    const real* shutter;          // [B, 7] motion between the first and the last row, rows of the whole photo; or null
     real* limit;                  // [B] largest field radius
     real* bounds;                 // [B, 4] what a block must touch to be seen: x0 x1 y0 y1 of x/z and y/z, or the cone
     int64 views, width, height, distortion_size;

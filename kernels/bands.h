@@ -38,7 +38,7 @@ struct Lane {
     int count;
 };
 
-template <int MODEL, bool NORMALS>
+template <int MODEL, bool NORMALS, bool MOVING>
 static void project_run(const Arguments& args, const View& c, const Run& run, Lane& lane) {
     const real* xyz = args.xyz + 3 * run.first;
     const real* normals = NORMALS ? args.normals + 3 * run.first : nullptr;
@@ -47,7 +47,7 @@ static void project_run(const Arguments& args, const View& c, const Run& run, La
 #pragma GCC ivdep
     for (int i = 0; i < run.count; ++i) {
         const Vec3 normal = NORMALS ? load_vec3(normals, i) : Vec3{0, 0, 0};
-        const Pixel pixel = project_point<MODEL>(c, load_vec3(xyz, i), normal, radius[i]);
+        const Pixel pixel = project_point<MODEL, MOVING>(c, load_vec3(xyz, i), normal, radius[i]);
         lane.u[at + i] = pixel.u, lane.v[at + i] = pixel.v, lane.z[at + i] = pixel.z, lane.field[at + i] = pixel.field;
         lane.radius_px[at + i] = pixel.radius_px, lane.away[at + i] = pixel.away, lane.zero[at + i] = pixel.zero;
     }
@@ -84,16 +84,17 @@ static void place_lane(const Arguments& args, Lane& lane) {
 }
 
 typedef void (*RunReader)(const Arguments&, const View&, int64, const Run&, Lane&);
-template <int MODEL, bool NORMALS>
+template <int MODEL, bool NORMALS, bool MOVING>
 static void run_projector(const Arguments& args, const View& c, int64, const Run& run, Lane& lane) {
-    project_run<MODEL, NORMALS>(args, c, run, lane);
+    project_run<MODEL, NORMALS, MOVING>(args, c, run, lane);
 }
 static void run_reader(const Arguments& args, const View&, int64 view, const Run& run, Lane& lane) {
     read_run(args, view, run, lane);
 }
 template <int MODEL>
 static RunReader pick_projector(const Arguments& args) {
-    return args.normals ? run_projector<MODEL, true> : run_projector<MODEL, false>;
+    if (args.shutter) return args.normals ? run_projector<MODEL, true, true> : run_projector<MODEL, false, true>;
+    return args.normals ? run_projector<MODEL, true, false> : run_projector<MODEL, false, false>;
 }
 
 // Cuts the visited points of a view into runs and chunks.

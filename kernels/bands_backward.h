@@ -100,7 +100,8 @@ struct LensModel {
 };
 template <int MODEL>
 static Pixel project_alone(const View& c, Vec3 world) {
-    return project_lens<MODEL>(c, transform(c.pose, world));
+    const Vec3 p = transform(c.pose, world);
+    return project_lens<MODEL>(c, c.shutter == nullptr ? p : read_out<MODEL>(c, p));
 }
 
 

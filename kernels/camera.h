@@ -7,6 +7,7 @@ struct View {
     Pose pose;
     real fx, fy, cx, cy, zoom, offset_x, offset_y, limit, width, height, near_depth;
     real k[20];
+    const real* shutter;  // [7], or null where all rows are taken at once
 };
 
 struct Pixel {
@@ -23,6 +24,7 @@ DEVICE View load_view(const Arguments& args, int64 b) {
     view.fx = k[0], view.fy = k[1], view.cx = k[2], view.cy = k[3];
     const real* crop = args.crop + 3 * b;
     view.zoom = crop[0], view.offset_x = crop[1], view.offset_y = crop[2];
+    view.shutter = args.shutter == nullptr ? nullptr : args.shutter + 7 * b;
     view.limit = args.limit[b];  // not yet known to lens.cu
     view.width = (real)args.width, view.height = (real)args.height, view.near_depth = (real)args.near_depth;
     const int size = (int)args.distortion_size;
@@ -99,11 +101,28 @@ DEVICE Pixel project_lens(const View& c, Vec3 p) {
     return pixel;
 }
 
-// World to the crop's pixels.
+// When the row is read out in which the still camera sees a point: from -1/2, the first, to 1/2, the last.
 template <int MODEL>
+DEVICE real row_time(const View& c, Vec3 p) {
+    const real row = (project_lens<MODEL>(c, p).v + c.offset_y) / c.zoom, half = (real)0.5;
+    const real time = row / c.shutter[6] - half;
+    return time < -half ? -half : time > half ? half : time;
+}
+// Where a point of camera space is at a time of the camera's motion.
+DEVICE Vec3 moved(const real* m, Vec3 p, real time) {
+    return {p.x + time * (m[0] + (m[4] * p.z - m[5] * p.y)), p.y + time * (m[1] + (m[5] * p.x - m[3] * p.z)),
+            p.z + time * (m[2] + (m[3] * p.y - m[4] * p.x))};
+}
+template <int MODEL>
+DEVICE Vec3 read_out(const View& c, Vec3 p) {
+    return moved(c.shutter, p, row_time<MODEL>(c, p));
+}
+
+// World to the crop's pixels. MOVING is whether there is a shutter; which side faces the camera is judged at rest.
+template <int MODEL, bool MOVING>
 DEVICE Pixel project_point(const View& c, Vec3 world, Vec3 normal, real radius) {
     const Vec3 p = transform(c.pose, world);
-    Pixel pixel = project_lens<MODEL>(c, p);
+    Pixel pixel = project_lens<MODEL>(c, MOVING ? read_out<MODEL>(c, p) : p);
     pixel.radius_px = c.zoom * c.fx * radius / pixel.z;
     pixel.away = dot(rotate(c.pose, normal), p);
     pixel.zero = (world.x + world.y + world.z + radius) * 0;
@@ -116,10 +135,13 @@ DEVICE int is_visible(const View& c, real u, real v, real z, real field, real aw
            (v < c.height ? 1 : 0) & (field <= c.limit ? 1 : 0) & (away <= 0 ? 1 : 0) & (zero == 0 ? 1 : 0);
 }
 
-// Adds the gradients of u, v and z to `g` [PARAMETERS] and returns that of the world point.
+// Adds the gradients of u, v and z to `g` [PARAMETERS] and returns that of the world point. The time of a point's row is
+// taken for a constant; its motion gets no gradient.
 template <int MODEL>
 DEVICE Vec3 project_point_backward(const View& c, Vec3 world, real grad_u, real grad_v, real grad_z, real* g) {
-    const Vec3 p = transform(c.pose, world);
+    Vec3 p = transform(c.pose, world);
+    real time = 0;
+    if (c.shutter != nullptr) time = row_time<MODEL>(c, p), p = moved(c.shutter, p, time);
     const real* k = c.k;
     const real gu = c.zoom * grad_u, gv = c.zoom * grad_v;
     Vec3 h;  // gradient in camera space
@@ -170,6 +192,11 @@ DEVICE Vec3 project_point_backward(const View& c, Vec3 world, real grad_u, real 
         const real outward = grad_z / distance;
         h = {gx * scale + p.x * (inner + outward), gy * scale + p.y * (inner + outward),
              p.z * outward - along * turn};
+    }
+    if (c.shutter != nullptr) {
+        const real* m = c.shutter;
+        h = {h.x - time * (m[4] * h.z - m[5] * h.y), h.y - time * (m[5] * h.x - m[3] * h.z),
+             h.z - time * (m[3] * h.y - m[4] * h.x)};
     }
     const real hs[3] = {h.x, h.y, h.z};
 #pragma unroll

@@ -11,9 +11,18 @@ DEVICE int count_visited(const Arguments& args, const View& c, const real* bound
     const Vec3 half = {(high.x - low.x) / 2, (high.y - low.y) / 2, (high.z - low.z) / 2};
     const Vec3 p = transform(c.pose, {low.x + half.x, low.y + half.y, low.z + half.z});
     const real* m = c.pose.m;
-    const real e[3] = {abs(m[0]) * half.x + abs(m[1]) * half.y + abs(m[2]) * half.z,
+    real e[3] = {abs(m[0]) * half.x + abs(m[1]) * half.y + abs(m[2]) * half.z,
                        abs(m[4]) * half.x + abs(m[5]) * half.y + abs(m[6]) * half.z,
                        abs(m[8]) * half.x + abs(m[9]) * half.y + abs(m[10]) * half.z};
+    real sway = 0;  // how far the shutter moves a point of the block
+    if (c.shutter != nullptr) {
+        const real* t = c.shutter;
+        const real x = abs(p.x) + e[0], y = abs(p.y) + e[1], z = abs(p.z) + e[2], most = (real)0.5001;
+        const real reach[3] = {most * (abs(t[0]) + abs(t[4]) * z + abs(t[5]) * y),
+                               most * (abs(t[1]) + abs(t[5]) * x + abs(t[3]) * z),
+                               most * (abs(t[2]) + abs(t[3]) * y + abs(t[4]) * x)};
+        for (int axis = 0; axis < 3; ++axis) e[axis] += reach[axis], sway += reach[axis];
+    }
     const real slack = (real)1e-5 * (abs(p.x) + abs(p.y) + abs(p.z) + e[0] + e[1] + e[2] + abs(m[3]) + abs(m[7]) + abs(m[11]));
     real nearest;
     if (MODEL == OPENCV) {
@@ -26,7 +35,7 @@ DEVICE int count_visited(const Arguments& args, const View& c, const real* bound
             if (high_edge * p.z - centre + e[axis] + abs(high_edge) * e[2] + slack * (1 + abs(high_edge)) < 0) return 0;
         }
     } else {
-        const real distance = sqrt(dot(p, p)), reach = sqrt(dot(half, half)) + slack;
+        const real distance = sqrt(dot(p, p)), reach = sqrt(dot(half, half)) + sway + slack;
         nearest = distance - reach;
         // The angle from the axis, less the half angle of the bounding sphere, compared by way of a cone.
         if (nearest > 0) {
@@ -70,7 +79,9 @@ DEVICE void project_forward(const Arguments& args) {
         bool visible = args.visit == nullptr || n - block * args.block_size < args.visit[args.view * args.blocks + block];
         if (visible) {
             const Vec3 normal = args.normals != nullptr ? load_vec3(args.normals, n) : Vec3{0, 0, 0};
-            pixel = project_point<MODEL>(c, load_vec3(args.xyz, n), normal, args.radius[n]);
+            const Vec3 world = load_vec3(args.xyz, n);
+            pixel = c.shutter == nullptr ? project_point<MODEL, false>(c, world, normal, args.radius[n])
+                                         : project_point<MODEL, true>(c, world, normal, args.radius[n]);
             visible = is_visible(c, pixel.u, pixel.v, pixel.z, pixel.field, pixel.away, pixel.zero);
         }
         args.visible[i] = visible;

@@ -111,8 +111,8 @@ def test_float_pose_of_double_points_and_back() -> None:
 def test_operator_is_registered_right() -> None:
     scene = make_scene(views=2, points=50)
     leaves = [leaf.requires_grad_() for leaf in camera_tensors(scene.camera, scene.points.xyz)[:4]]
-    reach = camera_tensors(scene.camera, scene.points.xyz)[4]
-    camera = (*leaves[:3], leaves[3].detach(), reach, "opencv", 37, 29, 0.01)
+    reach, shutter = camera_tensors(scene.camera, scene.points.xyz)[4:]
+    camera = (*leaves[:3], leaves[3].detach(), reach, shutter, "opencv", 37, 29, 0.01)
     xyz = scene.points.xyz.clone().requires_grad_()
     torch.library.opcheck(project_op, (xyz, scene.points.radius, None, None, 256, *camera))
     lens = [tensor.detach() for tensor in leaves[1:4]]

@@ -68,7 +68,9 @@ def project(camera: Camera, points: Points, near: float = 0.01, backend: Backend
         points: N points; those with a coordinate or radius that is not finite are never visible.
         near: least depth that is visible, scene units.
 
-    **Gradients** of uv and z exact to xyz, world_to_camera, intrinsics and distortion; none of radius_px.
+    **Gradients** of uv and z exact to xyz, world_to_camera, intrinsics and distortion; none of radius_px. Of a camera
+    with a motion, the time at which a point's row is read out is taken for a constant, and kernels give the motion
+    itself no gradient (`backend="reference"` does).
 
     Example: a point two units ahead and one to the right, seen by a camera of 100 pixels focal length.
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from adop.camera import Camera
 from adop.ops.launch import PARAMETERS, launch
-from adop.ops.project import camera_tensors, camera_values, count_visited, split_parameters
+from adop.ops.project import CAMERA, camera_tensors, camera_values, count_visited, split_parameters
 from adop.ops.rasterize import (
     RASTER_OUTPUTS,
     Outputs,
@@ -19,7 +19,9 @@ from adop.ops.rasterize import (
 )
 from adop.ops.types import Levels, Points, RasterConfig, check_background, check_like
 
-_CAMERA = "Tensor world_to_camera, Tensor intrinsics, Tensor distortion, Tensor crop, Tensor reach"
+_CAMERA = (
+    "Tensor world_to_camera, Tensor intrinsics, Tensor distortion, Tensor crop, Tensor reach, Tensor? shutter"
+)
 _SETTINGS = (
     "str model, int width, int height, int levels, float depth_tolerance, float radius_threshold, bool bilinear,"
     " float near"
@@ -38,7 +40,7 @@ def draw_op(
     xyz: Tensor, features: Tensor, background: list[Tensor], ghosts: Tensor | None, *rest: Any
 ) -> Outputs:
     radius, normals, visit, block_size, capacity = rest[:5]
-    camera, (model, *settings, near) = rest[5:10], rest[10:]
+    camera, (model, *settings, near) = rest[5 : 5 + CAMERA], rest[5 + CAMERA :]
     outputs = empty_levels(
         features, camera[0].shape[0], features.shape[1], (settings[1], settings[0]), settings[2]
     )
@@ -57,7 +59,7 @@ def draw_op(
 @draw_op.register_fake
 def _(xyz: Tensor, features: Tensor, background: list[Tensor], ghosts: Tensor | None, *rest: Any) -> Outputs:
     block_size, capacity, pose = rest[3:6]
-    width, height, levels = rest[11:14]
+    width, height, levels = rest[6 + CAMERA : 9 + CAMERA]
     outputs = empty_levels(features, pose.shape[0], features.shape[1], (height, width), levels)
     blocks = -(-xyz.shape[0] // block_size)
     return *outputs, *empty_hits(xyz, pose.shape[0], blocks, height, levels, capacity)  # type: ignore[return-value]
@@ -82,7 +84,7 @@ def draw_backward_op(
     features: Tensor,
     *rest: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    camera, (model, *settings, near, appearance, spatial) = rest[:5], rest[5:]
+    camera, (model, *settings, near, appearance, spatial) = rest[:CAMERA], rest[CAMERA:]
     bands = (offsets.shape[1] - 1) // (2 * settings[2])
     grad_features = torch.zeros_like(features) if appearance else features.new_empty(0)
     grad_xyz = torch.zeros_like(xyz) if spatial else xyz.new_empty(0)
@@ -111,8 +113,8 @@ def _(grads: list[Tensor], *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
     xyz, features, background, ghosts = inputs[:4]
     images, weights, depths, hits, offsets = output
-    ctx.save_for_backward(*images, *weights, *depths, hits, offsets, xyz, features, *inputs[9:14])
-    ctx.settings, ctx.background = inputs[14:], [tensor.shape for tensor in background]
+    ctx.save_for_backward(*images, *weights, *depths, hits, offsets, xyz, features, *inputs[9 : 9 + CAMERA])
+    ctx.settings, ctx.background = inputs[9 + CAMERA :], [tensor.shape for tensor in background]
     ctx.has_ghosts = ghosts is not None
 
 
@@ -130,9 +132,9 @@ def _backward(ctx: Any, grads: list[Tensor], *_: Any) -> tuple[Any, ...]:
         behind = background_gradient(grads, weights, [grads[0].new_empty(shape) for shape in ctx.background])
     grad_features = result[0] if needs[1] else None
     if not spatial:
-        return None, grad_features, behind, *([None] * 19)
+        return None, grad_features, behind, *([None] * 20)
     camera = split_parameters(result[2], rest[6].shape[1])
-    return result[1], grad_features, behind, *([None] * 6), *camera, *([None] * 10)
+    return result[1], grad_features, behind, *([None] * 6), *camera, *([None] * 11)
 
 
 draw_op.register_autograd(_backward, setup_context=_setup)

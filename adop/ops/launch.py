@@ -16,7 +16,7 @@ CHUNK = 4096  # points of one slot of partial sums, as in portable.h
 THREADS_PER_BLOCK = 256
 SLOTS_ON_GPU = 512
 
-_POINTERS = "world_to_camera intrinsics distortion crop limit bounds"
+_POINTERS = "world_to_camera intrinsics distortion crop shutter limit bounds"
 _CLOUD = "xyz radius normals block_lower block_upper block_radius block_falling visit"
 _LAYOUT: list[tuple[str, str]] = [
     ("pointer", _POINTERS),

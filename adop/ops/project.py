@@ -10,27 +10,40 @@ from adop.ops.culling import block_values, look_through_lens
 from adop.ops.launch import PARAMETERS, Value, launch, slots_for
 from adop.ops.types import Points, Projection, check_like
 
-_CAMERA = "Tensor world_to_camera, Tensor intrinsics, Tensor distortion, Tensor crop, Tensor reach"
+_CAMERA = (
+    "Tensor world_to_camera, Tensor intrinsics, Tensor distortion, Tensor crop, Tensor reach, Tensor? shutter"
+)
 _VIEW = "str model, int width, int height, float near"
 
 
-def camera_tensors(camera: Camera, like: Tensor) -> tuple[Tensor, ...]:
-    """Return pose, intrinsics, distortion, crop and lens reach, contiguous, in the precision of `like`."""
+CameraTensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
+CAMERA = 6  # tensors of a camera
+
+
+def camera_tensors(camera: Camera, like: Tensor) -> CameraTensors:
+    """Return pose, intrinsics, distortion, crop, lens reach and the shutter, contiguous, in the precision of `like`.
+
+    The shutter [B, 7] is the motion and the height of the whole photo; None where no camera moves.
+    """
     parts = (camera.world_to_camera, camera.intrinsics, camera.distortion, camera.crop)
     check_like(like, camera=camera.world_to_camera.to(like.dtype))
     pose, *lens = (part.to(like.dtype).contiguous() for part in parts)
     reach = look_through_lens(*(part.detach() for part in lens), camera.model, camera.width, camera.height)
-    return pose, *lens, reach
+    shutter = None
+    if camera.motion is not None:
+        shutter = torch.cat((camera.motion.to(like), camera.photo_height.to(like)[:, None]), 1).detach()
+    return pose, lens[0], lens[1], lens[2], reach, shutter
 
 
-def camera_values(tensors: tuple[Tensor, ...], width: int, height: int, near: float) -> dict[str, Value]:
+def camera_values(tensors: CameraTensors, width: int, height: int, near: float) -> dict[str, Value]:
     """Return the camera's part of the kernel arguments."""
-    pose, intrinsics, distortion, crop, reach = tensors
+    pose, intrinsics, distortion, crop, reach, shutter = tensors
     return {
         "world_to_camera": pose,
         "intrinsics": intrinsics,
         "distortion": distortion,
         "crop": crop,
+        "shutter": shutter,
         "limit": reach,
         "bounds": reach[pose.shape[0] :],
         "views": pose.shape[0],
@@ -49,7 +62,7 @@ def split_parameters(gradient: Tensor, distortion_size: int) -> tuple[Tensor, Te
 
 @torch.no_grad()
 def count_visited(
-    camera: Camera, points: Points, tensors: tuple[Tensor, ...], near: float, threshold: float
+    camera: Camera, points: Points, tensors: CameraTensors, near: float, threshold: float
 ) -> Tensor:
     """Return how many leading points of each block [B, K] int32 may be drawn; the rest is never touched."""
     blocks = points.blocks
@@ -72,7 +85,7 @@ def count_visited(
 def project_op(
     xyz: Tensor, radius: Tensor, normals: Tensor | None, visit: Tensor | None, block_size: int, *camera: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    tensors, (model, width, height, near) = camera[:5], camera[5:]
+    tensors, (model, width, height, near) = camera[:CAMERA], camera[CAMERA:]
     views, count = tensors[0].shape[0], xyz.shape[0]
     uv, z = xyz.new_empty(views, count, 2), xyz.new_empty(views, count)
     radius_px, visible = torch.empty_like(z), torch.empty_like(z, dtype=torch.bool)
@@ -103,7 +116,7 @@ def _(
 def project_backward_op(
     grad_uv: Tensor, grad_z: Tensor, visible: Tensor, xyz: Tensor, *camera: Any
 ) -> tuple[Tensor, Tensor]:
-    tensors, (model, width, height, near) = camera[:5], camera[5:]
+    tensors, (model, width, height, near) = camera[:CAMERA], camera[CAMERA:]
     views, count = visible.shape
     slots = slots_for(count, xyz.device)
     grad_xyz, parameters = torch.zeros_like(xyz), xyz.new_zeros(views, slots, PARAMETERS)
@@ -122,15 +135,15 @@ def _(grad_uv: Tensor, grad_z: Tensor, visible: Tensor, xyz: Tensor, *camera: An
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(output[3], inputs[0], *inputs[5:10])
-    ctx.view = inputs[10:]
+    ctx.save_for_backward(output[3], inputs[0], *inputs[5 : 5 + CAMERA])
+    ctx.view = inputs[5 + CAMERA :]
     ctx.mark_non_differentiable(output[2], output[3])
 
 
 def _backward(ctx: Any, grad_uv: Tensor, grad_z: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     visible, xyz, *camera = ctx.saved_tensors
     grad_xyz, parameters = project_backward_op(grad_uv, grad_z, visible, xyz, *camera, *ctx.view)
-    return grad_xyz, None, None, None, None, *split_parameters(parameters, camera[2].shape[1]), *([None] * 6)
+    return grad_xyz, None, None, None, None, *split_parameters(parameters, camera[2].shape[1]), *([None] * 7)
 
 
 project_op.register_autograd(_backward, setup_context=_setup)

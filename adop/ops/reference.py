@@ -10,11 +10,12 @@ from torch import Tensor
 
 from adop.camera import Camera, level_size, monotonic_radius, project_lens
 from adop.ops.types import Levels, Points, Projection, RasterConfig, check_background
+from adop.rolling_shutter import moved, row_time
 
 
 def project(camera: Camera, points: Points, near: float) -> Projection:
     """Project all points into all views. **Gradients** of uv and z exact to points, pose, intrinsics,
-    distortion."""
+    distortion and motion, the time at which a point's row is read out being taken for a constant."""
     view, point = visible_pairs(camera, points, near)
     uv, z, radius_px = project_pairs(camera, points, view, point)
     shape = (len(camera), points.xyz.shape[0])
@@ -46,7 +47,8 @@ def visible_pairs(camera: Camera, points: Points, near: float) -> tuple[Tensor, 
     for b in range(len(camera)):
         candidates = finite.nonzero().squeeze(1)
         local = camera_space(xyz[candidates], camera.world_to_camera[b])
-        z = local[:, 2] if camera.model == "opencv" else local.norm(dim=1)
+        seen = read_out(camera, local, torch.full_like(candidates, b))
+        z = seen[:, 2] if camera.model == "opencv" else seen.norm(dim=1)
         if points.normals is not None:
             rotation = camera.world_to_camera[b, :3, :3].to(xyz.dtype)
             facing = rotated_dot(rotation, points.normals[candidates], local) <= 0
@@ -55,7 +57,7 @@ def visible_pairs(camera: Camera, points: Points, near: float) -> tuple[Tensor, 
         keep = (z >= near) & facing
         candidates = candidates[keep]
         view = torch.full_like(candidates, b)
-        uv, _, field = _lens(camera, local[keep], view)
+        uv, _, field = _lens(camera, seen[keep], view)
         size = uv.new_tensor([camera.width, camera.height])
         inside = ((uv >= 0) & (uv < size)).all(1) & (field <= limit[b])
         views.append(view[inside])
@@ -71,6 +73,16 @@ def rotated_dot(rotation: Tensor, normals: Tensor, local: Tensor) -> Tensor:
     return turned[0] * local[:, 0] + turned[1] * local[:, 1] + turned[2] * local[:, 2]
 
 
+def read_out(camera: Camera, local: Tensor, view: Tensor) -> Tensor:
+    """Return where camera-space points [P, 3] of views [P] are when their rows are taken; see `rolling_shutter`."""
+    if camera.motion is None:
+        return local
+    intrinsics, distortion = camera.intrinsics.to(local.dtype)[view], camera.distortion.to(local.dtype)[view]
+    still = project_lens(camera.model, local.detach(), intrinsics.detach(), distortion.detach())[0]
+    time = row_time(still[:, 1], camera.photo_height.to(local.dtype)[view])
+    return moved(local, camera.motion.to(local.dtype)[view], time)
+
+
 def _lens(camera: Camera, local: Tensor, view: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Project camera-space points [P, 3] of views [P] to the crop: uv, depth, field radius."""
     intrinsics, distortion = camera.intrinsics.to(local.dtype)[view], camera.distortion.to(local.dtype)[view]
@@ -84,7 +96,7 @@ def project_pairs(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return uv [P, 2], z [P] and radius_px [P] of visible pairs; radius_px carries no gradient."""
     local = camera_space(points.xyz[point], camera.world_to_camera[view])
-    uv, z, _ = _lens(camera, local, view)
+    uv, z, _ = _lens(camera, read_out(camera, local, view), view)
     focal = (camera.crop[:, 0] * camera.intrinsics[:, 0]).to(z.dtype)
     radius_px = (focal[view] * points.radius[point] / z).detach()
     return uv, z, radius_px
