@@ -36,14 +36,27 @@ class Seen:
     depth: Tensor  # [1, 1, H, W] holes filled; +inf where nothing is near
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a camera is, and how it moves while its rows are read out."""
+
+    pose: Tensor  # [4, 4] float64 world to camera, at the middle row
+    motion: Tensor  # [6] float64, see adop.rolling_shutter
+
+    def changed(self, change: Tensor) -> Place:
+        """Return the place after the twist [6] of its pose, and, of a change [12], that of its motion."""
+        pose = se3_exp(change[:POSE]) @ self.pose
+        return Place(pose, self.motion + change[POSE:] if len(change) > POSE else self.motion)
+
+
 @dataclass
 class Tracked:
     """One photo while it is aligned."""
 
     photo: int
-    start: Tensor  # [4, 4] float64 world to camera
-    pose: Tensor  # [4, 4] float64, the best so far
-    equations: Equations = NOTHING_KNOWN  # at that pose
+    start: Place
+    place: Place  # the best so far
+    equations: Equations = NOTHING_KNOWN  # there
     damping: float = DAMPING
     shift: float = math.inf  # pixels of the present scale that the last accepted step moved the picture
     away: float = 0.0  # pixels of the photo from the start, before it was put back
@@ -99,6 +112,11 @@ class Refined:
     poses: bool = True
     intrinsics: bool = True
     distortion: bool = True
+    rolling_shutter: bool = False
+
+    def any(self) -> bool:
+        """Return whether there is anything to refine."""
+        return self.poses or self.intrinsics or self.distortion or self.rolling_shutter
 
 
 def lens_columns(model: str, distortion: Tensor, config: AlignConfig, refined: Refined) -> list[int]:
@@ -139,18 +157,25 @@ class Alignment:
         intrinsics.copy_(values[: len(intrinsics)])
         distortion.copy_(values[len(intrinsics) :])
 
-    def camera(self, photo: int, pose: Tensor, scale: int) -> Camera:
-        """Return the camera of a photo, 1/scale as large, at a pose."""
-        self.pipeline.poses[photo] = pose.to(self.pipeline.poses.device)
+    @property
+    def own(self) -> int:
+        """How many columns of the equations are a photo's own: its pose's, and its motion's where that is refined."""
+        return 2 * POSE if self.refined.rolling_shutter else POSE
+
+    def camera(self, photo: int, place: Place, scale: int) -> Camera:
+        """Put a photo's camera at a place, and return it, 1/scale as large."""
+        self.pipeline.poses[photo] = place.pose.to(self.pipeline.poses.device)
+        self.pipeline.motion[photo] = place.motion.to(self.pipeline.motion.device)
         return self.pipeline.camera(torch.tensor([photo])).reduced(scale)
 
-    def look(self, photo: int, pose: Tensor, scale: int) -> tuple[Equations, Tensor]:
-        """Return the equations of a photo at a pose, and the depth [1, 1, h, w] that they were made with."""
-        camera = self.camera(photo, pose, scale)
+    def look(self, photo: int, place: Place, scale: int) -> tuple[Equations, Tensor]:
+        """Return the equations of a photo at a place, and the depth [1, 1, h, w] that they were made with."""
+        camera = self.camera(photo, place, scale)
         seen = self.view(self.pipeline, camera, torch.tensor([photo]))
         image, mask = self.cache.reduced(photo, scale, self.pipeline.xyz.device)
         sigma, pixels = self.config.sigma, self.config.pixels
-        made = normal_equations(seen.picture, image, seen.depth, mask, camera, self.columns, sigma, pixels)
+        pictures, rolling = (seen.picture, image, seen.depth, mask), self.refined.rolling_shutter
+        made = normal_equations(*pictures, camera, self.columns, sigma, pixels, rolling)
         return made, seen.depth
 
 
@@ -185,8 +210,8 @@ def align_cameras(
             columns = lens_columns(pipeline.models[own[0]], pipeline.distortion[lens], config, refined)
             one = Alignment(pipeline, cache, config, refined, view, lens, columns, torch.empty(0))
             one = replace(one, lens_start=one.lens_values())
-            poses = [pipeline.poses[photo].cpu().clone() for photo in own]
-            tracked = [Tracked(photo, pose, pose) for photo, pose in zip(own, poses, strict=True)]
+            starts = [Place(pipeline.poses[i].cpu().clone(), pipeline.motion[i].cpu().clone()) for i in own]
+            tracked = [Tracked(photo, start, start) for photo, start in zip(own, starts, strict=True)]
             for scale in scales[:-1]:
                 _descend(one, tracked, scale, bar)
             moving = tracked
@@ -211,7 +236,7 @@ def _scales(size: tuple[int, int], config: AlignConfig, finest_only: bool) -> li
 def _descend(one: Alignment, tracked: list[Tracked], scale: int, bar: tqdm) -> None:
     """Take up to `rounds` steps at one scale; photos that stand still are left alone, unless the lens needs them."""
     for t in tracked:
-        t.equations, _ = one.look(t.photo, t.pose, scale)
+        t.equations, _ = one.look(t.photo, t.place, scale)
         t.shift, t.damping = math.inf, DAMPING
     bar.update()
     lens_damping = DAMPING
@@ -222,16 +247,16 @@ def _descend(one: Alignment, tracked: list[Tracked], scale: int, bar: tqdm) -> N
             continue
         if one.columns:
             active = tracked
-        lens_change, pose_changes = solve(one, tracked, lens_damping)
-        changes = {t.photo: change for t, change in zip(tracked, pose_changes, strict=True)}
+        lens_change, own_changes = solve(one, tracked, lens_damping)
+        changes = {t.photo: change for t, change in zip(tracked, own_changes, strict=True)}
         before = one.lens_values()
         after = before.clone()
         after[one.columns] += lens_change
         one.set_lens(after)
         trials = []
         for t in active:
-            pose = se3_exp(changes[t.photo]) @ t.pose
-            trials.append((t, pose, *one.look(t.photo, pose, scale)))
+            place = t.place.changed(changes[t.photo])
+            trials.append((t, place, *one.look(t.photo, place, scale)))
         if one.columns and sum(e.cost for _, _, e, _ in trials) > sum(t.equations.cost for t in tracked):
             one.set_lens(before)
             lens_damping *= 10
@@ -239,31 +264,31 @@ def _descend(one: Alignment, tracked: list[Tracked], scale: int, bar: tqdm) -> N
                 t.damping = min(t.damping * 4, MOST_DAMPING / 2)
             continue
         lens_damping = max(lens_damping / 4, 1e-6)
-        for t, pose, equations, depth in trials:
+        for t, place, equations, depth in trials:
             if equations.cost <= t.equations.cost:
                 t.shift = pixel_shift(
-                    one.camera(t.photo, t.pose, scale), one.camera(t.photo, pose, scale), depth
+                    one.camera(t.photo, t.place, scale), one.camera(t.photo, place, scale), depth
                 )
-                t.pose, t.equations, t.damping = pose, equations, max(t.damping / 4, 1e-6)
+                t.place, t.equations, t.damping = place, equations, max(t.damping / 4, 1e-6)
             else:
                 t.damping *= 10
                 if one.columns:
-                    t.equations, _ = one.look(t.photo, t.pose, scale)
+                    t.equations, _ = one.look(t.photo, t.place, scale)
 
 
 def solve(one: Alignment, tracked: list[Tracked], lens_damping: float) -> tuple[Tensor, list[Tensor]]:
-    """Return the change of the lens's refined columns and the twist [6] of each photo, by the Schur complement."""
-    count = len(one.columns)
+    """Return the change of the lens's refined columns and of each photo's own [6 or 12], by the Schur complement."""
+    count, own = len(one.columns), one.own
     curvature = torch.zeros(count, count, dtype=torch.float64)
     slope = torch.zeros(count, dtype=torch.float64)
     parts = []
     distances = sorted(t.equations.distance for t in tracked if t.equations.pixels > 0)
     distance = distances[len(distances) // 2] if distances else 1.0
     for t in tracked:
-        inverse, coupling, gradient = _pose_part(one, t, distance)
+        inverse, coupling, gradient = _own_part(one, t, distance)
         parts.append((inverse, coupling, gradient))
-        curvature += t.equations.matrix[POSE:, POSE:] - coupling.T @ inverse @ coupling
-        slope += t.equations.gradient[POSE:] - coupling.T @ inverse @ gradient
+        curvature += t.equations.matrix[own:, own:] - coupling.T @ inverse @ coupling
+        slope += t.equations.gradient[own:] - coupling.T @ inverse @ gradient
     change = torch.zeros(count, dtype=torch.float64)
     if count:
         prior = _lens_prior(one)
@@ -273,19 +298,21 @@ def solve(one: Alignment, tracked: list[Tracked], lens_damping: float) -> tuple[
     return change, [-inverse @ (gradient + coupling @ change) for inverse, coupling, gradient in parts]
 
 
-def _pose_part(one: Alignment, t: Tracked, distance: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the inverse of a photo's damped pose block [6, 6], its coupling with the lens [6, K], its gradient [6]."""
-    matrix, gradient = t.equations.matrix, t.equations.gradient
+def _own_part(one: Alignment, t: Tracked, distance: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the inverse of a photo's own damped block [6 or 12, the same], its coupling with the lens, its gradient."""
+    matrix, gradient, own = t.equations.matrix, t.equations.gradient, one.own
     trust = torch.tensor(
         [one.config.trust_distance * distance] * 3 + [math.radians(one.config.trust_degrees)] * 3
-    )
-    prior = 1 / trust.double().square() / INDEPENDENT
-    block = matrix[:POSE, :POSE]
-    inverse = torch.zeros_like(block)
-    if one.refined.poses and t.equations.pixels > 0:
-        inverse = torch.linalg.inv(block + torch.diag(t.damping * block.diagonal() + prior))
-    away = se3_log(t.pose @ torch.linalg.inv(t.start))
-    return inverse, matrix[:POSE, POSE:], gradient[:POSE] + prior * away
+    ).double()
+    trust = torch.cat((trust, one.config.trust_motion * trust))[:own]
+    prior = 1 / trust.square() / INDEPENDENT
+    inverse = torch.zeros(own, own, dtype=torch.float64)
+    if t.equations.pixels > 0 and (one.refined.poses or own > POSE):
+        free = slice(0 if one.refined.poses else POSE, own)
+        block = matrix[free, free]
+        inverse[free, free] = torch.linalg.inv(block + torch.diag(t.damping * block.diagonal() + prior[free]))
+    away = torch.cat((se3_log(t.place.pose @ torch.linalg.inv(t.start.pose)), t.place.motion))[:own]
+    return inverse, matrix[:own, own:], gradient[:own] + prior * away
 
 
 def _lens_prior(one: Alignment) -> Tensor:
@@ -307,16 +334,16 @@ def _put_back(one: Alignment, tracked: list[Tracked], scale: int) -> None:
     if together:
         one.set_lens(lens)
     for t, (start, depth) in zip(tracked, starts, strict=True):
-        t.away = pixel_shift(one.camera(t.photo, t.start, 1), one.camera(t.photo, t.pose, 1), depth)
+        t.away = pixel_shift(one.camera(t.photo, t.start, 1), one.camera(t.photo, t.place, 1), depth)
         t.kept = t.equations.cost < enough * start.cost and (together or not one.columns)
         if not t.kept:
-            t.pose = t.start
+            t.place = t.start
 
 
 def _settle(one: Alignment, t: Tracked) -> Moved:
     """Put a photo where it ended, and say how far that is from its start."""
-    one.camera(t.photo, t.pose, 1)
-    turn = se3_log(t.pose @ torch.linalg.inv(t.start))[3:]
-    centres = [-p[:3, :3].T @ p[:3, 3] for p in (t.pose, t.start)]
+    one.camera(t.photo, t.place, 1)
+    turn = se3_log(t.place.pose @ torch.linalg.inv(t.start.pose))[3:]
+    centres = [-p[:3, :3].T @ p[:3, 3] for p in (t.place.pose, t.start.pose)]
     distance = float((centres[0] - centres[1]).norm())
     return Moved(t.photo, t.away, math.degrees(float(turn.norm())), distance, t.kept)

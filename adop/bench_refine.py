@@ -21,6 +21,7 @@ from adop.disturb import (
     disturb_lens,
     disturb_points,
     disturb_poses,
+    disturb_rolling_shutter,
     geometry,
     measure,
 )
@@ -31,7 +32,7 @@ from adop.run import Run
 from adop.scene import demo_scene_folder
 from adop.train import train
 
-Disturb = Literal["all", "photometry", "poses", "lens", "points", "noise", "nothing"]
+Disturb = Literal["all", "photometry", "poses", "lens", "points", "noise", "rolling_shutter", "nothing"]
 UNITS = {
     "exposure_ev": "EV",
     "white_balance": "relative",
@@ -40,6 +41,7 @@ UNITS = {
     "pose_rotation_deg": "degrees",
     "pose_translation_rel": "of the distance",
     "pose_reprojection_px": "px",
+    "rolling_shutter_px": "px",
     "focal_rel": "relative",
     "k1": "",
     "points_patch_px": "px",
@@ -55,7 +57,8 @@ class BenchRefineConfig:
     """Scene folder; its own cameras and points are the truth. Without it, the demo scene."""
     disturb: Disturb = "poses"
     """What is made wrong. lens: with the poses; photometry: start flat, EXIF forgotten; points: patches; noise: each
-    point for itself; all: photometry, poses, lens and patches at once."""
+    point for itself; rolling_shutter: a motion of each camera while its rows are read out; all: photometry, poses, lens
+    and patches at once."""
     method: Literal["picture", "gradient", "both"] = "picture"
     """Gauss-Newton on the picture, the published gradient, or one after the other."""
     position_gradient: Literal["ghost", "bilinear"] = "ghost"
@@ -64,6 +67,10 @@ class BenchRefineConfig:
     """Turn of each training photo's camera, degrees."""
     translation: float = 0.005
     """Its shift, relative to the distance of what it sees."""
+    motion_rotation: float = 0.2
+    """Turn of each training photo's camera between its first and its last row, degrees."""
+    motion_translation: float = 0.003
+    """Its shift meanwhile, relative to the distance of what it sees."""
     focal: float = 0.01
     """Relative error of the focal length."""
     k1: float = 0.02
@@ -146,6 +153,7 @@ def _train_config(
         poses="on" if refine and poses else "off",
         intrinsics="on" if refine and lens else "off",
         distortion="on" if refine and lens else "off",
+        rolling_shutter="on" if refine and disturb == "rolling_shutter" else "off",
         points="on" if refine and disturb in ("points", "noise", "all") else "off",
         response="on" if response else "off",
     )
@@ -175,6 +183,9 @@ def _disturbance(config: BenchRefineConfig, disturb: str) -> Callable[[Run], Non
             disturb_points(pipeline, photos, config.noise_px, 0.0, generator)
         if disturb in ("poses", "lens", "all"):
             disturb_poses(pipeline, photos, config.rotation, config.translation, generator)
+        if disturb == "rolling_shutter":
+            turn, shift = config.motion_rotation, config.motion_translation
+            disturb_rolling_shutter(pipeline, photos, turn, shift, generator)
         if disturb in ("lens", "all"):
             disturb_lens(pipeline, config.focal, config.k1)
 
@@ -237,6 +248,7 @@ def _named(errors: GeometryErrors, disturb: str) -> dict[str, list[float]]:
         "pose_rotation_deg": errors.rotation_deg,
         "pose_translation_rel": errors.translation_rel,
         "pose_reprojection_px": errors.reprojection_px,
+        "rolling_shutter_px": errors.rolling_shutter_px,
         "focal_rel": [errors.focal_rel],
         "k1": [errors.k1],
         points: errors.points_px,

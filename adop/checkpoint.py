@@ -16,7 +16,7 @@ from adop.errors import UserError
 from adop.optim import Optimiser
 from adop.pipeline import Pipeline
 
-FORMAT = "adop-checkpoint-2"
+FORMAT = "adop-checkpoint-3"
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,8 @@ class GroupsConfig:
     """Focal lengths of each lens."""
     distortion: Group = "on"
     """The radial coefficients that a lens has, and k1 and k2."""
+    rolling_shutter: Group = "off"
+    """How each photo's camera moves between its first and its last row."""
     points: Group = "off"
     """Where the points are: blocks of neighbours, coarse to fine."""
 
@@ -155,6 +157,8 @@ class AlignConfig:
     """How far poses may be off: weighs the start against a photo that shows little."""
     trust_distance: float = 0.02
     """The same, of the camera's place, relative to what it sees."""
+    trust_motion: float = 0.25
+    """How far a camera may move while its rows are read out, relative to these two."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class Geometry:
     """Cameras and points at one time."""
 
     poses: Tensor  # [P, 4, 4] float64
+    motion: Tensor  # [P, 6] float64, see adop.rolling_shutter
     intrinsics: list[Tensor]  # [4] each
     distortion: list[Tensor]
     xyz: Tensor  # [N, 3] of the scene's own points; nan where they were removed
@@ -37,6 +38,7 @@ class GeometryErrors:
     rotation_deg: list[float]
     translation_rel: list[float]  # of the distance of what the photo sees
     reprojection_px: list[float]  # median over the photo
+    rolling_shutter_px: list[float]  # median over the photo, of the motion alone, at the present pose
     focal_rel: float
     k1: float
     points_px: list[float]  # shift along the image plane of every 100th seen point or so; nan where removed
@@ -50,6 +52,7 @@ def geometry(pipeline: Pipeline) -> Geometry:
     xyz[pipeline.origin[own].long()] = pipeline.points().xyz.detach()[own]
     return Geometry(
         pipeline.world_to_camera(photos).detach().clone(),
+        pipeline.motion.clone(),
         [lens.detach().clone() for lens in pipeline.intrinsics],
         [lens.detach().clone() for lens in pipeline.distortion],
         xyz,
@@ -60,11 +63,13 @@ def geometry(pipeline: Pipeline) -> Geometry:
 def true_camera(pipeline: Pipeline, truth: Geometry, photo: int) -> Camera:
     """Return the camera of a photo as it truly is."""
     camera, lens = pipeline.camera(torch.tensor([photo])), int(pipeline.photo_lens[photo])
+    motion = truth.motion[photo][None].float()
     return replace(
         camera,
         world_to_camera=truth.poses[photo][None].float(),
         intrinsics=truth.intrinsics[lens][None],
         distortion=truth.distortion[lens][None],
+        motion=motion if motion.any() else None,
     )
 
 
@@ -73,18 +78,29 @@ def disturb_poses(
     pipeline: Pipeline, photos: list[int], degrees: float, relative: float, generator: torch.Generator
 ) -> None:
     """Turn each photo's camera about itself by `degrees` and move it by `relative` of the distance it sees, at random."""
-
-    def unit() -> Tensor:
-        vector = torch.randn(3, generator=generator, dtype=torch.float64)
-        return vector / vector.norm()
-
     for photo in photos:
         distance = photo_distance(pipeline, photo)
         pose = pipeline.poses[photo].cpu().clone()
-        centre = -pose[:3, :3].T @ pose[:3, 3] + unit() * relative * distance
-        pose[:3, :3] = so3_exp(unit() * math.radians(degrees)) @ pose[:3, :3]
+        centre = -pose[:3, :3].T @ pose[:3, 3] + _direction(generator) * relative * distance
+        pose[:3, :3] = so3_exp(_direction(generator) * math.radians(degrees)) @ pose[:3, :3]
         pose[:3, 3] = -pose[:3, :3] @ centre
         pipeline.poses[photo] = pose
+
+
+@torch.no_grad()
+def disturb_rolling_shutter(
+    pipeline: Pipeline, photos: list[int], degrees: float, relative: float, generator: torch.Generator
+) -> None:
+    """Let each photo's camera turn by `degrees` and move by `relative` of the distance it sees, at random, while its rows
+    are read out."""
+    for photo in photos:
+        shift = _direction(generator) * relative * photo_distance(pipeline, photo)
+        pipeline.motion[photo] = torch.cat((shift, _direction(generator) * math.radians(degrees)))
+
+
+def _direction(generator: torch.Generator) -> Tensor:
+    vector = torch.randn(3, generator=generator, dtype=torch.float64)
+    return vector / vector.norm()
 
 
 @torch.no_grad()
@@ -119,7 +135,7 @@ def disturb_points(
 def measure(pipeline: Pipeline, truth: Geometry, photos: list[int]) -> GeometryErrors:
     """Compare cameras and points with the truth."""
     now = geometry(pipeline)
-    degrees, relative, pixels, points = [], [], [], []
+    degrees, relative, pixels, rolling, points = [], [], [], [], []
     for photo in photos:
         motion = now.poses[photo] @ torch.linalg.inv(truth.poses[photo])
         degrees.append(math.degrees(float(se3_log(motion)[3:].norm())))
@@ -129,7 +145,9 @@ def measure(pipeline: Pipeline, truth: Geometry, photos: list[int]) -> GeometryE
         known = depth[torch.isfinite(depth)]
         distance = float(known.median()) if len(known) else pipeline.extent
         relative.append(float((centres[0] - centres[1]).norm()) / distance)
-        pixels.append(pixel_shift(camera, pipeline.camera(torch.tensor([photo])), depth))
+        present = pipeline.camera(torch.tensor([photo]))
+        pixels.append(pixel_shift(camera, present, depth))
+        rolling.append(pixel_shift(replace(present, motion=camera.motion), present, depth))
     for photo in photos[:: max(1, len(photos) // ASKED)]:
         camera = true_camera(pipeline, truth, photo)
         there = Points(truth.xyz, torch.ones_like(truth.xyz[:, 0]), truth.normals)
@@ -140,4 +158,4 @@ def measure(pipeline: Pipeline, truth: Geometry, photos: list[int]) -> GeometryE
         points += shift.norm(dim=1).tolist()
     focal = [float((n[0] / t[0] - 1).abs()) for n, t in zip(now.intrinsics, truth.intrinsics, strict=True)]
     radial = [float((n[0] - t[0]).abs()) for n, t in zip(now.distortion, truth.distortion, strict=True)]
-    return GeometryErrors(degrees, relative, pixels, max(focal), max(radial), points)
+    return GeometryErrors(degrees, relative, pixels, rolling, max(focal), max(radial), points)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adop.camera import Camera, project_lens
 from adop.lie import skew
+from adop.rolling_shutter import moved, row_time
 
 ROBUST = 0.05  # of the photo's range: a larger difference counts less and less
 POSE = 6
@@ -19,7 +20,10 @@ BORDER = 2  # pixels at the picture's edge whose gradient is one-sided
 
 @dataclass(frozen=True)
 class Equations:
-    """Gauss-Newton's normal equations `matrix @ change = -gradient` of one photo, means over its pixels."""
+    """Gauss-Newton's normal equations `matrix @ change = -gradient` of one photo, means over its pixels.
+
+    The changes are the pose's six, the motion's six where they were asked for, and those of the lens.
+    """
 
     matrix: Tensor  # [K, K] float64
     gradient: Tensor  # [K] float64
@@ -76,22 +80,40 @@ def fit_gain(picture: Tensor, photo: Tensor, weight: Tensor, rounds: int = 2) ->
     return gain
 
 
-def motion_of_points(camera: Camera, xyz: Tensor, lens_columns: list[int]) -> tuple[Tensor, Tensor]:
+def read_out(camera: Camera, still: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where camera-space points [M, 3] of one camera are when their rows are taken, and the times [M]."""
+    row = project_lens(camera.model, still, camera.intrinsics[0], camera.distortion[0])[0][:, 1]
+    time = row_time(row, camera.photo_height[0])
+    return still if camera.motion is None else moved(still, camera.motion[0], time), time
+
+
+def motion_of_points(
+    camera: Camera, xyz: Tensor, lens_columns: list[int], rolling_shutter: bool = False
+) -> tuple[Tensor, Tensor]:
     """Return how the pixels of world points [M, 3] move with one camera.
 
     Returns: [M, 2, 6 + K] pixels of the crop per unit of the pose's twist (left update, translation first) and of
-        the chosen `lens_columns` of intrinsics and distortion laid end to end; and [M, 2, 3] per scene unit of the
-        point itself. Exact. **Source** the chain rule on the lens model, see `adop.camera.project_lens`.
+        the chosen `lens_columns` of intrinsics and distortion laid end to end, with `rolling_shutter` six more
+        between them for the camera's motion; and [M, 2, 3] per scene unit of the point itself. Exact, the time at
+        which a point's row is taken being a constant. **Source** the chain rule on the lens model, see
+        `adop.camera.project_lens`.
     """
     rotation, translation = camera.world_to_camera[0, :3, :3], camera.world_to_camera[0, :3, 3]
-    local = (xyz @ rotation.T + translation).detach()
+    still = (xyz @ rotation.T + translation).detach()
+    local, time = read_out(camera, still) if camera.motion is not None or rolling_shutter else (still, still)
     intrinsics, distortion, zoom = camera.intrinsics[0], camera.distortion[0], camera.crop[0, 0]
     with torch.enable_grad():
-        moved = local.clone().requires_grad_()
-        uv = project_lens(camera.model, moved, intrinsics.detach(), distortion.detach())[0]
-        rows = [torch.autograd.grad(uv[:, i].sum(), moved, retain_graph=i == 0)[0] for i in range(2)]
-    by_local = torch.stack(rows, dim=1)
-    parts = [by_local, -by_local @ skew(local)]
+        seen = local.clone().requires_grad_()
+        uv = project_lens(camera.model, seen, intrinsics.detach(), distortion.detach())[0]
+        rows = [torch.autograd.grad(uv[:, i].sum(), seen, retain_graph=i == 0)[0] for i in range(2)]
+    by_seen = torch.stack(rows, dim=1)
+    by_local = by_seen
+    if camera.motion is not None:
+        by_local = by_seen + time[:, None, None] * (by_seen @ skew(camera.motion[0, 3:]))
+    parts = [by_local, -by_local @ skew(still)]
+    if rolling_shutter:
+        later = time[:, None, None] * by_seen
+        parts += [later, -later @ skew(still)]
     if lens_columns:
         parts.append(_by_lens(camera.model, local, intrinsics.detach(), distortion.detach(), lens_columns))
     return zoom * torch.cat(parts, dim=2), zoom * (by_local @ rotation)
@@ -123,6 +145,7 @@ def normal_equations(
     lens_columns: list[int],
     sigma: float = 1.0,
     pixels: int = 60_000,
+    rolling_shutter: bool = False,
 ) -> Equations:
     """Return what a change of the camera would do to the difference between a picture and its photo.
 
@@ -138,6 +161,7 @@ def normal_equations(
         lens_columns: which of intrinsics and distortion, laid end to end, are asked for beside the pose's six.
         sigma: of the blur, pixels.
         pixels: about so many are used for the equations, evenly spread (the cost takes all).
+        rolling_shutter: ask for the camera's motion too.
 
     Source: design.md section 4; the mean slope is that of efficient second-order minimisation (Malis 2004).
     """
@@ -151,7 +175,7 @@ def normal_equations(
     difference = (picture - photo) / ROBUST
     total = inner.sum().clamp_min(1)
     cost = float((inner * difference.square().log1p()).sum().double() / (3 * total))
-    count = POSE + len(lens_columns)
+    count = (2 * POSE if rolling_shutter else POSE) + len(lens_columns)
     step = max(1, round((float(total) / pixels) ** 0.5))
     grid = torch.zeros_like(inner)
     grid[:, :, step // 2 :: step, step // 2 :: step] = 1
@@ -162,7 +186,7 @@ def normal_equations(
     uv = torch.stack((columns, rows), dim=1).to(depth.dtype) + 0.5
     z = depth[0, :, rows, columns]
     xyz = camera.unproject(uv[None], z)[0]
-    by_camera, _ = motion_of_points(camera, xyz, lens_columns)
+    by_camera, _ = motion_of_points(camera, xyz, lens_columns, rolling_shutter)
     slope = (0.5 * (slopes(picture) + slopes(photo)))[:, :, rows, columns]
     jacobian = -torch.einsum("dcm,mdk->cmk", slope, by_camera).double() / ROBUST
     error = difference[0][:, rows, columns].double()
@@ -193,5 +217,7 @@ def project_points(camera: Camera, xyz: Tensor) -> Tensor:
     """Return where one camera sees world points [M, 3], pixels of the crop [M, 2]; nothing is left out."""
     rotation, translation = camera.world_to_camera[0, :3, :3], camera.world_to_camera[0, :3, 3]
     local = xyz @ rotation.T + translation
+    if camera.motion is not None:
+        local, _ = read_out(camera, local)
     uv = project_lens(camera.model, local, camera.intrinsics[0], camera.distortion[0])[0]
     return camera.crop[0, 0] * uv - camera.crop[0, 1:]

@@ -55,6 +55,7 @@ class Pipeline(nn.Module):
     normals: Tensor | None
     origin: Tensor  # [N] int32 index in the scene's cloud, -1 for points that were added
     poses: Tensor
+    motion: Tensor  # [P, 6] float64, see adop.rolling_shutter
     photo_lens: Tensor
     photo_size: Tensor
 
@@ -76,6 +77,7 @@ class Pipeline(nn.Module):
         self.register_buffer("photo_size", torch.tensor([[lens.width, lens.height] for lens in lenses]))
         poses = np.stack([photo.world_to_camera for photo in scene.photos])
         self.register_buffer("poses", torch.from_numpy(poses).double())
+        self.register_buffer("motion", torch.zeros(len(scene.photos), 6, dtype=torch.float64))
         self.intrinsics = nn.ParameterList(
             nn.Parameter(torch.from_numpy(lens.intrinsics).float(), requires_grad=False)
             for lens in scene.lenses
@@ -183,6 +185,7 @@ class Pipeline(nn.Module):
         width, height = size or tuple(self.photo_size[first].tolist())
         if crop is None:
             crop = torch.tensor([1.0, 0.0, 0.0]).repeat(len(photos), 1)
+        motion = self.motion[photos].float()
         return Camera(
             model=self.models[first],
             width=width,
@@ -191,6 +194,8 @@ class Pipeline(nn.Module):
             distortion=torch.stack([self.distortion[i] for i in lens]),
             world_to_camera=self.world_to_camera(photos).float(),
             crop=crop.to(self.xyz.device),
+            motion=motion if motion.any() else None,
+            photo_height=self.photo_size[photos, 1].float(),
         )
 
     @torch.no_grad()
@@ -207,9 +212,10 @@ class Pipeline(nn.Module):
     def ray_grid(self, camera: Camera, lens: Tensor | None = None) -> RayGrid:
         """Return the rays of the cameras' pixels, on a grid.
 
-        With the index of each view's `lens` [B] the grid is that of the lens's whole photo, made once.
+        With the index of each view's `lens` [B] the grid is that of the lens's whole photo, made once, unless one of
+        the cameras moves while it is read out.
         """
-        if lens is None:
+        if lens is None or camera.motion is not None:
             whole = torch.tensor([[1.0, 0.0, 0.0]], device=camera.crop.device).expand(len(camera), 3)
             size = whole.new_tensor([[camera.width, camera.height]]).expand(len(camera), 2)
             return RayGrid(camera.ray_grid(RAY_GRID), size, whole, camera.world_to_camera)

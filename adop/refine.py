@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from adop.align import Moved, Refined, align_cameras, see_network, see_points
-from adop.config import learned
+from adop.config import TrainConfig, learned
+from adop.errors import UserError
 from adop.motion import pixel_shift
 from adop.move_points import move_points
 from adop.run import Run
@@ -22,8 +23,20 @@ def refined_now(run: Run, step: int) -> Refined:
     """Return which of the cameras' groups are learned at a step."""
     groups = run.config.groups
     return Refined(
-        learned(groups.poses, step), learned(groups.intrinsics, step), learned(groups.distortion, step)
+        poses=learned(groups.poses, step),
+        intrinsics=learned(groups.intrinsics, step),
+        distortion=learned(groups.distortion, step),
+        rolling_shutter=learned(groups.rolling_shutter, step),
     )
+
+
+def check_groups(config: TrainConfig) -> None:
+    """Raise UserError where a group cannot be learned in the way that is asked for."""
+    if config.refine.method == "gradient" and config.groups.rolling_shutter != "off":
+        raise UserError(
+            "a rolling shutter is refined by Gauss-Newton alone: leave out --refine.method gradient, or set "
+            "--groups.rolling_shutter off"
+        )
 
 
 def say_groups(run: Run, say: Callable[[str], None]) -> None:
@@ -45,7 +58,7 @@ def refine_start(run: Run, say: Callable[[str], None]) -> None:
     config, refined = run.config.refine, refined_now(run, 0)
     if config.method != "picture" or run.scene.points.colors is None:
         return
-    cameras = refined.poses or refined.intrinsics or refined.distortion
+    cameras = refined.any()
     points = learned(run.config.groups.points, 0)
     photos = run.split["train"]
     if cameras:
@@ -68,8 +81,8 @@ def refine_again(run: Run, step: int, share: float) -> list[Moved]:
     if config.method != "picture" or step % config.every or share > config.until:
         return []
     # A lens is shared by all photos: the few of one turn may not move it.
-    refined = Refined(refined_now(run, step).poses, intrinsics=False, distortion=False)
-    if not refined.poses:
+    refined = replace(refined_now(run, step), intrinsics=False, distortion=False)
+    if not refined.any():
         return []
     photos = run.split["train"]
     turn = step // config.every - 1
@@ -121,6 +134,7 @@ def plot_run(run: Run, folder: Path) -> None:
             world_to_camera=torch.from_numpy(scene.photos[photo].world_to_camera)[None].to(now.crop),
             intrinsics=torch.from_numpy(lens.intrinsics)[None].to(now.crop),
             distortion=torch.from_numpy(lens.distortion)[None].to(now.crop),
+            motion=None,
         )
         pixels.append(pixel_shift(start, now, see_points(pipeline, now.reduced(4), index).depth))
     own = pipeline.origin.cpu() >= 0

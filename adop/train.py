@@ -29,7 +29,7 @@ from adop.ops import sample_ghosts
 from adop.optim import Optimiser
 from adop.photometry import colour_points, estimate_exposures, fill_environment, gather, known_exposures
 from adop.prune import remove_unsupported
-from adop.refine import plot_run, refine_again, refine_start, say_groups
+from adop.refine import check_groups, plot_run, refine_again, refine_start, say_groups
 from adop.run import Run, choose_device, has_bf16, open_scene, split_photos
 from adop.runlog import Log, ProgressLine
 from adop.sampler import Ahead, Batch, sample, step_generator
@@ -94,6 +94,7 @@ def prepare(
     disturb: Callable[[Run], None] | None = None,
 ) -> tuple[Run, Optimiser]:
     """Make or reopen the run folder, load the scene, and start or continue the pipeline."""
+    check_groups(config)
     if output.exists() and any(output.iterdir()) and not resume:
         raise UserError(
             f"{output}: is not empty; add --resume to continue the run there, or choose another --output"

@@ -10,7 +10,14 @@ from PIL import Image
 
 from adop.align import Refined, align_cameras
 from adop.config import AlignConfig, MovePointsConfig, TrainConfig
-from adop.disturb import disturb_lens, disturb_points, disturb_poses, geometry, measure
+from adop.disturb import (
+    disturb_lens,
+    disturb_points,
+    disturb_poses,
+    disturb_rolling_shutter,
+    geometry,
+    measure,
+)
 from adop.move_points import make_cubes, move_points, without_common_motion
 from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
@@ -43,6 +50,38 @@ def test_poses_come_back_and_other_photos_stay(small_folder: Path):
     assert all(a < b for a, b in zip(after.reprojection_px, before.reprojection_px, strict=True))
     others = [i for i in range(len(pipeline.poses)) if i not in PHOTOS]
     assert torch.equal(pipeline.poses[others], truth.poses[others])
+
+
+@pytest.mark.parametrize("poses", [False, True])
+def test_a_rolling_shutter_is_found(small_folder: Path, poses: bool):
+    """Photos taken at once, that the pipeline believes to be read out by cameras that move; alone and with poses."""
+    pipeline, cache = opened(small_folder)
+    truth = geometry(pipeline)
+    disturb_rolling_shutter(pipeline, PHOTOS, 0.4, 0.006, torch.Generator().manual_seed(0))
+    if poses:
+        disturb_poses(pipeline, PHOTOS, 0.3, 0.005, torch.Generator().manual_seed(1))
+    before = measure(pipeline, truth, PHOTOS)
+    refined = Refined(poses=poses, intrinsics=False, distortion=False, rolling_shutter=True)
+    moved = align_cameras(pipeline, cache, PHOTOS, COARSE, refined)
+    after = measure(pipeline, truth, PHOTOS)
+    assert all(m.kept for m in moved)
+    assert median(after.rolling_shutter_px) < 0.5 * median(before.rolling_shutter_px)
+    assert median(after.reprojection_px) < 0.5 * median(before.reprojection_px)
+    assert torch.equal(pipeline.poses, truth.poses) == (not poses)
+    others = [i for i in range(len(pipeline.poses)) if i not in PHOTOS]
+    assert not pipeline.motion[others].any()
+
+
+def test_without_its_group_a_motion_stays_and_a_photo_of_something_else_keeps_it(small_folder: Path):
+    pipeline, cache = opened(small_folder)
+    disturb_rolling_shutter(pipeline, PHOTOS[:1], 0.4, 0.006, torch.Generator().manual_seed(0))
+    motion = pipeline.motion.clone()
+    align_cameras(pipeline, cache, PHOTOS[:1], COARSE, POSES_ONLY)
+    assert torch.equal(pipeline.motion, motion)
+    cache._kept[PHOTOS[0]] = (torch.full_like(cache.get(PHOTOS[0]), 128), None)
+    refined = Refined(poses=False, intrinsics=False, distortion=False, rolling_shutter=True)
+    (moved,) = align_cameras(pipeline, cache, PHOTOS[:1], COARSE, refined)
+    assert not moved.kept and torch.equal(pipeline.motion, motion)
 
 
 def test_a_wrong_lens_comes_back(small_folder: Path):

@@ -1,6 +1,7 @@
 """How a picture moves with its camera, against finite differences and a picture that is known exactly."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -59,6 +60,40 @@ def test_motion_of_points_is_the_derivative(model: str):
         shift[k] = step
         slope = (project_points(view, xyz + shift) - project_points(view, xyz - shift)) / (2 * step)
         torch.testing.assert_close(by_point[:, :, k], slope, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["opencv", "fisheye"])
+def test_motion_of_points_while_rows_are_read_out(model: str):
+    """Columns of pose, motion and point against differences; the time of a row, held fixed there, changes little."""
+    generator = torch.Generator().manual_seed(0)
+    xyz = torch.rand(20, 3, generator=generator, dtype=torch.float64) * 2 - 1 + torch.tensor([0.0, 0.0, 4.0])
+    pose = se3_exp(torch.tensor([0.1, -0.2, 0.3, 0.05, -0.1, 0.02], dtype=torch.float64))
+    motion = torch.tensor([[0.04, -0.03, 0.05, 0.02, 0.01, -0.02]], dtype=torch.float64)
+
+    def view(at: torch.Tensor, moves: torch.Tensor) -> Camera:
+        return replace(camera(model, at), motion=moves).cropped(0.5, 3.0, 5.0, 80, 60)
+
+    now, step = view(pose, motion), 1e-6
+    by_camera, by_point = motion_of_points(now, xyz, [0], rolling_shutter=True)
+    assert by_camera.shape == (20, 2, 13)
+    still, _ = motion_of_points(replace(now, motion=None), xyz, [0])
+    plain, _ = motion_of_points(replace(now, motion=None), xyz, [0], rolling_shutter=True)
+    assert torch.equal(plain[:, :, [*range(6), 12]], still)
+    for k in range(6):
+        twist = torch.zeros(6, dtype=torch.float64)
+        twist[k] = step
+        ends = [project_points(view(se3_exp(s * twist) @ pose, motion), xyz) for s in (1, -1)]
+        slope = (ends[0] - ends[1]) / (2 * step)
+        assert float((by_camera[:, :, k] - slope).norm()) < 0.05 * float(slope.norm())
+        ends = [project_points(view(pose, motion + s * twist), xyz) for s in (1, -1)]
+        torch.testing.assert_close(
+            by_camera[:, :, 6 + k], (ends[0] - ends[1]) / (2 * step), rtol=1e-5, atol=1e-5
+        )
+    for k in range(3):
+        shift = torch.zeros(3, dtype=torch.float64)
+        shift[k] = step
+        slope = (project_points(now, xyz + shift) - project_points(now, xyz - shift)) / (2 * step)
+        assert float((by_point[:, :, k] - slope).norm()) < 0.05 * float(slope.norm())
 
 
 def textured_wall(view: Camera, distance: float = 4.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ from adop.bench_refine import BenchRefineConfig, bench_refine
 from adop.config import GroupsConfig, LossConfig, RefineConfig, RenderConfig, TrainConfig, learned
 from adop.errors import UserError
 from adop.photometric_truth import CameraTruth, compare, read_truth
-from adop.run import Run
+from adop.run import Run, load
 from adop.scene import demo_scene_folder, load_scene, save_scene
 from adop.train import train
 
@@ -60,6 +60,33 @@ def test_the_published_gradient_moves_cameras_and_points(small_folder: Path, tmp
     for name in ("pose_delta", "xyz_delta", "intrinsics.0", "distortion.0"):
         assert not torch.equal(found[0][name], found[3][name]), name
         assert torch.isfinite(found[3][name]).all()
+
+
+def test_a_rolling_shutter_is_saved_and_loaded_and_found_again_while_training(
+    small_folder: Path, tmp_path: Path
+):
+    groups = GroupsConfig(rolling_shutter=2, **OFF)
+    refine = RefineConfig(every=2, photos=2, until=1.0)
+    config = dataclasses.replace(TINY, groups=groups, refine=refine, scene=str(small_folder))
+    found = states(small_folder, tmp_path / "run", config)
+    assert not found[0]["motion"].any() and found[3]["motion"].any()
+    assert torch.equal(found[0]["poses"], found[3]["poses"])
+    pipeline = load(tmp_path / "run", say=lambda _: None).pipeline
+    assert torch.equal(pipeline.motion, found[3]["motion"])
+    moves = int(pipeline.motion.any(1).nonzero()[0])
+    still = int((~pipeline.motion.any(1)).nonzero()[0])
+    camera = pipeline.camera(torch.tensor([moves]))
+    assert camera.motion is not None and camera.reduced(2).photo_height.item() == camera.height
+    assert pipeline.camera(torch.tensor([still])).motion is None
+
+
+def test_the_published_gradient_has_no_rolling_shutter(small_folder: Path, tmp_path: Path):
+    config = dataclasses.replace(
+        TINY, groups=GroupsConfig(rolling_shutter="on"), refine=RefineConfig(method="gradient")
+    )
+    with pytest.raises(UserError, match="refined by Gauss-Newton alone"):
+        states(small_folder, tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
 
 
 def demo_truth() -> tuple[CameraTruth, list[int]]:
@@ -117,6 +144,18 @@ def test_the_benchmark_writes_what_others_read(small_folder: Path, tmp_path: Pat
     assert (tmp_path / "bench" / "errors_picture.png").is_file()
     with pytest.raises(UserError, match="not empty"):
         bench_refine(config)
+
+
+def test_the_benchmark_lays_on_a_rolling_shutter(small_folder: Path, tmp_path: Path):
+    scene = load_scene(small_folder, report=lambda _: None)
+    save_scene(dataclasses.replace(scene, photos=scene.photos[:5]), tmp_path / "few")
+    config = BenchRefineConfig(
+        tmp_path / "few", "rolling_shutter", steps=1, output=tmp_path / "bench", json=tmp_path / "bench.json"
+    )
+    assert bench_refine(config) == 0
+    groups = json.loads((tmp_path / "bench.json").read_text())["groups"]
+    assert groups["rolling_shutter_px"]["end"] < 0.5 * groups["rolling_shutter_px"]["start"]
+    assert groups["pose_rotation_deg"]["end"] < 1e-6
 
 
 def test_a_scene_without_a_true_camera_says_so(small_folder: Path, tmp_path: Path):
