@@ -10,6 +10,7 @@ import torch
 
 from adop.bench_refine import BenchRefineConfig, bench_refine
 from adop.config import GroupsConfig, LossConfig, RefineConfig, RenderConfig, TrainConfig, learned
+from adop.disturb import disturb_rolling_shutter
 from adop.errors import UserError
 from adop.photometric_truth import CameraTruth, compare, read_truth
 from adop.run import Run, load
@@ -67,14 +68,22 @@ def test_a_rolling_shutter_is_saved_and_loaded_and_found_again_while_training(
 ):
     groups = GroupsConfig(rolling_shutter=2, **OFF)
     refine = RefineConfig(every=2, photos=2, until=1.0)
-    config = dataclasses.replace(TINY, groups=groups, refine=refine, scene=str(small_folder))
-    found = states(small_folder, tmp_path / "run", config)
-    assert not found[0]["motion"].any() and found[3]["motion"].any()
+    config = dataclasses.replace(TINY, groups=groups, refine=refine, scene=str(small_folder), hold_out=20)
+    moves, still = 1, 0
+    found: list[dict[str, torch.Tensor]] = []
+
+    def lay_on(run: Run) -> None:
+        disturb_rolling_shutter(run.pipeline, [moves], 0.8, 0.01, torch.Generator().manual_seed(0))
+
+    def keep(run: Run, values: dict[str, float]) -> None:
+        found.append({name: value.clone() for name, value in run.pipeline.state_dict().items()})
+
+    train(small_folder, tmp_path / "run", config, say=lambda _: None, callback=keep, disturb=lay_on)
+    assert found[0]["motion"][moves].any()
+    assert not torch.equal(found[0]["motion"], found[3]["motion"])
     assert torch.equal(found[0]["poses"], found[3]["poses"])
     pipeline = load(tmp_path / "run", say=lambda _: None).pipeline
     assert torch.equal(pipeline.motion, found[3]["motion"])
-    moves = int(pipeline.motion.any(1).nonzero()[0])
-    still = int((~pipeline.motion.any(1)).nonzero()[0])
     camera = pipeline.camera(torch.tensor([moves]))
     assert camera.motion is not None and camera.reduced(2).photo_height.item() == camera.height
     assert pipeline.camera(torch.tensor([still])).motion is None
@@ -152,6 +161,8 @@ def test_the_benchmark_lays_on_a_rolling_shutter(small_folder: Path, tmp_path: P
     config = BenchRefineConfig(
         tmp_path / "few", "rolling_shutter", steps=1, output=tmp_path / "bench", json=tmp_path / "bench.json"
     )
+    # A third of the points show a motion to about 0.2 px.
+    config = dataclasses.replace(config, motion_rotation=0.8, motion_translation=0.012)
     assert bench_refine(config) == 0
     groups = json.loads((tmp_path / "bench.json").read_text())["groups"]
     assert groups["rolling_shutter_px"]["end"] < 0.5 * groups["rolling_shutter_px"]["start"]
