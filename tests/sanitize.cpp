@@ -10,7 +10,7 @@ static real uniform(double low, double high) { return (real)std::uniform_real_di
 
 struct Scene {
     static const int V = 2, N = 6000, C = 4, L = 4, W = 101, H = 67, B = 64;
-    std::vector<real> pose, intrinsics, distortion, crop, reach, xyz, radius, normals, features, background;
+    std::vector<real> pose, intrinsics, distortion, crop, shutter, reach, xyz, radius, normals, features, background;
     std::vector<real> lower, upper, steps, uv, z, radius_px, grad_features, grad_uv, grad_z, grad_xyz, parameters;
     std::vector<real> image[L], weight[L], depth[L], grad[L];
     std::vector<byte> falling, visible, ghosts, hits;
@@ -26,6 +26,7 @@ struct Scene {
             for (int i = 0; i < size; ++i) distortion.push_back(uniform(-0.01, 0.01));
             if (size == 20) distortion[20 * v] = 1, distortion[20 * v + 3] = 1, distortion[20 * v + 4] = 141, distortion[20 * v + 5] = 90;
             for (real k : {1.0, 0.0, 0.0}) crop.push_back((real)k);
+            for (double k : {0.1, -0.1, 0.05, 0.02, 0.03, -0.02, (double)H}) shutter.push_back((real)k);
         }
         reach.assign(5 * V, 0);
     }
@@ -148,9 +149,10 @@ struct Pictures {
 
 typedef void (*Launch)(const Arguments*, int64, int);
 
-static double run(int size, Launch lens, Launch cull, Launch forward, Launch backward, Launch draw, Launch adjoint) {
+static double run(bool moving, int size, Launch lens, Launch cull, Launch forward, Launch backward, Launch draw, Launch adjoint) {
     Scene s;
     s.fill_cameras(size), s.fill_points(), s.fill_arguments(size);
+    if (moving) s.a.shutter = s.shutter.data();
     const int threads = 4;
     lens(&s.a, s.V, threads);
     for (s.a.view = 0; s.a.view < s.V; ++s.a.view) cull(&s.a, s.a.blocks, threads), forward(&s.a, s.N, threads);
@@ -183,11 +185,12 @@ static double run(int size, Launch lens, Launch cull, Launch forward, Launch bac
     return total;
 }
 
-#define RUN(name, size)                                                                                        \
-    run(size, launch_lens_##name, launch_cull_##name, launch_project_forward_##name, launch_project_backward_##name, \
+#define RUN(moving, name, size)                                                                                \
+    run(moving, size, launch_lens_##name, launch_cull_##name, launch_project_forward_##name, launch_project_backward_##name, \
         launch_draw_forward_##name, launch_draw_backward_##name)
 
 int main() {
-    std::printf("%g hits drawn\n", RUN(opencv, 8) + RUN(fisheye, 4) + RUN(ocam, 20));
+    for (bool moving : {false, true})
+        std::printf("%g hits drawn\n", RUN(moving, opencv, 8) + RUN(moving, fisheye, 4) + RUN(moving, ocam, 20));
     return 0;
 }
