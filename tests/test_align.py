@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from adop.align import Refined, align_cameras
+from adop.align import Refined, align_cameras, see_points
 from adop.config import AlignConfig, MovePointsConfig, TrainConfig
 from adop.disturb import (
     disturb_lens,
@@ -70,6 +70,22 @@ def test_a_rolling_shutter_is_found(small_folder: Path, poses: bool):
     assert torch.equal(pipeline.poses, truth.poses) == (not poses)
     others = [i for i in range(len(pipeline.poses)) if i not in PHOTOS]
     assert not pipeline.motion[others].any()
+
+
+def test_a_photo_that_was_read_out_row_by_row_shows_how_its_camera_moved(small_folder: Path):
+    pipeline, cache = opened(small_folder)
+    disturb_rolling_shutter(pipeline, PHOTOS, 0.8, 0.012, torch.Generator().manual_seed(2))
+    truth = geometry(pipeline)
+    for photo in PHOTOS:
+        index = torch.tensor([photo])
+        seen = see_points(pipeline, pipeline.camera(index), index).picture
+        cache._kept[photo] = ((255 * seen[0].permute(1, 2, 0) + 0.5).byte(), None)
+    pipeline.motion.zero_()
+    before = measure(pipeline, truth, PHOTOS)
+    refined = Refined(poses=False, intrinsics=False, distortion=False, rolling_shutter=True)
+    assert all(m.kept for m in align_cameras(pipeline, cache, PHOTOS, COARSE, refined))
+    after = measure(pipeline, truth, PHOTOS)
+    assert median(after.rolling_shutter_px) < 0.2 * median(before.rolling_shutter_px)
 
 
 def test_without_its_group_a_motion_stays_and_a_photo_of_something_else_keeps_it(small_folder: Path):
