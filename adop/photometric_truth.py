@@ -149,7 +149,7 @@ def compare(found: CameraTruth, truth: CameraTruth, photos: list[int], exposures
     """Compare a learned camera with the true one over the photos that were trained on.
 
     The gauge is taken out first: a common EV, a common gain of each channel (white balance and the response's light
-    alike), and, where exposures were unknown, one power of all light, which is fitted on the response.
+    alike), and, where exposures were unknown, one power of all light, fitted on exposures and response alike.
     """
     a, b = _light_at(found, SAMPLES), _light_at(truth, SAMPLES)
     known = np.isfinite(a) & np.isfinite(b)
@@ -160,7 +160,12 @@ def compare(found: CameraTruth, truth: CameraTruth, photos: list[int], exposures
             (a[known[:, c], c] - a[known[:, c], c].mean(), b[known[:, c], c] - b[known[:, c], c].mean())
         )
     if not exposures_known:
-        exponent = float(sum((x * y).sum() for x, y in centred) / sum((x * x).sum() for x, _ in centred))
+        own, true = (np.log(2) * camera.exposure[photos] for camera in (found, truth))
+        pairs = [
+            (own - own.mean(), true - true.mean()),
+            tuple(np.concatenate(c) for c in zip(*centred, strict=True)),
+        ]
+        exponent = float(sum((x * y).mean() for x, y in pairs) / sum((x * x).mean() for x, _ in pairs))
     learned = np.zeros((len(truth.light), 3))
     errors = []
     for c in range(3):
