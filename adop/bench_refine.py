@@ -158,7 +158,9 @@ def _train_config(
         response="on" if response else "off",
     )
     base = preset("quick")
-    moves = dataclasses.replace(base.refine.points, single=disturb == "noise")
+    moves = base.refine.points
+    if disturb == "noise":  # which neighbours do not share
+        moves = dataclasses.replace(moves, blocks=(), scales=(), single=True)
     refinement = dataclasses.replace(
         base.refine,
         method=method,  # type: ignore[arg-type]
