@@ -15,6 +15,7 @@ from torch import Tensor
 
 from adop.camera import Camera
 from adop.config import TrainConfig
+from adop.grow import first_of_each
 from adop.motion import slopes, smooth
 from adop.ops import Points, Projection, RasterConfig, project, rasterize
 from adop.run import open_scene, split_photos
@@ -153,10 +154,9 @@ def supersampled_gradient(problem: Problem, shifts: int, step: float) -> Tensor:
 
     found = torch.zeros(len(problem.chosen), 2, dtype=torch.float64)
     cell = (problem.projection.uv[0, problem.chosen] / CELL).long()
-    key = cell[:, 1] * (1 << 20) + cell[:, 0]
     left = torch.arange(len(problem.chosen))
     while len(left):
-        together = _first_of_each(key[left])
+        together = first_of_each(cell[left])
         moved, (column, row) = left[together], cell[left[together]].unbind(1)
         for axis in range(2):
             ends = []
@@ -169,13 +169,6 @@ def supersampled_gradient(problem: Problem, shifts: int, step: float) -> Tensor:
         rest[together] = False
         left = left[rest]
     return found.float()
-
-
-def _first_of_each(key: Tensor) -> Tensor:
-    """Return the indices of the first occurrence of each value."""
-    _, inverse = torch.unique(key, return_inverse=True)
-    first = torch.full((int(inverse.max()) + 1,), len(key), dtype=torch.long)
-    return first.scatter_reduce(0, inverse, torch.arange(len(key)), "amin")
 
 
 def _gradient(problem: Problem, config: RasterConfig, ghosts: Tensor | None) -> Tensor:

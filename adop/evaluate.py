@@ -129,8 +129,8 @@ def score_aligned(
     poses = pipeline.poses.clone()
     only_poses = Refined(poses=True, intrinsics=False, distortion=False)
     align = pipeline.config.refine.align
-    moved = align_cameras(pipeline, cache, photos, align, only_poses, see_network, finest_only=True)
     try:
+        moved = align_cameras(pipeline, cache, photos, align, only_poses, see_network, finest_only=True)
         result = score_all(pipeline, scene, cache, photos, vgg)
     finally:
         pipeline.poses.copy_(poses)
@@ -165,8 +165,6 @@ def evaluate(
     baseline = baseline_pipeline(pipeline, scene, cache, split["train"])
     untrained = score_all(baseline, scene, cache, split["held_out"], vgg)
     result["baseline_points"] = untrained["mean"] | {"photos": untrained["photos"]}
-    if refine_poses:
-        result["poses_refined"] = score_aligned(pipeline, scene, cache, split["held_out"], vgg)
     result["protocol"] = {
         "held_out": [scene.photos[i].name for i in split["held_out"]],
         "trained": [scene.photos[i].name for i in split["train"]],
@@ -175,6 +173,7 @@ def evaluate(
         "psnr_fitted": "right half, exposure and white balance fitted on the left half",
     }
     if refine_poses:
+        result["poses_refined"] = score_aligned(pipeline, scene, cache, split["held_out"], vgg)
         result["protocol"]["poses_refined"] = (
             "the same, each photo's pose first aligned with the photo itself"
         )

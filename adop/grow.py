@@ -205,7 +205,12 @@ def _one_per_cell(candidates: Candidates) -> Tensor:
     """Return indices, one candidate in each cube of its own spacing (rounded to a power of two)."""
     size = torch.exp2((2 * candidates.radius).log2().round())
     cell = torch.cat(((candidates.xyz / size[:, None]).floor(), size.log2()[:, None]), dim=1).long()
-    _, inverse = torch.unique(cell, dim=0, return_inverse=True)
-    first = torch.full((int(inverse.max()) + 1,), len(cell), dtype=torch.long, device=cell.device)
-    first.scatter_reduce_(0, inverse, torch.arange(len(cell), device=cell.device), "amin")
+    return first_of_each(cell)
+
+
+def first_of_each(rows: Tensor) -> Tensor:
+    """Return the indices, rising, of the rows [M] or [M, K] that are no repetition of one before."""
+    _, inverse = torch.unique(rows, dim=0, return_inverse=True)
+    first = torch.full((int(inverse.max()) + 1,), len(rows), dtype=torch.long, device=rows.device)
+    first.scatter_reduce_(0, inverse, torch.arange(len(rows), device=rows.device), "amin")
     return first.sort().values

@@ -102,10 +102,9 @@ def gather_evidence(
     """
     device, count = pipeline.xyz.device, len(cubes)
     sums = torch.zeros(count, 14, device=device)
-    tonemapper = pipeline.tonemapper
     for photo in photos:
         index = torch.tensor([photo])
-        camera, lens = pipeline.camera(index).reduced(scale), pipeline.photo_lens[index]
+        camera = pipeline.camera(index).reduced(scale)
         seen = see_points(pipeline, camera, index)
         target, mask = cache.reduced(photo, scale, device)
         known = torch.isfinite(seen.depth).float() * mask
@@ -118,14 +117,13 @@ def gather_evidence(
         shown = found.z[0, chosen] <= (1 + BEHIND) * seen.depth[0, 0, row, column]
         shown &= known[0, 0, row, column] > 0
         chosen, column, row = chosen[shown], column[shown], row[shown]
-        position = pipeline.position(camera, index)[:, :, row, column][:, :, None]
-        light = radiance[chosen].T[None, :, None]
-        own = tonemapper(light, tonemapper.photometry(index), position, lens)[0, :, 0].clamp(0, 1)
+        position = pipeline.position(camera, index)[0, :, row, column].T
+        own = pipeline.photo_of_points(radiance[chosen], photo, position).clamp(0, 1)
         grid = 2 * found.uv[:, None, chosen] / found.uv.new_tensor([camera.width, camera.height]) - 1
         there = torch.cat((target, *slopes(target)[:, None]), dim=1)
         there = F.grid_sample(there, grid, align_corners=False, padding_mode="border")[0, :, 0]
         value, slope = there[:3], there[3:].reshape(2, 3, -1)
-        error = (own * gain[0, :, row, column] - value).T / ROBUST
+        error = (own * gain[0, :, row, column].T - value.T) / ROBUST
         _, by_point = motion_of_points(camera, pipeline.xyz[chosen], [])
         jacobian = -torch.einsum("dcm,mdk->mck", slope, by_point) / ROBUST
         weighted = jacobian / (1 + error.square())[..., None]

@@ -284,6 +284,14 @@ class Pipeline(nn.Module):
             return self.tonemapper(radiance, photometry, self.position(camera, photos), lens, leak)
         return self.tonemapper.take(radiance, photometry, camera.crop, self.photo_size[photos], lens, leak)
 
+    @torch.no_grad()
+    def photo_of_points(self, radiance: Tensor, photo: int, position: Tensor) -> Tensor:
+        """Return what a photo's camera makes of radiances [M, 3] at places [M, 2] on the photo, see `position`."""
+        index = torch.tensor([photo])
+        light, where = radiance.T[None, :, None], position.T[None, :, None]
+        taken = self.tonemapper(light, self.tonemapper.photometry(index), where, self.photo_lens[index])
+        return taken[0, :, 0].T
+
 
 def start_features(scene: Scene, channels: int) -> Tensor:
     """Return [N, C]: the logarithm of the points' own colours in linear light, and zeros."""

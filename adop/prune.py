@@ -19,16 +19,11 @@ def unsupported(pipeline: Pipeline, gathered: dict[int, Gathered], config: Prune
 
     Source: photo-consistency (Kutulakos and Seitz 2000), asked of single points.
     """
-    tonemapper = pipeline.tonemapper
     device = pipeline.xyz.device
     seen, agreed = (torch.zeros(len(pipeline.xyz), device=device) for _ in range(2))
     for photo, g in gathered.items():
-        index = torch.tensor([photo])
         points, value, position = (x.to(device) for x in (g.points, g.value, g.position))
-        radiance = pipeline.features[points, :3].exp().T[None, :, None]
-        own = tonemapper(
-            radiance, tonemapper.photometry(index), position.T[None, :, None], pipeline.photo_lens[index]
-        )[0, :, 0].T
+        own = pipeline.photo_of_points(pipeline.features[points, :3].exp(), photo, position)
         alike = (own - value).abs().amax(1) < config.tolerance
         seen.index_add_(0, points, torch.ones_like(own[:, 0]))
         agreed.index_add_(0, points, alike.float())

@@ -12,7 +12,7 @@ from strategies import LENSES, Scene, draw_with_gradients
 from test_rasterize import by_band, by_point, through_autograd
 
 from adop.camera import Camera
-from adop.ops import Points, RasterConfig, count_invalid, make_blocks, project
+from adop.ops import Levels, Points, RasterConfig, count_invalid, make_blocks, project
 
 WIDTH, HEIGHT = 33, 21
 BAD = (math.nan, math.inf, -math.inf)
@@ -97,6 +97,18 @@ def scene_of(
     return Scene(camera, Points(xyz, radius), features, background, seen, config)
 
 
+def draw_as_the_oracle(scene: Scene) -> tuple[Levels, dict[str, torch.Tensor]]:
+    """Draw with and without blocks, and hold pictures and gradients to the oracle's, which are returned."""
+    expected, oracle = draw_with_gradients(scene, "reference")
+    blocks = make_blocks(scene.points.xyz, scene.points.radius, 16)
+    for points in (scene.points, replace(scene.points, blocks=blocks)):
+        levels, gradients = draw_with_gradients(replace(scene, points=points), "cpu")
+        for name in ("features", "weight", "depth"):
+            assert_same_pictures(getattr(levels, name), getattr(expected, name))
+        assert_same_gradients(gradients, oracle)
+    return expected, oracle
+
+
 @pytest.mark.parametrize(("ghosts", "bilinear"), [(0.0, False), (0.4, False), (1.0, False), (0.3, True)])
 @pytest.mark.parametrize("views", [1, 3])
 @pytest.mark.parametrize("model", sorted(LENSES))
@@ -105,13 +117,7 @@ def test_fused_draw(
     case: Callable[[Camera], torch.Tensor], model: str, views: int, ghosts: float, bilinear: bool
 ) -> None:
     scene = scene_of(case, model, views, ghosts, bilinear)
-    expected, oracle = draw_with_gradients(scene, "reference")
-    blocks = make_blocks(scene.points.xyz, scene.points.radius, 16)
-    for points in (scene.points, replace(scene.points, blocks=blocks)):
-        levels, gradients = draw_with_gradients(replace(scene, points=points), "cpu")
-        for name in ("features", "weight", "depth"):
-            assert_same_pictures(getattr(levels, name), getattr(expected, name))
-        assert_same_gradients(gradients, oracle)
+    expected, _ = draw_as_the_oracle(scene)
     if case in (nothing, none_in_view):
         assert all((weight == 0).all() for weight in expected.weight)
     elif ghosts == 0:

@@ -1,33 +1,33 @@
 """project: kernels against the oracle, gradients against finite differences, the registered operator."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from compare import assert_same_gradients, relative_error
-from strategies import LENSES, make_scene
+from strategies import LENSES, Scene, make_scene
 
 from adop.camera import Camera
-from adop.ops import Points, make_blocks, project
+from adop.ops import Points, Projection, make_blocks, project
 from adop.ops.project import camera_tensors, project_op
 
 BACKENDS = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("model", sorted(LENSES))
-def test_values_and_gradients_are_the_oracles(model: str, backend: str) -> None:
-    scene = make_scene(model, views=3, points=2000, width=101, height=67, normals=True)
+def project_as_the_oracle(scene: Scene, backend: str) -> Projection:
+    """Project, and hold values and gradients to the oracle's, which is returned."""
     results = {}
     for which in ("reference", backend):
         device = "cuda" if which == "cuda" else "cpu"
         camera = scene.camera.to(device=device)
         leaves = [scene.points.xyz, camera.world_to_camera, camera.intrinsics, camera.distortion]
         leaves = [leaf.to(device).clone().requires_grad_() for leaf in leaves]
-        xyz, pose, intrinsics, distortion = leaves
-        camera = Camera(model, 101, 67, intrinsics, distortion, pose, camera.crop)  # type: ignore[arg-type]
+        camera = replace(camera, world_to_camera=leaves[1], intrinsics=leaves[2], distortion=leaves[3])
         normals = scene.points.normals
-        points = Points(xyz, scene.points.radius.to(device), None if normals is None else normals.to(device))
+        points = Points(
+            leaves[0], scene.points.radius.to(device), None if normals is None else normals.to(device)
+        )
         p = project(camera, points, backend=which)  # type: ignore[arg-type]
         weight = torch.linspace(-1, 1, p.uv.numel(), device=device).reshape(p.uv.shape)
         gradients = torch.autograd.grad((p.uv * weight).sum() + (p.z * weight[..., 0]).sum(), leaves)
@@ -39,6 +39,14 @@ def test_values_and_gradients_are_the_oracles(model: str, backend: str) -> None:
     for a, b in ((p.uv, q.uv), (p.z, q.z), (p.radius_px, q.radius_px)):
         torch.testing.assert_close(a.cpu(), b, rtol=2e-5, atol=2e-4)
     assert_same_gradients(g, h)
+    return q
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("model", sorted(LENSES))
+def test_values_and_gradients_are_the_oracles(model: str, backend: str) -> None:
+    scene = make_scene(model, views=3, points=2000, width=101, height=67, normals=True)
+    project_as_the_oracle(scene, backend)
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from compare import assert_same_gradients, assert_same_pictures
 from strategies import LENSES, Scene, draw_with_gradients, keep_off_edges, make_camera, make_scene
-from test_kernels_cases import CASES, scene_of
+from test_kernels_cases import CASES, draw_as_the_oracle, scene_of
+from test_project import project_as_the_oracle
 
 from adop.camera import Camera
 from adop.ops import Levels, Points, make_blocks, project
@@ -75,28 +75,7 @@ def test_above_and_below_the_photo_time_stands_still(backend: str) -> None:
 @pytest.mark.parametrize("model", sorted(LENSES))
 def test_values_and_gradients_are_the_oracles(model: str, backend: str) -> None:
     scene = moving_scene(model)
-    results = {}
-    for which in ("reference", backend):
-        device = "cuda" if which == "cuda" else "cpu"
-        camera = scene.camera.to(device=device)
-        leaves = [scene.points.xyz, camera.world_to_camera, camera.intrinsics, camera.distortion]
-        leaves = [leaf.to(device).clone().requires_grad_() for leaf in leaves]
-        camera = replace(camera, world_to_camera=leaves[1], intrinsics=leaves[2], distortion=leaves[3])
-        normals = scene.points.normals
-        points = Points(
-            leaves[0], scene.points.radius.to(device), None if normals is None else normals.to(device)
-        )
-        p = project(camera, points, backend=which)  # type: ignore[arg-type]
-        weight = torch.linspace(-1, 1, p.uv.numel(), device=device).reshape(p.uv.shape)
-        gradients = torch.autograd.grad((p.uv * weight).sum() + (p.z * weight[..., 0]).sum(), leaves)
-        names = ("xyz", "pose", "intrinsics", "distortion")
-        results[which] = (p, {n: g.cpu() for n, g in zip(names, gradients, strict=True)})
-    (p, g), (q, h) = results[backend], results["reference"]
-    assert torch.equal(p.visible.cpu(), q.visible)
-    assert 0.1 < q.visible.double().mean() < 0.9
-    for a, b in ((p.uv, q.uv), (p.z, q.z), (p.radius_px, q.radius_px)):
-        torch.testing.assert_close(a.cpu(), b, rtol=2e-5, atol=2e-4)
-    assert_same_gradients(g, h)
+    q = project_as_the_oracle(scene, backend)
     still = project(replace(scene.camera, motion=None), scene.points, backend="reference")
     both = still.visible & q.visible
     assert (still.uv - q.uv)[both].norm(dim=1).median() > 0.3
@@ -108,13 +87,7 @@ def test_fused_draw(model: str, bilinear: bool) -> None:
     scene = moving_scene(model)
     config = replace(scene.config, position_gradient="bilinear" if bilinear else "ghost")
     scene = replace(scene, config=config)
-    expected, oracle = draw_with_gradients(scene, "reference")
-    blocks = make_blocks(scene.points.xyz, scene.points.radius, 16)
-    for points in (scene.points, replace(scene.points, blocks=blocks)):
-        levels, gradients = draw_with_gradients(replace(scene, points=points), "cpu")
-        for name in ("features", "weight", "depth"):
-            assert_same_pictures(getattr(levels, name), getattr(expected, name))
-        assert_same_gradients(gradients, oracle)
+    _, oracle = draw_as_the_oracle(scene)
     assert oracle["world_to_camera"].abs().max() > 0
 
 
@@ -124,14 +97,7 @@ def test_where_things_go_wrong_first(case: Callable[[Camera], torch.Tensor], mod
     """Empty views, single points, crowds, points behind and points that are none, seen by cameras that move."""
     scene = scene_of(case, model, 3, 0.4)
     scene = replace(scene, camera=moving(scene.camera))
-    expected, oracle = draw_with_gradients(scene, "reference")
-    blocks = make_blocks(scene.points.xyz, scene.points.radius, 16)
-    levels, gradients = draw_with_gradients(
-        replace(scene, points=replace(scene.points, blocks=blocks)), "cpu"
-    )
-    for name in ("features", "weight", "depth"):
-        assert_same_pictures(getattr(levels, name), getattr(expected, name))
-    assert_same_gradients(gradients, oracle)
+    draw_as_the_oracle(scene)
 
 
 @pytest.mark.parametrize("scale", [1.0, 20.0])
