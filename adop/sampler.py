@@ -6,8 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from adop.photos import PhotoCache
@@ -58,23 +59,40 @@ def sample(
         (scene.lenses[scene.photos[i].lens].width, scene.lenses[scene.photos[i].lens].height) for i in chosen
     ]
     side = min(side, min(min(size) for size in sizes))
-    crops, targets, masks = [], [], []
-    for photo, (width, height) in zip(chosen, sizes, strict=True):
+    windows = []
+    for width, height in sizes:
         source = min(round(side / uniform(*zoom)), width, height)
         x, y = (
             round(min(max(uniform(-source / 2, size - source / 2), 0), size - source))
             for size in (width, height)
         )
-        crops.append((side / source, x * side / source, y * side / source))
-        pixels = cache.get(photo)[y : y + source, x : x + source]
-        targets.append(_resize(pixels.permute(2, 0, 1)[None].float() / 255, side))
-        mask = cache.mask(photo)
-        if mask is None:
-            masks.append(torch.ones(1, 1, side, side))
-        else:
-            part = mask[y : y + source, x : x + source][None, None].float()
-            masks.append((_resize(part, side) > 0.99).float())
-    return Batch(torch.tensor(chosen), torch.tensor(crops), torch.cat(targets), torch.cat(masks))
+        windows.append((x, y, source))
+    crops = torch.tensor([(side / source, x * side / source, y * side / source) for x, y, source in windows])
+    if len(chosen) == 1:
+        cut = [_cut(cache, chosen[0], windows[0], side)]
+    else:
+        with ThreadPoolExecutor() as pool:
+            cut = list(pool.map(lambda *one: _cut(cache, *one, side), chosen, windows))
+    targets, masks = (torch.from_numpy(np.stack(part)) for part in zip(*cut, strict=True))
+    return Batch(torch.tensor(chosen), crops, targets, masks)
+
+
+def _cut(
+    cache: PhotoCache, photo: int, window: tuple[int, int, int], side: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return target [3, side, side] and mask [1, side, side] of a window (x, y, side) of a photo.
+
+    Without torch: its threads of a second pool would get into the way of those that train.
+    """
+    x, y, source = window
+    part = np.s_[y : y + source, x : x + source]
+    target = _resize(cache.get(photo).numpy()[part], side).astype(np.float32) / 255
+    mask = cache.mask(photo)
+    if mask is None:
+        counts = np.ones((1, side, side), np.float32)
+    else:
+        counts = (_resize(mask.numpy()[part].astype(np.uint8) * 255, side) > 252).astype(np.float32)[None]
+    return np.ascontiguousarray(target.transpose(2, 0, 1)), counts
 
 
 class Ahead:
@@ -100,8 +118,7 @@ class Ahead:
         return ready.result()
 
 
-def _resize(image: Tensor, side: int) -> Tensor:
-    if image.shape[2] == side:
+def _resize(image: np.ndarray, side: int) -> np.ndarray:
+    if image.shape[0] == side:
         return image
-    size = (side, side)
-    return F.interpolate(image, size=size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# As the command does: threads that wait by spinning lose tenfold where another program wants a core.
+# Threads that wait by spinning lose tenfold where another program wants a core, as the other workers of a test run do.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # The workers share the cores: with as many threads each they would only wait for one another.
