@@ -45,7 +45,15 @@ def _groups(pipeline: Pipeline, config: TrainConfig) -> list[ParameterGroup]:
             ParameterGroup(list(pipeline.distortion), rates.lens, when.distortion),
             ParameterGroup([pipeline.xyz_delta], rates.points, when.points),
         ]
-    return [g for g in groups if g.parameters]
+    return _joined([g for g in groups if g.parameters and g.when != "off"])
+
+
+def _joined(groups: list[ParameterGroup]) -> list[ParameterGroup]:
+    """Return the groups with those of one rate and time as one, which are moved in one pass."""
+    together: dict[tuple[float, Group], list[Tensor]] = {}
+    for group in groups:
+        together.setdefault((group.rate, group.when), []).extend(group.parameters)
+    return [ParameterGroup(tensors, rate, when) for (rate, when), tensors in together.items()]
 
 
 class Optimiser:
@@ -57,7 +65,7 @@ class Optimiser:
     def __init__(self, pipeline: Pipeline, config: TrainConfig) -> None:
         self.config = config
         self.pipeline = pipeline
-        self.groups = [g for g in _groups(pipeline, config) if g.when != "off"]
+        self.groups = _groups(pipeline, config)
         pipeline.requires_grad_(False)
         for group in self.groups:
             for tensor in group.parameters:

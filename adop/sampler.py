@@ -72,7 +72,7 @@ def sample(
         cut = [_cut(cache, chosen[0], windows[0], side)]
     else:
         with ThreadPoolExecutor() as pool:
-            cut = list(pool.map(lambda *one: _cut(cache, *one, side), chosen, windows))
+            cut = list(pool.map(lambda photo, window: _cut(cache, photo, window, side), chosen, windows))
     targets, masks = (torch.from_numpy(np.stack(part)) for part in zip(*cut, strict=True))
     return Batch(torch.tensor(chosen), crops, targets, masks)
 

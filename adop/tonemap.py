@@ -34,6 +34,12 @@ class Photometry:
     white_balance: Tensor  # [B, 3] gains, green is 1
 
 
+def _gains(red_blue: Tensor) -> Tensor:
+    """Return [B, 3] gains of logarithms [B, 2] of red and blue."""
+    red, blue = red_blue.exp().unbind(1)
+    return torch.stack((red, torch.ones_like(red), blue), dim=1)
+
+
 def _gain(photometry: Photometry) -> Tensor:
     """Return the factor [B, 3] of each photo's channels."""
     return torch.exp(photometry.exposure * -math.log(2))[:, None] * photometry.white_balance
@@ -86,6 +92,7 @@ class Tonemapper(nn.Module):
         self.register_buffer("trained", trained.bool().clone())
         self.register_buffer("exposure_trust", torch.tensor(float(exposure_trust)))
         self.register_buffer("neighbours", _trained_neighbours(lens, trained), persistent=False)
+        self.all_trained = frozenset(torch.nonzero(trained.cpu())[:, 0].tolist())
         self.exposure_delta = nn.Parameter(torch.zeros(photos))
         self.white_balance_log = nn.Parameter(torch.zeros(photos, 2))
         self.vignette_coefficients = nn.Parameter(torch.zeros(lenses, 3))
@@ -94,19 +101,20 @@ class Tonemapper(nn.Module):
 
     def exposures(self) -> Tensor:
         """Return [P] EV of each photo relative to the scene's, gauge fixed; of others than trained, as expected."""
-        return self.exposure_start + self._expected(self._centred(self.exposure_delta))
+        return self.exposure_start + self._expected(self._corrections())[:, 0]
 
     def white_balances(self) -> Tensor:
         """Return [P, 3] gains of each photo, gauge fixed; of others than trained, as expected."""
-        red_blue = (self.white_balance_start + self._expected(self._centred(self.white_balance_log))).exp()
-        return torch.stack((red_blue[:, 0], torch.ones_like(red_blue[:, 0]), red_blue[:, 1]), dim=1)
+        return _gains(self.white_balance_start + self._expected(self._corrections())[:, 1:])
 
-    def _centred(self, delta: Tensor) -> Tensor:
-        mask = self.trained.float().reshape(-1, *[1] * (delta.dim() - 1))
-        return (delta - (delta * mask).sum(0) / mask.sum().clamp_min(1)) * mask
+    def _corrections(self) -> Tensor:
+        """Return [P, 3] what is learned of EV and of the logarithms of red and blue, each of mean 0."""
+        delta = torch.cat((self.exposure_delta[:, None], self.white_balance_log), dim=1)
+        mask = self.trained.to(delta.dtype)[:, None]
+        return (delta - mask.T @ delta / mask.sum().clamp_min(1)) * mask
 
     def _expected(self, delta: Tensor) -> Tensor:
-        """Return corrections [P] or [P, 2], those of photos that are not trained on as their neighbours suggest.
+        """Return corrections [P, 3], those of photos that are not trained on as their neighbours suggest.
 
         The mean of the trained photos before and after in the order of capture, as far as such a mean foretells
         the trained photos' own corrections: its least-squares factor there, between 0 and 1.
@@ -115,8 +123,7 @@ class Tonemapper(nn.Module):
             around = delta[self.neighbours].mean(1)
             own, near = delta[self.trained], around[self.trained]
             factor = ((own * near).sum(0) / near.square().sum(0).clamp_min(1e-12)).clamp(0, 1)
-        mask = self.trained.reshape(-1, *[1] * (delta.dim() - 1))
-        return torch.where(mask, delta, factor * around)
+        return torch.where(self.trained[:, None], delta, factor * around)
 
     def response(self) -> Tensor:
         """Return [lenses, 3, 25] samples of the response over evenly spaced sRGB-encoded values."""
@@ -125,13 +132,15 @@ class Tonemapper(nn.Module):
 
     def photometry(self, photos: Tensor) -> Photometry:
         """Return how the photos of these indices [B] were exposed."""
-        return Photometry(self.exposures()[photos], self.white_balances()[photos])
+        delta = self._corrections()
+        if not self.all_trained.issuperset(photos.tolist()):
+            delta = self._expected(delta)
+        exposure = self.exposure_start[photos] + delta[photos, 0]
+        return Photometry(exposure, _gains(self.white_balance_start[photos] + delta[photos, 1:]))
 
     def start_photometry(self, photos: Tensor) -> Photometry:
         """Return how the photos of these indices [B] were exposed by EXIF alone, white balance 1."""
-        gains = self.white_balance_start[photos].exp()
-        gains = torch.stack((gains[:, 0], torch.ones_like(gains[:, 0]), gains[:, 1]), dim=1)
-        return Photometry(self.exposure_start[photos], gains)
+        return Photometry(self.exposure_start[photos], _gains(self.white_balance_start[photos]))
 
     def vignette(self, position: Tensor, lens: Tensor) -> Tensor:
         """Return the factor [B, 1, H, W] at `position` [B, 2, H, W], in half diagonals from the photo's centre."""
@@ -231,9 +240,10 @@ class Tonemapper(nn.Module):
         sRGB, the vignette small and falling outwards. Without it, a curve of another exponent and exposures of
         another scale would make the same photos.
         """
-        trained = self.trained
-        exposure = (self._centred(self.exposure_delta)[trained] / self.exposure_trust).square().mean()
-        balance = (self._centred(self.white_balance_log)[trained] / 0.1).square().mean()
+        exposure, red, blue = (self._corrections().square().sum(0) / self.trained.sum().clamp_min(1)).unbind(
+            0
+        )
+        exposure, balance = exposure / self.exposure_trust.square(), (red + blue) / (2 * 0.1**2)
         curve = self.response()
         straight = torch.linspace(0, 1, RESPONSE_SAMPLES, device=curve.device)
         bend = curve[..., 1:-1] - 0.5 * (curve[..., :-2] + curve[..., 2:])

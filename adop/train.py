@@ -34,6 +34,8 @@ from adop.run import Run, choose_device, has_bf16, open_scene, split_photos
 from adop.runlog import Log, ProgressLine
 from adop.sampler import Ahead, Batch, sample, step_generator
 
+PRIOR_EVERY = 4  # steps: the camera's prior changes slowly, and asking it each time is a fiftieth of a step
+
 
 def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
     """Start cameras, exposures (where EXIF has none), the points' colours and the environment from the photos."""
@@ -79,10 +81,12 @@ def learning_step(run: Run, optimiser: Optimiser, batch: Batch, vgg: Vgg | None)
     image = pipeline.photo(radiance.picture, camera, batch.photos, leak=True)
     target, mask = batch.target.to(device), batch.mask.to(device)
     loss = training_loss(image, target, mask, config.loss, vgg, config.render.backend)
-    total = loss.total + config.loss.camera_prior * pipeline.tonemapper.prior()
+    total = loss.total
+    if run.progress.step % PRIOR_EVERY == 0:
+        total = total + PRIOR_EVERY * config.loss.camera_prior * pipeline.tonemapper.prior()
     total.backward()
     terms = {name: term.detach() for name, term in loss.terms.items()}
-    return {"loss": total.detach(), "psnr": loss.psnr} | terms
+    return {"loss": loss.total.detach(), "psnr": loss.psnr} | terms
 
 
 def prepare(

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adop.ops.autograd import differentiable
 from adop.ops.launch import Launch, Value, launch_series
 
 REACH = 2  # as in base.cu
@@ -47,12 +48,7 @@ def _planes(images: list[Tensor], channels: int) -> list[Tensor]:
     return [image.new_empty(image.shape[0], channels, *image.shape[2:]) for image in images]
 
 
-@torch.library.custom_op(
-    "adop::base_picture",
-    mutates_args=(),
-    schema=f"({_INPUTS}, {_SETTINGS}) -> (Tensor[], Tensor[], Tensor[])",
-)
-def base_picture_op(
+def _base_picture(
     images: list[Tensor],
     background: list[Tensor],
     weights: list[Tensor],
@@ -77,6 +73,14 @@ def base_picture_op(
         series.append(_launch("base_colours", level, images))
     launch_series(series, values, images[0])
     return colours, valid, behind
+
+
+base_picture_op = torch.library.custom_op(
+    "adop::base_picture",
+    _base_picture,
+    mutates_args=(),
+    schema=f"({_INPUTS}, {_SETTINGS}) -> (Tensor[], Tensor[], Tensor[])",
+)
 
 
 @base_picture_op.register_fake
@@ -128,6 +132,7 @@ def _(
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
     ctx.save_for_backward(*output[0], *output[1], *inputs[0])
+    ctx.mark_non_differentiable(*output[1], *output[2])
     ctx.levels, ctx.looks, ctx.settings = len(inputs[0]), len(inputs[1]) > 0, inputs[4:]
 
 
@@ -140,7 +145,7 @@ def _backward(ctx: Any, grads: list[Tensor], *_: Any) -> tuple[Any, ...]:
     return shown, behind, none, none, None, None, None
 
 
-base_picture_op.register_autograd(_backward, setup_context=_setup)
+_call = differentiable(base_picture_op, _base_picture, _setup, _backward)
 
 
 def base_picture(
@@ -161,5 +166,5 @@ def base_picture(
     **Gradients** of the colours exact to images and background.
     """
     parts = [[tensor.contiguous() for tensor in part] for part in (images, background or [], weights, depths)]
-    colours, valid, behind = base_picture_op(*parts, fill_levels, occlusion_levels, tolerance)
-    return colours, [v.detach() for v in valid], [b.detach() for b in behind]
+    colours, valid, behind = _call(*parts, fill_levels, occlusion_levels, tolerance)
+    return colours, valid, behind

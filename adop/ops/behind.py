@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adop.ops.autograd import differentiable
 from adop.ops.launch import Launch, Value, launch_series
 
 _INPUTS = (
@@ -57,16 +58,18 @@ def _places(images: list[Tensor]) -> list[Tensor]:
     return [image.new_empty(image.shape[0], 2, *image.shape[2:]) for image in images]
 
 
-@torch.library.custom_op("adop::show_behind", mutates_args=(), schema=f"({_INPUTS}) -> (Tensor[], Tensor[])")
-def show_behind_op(
-    images: list[Tensor], environment: Tensor, *rest: Any
-) -> tuple[list[Tensor], list[Tensor]]:
+def _show_behind(images: list[Tensor], environment: Tensor, *rest: Any) -> tuple[list[Tensor], list[Tensor]]:
     *tensors, blurs = rest
     shown, coordinates = [torch.empty_like(image) for image in images], _places(images)
     values = _values(images, *tensors) | {"image": images, "shown": shown, "coordinates": coordinates}
     series = _series("behind_forward", images, environment, blurs)
     launch_series(series, values | {"texels": environment}, images[0])
     return shown, coordinates
+
+
+show_behind_op = torch.library.custom_op(
+    "adop::show_behind", _show_behind, mutates_args=(), schema=f"({_INPUTS}) -> (Tensor[], Tensor[])"
+)
 
 
 @show_behind_op.register_fake
@@ -101,6 +104,7 @@ def _(
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[list[Tensor], list[Tensor]]) -> None:
     images, environment, weights, *camera, blurs = inputs
     ctx.save_for_backward(*output[1], *images, *weights, environment, *camera)
+    ctx.mark_non_differentiable(*output[1])
     ctx.levels, ctx.blurs = len(images), blurs
 
 
@@ -115,7 +119,7 @@ def _backward(ctx: Any, grads: list[Tensor], *_: Any) -> tuple[Any, ...]:
     return below, texels, [None] * ctx.levels, None, None, None, None, None
 
 
-show_behind_op.register_autograd(_backward, setup_context=_setup)
+_call = differentiable(show_behind_op, _show_behind, _setup, _backward)
 
 
 def show_behind(
@@ -134,4 +138,4 @@ def show_behind(
     rays = (grid.local, grid.world_to_camera, grid.crop, grid.size)
     parts = [part.to(like.dtype).contiguous() for part in rays]
     images, weights = ([tensor.contiguous() for tensor in part] for part in (images, weights))
-    return show_behind_op(images, environment.contiguous(), weights, *parts, blurs)[0]
+    return _call(images, environment.contiguous(), weights, *parts, blurs)[0]

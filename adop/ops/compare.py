@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from adop.metrics import C1, C2, ssim_map, window
+from adop.ops.autograd import differentiable
 from adop.ops.launch import Launch, Value, launch_series, slots_for
 from adop.ops.types import Backend
 
@@ -44,8 +45,7 @@ def _buffers(image: Tensor, structure: bool) -> tuple[Tensor, Tensor]:
     return image.new_empty(views, 2, height, width), image.new_zeros(views, 4, *size)
 
 
-@torch.library.custom_op("adop::compare", mutates_args=(), schema=f"({_INPUTS}) -> (Tensor, Tensor, Tensor)")
-def compare_op(image: Tensor, target: Tensor, mask: Tensor, structure: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _compare(image: Tensor, target: Tensor, mask: Tensor, structure: bool) -> tuple[Tensor, Tensor, Tensor]:
     views, _, height, width = image.shape
     slots = slots_for(height * width, image.device)
     grey, partial = _buffers(image, structure)
@@ -58,6 +58,11 @@ def compare_op(image: Tensor, target: Tensor, mask: Tensor, structure: bool) -> 
         launch_series(_views("compare_columns", views, (height - EDGE) * (width - EDGE)), values, image)
     absolute, squared, clamped, counted = sums.sum(1, dtype=torch.float64).to(image.dtype).unbind(1)
     return torch.stack((absolute, squared, partial[:, 3].sum((1, 2)), clamped, counted), 1), grey, partial
+
+
+compare_op = torch.library.custom_op(
+    "adop::compare", _compare, mutates_args=(), schema=f"({_INPUTS}) -> (Tensor, Tensor, Tensor)"
+)
 
 
 @compare_op.register_fake
@@ -98,7 +103,7 @@ def _backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
     return compare_backward_op(grad[:, :3].contiguous(), *ctx.saved_tensors, ctx.structure), None, None, None
 
 
-compare_op.register_autograd(_backward, setup_context=_setup)
+_call = differentiable(compare_op, _compare, _setup, _backward)
 
 
 def compare(
@@ -121,7 +126,7 @@ def compare(
     if structure and min(image.shape[2:]) <= EDGE:
         raise ValueError(f"image: SSIM needs more than {EDGE} pixels a side, got {list(image.shape[2:])}")
     parts = [part.to(image.dtype).contiguous() for part in (image, target, mask)]
-    return compare_op(*parts, structure)[0]
+    return _call(*parts, structure)[0]
 
 
 def _compare_reference(image: Tensor, target: Tensor, mask: Tensor, structure: bool) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from adop.camera import Camera
+from adop.ops.autograd import differentiable
 from adop.ops.launch import PARAMETERS, launch
 from adop.ops.project import CAMERA, camera_tensors, camera_values, count_visited, split_parameters
 from adop.ops.rasterize import (
@@ -28,15 +29,7 @@ _SETTINGS = (
 )
 
 
-@torch.library.custom_op(
-    "adop::draw",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor xyz, Tensor features, Tensor[] background, Tensor? ghosts, Tensor radius,"
-    f" Tensor? normals, Tensor? visit, int block_size, int capacity, {_CAMERA}, {_SETTINGS})"
-    f" -> {RASTER_OUTPUTS}",
-)
-def draw_op(
+def _draw(
     xyz: Tensor, features: Tensor, background: list[Tensor], ghosts: Tensor | None, *rest: Any
 ) -> Outputs:
     radius, normals, visit, block_size, capacity = rest[:5]
@@ -54,6 +47,17 @@ def draw_op(
     values |= {"hits": hits, "offsets": offsets, "chunks": offsets.shape[2]}
     launch(f"draw_forward_{model}", 0, values, xyz)
     return *outputs, hits, offsets  # type: ignore[return-value]
+
+
+draw_op = torch.library.custom_op(
+    "adop::draw",
+    _draw,
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor xyz, Tensor features, Tensor[] background, Tensor? ghosts, Tensor radius,"
+    f" Tensor? normals, Tensor? visit, int block_size, int capacity, {_CAMERA}, {_SETTINGS})"
+    f" -> {RASTER_OUTPUTS}",
+)
 
 
 @draw_op.register_fake
@@ -116,6 +120,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
     ctx.save_for_backward(*images, *weights, *depths, hits, offsets, xyz, features, *inputs[9 : 9 + CAMERA])
     ctx.settings, ctx.background = inputs[9 + CAMERA :], [tensor.shape for tensor in background]
     ctx.has_ghosts = ghosts is not None
+    ctx.mark_non_differentiable(*weights, *depths, hits, offsets)
 
 
 def _backward(ctx: Any, grads: list[Tensor], *_: Any) -> tuple[Any, ...]:
@@ -137,7 +142,7 @@ def _backward(ctx: Any, grads: list[Tensor], *_: Any) -> tuple[Any, ...]:
     return result[1], grad_features, behind, *([None] * 6), *camera, *([None] * 11)
 
 
-draw_op.register_autograd(_backward, setup_context=_setup)
+_call = differentiable(draw_op, _draw, _setup, _backward)
 
 
 def draw(
@@ -161,7 +166,7 @@ def draw(
         capacity = capacity if torch.compiler.is_compiling() else int(visit.sum())
     normals = None if points.normals is None else points.normals.contiguous()
     settings = (camera.width, camera.height, *config_settings(config))
-    images, weights, depths, _, _ = draw_op(
+    images, weights, depths, _, _ = _call(
         points.xyz.contiguous(),
         features.contiguous(),
         [image.contiguous() for image in behind],
@@ -176,4 +181,4 @@ def draw(
         *settings,
         config.near,
     )
-    return Levels(images, [w.detach() for w in weights], [d.detach() for d in depths])
+    return Levels(images, weights, depths)

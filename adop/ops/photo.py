@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adop.ops.autograd import differentiable
 from adop.ops.launch import Launch, Value, launch_series, slots_for
 
 _INPUTS = (
@@ -33,12 +34,16 @@ def _views(kernel: str, radiance: Tensor) -> list[Launch]:
     return [Launch(kernel, radiance[0, 0].numel(), {"view": view}) for view in range(len(radiance))]
 
 
-@torch.library.custom_op("adop::take_photo", mutates_args=(), schema=f"({_INPUTS}) -> Tensor")
-def take_photo_op(radiance: Tensor, *rest: Any) -> Tensor:
+def _take_photo(radiance: Tensor, *rest: Any) -> Tensor:
     photo = torch.empty_like(radiance)
     values = _values(radiance, *rest) | {"photo": photo, "slopes": torch.empty_like(radiance)}
     launch_series(_views("photo_forward", radiance), values, radiance)
     return photo
+
+
+take_photo_op = torch.library.custom_op(
+    "adop::take_photo", _take_photo, mutates_args=(), schema=f"({_INPUTS}) -> Tensor"
+)
 
 
 @take_photo_op.register_fake
@@ -78,7 +83,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return grad_radiance, sums[:, :3], curve, sums[:, 3:8], None, None, None
 
 
-take_photo_op.register_autograd(_backward, setup_context=_setup)
+_call = differentiable(take_photo_op, _take_photo, _setup, _backward)
 
 
 def take_photo(
@@ -105,4 +110,4 @@ def take_photo(
     if vignette is None:
         vignette = gain.new_zeros(len(gain), 5)
     parts = (part.to(radiance.dtype).contiguous() for part in (gain, curve, vignette, crop, photo_size))
-    return take_photo_op(radiance.contiguous(), *parts, leak)
+    return _call(radiance.contiguous(), *parts, leak)

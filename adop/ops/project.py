@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from adop.camera import Camera
+from adop.ops.autograd import differentiable
 from adop.ops.culling import block_values, look_through_lens
 from adop.ops.launch import PARAMETERS, Value, launch, slots_for
 from adop.ops.types import Points, Projection, check_like
@@ -76,13 +77,7 @@ def count_visited(
     return visit
 
 
-@torch.library.custom_op(
-    "adop::project",
-    mutates_args=(),
-    schema=f"(Tensor xyz, Tensor radius, Tensor? normals, Tensor? visit, int block_size, {_CAMERA}, {_VIEW})"
-    " -> (Tensor, Tensor, Tensor, Tensor)",
-)
-def project_op(
+def _project(
     xyz: Tensor, radius: Tensor, normals: Tensor | None, visit: Tensor | None, block_size: int, *camera: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     tensors, (model, width, height, near) = camera[:CAMERA], camera[CAMERA:]
@@ -96,6 +91,15 @@ def project_op(
     for view in range(views):
         launch(f"project_forward_{model}", count, values | {"view": view}, xyz)
     return uv, z, radius_px, visible
+
+
+project_op = torch.library.custom_op(
+    "adop::project",
+    _project,
+    mutates_args=(),
+    schema=f"(Tensor xyz, Tensor radius, Tensor? normals, Tensor? visit, int block_size, {_CAMERA}, {_VIEW})"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
+)
 
 
 @project_op.register_fake
@@ -146,7 +150,7 @@ def _backward(ctx: Any, grad_uv: Tensor, grad_z: Tensor, *_: Any) -> tuple[Tenso
     return grad_xyz, None, None, None, None, *split_parameters(parameters, camera[2].shape[1]), *([None] * 7)
 
 
-project_op.register_autograd(_backward, setup_context=_setup)
+_call = differentiable(project_op, _project, _setup, _backward)
 
 
 def project(camera: Camera, points: Points, near: float, threshold: float = 0.0) -> Projection:
@@ -159,4 +163,4 @@ def project(camera: Camera, points: Points, near: float, threshold: float = 0.0)
         visit, size = count_visited(camera, points, tensors, near, threshold), points.blocks.size
     normals = None if points.normals is None else points.normals.contiguous()
     view = (camera.model, camera.width, camera.height, near)
-    return Projection(*project_op(points.xyz, points.radius, normals, visit, size, *tensors, *view))
+    return Projection(*_call(points.xyz, points.radius, normals, visit, size, *tensors, *view))

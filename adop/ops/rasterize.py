@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from adop.camera import level_size
+from adop.ops.autograd import differentiable
 from adop.ops.launch import Value, launch
 from adop.ops.types import Levels, Projection, RasterConfig, check_background, check_like
 
@@ -110,13 +111,7 @@ def backward_by_point(values: dict[str, Value], like: Tensor, spatial: bool) -> 
         launch("raster_backward_uv", like.numel(), values, like)
 
 
-@torch.library.custom_op(
-    "adop::rasterize",
-    mutates_args=(),
-    schema="(Tensor uv, Tensor z, Tensor radius_px, Tensor visible, Tensor features, Tensor[] background,"
-    f" Tensor? ghosts, {_SETTINGS}) -> {RASTER_OUTPUTS}",
-)
-def rasterize_op(
+def _rasterize(
     uv: Tensor,
     z: Tensor,
     radius_px: Tensor,
@@ -139,6 +134,15 @@ def rasterize_op(
     values |= {"hits": hits, "offsets": offsets, "chunks": offsets.shape[2]}
     launch("bands_forward", 0, values, z)
     return *outputs, hits, offsets  # type: ignore[return-value]
+
+
+rasterize_op = torch.library.custom_op(
+    "adop::rasterize",
+    _rasterize,
+    mutates_args=(),
+    schema="(Tensor uv, Tensor z, Tensor radius_px, Tensor visible, Tensor features, Tensor[] background,"
+    f" Tensor? ghosts, {_SETTINGS}) -> {RASTER_OUTPUTS}",
+)
 
 
 @rasterize_op.register_fake
@@ -217,6 +221,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
     saved = (*images, *weights, *depths, hits, offsets, uv, z, radius_px, visible, features, ghosts)
     ctx.save_for_backward(*saved)
     ctx.settings, ctx.background = inputs[7:], [tensor.shape for tensor in background]
+    ctx.mark_non_differentiable(*weights, *depths, hits, offsets)
 
 
 def _backward(ctx: Any, grads: list[Tensor], *_: Any) -> tuple[Any, ...]:
@@ -234,7 +239,7 @@ def _backward(ctx: Any, grads: list[Tensor], *_: Any) -> tuple[Any, ...]:
     return grad_uv, None, None, None, grad_features, behind, *([None] * 7)
 
 
-rasterize_op.register_autograd(_backward, setup_context=_setup)
+_call = differentiable(rasterize_op, _rasterize, _setup, _backward)
 
 
 def rasterize(
@@ -256,5 +261,5 @@ def rasterize(
     points = (p.uv.contiguous(), p.z.contiguous(), p.radius_px.contiguous(), p.visible.contiguous())
     behind = [image.contiguous() for image in behind]
     ghosts = None if ghosts is None else ghosts.contiguous()
-    images, weights, depths, _, _ = rasterize_op(*points, features.contiguous(), behind, ghosts, *settings)
-    return Levels(images, [w.detach() for w in weights], [d.detach() for d in depths])
+    images, weights, depths, _, _ = _call(*points, features.contiguous(), behind, ghosts, *settings)
+    return Levels(images, weights, depths)
