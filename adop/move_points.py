@@ -91,49 +91,81 @@ def mean_colours(pipeline: Pipeline, size: float) -> Tensor:
     return mean_of_cubes(pipeline.features[:, :3].detach().exp(), cubes)[cubes.of_point]
 
 
+@dataclass(frozen=True)
+class Observed:
+    """What one photo shows of the points that it sees, beside what they look like by their own colours."""
+
+    points: Tensor  # [M] index
+    error: Tensor  # [M, 3] own colour minus the photo's value where the point falls, in units of ROBUST
+    by_point: Tensor  # [M, 3, 3] change of the error per scene unit of the point
+    by_pose: Tensor  # [M, 3, 6] change per unit of the pose's twist (left update, translation first)
+    depth: float  # median of the points, scene units
+
+    @property
+    def weight(self) -> Tensor:
+        """Cauchy's weight of each error [M, 3]."""
+        return 1 / (1 + self.error.square())
+
+
+@torch.no_grad()
+def observe(pipeline: Pipeline, cache: PhotoCache, photo: int, scale: int, radiance: Tensor) -> Observed:
+    """Compare each point's own radiance [N, 3] with the photo, 1/scale as large, where the point falls.
+
+    The picture there may be of neighbours that are as far astray, so it is not compared. It says what is hidden, and
+    what gain the photo has.
+    """
+    index = torch.tensor([photo])
+    camera = pipeline.camera(index).reduced(scale)
+    seen = see_points(pipeline, camera, index)
+    target, mask = cache.reduced(photo, scale, pipeline.xyz.device)
+    known = torch.isfinite(seen.depth).float() * mask
+    known[:, :, :2], known[:, :, -2:], known[:, :, :, :2], known[:, :, :, -2:] = 0, 0, 0, 0
+    picture, target = smooth(seen.picture, known, SIGMA), smooth(target, known, SIGMA)
+    gain = fit_gain(picture, target, known).expand_as(target)
+    found = project(camera, pipeline.points(), pipeline.raster.near)
+    chosen = torch.nonzero(found.visible[0])[:, 0]
+    column, row = found.uv[0, chosen].long().unbind(1)
+    shown = found.z[0, chosen] <= (1 + BEHIND) * seen.depth[0, 0, row, column]
+    shown &= known[0, 0, row, column] > 0
+    chosen, column, row = chosen[shown], column[shown], row[shown]
+    position = pipeline.position(camera, index)[0, :, row, column].T
+    own = pipeline.photo_of_points(radiance[chosen], photo, position).clamp(0, 1)
+    grid = 2 * found.uv[:, None, chosen] / found.uv.new_tensor([camera.width, camera.height]) - 1
+    there = torch.cat((target, *slopes(target)[:, None]), dim=1)
+    there = F.grid_sample(there, grid, align_corners=False, padding_mode="border")[0, :, 0]
+    value, slope = there[:3], there[3:].reshape(2, 3, -1)
+    error = (own * gain[0, :, row, column].T - value.T) / ROBUST
+    moved = motion_of_points(camera, pipeline.xyz[chosen], [])
+    by_pose, by_point = (-torch.einsum("dcm,mdk->mck", slope, by) / ROBUST for by in moved)
+    depth = float(found.z[0, chosen].median()) if len(chosen) else 1.0
+    return Observed(chosen, error, by_point, by_pose, depth)
+
+
 @torch.no_grad()
 def gather_evidence(
     pipeline: Pipeline, cache: PhotoCache, photos: list[int], scale: int, cubes: Cubes, radiance: Tensor
 ) -> Evidence:
-    """Ask every photo, 1/scale as large, where each cube's points should be.
-
-    Each point's own radiance [N, 3] is compared with the photo where the point falls: the picture there may be of
-    neighbours that are as far astray. The picture says what is hidden, and what gain the photo has.
-    """
-    device, count = pipeline.xyz.device, len(cubes)
-    sums = torch.zeros(count, 14, device=device)
+    """Ask every photo, 1/scale as large, where each cube's points should be; see `observe`."""
+    sums = torch.zeros(len(cubes), 14, device=pipeline.xyz.device)
     for photo in photos:
-        index = torch.tensor([photo])
-        camera = pipeline.camera(index).reduced(scale)
-        seen = see_points(pipeline, camera, index)
-        target, mask = cache.reduced(photo, scale, device)
-        known = torch.isfinite(seen.depth).float() * mask
-        known[:, :, :2], known[:, :, -2:], known[:, :, :, :2], known[:, :, :, -2:] = 0, 0, 0, 0
-        picture, target = smooth(seen.picture, known, SIGMA), smooth(target, known, SIGMA)
-        gain = fit_gain(picture, target, known).expand_as(target)
-        found = project(camera, pipeline.points(), pipeline.raster.near)
-        chosen = torch.nonzero(found.visible[0])[:, 0]
-        column, row = found.uv[0, chosen].long().unbind(1)
-        shown = found.z[0, chosen] <= (1 + BEHIND) * seen.depth[0, 0, row, column]
-        shown &= known[0, 0, row, column] > 0
-        chosen, column, row = chosen[shown], column[shown], row[shown]
-        position = pipeline.position(camera, index)[0, :, row, column].T
-        own = pipeline.photo_of_points(radiance[chosen], photo, position).clamp(0, 1)
-        grid = 2 * found.uv[:, None, chosen] / found.uv.new_tensor([camera.width, camera.height]) - 1
-        there = torch.cat((target, *slopes(target)[:, None]), dim=1)
-        there = F.grid_sample(there, grid, align_corners=False, padding_mode="border")[0, :, 0]
-        value, slope = there[:3], there[3:].reshape(2, 3, -1)
-        error = (own * gain[0, :, row, column].T - value.T) / ROBUST
-        _, by_point = motion_of_points(camera, pipeline.xyz[chosen], [])
-        jacobian = -torch.einsum("dcm,mdk->mck", slope, by_point) / ROBUST
-        weighted = jacobian / (1 + error.square())[..., None]
-        parts = (
-            torch.einsum("mck,mcl->mkl", weighted, jacobian).flatten(1),
-            torch.einsum("mck,mc->mk", weighted, error),
-            error.square().log1p().mean(1, keepdim=True),
-            torch.ones_like(error[:, :1]),
-        )
-        sums.index_add_(0, cubes.of_point[chosen], torch.cat(parts, dim=1))
+        add_observed(sums, cubes, observe(pipeline, cache, photo, scale, radiance))
+    return evidence_of(sums)
+
+
+def add_observed(sums: Tensor, cubes: Cubes, seen: Observed) -> None:
+    """Add what a photo shows to the sums [K, 14] of each cube."""
+    weighted = seen.by_point * seen.weight[..., None]
+    parts = (
+        torch.einsum("mck,mcl->mkl", weighted, seen.by_point).flatten(1),
+        torch.einsum("mck,mc->mk", weighted, seen.error),
+        seen.error.square().log1p().mean(1, keepdim=True),
+        torch.ones_like(seen.error[:, :1]),
+    )
+    sums.index_add_(0, cubes.of_point[seen.points], torch.cat(parts, dim=1))
+
+
+def evidence_of(sums: Tensor) -> Evidence:
+    """Return the normal equations that `add_observed` summed."""
     return Evidence(sums[:, :9].reshape(-1, 3, 3), sums[:, 9:12], sums[:, 12], sums[:, 13])
 
 
@@ -177,33 +209,31 @@ def move_points(
     cache: PhotoCache,
     photos: list[int],
     config: MovePointsConfig,
-    hold_common: bool = False,
 ) -> float:
     """Move the points to where the photos show their colours; return the median shift, scene units.
 
     Cubes of points share a shift, large cubes and reduced photos first. A cube that a step makes worse goes back.
 
-    Args:
-        hold_common: take out the rigid motion and scale that all points have in common (where cameras move too).
-
     Source: Gauss-Newton on the picture as for cameras, design.md section 4; the pull between neighbours is that of
         elastic registration.
     """
     start, size, pixel = pipeline.xyz.clone(), extent(pipeline.xyz), pixel_size(pipeline, photos)
-    largest = max(max(s) for s in pipeline.lens_size)
-    finest = max(1, round(largest / 1000))
-    plan = [(block, finest * scale) for block, scale in zip(config.blocks, config.scales, strict=True)]
+    plan = block_plan(pipeline, config)
     if config.single:
-        plan.append((0.0, finest))
+        plan.append((0.0, plan[-1][1]))
     with tqdm(total=len(plan) * (config.rounds + 1), desc="moving points", leave=False, disable=None) as bar:
         for block, scale in plan:
             cubes = make_cubes(start, block * size) if block > 0 else make_single(len(start), start.device)
             radiance = mean_colours(pipeline, scale * pixel) if block > 0 else pipeline.features[:, :3].exp()
             ask = functools.partial(gather_evidence, pipeline, cache, photos, scale, cubes, radiance)
             _descend(pipeline, config, cubes, ask, start, config.trust * size, bar)
-    if hold_common:
-        pipeline.xyz.copy_(without_common_motion(start, pipeline.xyz))
     return float((pipeline.xyz - start).norm(dim=1).median())
+
+
+def block_plan(pipeline: Pipeline, config: MovePointsConfig) -> list[tuple[float, int]]:
+    """Return the sizes of cubes, relative to the scene's extent, with the factor by which photos are reduced for them."""
+    finest = max(1, round(max(max(size) for size in pipeline.lens_size) / 1000))
+    return [(block, finest * scale) for block, scale in zip(config.blocks, config.scales, strict=True)]
 
 
 def make_single(count: int, device: torch.device) -> Cubes:
@@ -231,9 +261,7 @@ def _descend(
         pipeline.xyz += shift[cubes.of_point]
         tried = ask()
         bar.update()
-        # A cube that left the picture, or looks worse there, goes back.
-        worse = tried.cost * best.count > best.cost * tried.count
-        worse |= tried.count < 0.5 * best.count
+        worse = looks_worse(best, tried)
         back = torch.where(worse[:, None], shift, 0.0)
         pipeline.xyz -= back[cubes.of_point]
         damping = torch.where(worse, damping * 10, (damping / 4).clamp_min(1e-4))
@@ -250,8 +278,14 @@ def _descend(
         )
 
 
-def without_common_motion(start: Tensor, moved: Tensor) -> Tensor:
-    """Return `moved` [N, 3] after the similarity that brings it, in the mean square, back to `start`.
+def looks_worse(before: Evidence, after: Evidence) -> Tensor:
+    """Return [K] bool, the cubes that left the pictures, or look worse there."""
+    return (after.cost * before.count > before.cost * after.count) | (after.count < 0.5 * before.count)
+
+
+def common_motion(start: Tensor, moved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return scale, rotation [3, 3] and translation [3], float64, that bring `moved` [N, 3], in the mean square, back to
+    `start`.
 
     Source: Umeyama 1991.
     """
@@ -263,4 +297,4 @@ def without_common_motion(start: Tensor, moved: Tensor) -> Tensor:
     flip[2] = torch.sign(torch.linalg.det(u) * torch.linalg.det(vt))
     rotation = u @ torch.diag(flip) @ vt
     scale = (s * flip).sum() / a.square().sum().clamp_min(1e-30)
-    return (scale * a @ rotation.T + mean_b).to(moved.dtype)
+    return scale, rotation, mean_b - scale * rotation @ mean_a

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from adop.align import Moved, Refined, align_cameras, see_network, see_points
+from adop.bundle import adjust_poses_and_points
 from adop.config import TrainConfig, learned
 from adop.errors import UserError
 from adop.motion import pixel_shift
@@ -51,25 +53,42 @@ def say_groups(run: Run, say: Callable[[str], None]) -> None:
 
 
 def refine_start(run: Run, say: Callable[[str], None]) -> None:
-    """Align cameras with the points in their own colours, before any colour is taken from a photo; then the points.
+    """Align cameras with the points in their own colours, before any colour is taken from a photo; or move the points.
 
     Where the cloud has no colours there is nothing to compare, and cameras wait for the network's pictures.
     """
     config, refined = run.config.refine, refined_now(run, 0)
     if config.method != "picture" or run.scene.points.colors is None:
         return
-    cameras = refined.any()
-    points = learned(run.config.groups.points, 0)
     photos = run.split["train"]
-    if cameras:
-        moved = align_cameras(run.pipeline, run.cache, photos, config.align, refined)
-        say(describe(run, moved))
-    if points:
-        shift = move_points(run.pipeline, run.cache, photos, config.points, hold_common=refined.poses)
+    if refined.any():
+        say(describe(run, align_cameras(run.pipeline, run.cache, photos, config.align, refined)))
+    if learned(run.config.groups.points, 0) and not refines_together(run):
+        shift = move_points(run.pipeline, run.cache, photos, config.points)
         say(f"points: moved by {shift:.3g} scene units (median)")
-        if cameras:
-            moved = align_cameras(run.pipeline, run.cache, photos, config.align, refined, finest_only=True)
-            say(describe(run, moved))
+
+
+def refines_together(run: Run) -> bool:
+    """Return whether poses and points are refined before training: each then hides the other's errors."""
+    given = run.config.refine.method == "picture" and run.scene.points.colors is not None
+    return given and refined_now(run, 0).poses and learned(run.config.groups.points, 0)
+
+
+@torch.no_grad()
+def refine_together(run: Run, own: Tensor, say: Callable[[str], None]) -> None:
+    """Align cameras with points that have their colours from the photos, then adjust poses and points.
+
+    Where a point lies beside its place, colours from the photos are right and the lens shows; its `own` colour [N, C] as
+    a feature says where it should be.
+    """
+    config, photos = run.config.refine, run.split["train"]
+    moved = align_cameras(
+        run.pipeline, run.cache, photos, config.align, refined_now(run, 0), finest_only=True
+    )
+    say(describe(run, moved))
+    run.pipeline.features.copy_(own)
+    shift = adjust_poses_and_points(run.pipeline, run.cache, photos, config.points, config.align)
+    say(f"poses and points: adjusted together, points by {shift:.3g} scene units (median)")
 
 
 def refine_again(run: Run, step: int, share: float) -> list[Moved]:

@@ -27,9 +27,24 @@ from adop.grow import fill_holes
 from adop.loss import Vgg, training_loss
 from adop.ops import sample_ghosts
 from adop.optim import Optimiser
-from adop.photometry import colour_points, estimate_exposures, fill_environment, gather, known_exposures
+from adop.photometry import (
+    Gathered,
+    colour_points,
+    estimate_exposures,
+    fill_environment,
+    gather,
+    known_exposures,
+)
 from adop.prune import remove_unsupported
-from adop.refine import check_groups, plot_run, refine_again, refine_start, say_groups
+from adop.refine import (
+    check_groups,
+    plot_run,
+    refine_again,
+    refine_start,
+    refine_together,
+    refines_together,
+    say_groups,
+)
 from adop.run import Run, choose_device, has_bf16, open_scene, split_photos
 from adop.runlog import Log, ProgressLine
 from adop.sampler import Ahead, Batch, sample, step_generator
@@ -39,7 +54,24 @@ PRIOR_EVERY = 4  # steps: the camera's prior changes slowly, and asking it each 
 
 def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
     """Start cameras, exposures (where EXIF has none), the points' colours and the environment from the photos."""
+    own = run.pipeline.features.detach().clone()
     refine_start(run, say)
+    if refines_together(run):
+        colour_from_photos(run, say)
+        refine_together(run, own, say)
+    gathered = colour_from_photos(run, say)
+    if run.config.prune.enabled:
+        removed = remove_unsupported(run.pipeline, gathered, run.config.prune)
+        say(f"points: {removed:,} removed that photos see and do not show")
+    if run.config.grow.enabled:
+        added = fill_holes(run.pipeline, run.cache, run.split["train"], run.config.grow)
+        say(f"holes: {added:,} points added where several photos agree")
+    share = fill_environment(run.pipeline, run.cache, run.split["train"])
+    say(f"environment: {100 * share:.0f} % of the photos' rays meet no point")
+
+
+def colour_from_photos(run: Run, say: Callable[[str], None]) -> dict[int, Gathered]:
+    """Fit the physical camera and the points' colours to the photos; return what each photo shows of the points."""
     gathered = {}
     for photo in tqdm(run.split["train"], desc="looking up points", leave=False, disable=None):
         gathered[photo] = gather(run.pipeline, run.cache, photo, run.config.render.backend)
@@ -51,14 +83,7 @@ def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
     error = calibrate(run.pipeline, gathered, run.config.groups, run.config.seed)
     say(f"physical camera: fitted to points that several photos see, median error {255 * error:.1f} of 255")
     colour_points(run.pipeline, gathered)
-    if run.config.prune.enabled:
-        removed = remove_unsupported(run.pipeline, gathered, run.config.prune)
-        say(f"points: {removed:,} removed that photos see and do not show")
-    if run.config.grow.enabled:
-        added = fill_holes(run.pipeline, run.cache, run.split["train"], run.config.grow)
-        say(f"holes: {added:,} points added where several photos agree")
-    share = fill_environment(run.pipeline, run.cache, run.split["train"])
-    say(f"environment: {100 * share:.0f} % of the photos' rays meet no point")
+    return gathered
 
 
 def draw_batch(run: Run, step: int) -> Batch:

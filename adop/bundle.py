@@ -1,0 +1,191 @@
+"""Poses and points adjusted together: photos move and cubes of points move, and neither takes the other's error."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from adop.align import INDEPENDENT
+from adop.config import AlignConfig, MovePointsConfig
+from adop.lie import se3_exp, se3_log
+from adop.move_points import (
+    DAMPING,
+    Cubes,
+    Evidence,
+    add_observed,
+    block_plan,
+    common_motion,
+    evidence_of,
+    extent,
+    looks_worse,
+    make_cubes,
+    mean_colours,
+    observe,
+    pixel_size,
+    solve_shifts,
+    with_prior,
+)
+from adop.photos import PhotoCache
+from adop.pipeline import Pipeline
+
+POSE = 6
+ITERATIONS = 100  # most steps of conjugate gradients
+EXACT = 1e-8  # of the first residual's square, where they end
+
+
+@dataclass(frozen=True)
+class PoseEvidence:
+    """What the photos say of their poses, and how that hangs together with the cubes of points; float64."""
+
+    matrix: Tensor  # [P, 6, 6]
+    gradient: Tensor  # [P, 6]
+    count: Tensor  # [P] observations
+    photo: Tensor  # [E] of each pair of a photo and a cube that it sees
+    cube: Tensor  # [E]
+    coupling: Tensor  # [E, 3, 6]
+    distance: float  # median depth of what is seen, scene units
+
+    def push(self, change: Tensor, cubes: int) -> Tensor:
+        """Return [K, 3], how a change [P, 6] of the poses changes the gradient of each cube."""
+        given = torch.einsum("eij,ej->ei", self.coupling, change[self.photo])
+        return given.new_zeros(cubes, 3).index_add_(0, self.cube, given)
+
+    def pull(self, shift: Tensor) -> Tensor:
+        """Return [P, 6], the adjoint of `push`, of shifts [K, 3] of the cubes."""
+        given = torch.einsum("eij,ei->ej", self.coupling, shift[self.cube])
+        return torch.zeros_like(self.gradient).index_add_(0, self.photo, given)
+
+
+def gather_both(
+    pipeline: Pipeline, cache: PhotoCache, photos: list[int], scale: int, cubes: Cubes, radiance: Tensor
+) -> tuple[Evidence, PoseEvidence]:
+    """Ask every photo, 1/scale as large, where it and each cube's points should be; see `move_points.observe`."""
+    device = pipeline.xyz.device
+    sums = torch.zeros(len(cubes), 14, device=device)
+    matrix, gradient, count, pairs, depths = [], [], [], [], []
+    for number, photo in enumerate(photos):
+        seen = observe(pipeline, cache, photo, scale, radiance)
+        add_observed(sums, cubes, seen)
+        weight = seen.weight[..., None]
+        weighted = (seen.by_pose * weight).double()
+        matrix.append(torch.einsum("mck,mcl->kl", weighted, seen.by_pose.double()))
+        gradient.append(torch.einsum("mck,mc->k", weighted, seen.error.double()))
+        count.append(float(len(seen.points)))
+        depths.append(seen.depth)
+        cube, of_pair = torch.unique(cubes.of_point[seen.points], return_inverse=True)
+        coupling = torch.einsum("mck,mcl->mkl", seen.by_point * weight, seen.by_pose).flatten(1)
+        coupling = coupling.new_zeros(len(cube), 3 * POSE).index_add_(0, of_pair, coupling)
+        pairs.append((torch.full_like(cube, number), cube, coupling.reshape(-1, 3, POSE).double()))
+    photo_of, cube_of, coupled = (torch.cat(part) for part in zip(*pairs, strict=True))
+    counts = torch.tensor(count, dtype=torch.float64, device=device)
+    distance = sorted(depths)[len(depths) // 2]
+    return evidence_of(sums), PoseEvidence(
+        torch.stack(matrix), torch.stack(gradient), counts, photo_of, cube_of, coupled, distance
+    )
+
+
+def solve_poses(
+    cubes: Evidence, stiffness: Tensor, poses: PoseEvidence, away: Tensor, config: AlignConfig, damping: float
+) -> Tensor:
+    """Return the change [P, 6] of the poses when the cubes are free to answer it, by conjugate gradients.
+
+    Args:
+        stiffness: [K] Levenberg's damping of each cube.
+        away: [P, 6] twists by which the poses have left their starts.
+
+    Source: bundle adjustment with the Schur complement, points eliminated first (Triggs et al. 2000).
+    """
+    trace = cubes.matrix.diagonal(dim1=1, dim2=2).sum(1).double()
+    eye = torch.eye(3, dtype=torch.float64, device=trace.device)
+    inverse = torch.linalg.inv(
+        cubes.matrix.double() + eye * (stiffness.double() * trace / 3 + 1e-9)[:, None, None]
+    )
+    place, turn = config.trust_distance * poses.distance, math.radians(config.trust_degrees)
+    trust = torch.tensor([place] * 3 + [turn] * 3, dtype=torch.float64, device=trace.device)
+    prior = (poses.count / INDEPENDENT)[:, None] / trust.square()
+    diagonal = poses.matrix.diagonal(dim1=1, dim2=2)
+    own = poses.matrix + torch.diag_embed(damping * diagonal + prior + 1e-12)
+
+    def answered(shift: Tensor) -> Tensor:
+        return poses.pull(torch.einsum("kij,kj->ki", inverse, shift))
+
+    rest = -(poses.gradient + prior * away) + answered(cubes.gradient.double())
+    before = torch.linalg.inv(own)  # the preconditioner
+    change, scaled = torch.zeros_like(rest), torch.einsum("nij,nj->ni", before, rest)
+    direction, size = scaled, (rest * scaled).sum()
+    first = size
+    for _ in range(ITERATIONS):
+        if size <= EXACT * first:
+            break
+        curved = torch.einsum("nij,nj->ni", own, direction) - answered(poses.push(direction, len(inverse)))
+        length = size / (direction * curved).sum()
+        change, rest = change + length * direction, rest - length * curved
+        scaled = torch.einsum("nij,nj->ni", before, rest)
+        direction, size = scaled + (rest * scaled).sum() / size * direction, (rest * scaled).sum()
+    return change
+
+
+@torch.no_grad()
+def adjust_poses_and_points(
+    pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: MovePointsConfig, align: AlignConfig
+) -> float:
+    """Move points and poses to where the photos show the points' colours; return the points' median shift, scene units.
+
+    As `move_points`, and in each step the poses move with the points. A step that makes the whole worse is taken back;
+    of others, cubes that look worse go back. The rigid motion and scale that the points have in common is taken out of
+    points and poses in the end.
+    """
+    start, size, pixel = pipeline.xyz.clone(), extent(pipeline.xyz), pixel_size(pipeline, photos)
+    starts = pipeline.poses[photos].clone()
+    plan = block_plan(pipeline, config)
+    with tqdm(total=len(plan) * (config.rounds + 1), desc="adjusting both", leave=False, disable=None) as bar:
+        for block, scale in plan:
+            cubes = make_cubes(start, block * size)
+            radiance = mean_colours(pipeline, scale * pixel)
+            best, poses = gather_both(pipeline, cache, photos, scale, cubes, radiance)
+            bar.update()
+            stiffness = torch.full((len(cubes),), DAMPING, device=start.device)
+            damping = 1e-3
+            for _ in range(config.rounds):
+                known = with_prior(best, cubes, pipeline.xyz - start, config.trust * size)
+                before = pipeline.poses[photos]
+                away = se3_log(before @ torch.linalg.inv(starts))
+                change = solve_poses(known, stiffness, poses, away, align, damping)
+                pushed = known.gradient + poses.push(change, len(cubes)).to(known.gradient)
+                shift = solve_shifts(replace(known, gradient=pushed), cubes, stiffness, config.smooth)
+                pipeline.poses[photos] = se3_exp(change) @ before
+                pipeline.xyz += shift[cubes.of_point]
+                tried, tried_poses = gather_both(pipeline, cache, photos, scale, cubes, radiance)
+                bar.update()
+                if _mean_cost(tried) > _mean_cost(best):
+                    pipeline.poses[photos] = before
+                    pipeline.xyz -= shift[cubes.of_point]
+                    damping, stiffness = 10 * damping, 10 * stiffness
+                    continue
+                worse = looks_worse(best, tried)
+                pipeline.xyz -= torch.where(worse[:, None], shift, 0.0)[cubes.of_point]
+                damping = max(damping / 4, 1e-6)
+                stiffness = torch.where(worse, stiffness * 10, (stiffness / 4).clamp_min(1e-4))
+                best, poses = tried, tried_poses
+    _fix_gauge(pipeline, photos, start)
+    return float((pipeline.xyz - start).norm(dim=1).median())
+
+
+def _mean_cost(evidence: Evidence) -> float:
+    return float(evidence.cost.sum() / evidence.count.sum().clamp_min(1))
+
+
+def _fix_gauge(pipeline: Pipeline, photos: list[int], start: Tensor) -> None:
+    """Take the similarity that brings the points back to `start` [N, 3] out of points and poses: no picture changes."""
+    scale, rotation, translation = common_motion(start, pipeline.xyz)
+    pipeline.xyz.copy_(scale * pipeline.xyz.double() @ rotation.T + translation)
+    poses = pipeline.poses[photos]
+    turned = poses[:, :3, :3] @ rotation.T
+    poses[:, :3, 3] = scale * poses[:, :3, 3] - turned @ translation
+    poses[:, :3, :3] = turned
+    pipeline.poses[photos] = poses
+    pipeline.motion[photos, :3] *= scale
