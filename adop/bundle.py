@@ -171,7 +171,7 @@ def adjust_poses_and_points(
                 damping = max(damping / 4, 1e-6)
                 stiffness = torch.where(worse, stiffness * 10, (stiffness / 4).clamp_min(1e-4))
                 best, poses = tried, tried_poses
-    _fix_gauge(pipeline, photos, start)
+    fix_gauge(pipeline, photos, start)
     return float((pipeline.xyz - start).norm(dim=1).median())
 
 
@@ -179,7 +179,7 @@ def _mean_cost(evidence: Evidence) -> float:
     return float(evidence.cost.sum() / evidence.count.sum().clamp_min(1))
 
 
-def _fix_gauge(pipeline: Pipeline, photos: list[int], start: Tensor) -> None:
+def fix_gauge(pipeline: Pipeline, photos: list[int], start: Tensor) -> None:
     """Take the similarity that brings the points back to `start` [N, 3] out of points and poses: no picture changes."""
     scale, rotation, translation = common_motion(start, pipeline.xyz)
     pipeline.xyz.copy_(scale * pipeline.xyz.double() @ rotation.T + translation)
