@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 
@@ -33,6 +34,7 @@ from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
 
 POSE = 6
+POSE_DAMPING = 1e-3
 ITERATIONS = 100  # most steps of conjugate gradients
 EXACT = 1e-8  # of the first residual's square, where they end
 
@@ -146,10 +148,10 @@ def adjust_poses_and_points(
         for block, scale in plan:
             cubes = make_cubes(start, block * size)
             radiance = mean_colours(pipeline, scale * pixel)
-            best, poses = gather_both(pipeline, cache, photos, scale, cubes, radiance)
+            ask = functools.partial(gather_both, pipeline, cache, photos, scale, cubes, radiance)
+            damping, stiffness = POSE_DAMPING, torch.full((len(cubes),), DAMPING, device=start.device)
+            best, poses = ask()
             bar.update()
-            stiffness = torch.full((len(cubes),), DAMPING, device=start.device)
-            damping = 1e-3
             for _ in range(config.rounds):
                 known = with_prior(best, cubes, pipeline.xyz - start, config.trust * size)
                 before = pipeline.poses[photos]
@@ -159,7 +161,7 @@ def adjust_poses_and_points(
                 shift = solve_shifts(replace(known, gradient=pushed), cubes, stiffness, config.smooth)
                 pipeline.poses[photos] = se3_exp(change) @ before
                 pipeline.xyz += shift[cubes.of_point]
-                tried, tried_poses = gather_both(pipeline, cache, photos, scale, cubes, radiance)
+                tried, tried_poses = ask()
                 bar.update()
                 if _mean_cost(tried) > _mean_cost(best):
                     pipeline.poses[photos] = before
