@@ -29,10 +29,7 @@ adop: point-based neural rendering, from photos to pictures from anywhere, at an
 
 def main() -> None:
     """Run the command that the arguments name; a user's mistake ends in one sentence and exit status 2."""
-    # Threads wait for one another some microseconds awake: longer loses manifold where another program wants a core,
-    # shorter a fifth where none does.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    wait_awake_for_a_moment()
     _keep_memory()
     from adop.commands import COMMANDS
 
@@ -51,6 +48,15 @@ def main() -> None:
             sys.exit(_run(COMMANDS[name], f"adop {name}", arguments[length:]))
     known = ", ".join(COMMANDS)
     sys.exit(f"adop: there is no command {arguments[0]!r}; there are {known}. `adop --help` explains them.")
+
+
+def wait_awake_for_a_moment() -> None:
+    """Let threads wait for one another some microseconds awake, unless the user says how; call it before torch loads.
+
+    Longer loses manifold where another program wants a core, shorter a fifth where none does.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 def _keep_memory() -> None:

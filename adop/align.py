@@ -298,12 +298,16 @@ def solve(one: Alignment, tracked: list[Tracked], lens_damping: float) -> tuple[
     return change, [-inverse @ (gradient + coupling @ change) for inverse, coupling, gradient in parts]
 
 
+def pose_trust(config: AlignConfig, distance: float) -> Tensor:
+    """Return how far a pose that sees things at a distance may be off, by each component of its twist [6], float64."""
+    trust = [config.trust_distance * distance] * 3 + [math.radians(config.trust_degrees)] * 3
+    return torch.tensor(trust, dtype=torch.float64)
+
+
 def _own_part(one: Alignment, t: Tracked, distance: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return the inverse of a photo's own damped block [6 or 12, the same], its coupling with the lens, its gradient."""
     matrix, gradient, own = t.equations.matrix, t.equations.gradient, one.own
-    trust = torch.tensor(
-        [one.config.trust_distance * distance] * 3 + [math.radians(one.config.trust_degrees)] * 3
-    ).double()
+    trust = pose_trust(one.config, distance)
     trust = torch.cat((trust, one.config.trust_motion * trust))[:own]
     prior = 1 / trust.square() / INDEPENDENT
     inverse = torch.zeros(own, own, dtype=torch.float64)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from adop.align import INDEPENDENT
+from adop.align import INDEPENDENT, pose_trust
 from adop.config import AlignConfig, MovePointsConfig
 from adop.lie import se3_exp, se3_log
+from adop.motion import POSE
 from adop.move_points import (
     DAMPING,
     Cubes,
@@ -33,7 +33,6 @@ from adop.move_points import (
 from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
 
-POSE = 6
 POSE_DAMPING = 1e-3
 ITERATIONS = 100  # most steps of conjugate gradients
 EXACT = 1e-8  # of the first residual's square, where they end
@@ -72,14 +71,14 @@ def gather_both(
     for number, photo in enumerate(photos):
         seen = observe(pipeline, cache, photo, scale, radiance)
         add_observed(sums, cubes, seen)
-        weight = seen.weight[..., None]
-        weighted = (seen.by_pose * weight).double()
-        matrix.append(torch.einsum("mck,mcl->kl", weighted, seen.by_pose.double()))
+        by_pose, weight = seen.by_pose(), seen.weight[..., None]
+        weighted = (by_pose * weight).double()
+        matrix.append(torch.einsum("mck,mcl->kl", weighted, by_pose.double()))
         gradient.append(torch.einsum("mck,mc->k", weighted, seen.error.double()))
         count.append(float(len(seen.points)))
-        depths.append(seen.depth)
+        depths.append(float(seen.depth.median()) if len(seen.depth) else 1.0)
         cube, of_pair = torch.unique(cubes.of_point[seen.points], return_inverse=True)
-        coupling = torch.einsum("mck,mcl->mkl", seen.by_point * weight, seen.by_pose).flatten(1)
+        coupling = torch.einsum("mck,mcl->mkl", seen.by_point * weight, by_pose).flatten(1)
         coupling = coupling.new_zeros(len(cube), 3 * POSE).index_add_(0, of_pair, coupling)
         pairs.append((torch.full_like(cube, number), cube, coupling.reshape(-1, 3, POSE).double()))
     photo_of, cube_of, coupled = (torch.cat(part) for part in zip(*pairs, strict=True))
@@ -106,8 +105,7 @@ def solve_poses(
     inverse = torch.linalg.inv(
         cubes.matrix.double() + eye * (stiffness.double() * trace / 3 + 1e-9)[:, None, None]
     )
-    place, turn = config.trust_distance * poses.distance, math.radians(config.trust_degrees)
-    trust = torch.tensor([place] * 3 + [turn] * 3, dtype=torch.float64, device=trace.device)
+    trust = pose_trust(config, poses.distance).to(trace.device)
     prior = (poses.count / INDEPENDENT)[:, None] / trust.square()
     diagonal = poses.matrix.diagonal(dim1=1, dim2=2)
     own = poses.matrix + torch.diag_embed(damping * diagonal + prior + 1e-12)

@@ -97,14 +97,19 @@ class Observed:
 
     points: Tensor  # [M] index
     error: Tensor  # [M, 3] own colour minus the photo's value where the point falls, in units of ROBUST
+    weight: Tensor  # [M, 3] Cauchy's of each error
     by_point: Tensor  # [M, 3, 3] change of the error per scene unit of the point
-    by_pose: Tensor  # [M, 3, 6] change per unit of the pose's twist (left update, translation first)
-    depth: float  # median of the points, scene units
+    depth: Tensor  # [M] scene units
+    slope: Tensor  # [2, 3, M] of the photo along u and v
+    uv_by_pose: Tensor  # [M, 2, 6] pixels per unit of the pose's twist (left update, translation first)
 
-    @property
-    def weight(self) -> Tensor:
-        """Cauchy's weight of each error [M, 3]."""
-        return 1 / (1 + self.error.square())
+    def by_pose(self) -> Tensor:
+        """Return [M, 3, 6], the change of the error per unit of the pose's twist."""
+        return _change_of_error(self.slope, self.uv_by_pose)
+
+
+def _change_of_error(slope: Tensor, uv_by: Tensor) -> Tensor:
+    return -torch.einsum("dcm,mdk->mck", slope, uv_by) / ROBUST
 
 
 @torch.no_grad()
@@ -135,10 +140,10 @@ def observe(pipeline: Pipeline, cache: PhotoCache, photo: int, scale: int, radia
     there = F.grid_sample(there, grid, align_corners=False, padding_mode="border")[0, :, 0]
     value, slope = there[:3], there[3:].reshape(2, 3, -1)
     error = (own * gain[0, :, row, column].T - value.T) / ROBUST
-    moved = motion_of_points(camera, pipeline.xyz[chosen], [])
-    by_pose, by_point = (-torch.einsum("dcm,mdk->mck", slope, by) / ROBUST for by in moved)
-    depth = float(found.z[0, chosen].median()) if len(chosen) else 1.0
-    return Observed(chosen, error, by_point, by_pose, depth)
+    weight = 1 / (1 + error.square())
+    uv_by_pose, uv_by_point = motion_of_points(camera, pipeline.xyz[chosen], [])
+    by_point = _change_of_error(slope, uv_by_point)
+    return Observed(chosen, error, weight, by_point, found.z[0, chosen], slope, uv_by_pose)
 
 
 @torch.no_grad()
@@ -220,7 +225,7 @@ def move_points(
     start, size, pixel = pipeline.xyz.clone(), extent(pipeline.xyz), pixel_size(pipeline, photos)
     plan = block_plan(pipeline, config)
     if config.single:
-        plan.append((0.0, plan[-1][1]))
+        plan.append((0.0, finest_scale(pipeline)))
     with tqdm(total=len(plan) * (config.rounds + 1), desc="moving points", leave=False, disable=None) as bar:
         for block, scale in plan:
             cubes = make_cubes(start, block * size) if block > 0 else make_single(len(start), start.device)
@@ -230,9 +235,14 @@ def move_points(
     return float((pipeline.xyz - start).norm(dim=1).median())
 
 
+def finest_scale(pipeline: Pipeline) -> int:
+    """Return the factor by which the largest photos are reduced to about 1,000 pixels."""
+    return max(1, round(max(max(size) for size in pipeline.lens_size) / 1000))
+
+
 def block_plan(pipeline: Pipeline, config: MovePointsConfig) -> list[tuple[float, int]]:
     """Return the sizes of cubes, relative to the scene's extent, with the factor by which photos are reduced for them."""
-    finest = max(1, round(max(max(size) for size in pipeline.lens_size) / 1000))
+    finest = finest_scale(pipeline)
     return [(block, finest * scale) for block, scale in zip(config.blocks, config.scales, strict=True)]
 
 

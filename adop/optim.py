@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,11 +50,15 @@ def _groups(pipeline: Pipeline, config: TrainConfig) -> list[ParameterGroup]:
 
 
 def _joined(groups: list[ParameterGroup]) -> list[ParameterGroup]:
-    """Return the groups with those of one rate and time as one, which are moved in one pass."""
-    together: dict[tuple[float, Group], list[Tensor]] = {}
-    for group in groups:
-        together.setdefault((group.rate, group.when), []).extend(group.parameters)
-    return [ParameterGroup(tensors, rate, when) for (rate, when), tensors in together.items()]
+    """Return the groups, neighbours of one rate and time as one, which is moved in one pass.
+
+    No parameter changes its place: checkpoints number the optimiser's state by it.
+    """
+    runs = itertools.groupby(groups, key=lambda group: (group.rate, group.when))
+    return [
+        ParameterGroup([tensor for group in run for tensor in group.parameters], rate, when)
+        for (rate, when), run in runs
+    ]
 
 
 class Optimiser:

@@ -57,21 +57,28 @@ def refine_start(run: Run, say: Callable[[str], None]) -> None:
 
     Where the cloud has no colours there is nothing to compare, and cameras wait for the network's pictures.
     """
-    config, refined = run.config.refine, refined_now(run, 0)
-    if config.method != "picture" or run.scene.points.colors is None:
+    if not _starts_by_colours(run):
         return
-    photos = run.split["train"]
+    config, refined, photos = run.config.refine, refined_now(run, 0), run.split["train"]
     if refined.any():
         say(describe(run, align_cameras(run.pipeline, run.cache, photos, config.align, refined)))
-    if learned(run.config.groups.points, 0) and not refines_together(run):
+    if learned(run.config.groups.points, 0) and not refined.poses:
         shift = move_points(run.pipeline, run.cache, photos, config.points)
         say(f"points: moved by {shift:.3g} scene units (median)")
+        if refined.any():
+            moved = align_cameras(run.pipeline, run.cache, photos, config.align, refined, finest_only=True)
+            say(describe(run, moved))
+
+
+def _starts_by_colours(run: Run) -> bool:
+    """Return whether the cloud's colours are compared with the photos before training."""
+    return run.config.refine.method == "picture" and run.scene.points.colors is not None
 
 
 def refines_together(run: Run) -> bool:
     """Return whether poses and points are refined before training: each then hides the other's errors."""
-    given = run.config.refine.method == "picture" and run.scene.points.colors is not None
-    return given and refined_now(run, 0).poses and learned(run.config.groups.points, 0)
+    both = refined_now(run, 0).poses and learned(run.config.groups.points, 0)
+    return both and _starts_by_colours(run)
 
 
 @torch.no_grad()
@@ -89,6 +96,10 @@ def refine_together(run: Run, own: Tensor, say: Callable[[str], None]) -> None:
     run.pipeline.features.copy_(own)
     shift = adjust_poses_and_points(run.pipeline, run.cache, photos, config.points, config.align)
     say(f"poses and points: adjusted together, points by {shift:.3g} scene units (median)")
+    if config.points.single:
+        singly = replace(config.points, blocks=(), scales=())
+        shift = move_points(run.pipeline, run.cache, photos, singly)
+        say(f"points: moved singly by {shift:.3g} scene units (median)")
 
 
 def refine_again(run: Run, step: int, share: float) -> list[Moved]:

@@ -34,7 +34,7 @@ class Photometry:
     white_balance: Tensor  # [B, 3] gains, green is 1
 
 
-def _gains(red_blue: Tensor) -> Tensor:
+def _white_balance(red_blue: Tensor) -> Tensor:
     """Return [B, 3] gains of logarithms [B, 2] of red and blue."""
     red, blue = red_blue.exp().unbind(1)
     return torch.stack((red, torch.ones_like(red), blue), dim=1)
@@ -92,7 +92,7 @@ class Tonemapper(nn.Module):
         self.register_buffer("trained", trained.bool().clone())
         self.register_buffer("exposure_trust", torch.tensor(float(exposure_trust)))
         self.register_buffer("neighbours", _trained_neighbours(lens, trained), persistent=False)
-        self.all_trained = frozenset(torch.nonzero(trained.cpu())[:, 0].tolist())
+        self.trained_photos = frozenset(torch.nonzero(trained.cpu())[:, 0].tolist())
         self.exposure_delta = nn.Parameter(torch.zeros(photos))
         self.white_balance_log = nn.Parameter(torch.zeros(photos, 2))
         self.vignette_coefficients = nn.Parameter(torch.zeros(lenses, 3))
@@ -105,7 +105,7 @@ class Tonemapper(nn.Module):
 
     def white_balances(self) -> Tensor:
         """Return [P, 3] gains of each photo, gauge fixed; of others than trained, as expected."""
-        return _gains(self.white_balance_start + self._expected(self._corrections())[:, 1:])
+        return _white_balance(self.white_balance_start + self._expected(self._corrections())[:, 1:])
 
     def _corrections(self) -> Tensor:
         """Return [P, 3] what is learned of EV and of the logarithms of red and blue, each of mean 0."""
@@ -133,14 +133,14 @@ class Tonemapper(nn.Module):
     def photometry(self, photos: Tensor) -> Photometry:
         """Return how the photos of these indices [B] were exposed."""
         delta = self._corrections()
-        if not self.all_trained.issuperset(photos.tolist()):
+        if not self.trained_photos.issuperset(photos.tolist()):
             delta = self._expected(delta)
         exposure = self.exposure_start[photos] + delta[photos, 0]
-        return Photometry(exposure, _gains(self.white_balance_start[photos] + delta[photos, 1:]))
+        return Photometry(exposure, _white_balance(self.white_balance_start[photos] + delta[photos, 1:]))
 
     def start_photometry(self, photos: Tensor) -> Photometry:
         """Return how the photos of these indices [B] were exposed by EXIF alone, white balance 1."""
-        return Photometry(self.exposure_start[photos], _gains(self.white_balance_start[photos]))
+        return Photometry(self.exposure_start[photos], _white_balance(self.white_balance_start[photos]))
 
     def vignette(self, position: Tensor, lens: Tensor) -> Tensor:
         """Return the factor [B, 1, H, W] at `position` [B, 2, H, W], in half diagonals from the photo's centre."""

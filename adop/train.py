@@ -54,9 +54,9 @@ PRIOR_EVERY = 4  # steps: the camera's prior changes slowly, and asking it each 
 
 def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
     """Start cameras, exposures (where EXIF has none), the points' colours and the environment from the photos."""
-    own = run.pipeline.features.detach().clone()
     refine_start(run, say)
     if refines_together(run):
+        own = run.pipeline.features.detach().clone()
         colour_from_photos(run, say)
         refine_together(run, own, say)
     gathered = colour_from_photos(run, say)

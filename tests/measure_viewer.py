@@ -25,6 +25,8 @@ from typing import Any
 import browser
 from viewer_client import Client
 
+from adop.__main__ import wait_awake_for_a_moment
+
 TURN = 50  # training steps with and without a viewer, by turns
 
 
@@ -204,7 +206,7 @@ def main() -> None:
     parser.add_argument("--browsers", type=int, default=4)
     parser.add_argument("--steps", type=int, default=900)
     options = parser.parse_args()
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command
+    wait_awake_for_a_moment()
     if options.what == "training":
         training(options.steps)
         return

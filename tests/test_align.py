@@ -173,6 +173,15 @@ def test_patches_of_points_come_back_in_part(small_folder: Path):
     assert median(after.points_px) < 0.8 * median(before.points_px)
 
 
+def test_points_move_singly_without_any_blocks(small_folder: Path):
+    """As `adop bench refine --disturb noise` asks for."""
+    pipeline, cache = opened(small_folder)
+    start = pipeline.xyz.clone()
+    config = MovePointsConfig(blocks=(), scales=(), rounds=1, single=True)
+    assert move_points(pipeline, cache, list(range(len(pipeline.poses))), config) >= 0
+    assert not torch.equal(pipeline.xyz, start)
+
+
 def test_cubes_know_their_neighbours():
     xyz = torch.tensor([[0.1, 0.1, 0.1], [0.2, 0.1, 0.1], [1.5, 0.1, 0.1], [0.1, 3.5, 0.1]])
     cubes = make_cubes(xyz, 1.0)
@@ -194,4 +203,8 @@ def test_the_common_motion_is_taken_out():
     back = scale * moved @ rotation.T + translation
     assert float((back - start - own).norm(dim=1).max()) < 0.01
     assert float(scale) == pytest.approx(1 / 1.1, rel=1e-3)
+    alone = 2.0 * start @ turn.T + 5
+    exact = common_motion(start, alone)
+    back = (exact[0] * alone.double() @ exact[1].T + exact[2]).float()
+    torch.testing.assert_close(back, start, atol=1e-4, rtol=0)
     torch.testing.assert_close(rotation, turn.T, atol=1e-3, rtol=0)

@@ -166,5 +166,4 @@ def base_picture(
     **Gradients** of the colours exact to images and background.
     """
     parts = [[tensor.contiguous() for tensor in part] for part in (images, background or [], weights, depths)]
-    colours, valid, behind = _call(*parts, fill_levels, occlusion_levels, tolerance)
-    return colours, valid, behind
+    return _call(*parts, fill_levels, occlusion_levels, tolerance)
