@@ -127,7 +127,9 @@ def bench_refine(config: BenchRefineConfig) -> int:
         # As a camera of sRGB's response: only behind such a one is a second camera a camera again. It forgets the
         # exposures where the other run does: EXIF would pull its own elsewhere.
         start = "photometry" if config.disturb in ("photometry", "all") else "nothing"
-        source = _recover(config, config.reference, start, methods[0], "reference", None, None, response=False)
+        source = _recover(
+            config, config.reference, start, methods[0], "reference", None, None, response=False
+        )
     result: dict[str, Any] = {"scene": str(scene), "disturbed": config.disturb, "steps": config.steps}
     by_method: dict[str, Any] = {}
     for method in methods:

@@ -71,6 +71,9 @@ def load_checkpoint(path: Path, pipeline: Pipeline) -> Progress:
     points = model.get("xyz")
     if points is not None and points.dim() == 2 and len(points) != len(pipeline.xyz):
         pipeline.resize(len(points))
+    environment = model.get("environment.map")
+    if not pipeline.environment.fixed and environment is not None and environment.dim() == 4:
+        pipeline.environment.resize(environment.shape[2])
     expected = pipeline.state_dict()
     for name, value in expected.items():
         if name not in model or model[name].shape != value.shape:

@@ -51,9 +51,9 @@ class EnvironmentConfig:
 
     enabled: bool = True
     """Off: one learned background colour."""
-    height: int = 64
-    """Rows of the latitude-longitude map; it has twice as many columns. What lies behind is hardly ever endlessly far:
-    finer maps learn what single photos show."""
+    height: int | None = None
+    """Rows of the latitude-longitude map, which has twice as many columns; left out: 8 to 256, with which photos foretell
+    one another best. What lies behind is hardly ever endlessly far: finer maps learn what single photos show."""
 
 
 @dataclass(frozen=True)
@@ -288,7 +288,6 @@ def preset(name: str) -> TrainConfig:
         evaluate_every=5000,
         checkpoint_seconds=300.0,
         network=NetworkConfig(width=32),
-        environment=EnvironmentConfig(height=128),
     )
     if name == "default":
         return default
@@ -300,7 +299,6 @@ def preset(name: str) -> TrainConfig:
             batch=16,
             render=RenderConfig(levels=8, features=8),
             network=NetworkConfig(kind="unet", width=32),
-            environment=EnvironmentConfig(height=256),
         )
     raise UserError(f"preset {name!r} is not known: choose quick, default or large")
 

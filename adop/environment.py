@@ -10,8 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adop.config import EnvironmentConfig
+from adop.errors import UserError
 from adop.ops import Levels
 from adop.ops.behind import RayGrid, show_behind
+
+START_ROWS = 64
 
 
 class Environment(nn.Module):
@@ -24,13 +27,19 @@ class Environment(nn.Module):
     def __init__(self, config: EnvironmentConfig, features: int) -> None:
         super().__init__()
         self.enabled = config.enabled
-        size = (config.height, 2 * config.height) if config.enabled else (1, 1)
-        # A texel's features lie side by side in memory, where the kernel looks them up.
-        self.map = nn.Parameter(torch.zeros(1, features, *size).to(memory_format=torch.channels_last))
+        self.fixed = not config.enabled or config.height is not None  # else the photos decide how fine it is
+        if config.height is not None and (not isinstance(config.height, int) or config.height < 1):
+            raise UserError(f"environment.height must be a whole number of at least 1, not {config.height!r}")
+        rows = (config.height or START_ROWS) if config.enabled else 1
+        self.map = _empty_map(features, rows, 2 * rows if config.enabled else 1)
 
-    def coordinates(self, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (column, row) [B, H, W] on the map, in its pixels, of world directions [B, 3, H, W]."""
-        height, width = self.map.shape[2:]
+    def resize(self, rows: int) -> None:
+        """Make an empty map of so many rows."""
+        self.map = _empty_map(self.map.shape[1], rows, 2 * rows, self.map.device)
+
+    def coordinates(self, directions: Tensor, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+        """Return (column, row) [B, H, W] of world directions [B, 3, H, W] on the map, or on one of `size` texels."""
+        height, width = size or self.map.shape[2:]
         x, y, z = directions.unbind(1)
         column = (torch.atan2(x, z) / (2 * math.pi) + 0.5) * width
         row = (torch.asin(y.clamp(-1, 1)) / math.pi + 0.5) * height
@@ -97,6 +106,12 @@ class Environment(nn.Module):
             self.map[0, :3] = colour[:, None, None]
             return
         self.map[0, :3] = push_pull(total[None], count[None], otherwise)[0]
+
+
+def _empty_map(features: int, rows: int, columns: int, device: torch.device | None = None) -> nn.Parameter:
+    empty = torch.zeros(1, features, rows, columns, device=device)
+    # A texel's features lie side by side in memory, where the kernel looks them up.
+    return nn.Parameter(empty.to(memory_format=torch.channels_last))
 
 
 def push_pull(total: Tensor, count: Tensor, otherwise: Tensor) -> Tensor:

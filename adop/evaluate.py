@@ -17,10 +17,11 @@ from adop.checkpoint import write_atomically
 from adop.config import NetworkConfig, TrainConfig
 from adop.loss import Vgg
 from adop.metrics import psnr, ssim
-from adop.photometry import fill_environment, fit_photometry, left_half
+from adop.photometry import fit_photometry, left_half
 from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
 from adop.scene import Scene
+from adop.surroundings import fill_environment
 from adop.tonemap import Photometry
 
 

@@ -40,7 +40,7 @@ def known_exposures(scene: Scene) -> Tensor | None:
     return (exposure - exposure.mean()).float()
 
 
-def _trust(photo: Tensor) -> Tensor:
+def trust_in(photo: Tensor) -> Tensor:
     """Return the weight of pixels [..., 3, H, W] by their brightest and darkest channel (Debevec and Malik's hat)."""
     high = photo.amax(-3, keepdim=True)
     return (high.clamp(0.01, 0.5) * 2) * ((1 - high) * 8).clamp(0.02, 1)
@@ -54,7 +54,7 @@ def gather(pipeline: Pipeline, cache: PhotoCache, photo: int, backend: Backend =
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
     value = cache.image(photo, pipeline.xyz.device)
-    trust = _trust(value)
+    trust = trust_in(value)
     mask = cache.mask(photo)
     if mask is not None:
         trust = trust * mask.to(trust.device).float()
@@ -118,7 +118,7 @@ def colour_points(pipeline: Pipeline, gathered: dict[int, Gathered]) -> None:
     weight = torch.full((count, 1), OWN_WEIGHT, device=device)
     for i, g in gathered.items():
         value, position, trust = (x.to(device) for x in (g.value, g.position, g.weight))
-        radiance = _radiance(pipeline, i, value.T[:, None], position.T[:, None])[:, 0].T
+        radiance = radiance_behind(pipeline, i, value.T[:, None], position.T[:, None])[:, 0].T
         # A short exposure says little of the dark, a long one little of the bright: trust is per photo.
         # Of logarithms, so that a few photos in which something bright is in the way do not rule.
         total.index_add_(0, g.points.to(device), radiance.clamp_min(DARKEST).log() * trust[:, None])
@@ -126,49 +126,12 @@ def colour_points(pipeline: Pipeline, gathered: dict[int, Gathered]) -> None:
     pipeline.features[:, :3] = total / weight
 
 
-def _radiance(pipeline: Pipeline, photo: int, value: Tensor, position: Tensor) -> Tensor:
+def radiance_behind(pipeline: Pipeline, photo: int, value: Tensor, position: Tensor) -> Tensor:
     """Return the radiance [3, H, W] behind a photo's values [3, H, W] at places [2, H, W] on it."""
     index = torch.tensor([photo])
     tonemapper = pipeline.tonemapper
     lens = pipeline.photo_lens[index]
     return tonemapper.linearise(value[None], tonemapper.photometry(index), position[None], lens)[0]
-
-
-@torch.no_grad()
-def fill_environment(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> float:
-    """Start the environment from the photos' rays that meet no point; return their share of all rays."""
-    environment, render = pipeline.environment, pipeline.config.render
-    rows, columns = environment.map.shape[2:]
-    total = torch.zeros(3, rows * columns)
-    count = torch.zeros(1, rows * columns)
-    rays, missed = 0, 0
-    coarse = dataclasses.replace(pipeline.raster, levels=render.fill_levels)
-    for photo in photos:
-        index = torch.tensor([photo])
-        camera = pipeline.camera(index)
-        levels = draw(camera, pipeline.points(), pipeline.features[:, :4], coarse, backend=render.backend)
-        cover = (levels.weight[-1] > 0).float()
-        shape = levels.weight[0].shape[2:]
-        scale = 2 ** (render.fill_levels - 1)
-        empty = (
-            cover.repeat_interleave(scale, 2).repeat_interleave(scale, 3)[..., : shape[0], : shape[1]] == 0
-        )[0, 0]
-        mask = cache.mask(photo)
-        if mask is not None:
-            empty &= mask.to(empty.device)
-        rays, missed = rays + empty.numel(), missed + int(empty.sum())
-        if not bool(empty.any()):
-            continue
-        value = cache.image(photo, empty.device)[0]
-        light = _radiance(pipeline, photo, value, pipeline.position(camera, index)[0])[:, empty]
-        trust = _trust(value)[0][empty]
-        column, row = environment.coordinates(camera.rays(0))
-        texel = row[0][empty].long().clamp(0, rows - 1) * columns + column[0][empty].long() % columns
-        total.index_add_(1, texel.cpu(), (light.clamp_min(DARKEST).log() * trust).cpu())
-        count.index_add_(1, texel.cpu(), trust[None].cpu())
-    mean = pipeline.features[:, :3].mean(0).cpu()
-    environment.fill(total.reshape(3, rows, columns), count.reshape(1, rows, columns), mean)
-    return missed / max(rays, 1)
 
 
 def fit_photometry(

@@ -31,7 +31,6 @@ from adop.photometry import (
     Gathered,
     colour_points,
     estimate_exposures,
-    fill_environment,
     gather,
     known_exposures,
 )
@@ -48,6 +47,7 @@ from adop.refine import (
 from adop.run import Run, choose_device, has_bf16, open_scene, split_photos
 from adop.runlog import Log, ProgressLine
 from adop.sampler import Ahead, Batch, sample, step_generator
+from adop.surroundings import fill_environment
 
 PRIOR_EVERY = 4  # steps: the camera's prior changes slowly, and asking it each time is a fiftieth of a step
 
@@ -67,7 +67,8 @@ def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
         added = fill_holes(run.pipeline, run.cache, run.split["train"], run.config.grow)
         say(f"holes: {added:,} points added where several photos agree")
     share = fill_environment(run.pipeline, run.cache, run.split["train"])
-    say(f"environment: {100 * share:.0f} % of the photos' rays meet no point")
+    rows = run.pipeline.environment.map.shape[2]
+    say(f"environment: {rows} rows; {100 * share:.0f} % of the photos' rays meet no point")
 
 
 def colour_from_photos(run: Run, say: Callable[[str], None]) -> dict[int, Gathered]:

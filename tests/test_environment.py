@@ -2,10 +2,13 @@
 
 import math
 
+import pytest
 import torch
 
 from adop.config import EnvironmentConfig
 from adop.environment import Environment, push_pull
+from adop.errors import UserError
+from adop.surroundings import choose_rows
 
 
 def rays(columns: list[float], row: float = 0.0) -> torch.Tensor:
@@ -67,3 +70,32 @@ def test_unseen_texels_take_their_surroundings():
 def test_nothing_seen_takes_the_given_colour():
     filled = push_pull(torch.zeros(1, 3, 8, 16), torch.zeros(1, 1, 8, 16), torch.tensor([1.0, 2.0, 3.0]))
     assert torch.allclose(filled[0, :, 3, 3], torch.tensor([1.0, 2.0, 3.0]))
+
+
+def _groups_of_rays(shown: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each group sees a random half of the texels of its own map [3, 256, 512]."""
+    generator = torch.Generator().manual_seed(0)
+    count = (torch.rand(len(shown), 1, 256, 512, generator=generator) < 0.5).float()
+    return torch.stack(shown) * count, count
+
+
+def _map_with_details() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.rand(1, 3, 64, 128, generator=generator) * -3
+    return torch.nn.functional.interpolate(coarse, size=(256, 512), mode="bilinear")[0]
+
+
+def test_far_surroundings_get_a_fine_map():
+    far = _map_with_details()
+    assert choose_rows(*_groups_of_rays([far] * 4), torch.zeros(3)) >= 64
+
+
+def test_near_surroundings_get_a_coarse_map():
+    # From each place the same details are seen 40 texels, 28 degrees, further on.
+    near = [torch.roll(_map_with_details(), 40 * place, dims=2) for place in range(4)]
+    assert choose_rows(*_groups_of_rays(near), torch.zeros(3)) <= 16
+
+
+def test_a_height_below_one_is_refused():
+    with pytest.raises(UserError, match=r"environment\.height"):
+        Environment(EnvironmentConfig(height=0), 4)

@@ -17,8 +17,8 @@ from adop.viewer.studio import Studio
 from adop.checkpoint import Progress
 from adop.config import NetworkConfig, preset
 from adop.errors import UserError
-from adop.photometry import fill_environment
 from adop.run import Run, load, open_scene, split_photos
+from adop.surroundings import fill_environment
 
 
 def view_run(
