@@ -69,11 +69,14 @@ def load_checkpoint(path: Path, pipeline: Pipeline) -> Progress:
     tensors, metadata = _read(path)
     model = _part(tensors, "model.")
     points = model.get("xyz")
-    if points is not None and points.dim() == 2 and len(points) != len(pipeline.xyz):
+    # Room is made for as much as the file holds; any other shape is refused below.
+    if points is not None and points.shape[1:] == (3,) and len(points) != len(pipeline.xyz):
         pipeline.resize(len(points))
-    environment = model.get("environment.map")
-    if not pipeline.environment.fixed and environment is not None and environment.dim() == 4:
-        pipeline.environment.resize(environment.shape[2])
+    environment, present = model.get("environment.map"), pipeline.environment
+    if not present.fixed and environment is not None and environment.dim() == 4:
+        rows = environment.shape[2]
+        if rows > 0 and environment.shape == (1, present.map.shape[1], rows, 2 * rows):
+            present.resize(rows)
     expected = pipeline.state_dict()
     for name, value in expected.items():
         if name not in model or model[name].shape != value.shape:

@@ -52,8 +52,9 @@ class EnvironmentConfig:
     enabled: bool = True
     """Off: one learned background colour."""
     height: int | None = None
-    """Rows of the latitude-longitude map, which has twice as many columns; left out: 8 to 256, with which photos foretell
-    one another best. What lies behind is hardly ever endlessly far: finer maps learn what single photos show."""
+    """Rows of the latitude-longitude map, which has twice as many columns; left out: of 8, 16, ... 256 the number with
+    which photos foretell one another best. What lies behind is hardly ever endlessly far: finer maps learn what single
+    photos show."""
 
 
 @dataclass(frozen=True)

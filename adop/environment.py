@@ -14,7 +14,7 @@ from adop.errors import UserError
 from adop.ops import Levels
 from adop.ops.behind import RayGrid, show_behind
 
-START_ROWS = 64
+START_ROWS = 64  # until the photos or a checkpoint decide
 
 
 class Environment(nn.Module):
@@ -28,7 +28,7 @@ class Environment(nn.Module):
         super().__init__()
         self.enabled = config.enabled
         self.fixed = not config.enabled or config.height is not None  # else the photos decide how fine it is
-        if config.height is not None and (not isinstance(config.height, int) or config.height < 1):
+        if config.height is not None and (type(config.height) is not int or config.height < 1):
             raise UserError(f"environment.height must be a whole number of at least 1, not {config.height!r}")
         rows = (config.height or START_ROWS) if config.enabled else 1
         self.map = _empty_map(features, rows, 2 * rows if config.enabled else 1)
@@ -96,8 +96,8 @@ class Environment(nn.Module):
         """Set the first three features from sums of log colours and fill what no ray saw from its surroundings.
 
         Args:
-            total: [3, H, W] sums of log radiance over the rays of each texel.
-            count: [1, H, W] number of those rays.
+            total: [3, H, W] weighted sums of log radiance over the rays of each texel.
+            count: [1, H, W] sums of the weights.
             otherwise: [3] log colour where nothing is known at all.
         """
         if not self.enabled:

@@ -37,28 +37,29 @@ def fill_environment(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -
 
 
 def choose_rows(total: Tensor, count: Tensor, otherwise: Tensor) -> int:
-    """Return the number of rows with which groups of photos foretell each other's rays best.
+    """Return the number of rows with which groups of photos foretell each other's rays best; of equals the least.
 
     What lies behind is hardly ever endlessly far: where it is near, photos from different places see it in
     different directions, and a fine map shows each photo what another one saw.
 
     Args:
-        total: [K, 3, R, 2R] sums of log radiance over the rays of each texel, per group; R the largest of `ROWS`.
-        count: [K, 1, R, 2R] their number.
+        total: [K, 3, R, 2R] weighted sums of log radiance over the rays of each texel, per group; R the largest of
+            `ROWS`.
+        count: [K, 1, R, 2R] sums of the weights.
         otherwise: [3] log colour where nothing is known at all.
 
-    The error is squared, of sRGB values, over the rays of a group, on the map made of all other groups.
-    Source: leave-one-out cross-validation (Stone 1974).
+    The error is squared, of a group's mean in each texel, as sRGB encodes it, against the map made of all other
+    groups. Source: cross-validation (Stone 1974).
     """
     errors = [0.0] * len(ROWS)
     for group in range(len(total)):
         others = total.sum(0) - total[group]
         their_count = (count.sum(0) - count[group]).clamp_min(0)
-        shown = srgb_encode((total[group] / count[group].clamp_min(1e-9)).exp().clamp(0, 1))
+        shown = srgb_encode((total[group] / count[group].clamp_min(1e-9)).exp())
         for index, rows in enumerate(ROWS):
             shrink = total.shape[2] // rows
             coarse = push_pull(_pool(others, shrink)[None], _pool(their_count, shrink)[None], otherwise)
-            foretold = srgb_encode(_enlarge(coarse, shrink)[0].exp().clamp(0, 1))
+            foretold = srgb_encode(_enlarge(coarse, shrink)[0].exp())
             errors[index] += float(((foretold - shown).square() * count[group]).sum())
     return ROWS[min(range(len(ROWS)), key=errors.__getitem__)]
 
@@ -74,7 +75,7 @@ def _gather_rays(
     rays, missed = 0, 0
     coarse = dataclasses.replace(pipeline.raster, levels=render.fill_levels)
     scale = 2 ** (render.fill_levels - 1)
-    for number, photo in enumerate(photos):
+    for number, photo in enumerate(photos):  # dealt in turn, as held-out photos are: they lie between others
         index = torch.tensor([photo])
         camera = pipeline.camera(index)
         levels = draw(camera, pipeline.points(), pipeline.features[:, :4], coarse, backend=render.backend)

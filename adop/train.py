@@ -67,8 +67,9 @@ def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
         added = fill_holes(run.pipeline, run.cache, run.split["train"], run.config.grow)
         say(f"holes: {added:,} points added where several photos agree")
     share = fill_environment(run.pipeline, run.cache, run.split["train"])
-    rows = run.pipeline.environment.map.shape[2]
-    say(f"environment: {rows} rows; {100 * share:.0f} % of the photos' rays meet no point")
+    environment = run.pipeline.environment
+    size = f"{environment.map.shape[2]} rows" if environment.enabled else "one colour"
+    say(f"environment: {size}; {100 * share:.0f} % of the photos' rays meet no point")
 
 
 def colour_from_photos(run: Run, say: Callable[[str], None]) -> dict[int, Gathered]:

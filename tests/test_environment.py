@@ -1,14 +1,18 @@
 """The environment map: directions, seam, blur, and what fills it."""
 
+import dataclasses
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from adop.config import EnvironmentConfig
+from adop.config import EnvironmentConfig, TrainConfig
 from adop.environment import Environment, push_pull
 from adop.errors import UserError
-from adop.surroundings import choose_rows
+from adop.run import open_scene
+from adop.surroundings import ROWS, choose_rows, fill_environment
 
 
 def rays(columns: list[float], row: float = 0.0) -> torch.Tensor:
@@ -96,6 +100,27 @@ def test_near_surroundings_get_a_coarse_map():
     assert choose_rows(*_groups_of_rays(near), torch.zeros(3)) <= 16
 
 
-def test_a_height_below_one_is_refused():
+def test_bright_surroundings_are_told_apart_too():
+    assert choose_rows(*_groups_of_rays([_map_with_details() + 3] * 4), torch.zeros(3)) >= 64
+
+
+@pytest.mark.parametrize("height", [0, True, 64.0, "64"])
+def test_a_height_that_is_no_positive_whole_number_is_refused(height: Any):
     with pytest.raises(UserError, match=r"environment\.height"):
-        Environment(EnvironmentConfig(height=0), 4)
+        Environment(EnvironmentConfig(height=height), 4)
+
+
+def test_the_start_is_as_fine_as_configured_or_chosen(small_folder: Path):
+    """All sizes start from the same rays, so their mean light over the rays is about the same."""
+    shares, lights = [], []
+    for environment in (EnvironmentConfig(), EnvironmentConfig(height=60), EnvironmentConfig(enabled=False)):
+        config = dataclasses.replace(TrainConfig(), environment=environment, hold_out=0)
+        pipeline, scene, cache = open_scene(small_folder, config, lambda _: None)
+        shares.append(fill_environment(pipeline, cache, list(range(len(scene.photos)))))
+        rows, columns = pipeline.environment.map.shape[2:]
+        assert (rows in ROWS, rows == 60, (rows, columns) == (1, 1))[len(lights)]
+        camera = pipeline.camera(torch.tensor([0]))
+        with torch.no_grad():
+            lights.append(pipeline.environment(pipeline.directions(camera))[0][:, :3].mean())
+    assert shares[0] == shares[1] == shares[2] > 0
+    assert float(torch.stack(lights).std()) < 0.2

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from adop.checkpoint import checkpoints
 from adop.config import AlignConfig, GroupsConfig, RefineConfig, RenderConfig, TrainConfig, save_config
@@ -158,6 +160,25 @@ def test_another_scene_or_configuration_is_refused(trained: Path, small_folder: 
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "checkpoints").symlink_to(trained / "checkpoints")
     with pytest.raises(UserError, match="not the one that was trained"):
+        load(tmp_path, small_folder, say=lambda _: None)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 16, 32), (1, 4, 0, 0), (1, 1, 5000, 1), (1, 0, 10**9, 1)])
+def test_a_checkpoint_brings_the_size_of_its_environment_and_no_other_shape(
+    trained: Path, small_folder: Path, tmp_path: Path, shape: tuple[int, ...]
+):
+    whole = checkpoints(trained / "checkpoints")[-1]
+    with safe_open(whole, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors["model.environment.map"] = torch.zeros(shape)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.json").write_text((trained / "config.json").read_text())
+    save_file(tensors, tmp_path / "checkpoints" / whole.name, metadata)
+    if shape == (1, 4, 16, 32):
+        assert load(tmp_path, small_folder, say=lambda _: None).pipeline.environment.map.shape == shape
+        return
+    with pytest.raises(UserError, match=r"environment\.map should be"):
         load(tmp_path, small_folder, say=lambda _: None)
 
 
