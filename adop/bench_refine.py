@@ -126,7 +126,7 @@ def bench_refine(config: BenchRefineConfig) -> int:
         print(f"learning the camera of {config.reference}")
         # As a camera of sRGB's response: only behind such a one is a second camera a camera again. It forgets the
         # exposures where the other run does: EXIF would pull its own elsewhere.
-        start = "photometry" if config.disturb in ("photometry", "all") else "nothing"
+        start = "photometry" if _forgets_exposures(config.disturb) else "nothing"
         source = _recover(
             config, config.reference, start, methods[0], "reference", None, None, response=False
         )
@@ -179,7 +179,7 @@ def _disturbance(config: BenchRefineConfig, disturb: str) -> Callable[[Run], Non
     def apply(run: Run) -> None:
         generator = torch.Generator().manual_seed(config.seed + 1)
         pipeline, photos = run.pipeline, run.split["train"]
-        if disturb in ("photometry", "all"):
+        if _forgets_exposures(disturb):
             _forget_exposures(run)
         if disturb in ("points", "all"):
             disturb_points(pipeline, photos, config.patch_px, config.patch, generator)
@@ -194,6 +194,10 @@ def _disturbance(config: BenchRefineConfig, disturb: str) -> Callable[[Run], Non
             disturb_lens(pipeline, config.focal, config.k1)
 
     return apply
+
+
+def _forgets_exposures(disturb: str) -> bool:
+    return disturb in ("photometry", "all")
 
 
 def _forget_exposures(run: Run) -> None:

@@ -325,6 +325,9 @@ def load_config(path: Path) -> TrainConfig:
     return _merge(preset(str(values.get("preset", "quick"))), values, str(path))
 
 
+_LIKE: dict[str, Any] = {"bool": False, "int": 0, "float": 0.0, "str": ""}  # what an empty setting would hold
+
+
 def _merge(config: Any, values: dict[str, Any], where: str) -> Any:
     known = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     types = {f.name: f.type for f in dataclasses.fields(config)}
@@ -339,6 +342,8 @@ def _merge(config: Any, values: dict[str, Any], where: str) -> Any:
             changed[key] = _merge(old, value, f"{where}: {key}")
         elif types[key] == "Group":
             changed[key] = _checked_group(value, f"{where}: {key}")
+        elif old is None and value is not None:
+            changed[key] = _checked(_LIKE[str(types[key]).removesuffix(" | None")], value, f"{where}: {key}")
         else:
             changed[key] = _checked(old, value, f"{where}: {key}")
     return dataclasses.replace(config, **changed)

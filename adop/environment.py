@@ -37,9 +37,9 @@ class Environment(nn.Module):
         """Make an empty map of so many rows."""
         self.map = _empty_map(self.map.shape[1], rows, 2 * rows, self.map.device)
 
-    def coordinates(self, directions: Tensor, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
-        """Return (column, row) [B, H, W] of world directions [B, 3, H, W] on the map, or on one of `size` texels."""
-        height, width = size or self.map.shape[2:]
+    def coordinates(self, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (column, row) [B, H, W] on the map, in its pixels, of world directions [B, 3, H, W]."""
+        height, width = self.map.shape[2:]
         x, y, z = directions.unbind(1)
         column = (torch.atan2(x, z) / (2 * math.pi) + 0.5) * width
         row = (torch.asin(y.clamp(-1, 1)) / math.pi + 0.5) * height

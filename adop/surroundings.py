@@ -26,10 +26,11 @@ def fill_environment(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -
     Without a configured height the map is made as fine as is best for foretelling photos from other photos.
     """
     environment = pipeline.environment
-    given = environment.map.shape[2] if environment.fixed else None
-    total, count, share = _gather_rays(pipeline, cache, photos, given or ROWS[-1])
+    if not environment.fixed:
+        environment.resize(ROWS[-1])
+    total, count, share = _gather_rays(pipeline, cache, photos)
     mean = pipeline.features[:, :3].mean(0).cpu()
-    if given is None:
+    if not environment.fixed:
         environment.resize(choose_rows(total, count, mean))
     shrink = total.shape[2] // environment.map.shape[2]
     environment.fill(_pool(total.sum(0), shrink), _pool(count.sum(0), shrink), mean)
@@ -52,9 +53,9 @@ def choose_rows(total: Tensor, count: Tensor, otherwise: Tensor) -> int:
     groups. Source: cross-validation (Stone 1974).
     """
     errors = [0.0] * len(ROWS)
+    whole, whole_count = total.sum(0), count.sum(0)
     for group in range(len(total)):
-        others = total.sum(0) - total[group]
-        their_count = (count.sum(0) - count[group]).clamp_min(0)
+        others, their_count = whole - total[group], (whole_count - count[group]).clamp_min(0)
         shown = srgb_encode((total[group] / count[group].clamp_min(1e-9)).exp())
         for index, rows in enumerate(ROWS):
             shrink = total.shape[2] // rows
@@ -64,12 +65,10 @@ def choose_rows(total: Tensor, count: Tensor, otherwise: Tensor) -> int:
     return ROWS[min(range(len(ROWS)), key=errors.__getitem__)]
 
 
-def _gather_rays(
-    pipeline: Pipeline, cache: PhotoCache, photos: list[int], rows: int
-) -> tuple[Tensor, Tensor, float]:
+def _gather_rays(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> tuple[Tensor, Tensor, float]:
     """Return sums [K, 3, R, C] of log radiance per texel and group of photos, their weights, the share of rays."""
     environment, render = pipeline.environment, pipeline.config.render
-    columns = 2 * rows if environment.enabled else 1
+    rows, columns = environment.map.shape[2:]
     groups = 1 if environment.fixed else max(1, min(FOLDS, len(photos)))
     total, count = torch.zeros(groups, 3, rows * columns), torch.zeros(groups, 1, rows * columns)
     rays, missed = 0, 0
@@ -91,7 +90,7 @@ def _gather_rays(
         value = cache.image(photo, empty.device)[0]
         light = radiance_behind(pipeline, photo, value, pipeline.position(camera, index)[0])[:, empty]
         trust = trust_in(value)[0][empty]
-        column, row = environment.coordinates(camera.rays(0), (rows, columns))
+        column, row = environment.coordinates(camera.rays(0))
         texel = row[0][empty].long().clamp(0, rows - 1) * columns + column[0][empty].long() % columns
         group = number % groups
         total[group].index_add_(1, texel.cpu(), (light.clamp_min(DARKEST).log() * trust).cpu())
@@ -102,13 +101,11 @@ def _gather_rays(
 
 def _pool(image: Tensor, shrink: int) -> Tensor:
     """Return the sums over squares of `shrink` texels of [C, R, 2R]."""
-    return image if shrink == 1 else F.avg_pool2d(image, shrink) * shrink**2
+    return F.avg_pool2d(image, shrink) * shrink**2
 
 
 def _enlarge(image: Tensor, scale: int) -> Tensor:
     """Return a map [1, C, R, 2R] at `scale` times its size, wrapped at its seam."""
-    if scale == 1:
-        return image
     wrapped = torch.cat((image[..., -1:], image, image[..., :1]), dim=3)
     return F.interpolate(wrapped, scale_factor=float(scale), mode="bilinear", align_corners=False)[
         ..., scale:-scale

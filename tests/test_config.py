@@ -39,6 +39,10 @@ def test_a_part_is_laid_over_its_preset(tmp_path: Path):
         ('{"zoom": [1]}', "must have 2 numbers"),
         ('{"preset": "huge"}', "quick, default or large"),
         ('{"network": {"kind": 3}}', "must be a text"),
+        ('{"minutes": "two"}', "minutes must be a number"),
+        ('{"bf16": 1}', "bf16 must be true or false"),
+        ('{"environment": {"height": 64.0}}', "height must be a whole number"),
+        ('{"loss": {"vgg_weights": 3}}', "vgg_weights must be a text"),
     ],
 )
 def test_refusals_name_file_and_key(content: str, says: str, tmp_path: Path):
