@@ -46,6 +46,11 @@ def trust_in(photo: Tensor) -> Tensor:
     return (high.clamp(0.01, 0.5) * 2) * ((1 - high) * 8).clamp(0.02, 1)
 
 
+def clipped_share(photo: Tensor) -> Tensor:
+    """Return how far pixels [..., 3, H, W] are to be taken for clipped: from 7/8 of the range on, wholly at its end."""
+    return (8 * photo.amax(-3, keepdim=True) - 7).clamp(0, 1)
+
+
 def gather(pipeline: Pipeline, cache: PhotoCache, photo: int, backend: Backend = "auto") -> Gathered:
     """Look up a photo at every point that it sees: the adjoint of drawing the points, applied to the photo.
 

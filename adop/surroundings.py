@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -10,13 +13,41 @@ from torch import Tensor
 
 from adop.environment import push_pull
 from adop.ops import draw
-from adop.photometry import radiance_behind, trust_in
+from adop.photometry import clipped_share, radiance_behind, trust_in
 from adop.photos import PhotoCache
 from adop.pipeline import DARKEST, Pipeline
 from adop.tonemap import srgb_encode
 
 ROWS = (8, 16, 32, 64, 128, 256)  # sizes of the map that are tried
+ALIKE = 1e-4  # log radiance: less is rounding
 FOLDS = 8  # groups of photos, each foretold from the others
+
+
+@dataclass(frozen=True)
+class Light:
+    """What groups of photos show in each texel of a map, sums over rays; of clipped light a least value is known."""
+
+    measured: Tensor  # [K, 3, R, 2R] weighted sums of log radiance
+    measured_weight: Tensor  # [K, 1, R, 2R]
+    clipped: Tensor  # [K, 3, R, 2R] weighted sums of the log radiance from which on the photo clips
+    clipped_weight: Tensor  # [K, 1, R, 2R]
+
+    def __len__(self) -> int:
+        return len(self.measured)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Light:
+        """Return the light with all its sums changed."""
+        parts = self.measured, self.measured_weight, self.clipped, self.clipped_weight
+        return Light(*map(change, parts))
+
+    def pooled(self, shrink: int) -> Light:
+        """Return the sums over squares of `shrink` texels."""
+        return self.each(lambda part: F.avg_pool2d(part, shrink) * shrink**2)
+
+    def means(self) -> tuple[Tensor, Tensor]:
+        """Return [K, 3, R, 2R] each group's log radiance, measured and where it clips; without weight it is 0."""
+        measured = self.measured / self.measured_weight.clamp_min(1e-9)
+        return measured, self.clipped / self.clipped_weight.clamp_min(1e-9)
 
 
 @torch.no_grad()
@@ -28,49 +59,69 @@ def fill_environment(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -
     environment = pipeline.environment
     if not environment.fixed:
         environment.resize(ROWS[-1])
-    total, count, share = _gather_rays(pipeline, cache, photos)
+    light, share = _gather_rays(pipeline, cache, photos)
     mean = pipeline.features[:, :3].mean(0).cpu()
     if not environment.fixed:
-        environment.resize(choose_rows(total, count, mean))
-    shrink = total.shape[2] // environment.map.shape[2]
-    environment.fill(_pool(total.sum(0), shrink), _pool(count.sum(0), shrink), mean)
+        environment.resize(choose_rows(light, mean))
+    found, seen = reconcile(light.pooled(light.measured.shape[2] // environment.map.shape[2]))
+    environment.fill(found * seen, seen, mean)
     return share
 
 
-def choose_rows(total: Tensor, count: Tensor, otherwise: Tensor) -> int:
+def reconcile(light: Light) -> tuple[Tensor, Tensor]:
+    """Return the log radiance [3, R, 2R] that the groups agree on best, and 1 where any group sees the texel [1, R, 2R].
+
+    The weighted squared error is least, of clipped light only where the radiance stays below it: a bright sky is
+    clipped in many photos, and leaves before it, in one, are measured.
+
+    Source: censored regression (Tobin 1958), its active set found by steps that only ever raise the radiance.
+    """
+    measured, clipped = light.means()
+    known, known_weight = (measured * light.measured_weight).sum(0), light.measured_weight.sum(0)
+    below = torch.ones_like(clipped)
+    while True:
+        weight = light.clipped_weight * below
+        found = (known + (clipped * weight).sum(0)) / (known_weight + weight.sum(0)).clamp_min(1e-9)
+        still = below * (clipped > found - ALIKE)  # the highest of all stays
+        if still.equal(below):
+            return found, ((known_weight + light.clipped_weight.sum(0)) > 0).to(found.dtype)
+        below = still
+
+
+def choose_rows(light: Light, otherwise: Tensor) -> int:
     """Return the number of rows with which groups of photos foretell each other's rays best; of equals the least.
 
     What lies behind is hardly ever endlessly far: where it is near, photos from different places see it in
     different directions, and a fine map shows each photo what another one saw.
 
     Args:
-        total: [K, 3, R, 2R] weighted sums of log radiance over the rays of each texel, per group; R the largest of
-            `ROWS`.
-        count: [K, 1, R, 2R] sums of the weights.
+        light: in texels of a map of the most rows of `ROWS`.
         otherwise: [3] log colour where nothing is known at all.
 
     The error is squared, of a group's mean in each texel, as sRGB encodes it, against the map made of all other
-    groups. Source: cross-validation (Stone 1974).
+    groups; light beyond what is clipped is no error. Source: cross-validation (Stone 1974).
     """
     errors = [0.0] * len(ROWS)
-    whole, whole_count = total.sum(0), count.sum(0)
-    for group in range(len(total)):
-        others, their_count = whole - total[group], (whole_count - count[group]).clamp_min(0)
-        shown = srgb_encode((total[group] / count[group].clamp_min(1e-9)).exp())
+    measured, clipped = (srgb_encode(mean.exp()) for mean in light.means())
+    for group in range(len(light)):
+        others = light.each(operator.itemgetter([i for i in range(len(light)) if i != group]))
         for index, rows in enumerate(ROWS):
-            shrink = total.shape[2] // rows
-            coarse = push_pull(_pool(others, shrink)[None], _pool(their_count, shrink)[None], otherwise)
+            shrink = light.measured.shape[2] // rows
+            found, seen = reconcile(others.pooled(shrink))
+            coarse = push_pull((found * seen)[None], seen[None], otherwise)
             foretold = srgb_encode(_enlarge(coarse, shrink)[0].exp())
-            errors[index] += float(((foretold - shown).square() * count[group]).sum())
+            wrong = (foretold - measured[group]).square() * light.measured_weight[group]
+            too_dark = (clipped[group] - foretold).clamp_min(0).square() * light.clipped_weight[group]
+            errors[index] += float((wrong + too_dark).sum())
     return ROWS[min(range(len(ROWS)), key=errors.__getitem__)]
 
 
-def _gather_rays(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> tuple[Tensor, Tensor, float]:
-    """Return sums [K, 3, R, C] of log radiance per texel and group of photos, their weights, the share of rays."""
+def _gather_rays(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> tuple[Light, float]:
+    """Return what the photos show along rays that meet no point, and the share of such rays."""
     environment, render = pipeline.environment, pipeline.config.render
     rows, columns = environment.map.shape[2:]
     groups = 1 if environment.fixed else max(1, min(FOLDS, len(photos)))
-    total, count = torch.zeros(groups, 3, rows * columns), torch.zeros(groups, 1, rows * columns)
+    light = Light(*(torch.zeros(groups, channels, rows * columns) for channels in (3, 1, 3, 1)))
     rays, missed = 0, 0
     coarse = dataclasses.replace(pipeline.raster, levels=render.fill_levels)
     scale = 2 ** (render.fill_levels - 1)
@@ -88,20 +139,16 @@ def _gather_rays(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> tu
         if not bool(empty.any()):
             continue
         value = cache.image(photo, empty.device)[0]
-        light = radiance_behind(pipeline, photo, value, pipeline.position(camera, index)[0])[:, empty]
-        trust = trust_in(value)[0][empty]
+        radiance = radiance_behind(pipeline, photo, value, pipeline.position(camera, index)[0])[:, empty]
+        logarithm = radiance.clamp_min(DARKEST).log()
         column, row = environment.coordinates(camera.rays(0))
         texel = row[0][empty].long().clamp(0, rows - 1) * columns + column[0][empty].long() % columns
-        group = number % groups
-        total[group].index_add_(1, texel.cpu(), (light.clamp_min(DARKEST).log() * trust).cpu())
-        count[group].index_add_(1, texel.cpu(), trust[None].cpu())
-    shape = groups, -1, rows, columns
-    return total.reshape(shape), count.reshape(shape), missed / max(rays, 1)
-
-
-def _pool(image: Tensor, shrink: int) -> Tensor:
-    """Return the sums over squares of `shrink` texels of [C, R, 2R]."""
-    return F.avg_pool2d(image, shrink) * shrink**2
+        trusts = trust_in(value)[0][empty], clipped_share(value)[0][empty]
+        sums = (light.measured, light.measured_weight), (light.clipped, light.clipped_weight)
+        for trust, (total, weight) in zip(trusts, sums, strict=True):
+            total[number % groups].index_add_(1, texel.cpu(), (logarithm * trust).cpu())
+            weight[number % groups].index_add_(1, texel.cpu(), trust[None].cpu())
+    return light.each(lambda part: part.reshape(groups, -1, rows, columns)), missed / max(rays, 1)
 
 
 def _enlarge(image: Tensor, scale: int) -> Tensor:

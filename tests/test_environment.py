@@ -12,7 +12,7 @@ from adop.config import EnvironmentConfig, TrainConfig
 from adop.environment import Environment, push_pull
 from adop.errors import UserError
 from adop.run import open_scene
-from adop.surroundings import ROWS, choose_rows, fill_environment
+from adop.surroundings import ROWS, Light, choose_rows, fill_environment, reconcile
 
 
 def rays(columns: list[float], row: float = 0.0) -> torch.Tensor:
@@ -76,11 +76,13 @@ def test_nothing_seen_takes_the_given_colour():
     assert torch.allclose(filled[0, :, 3, 3], torch.tensor([1.0, 2.0, 3.0]))
 
 
-def _groups_of_rays(shown: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each group sees a random half of the texels of its own map [3, 256, 512]."""
+def _groups_of_rays(shown: list[torch.Tensor]) -> Light:
+    """Each group sees a random half of the texels of its own map [3, 256, 512], and nothing clips."""
     generator = torch.Generator().manual_seed(0)
     count = (torch.rand(len(shown), 1, 256, 512, generator=generator) < 0.5).float()
-    return torch.stack(shown) * count, count
+    return Light(
+        torch.stack(shown) * count, count, torch.zeros(len(shown), 3, 256, 512), torch.zeros_like(count)
+    )
 
 
 def _map_with_details() -> torch.Tensor:
@@ -91,17 +93,46 @@ def _map_with_details() -> torch.Tensor:
 
 def test_far_surroundings_get_a_fine_map():
     far = _map_with_details()
-    assert choose_rows(*_groups_of_rays([far] * 4), torch.zeros(3)) >= 64
+    assert choose_rows(_groups_of_rays([far] * 4), torch.zeros(3)) >= 64
 
 
 def test_near_surroundings_get_a_coarse_map():
     # From each place the same details are seen 40 texels, 28 degrees, further on.
     near = [torch.roll(_map_with_details(), 40 * place, dims=2) for place in range(4)]
-    assert choose_rows(*_groups_of_rays(near), torch.zeros(3)) <= 16
+    assert choose_rows(_groups_of_rays(near), torch.zeros(3)) <= 16
 
 
 def test_bright_surroundings_are_told_apart_too():
-    assert choose_rows(*_groups_of_rays([_map_with_details() + 3] * 4), torch.zeros(3)) >= 64
+    assert choose_rows(_groups_of_rays([_map_with_details() + 3] * 4), torch.zeros(3)) >= 64
+
+
+def _one_texel(measured: list[float], clipped: list[float]) -> Light:
+    """Groups of which each sees the texel once: some measure it, in others it clips at a log radiance."""
+    count = len(measured) + len(clipped)
+    first = torch.arange(count)[:, None, None, None] < len(measured)
+    values = torch.tensor([*measured, *clipped])[:, None, None, None].expand(count, 3, 1, 1)
+    return Light(values * first, first.float(), values * ~first, (~first).float())
+
+
+def test_clipped_light_is_a_least_value():
+    """Against the minimum of the cost, looked for on a fine grid."""
+    grid = torch.linspace(-4, 4, 80_001, dtype=torch.float64)
+    for measured, clipped in (
+        ([1.0, 2.0], [0.5, 1.4]),  # brighter than what clips: the mean of what is measured
+        ([-2.0], [1.0, 1.0, 1.0]),  # leaves in one photo, a sky that clips in three
+        ([0.0], [-1.0, 0.5, 2.0]),
+        ([], [0.5, 1.5]),
+    ):
+        found, seen = reconcile(_one_texel(measured, clipped))
+        cost = sum((grid - value).square() for value in measured)
+        cost = cost + sum((value - grid).clamp_min(0).square() for value in clipped)
+        assert torch.allclose(found, grid[cost.argmin()].float(), atol=2e-4), (measured, clipped)
+        assert float(seen) == 1
+
+
+def test_an_unseen_texel_is_told():
+    nothing = Light(*(torch.zeros(2, channels, 4, 8) for channels in (3, 1, 3, 1)))
+    assert float(reconcile(nothing)[1].sum()) == 0
 
 
 @pytest.mark.parametrize("height", [0, True, 64.0, "64"])
