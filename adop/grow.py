@@ -13,6 +13,7 @@ from adop.camera import Camera
 from adop.config import GrowConfig
 from adop.environment import push_pull
 from adop.ops import Points, draw
+from adop.photometry import clipped_share
 from adop.photos import PhotoCache
 from adop.pipeline import DARKEST, Pipeline
 from adop.points import morton_order
@@ -27,6 +28,7 @@ class SmallView:
     camera: Camera
     log_radiance: Tensor  # [1, 3, h, w]
     trust: Tensor  # [1, 1, h, w] 0 where the mask says so
+    clipped: Tensor  # [1, 1, h, w] bool
     depth: Tensor  # [1, 1, h, w] nearest point, +inf where none
 
 
@@ -102,7 +104,7 @@ def _small_view(pipeline: Pipeline, cache: PhotoCache, photo: int, side: int) ->
         backend=pipeline.config.render.backend,
     )
     depth = torch.where(levels.weight[0] > 0, levels.depth[0], torch.inf)
-    return SmallView(camera, radiance.clamp_min(DARKEST).log(), trust, depth)
+    return SmallView(camera, radiance.clamp_min(DARKEST).log(), trust, clipped_share(value) > 0.5, depth)
 
 
 def _neighbours(views: dict[int, SmallView], photo: int, count: int) -> list[int]:
@@ -125,7 +127,8 @@ def _grow_from(view: SmallView, others: list[SmallView], config: GrowConfig, fil
     reach = max(1, math.ceil(float(view.camera.crop[0, 0]) * 2 ** (fill_levels - 1)))
     near = F.max_pool2d(torch.isfinite(view.depth).float(), 2 * reach + 1, stride=1, padding=reach)
     hole = (near == 0) & (view.trust > 0.99)
-    pixels = torch.nonzero(hole[0, 0])
+    # What clips agrees with all else that clips, wherever it is.
+    pixels = torch.nonzero((hole & ~view.clipped)[0, 0])
     inverse = torch.where(known, 1 / view.depth, 0.0)
     height, width = inverse.shape[2:]
     pad = (0, -width % 64, 0, -height % 64)

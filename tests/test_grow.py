@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import imageio.v3 as imageio
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
@@ -59,3 +60,14 @@ def test_a_sky_is_no_curtain(demo_folder: Path):
     added = grown(scene)
     # Without asking whether the place may as well be endlessly far, half as many again as there were would come.
     assert len(added) < 0.05 * len(scene.points.xyz)
+
+
+def test_an_overexposed_sky_is_no_curtain(demo_folder: Path, tmp_path: Path):
+    """White agrees with white at any depth, and most of all in photos that were exposed alike."""
+    scene = load_scene(demo_folder, report=lambda _: None)
+    for photo in scene.photos:
+        image = imageio.imread(photo.file).astype(np.float32)
+        imageio.imwrite(tmp_path / photo.file.name, (image * 4).clip(0, 255).astype(np.uint8))
+    bright = tuple(dataclasses.replace(p, file=tmp_path / p.file.name, exposure=10.0) for p in scene.photos)
+    added = grown(dataclasses.replace(scene, photos=bright))
+    assert len(added) < 0.001 * len(scene.points.xyz)
