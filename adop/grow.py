@@ -19,6 +19,7 @@ from adop.pipeline import DARKEST, Pipeline
 from adop.points import morton_order
 
 FAR = 1000.0  # times the depth around a hole
+DIM = 0.02  # radiance below which differences count less and less: in the dark their logarithms are noise
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def _disagreement(xyz: Tensor, colour: Tensor, others: list[SmallView], config: 
         depth = other.depth[0, 0, row, column]
         hidden = z > depth * (1 + config.tolerance)
         seen = inside & (trust > 0.99) & ~hidden
-        difference = (shown - colour).abs().amax(1)
+        difference = ((shown.exp() + DIM).log() - (colour.exp() + DIM).log()).abs().amax(1)
         differences.append(torch.where(seen, difference, torch.inf))
         through += (
             seen
