@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from adop.bench_scene import HEIGHT, WIDTH, BenchScene
+from adop.errors import UserError
+from adop.sight import import_open3d
 
 Run = Callable[[], object]
 
@@ -119,8 +121,11 @@ def open3d(scene: BenchScene) -> tuple[Run | None, str]:
     if not _installed("open3d"):
         return None, "not installed: Open3D"
     import numpy as np
-    import open3d as o3d
 
+    try:
+        o3d = import_open3d("to draw by its renderer")
+    except UserError as error:
+        return None, str(error)
     try:
         renderer = o3d.visualization.rendering.OffscreenRenderer(WIDTH, HEIGHT)
     except RuntimeError as error:

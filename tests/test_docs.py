@@ -95,7 +95,8 @@ def test_a_photo_is_localised(workplace: Path):
     said = python(str(DOCS / "examples" / "localise.py"), "runs/demo", "1", folder=workplace)
     (turned, off), (left, still) = re.findall(r"([\d.]+) degrees and ([\d.]+) %", said)
     assert float(turned) > 0.9 and float(off) > 2
-    assert float(left) < 0.4 * float(turned) and float(still) < 0.4 * float(off)
+    # A run of three steps; a whole one leaves a tenth.
+    assert float(left) < 0.5 * float(turned) and float(still) < 0.5 * float(off)
 
 
 def test_the_api_pages_are_built_from_docstrings(tmp_path: Path):
