@@ -169,7 +169,7 @@ def _coherent(hole: Tensor, pixels: Tensor, keep: Tensor, share: float) -> Tenso
 
 def _disagreement(xyz: Tensor, colour: Tensor, others: list[SmallView], config: GrowConfig) -> Tensor:
     """Return [M] the third-best photo's difference in log radiance; +inf where a photo looks through the place."""
-    differences = []
+    own, differences = (colour.exp() + DIM).log(), []
     through = torch.zeros(len(xyz), device=xyz.device)
     for other in others:
         uv, z, inside = _project(other.camera, xyz)
@@ -183,7 +183,7 @@ def _disagreement(xyz: Tensor, colour: Tensor, others: list[SmallView], config: 
         depth = other.depth[0, 0, row, column]
         hidden = z > depth * (1 + config.tolerance)
         seen = inside & (trust > 0.99) & ~hidden
-        difference = ((shown.exp() + DIM).log() - (colour.exp() + DIM).log()).abs().amax(1)
+        difference = ((shown.exp() + DIM).log() - own).abs().amax(1)
         differences.append(torch.where(seen, difference, torch.inf))
         through += (
             seen

@@ -43,7 +43,7 @@ def known_exposures(scene: Scene) -> Tensor | None:
 def trust_in(photo: Tensor) -> Tensor:
     """Return the weight of pixels [..., 3, H, W] by their brightest and darkest channel (Debevec and Malik's hat)."""
     high = photo.amax(-3, keepdim=True)
-    return (high.clamp(0.01, 0.5) * 2) * ((1 - high) * 8).clamp(0.02, 1)
+    return (high.clamp(0.01, 0.5) * 2) * (1 - clipped_share(photo)).clamp_min(0.02)
 
 
 def clipped_share(photo: Tensor) -> Tensor:

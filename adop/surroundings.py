@@ -76,8 +76,8 @@ def reconcile(light: Light) -> tuple[Tensor, Tensor]:
 
     Source: censored regression (Tobin 1958), its active set found by steps that only ever raise the radiance.
     """
-    measured, clipped = light.means()
-    known, known_weight = (measured * light.measured_weight).sum(0), light.measured_weight.sum(0)
+    _, clipped = light.means()
+    known, known_weight = light.measured.sum(0), light.measured_weight.sum(0)
     below = torch.ones_like(clipped)
     while True:
         weight = light.clipped_weight * below
@@ -103,11 +103,12 @@ def choose_rows(light: Light, otherwise: Tensor) -> int:
     """
     errors = [0.0] * len(ROWS)
     measured, clipped = (srgb_encode(mean.exp()) for mean in light.means())
-    for group in range(len(light)):
-        others = light.each(operator.itemgetter([i for i in range(len(light)) if i != group]))
-        for index, rows in enumerate(ROWS):
-            shrink = light.measured.shape[2] // rows
-            found, seen = reconcile(others.pooled(shrink))
+    for index, rows in enumerate(ROWS):
+        shrink = light.measured.shape[2] // rows
+        pooled = light.pooled(shrink)
+        for group in range(len(light)):
+            others = pooled.each(operator.itemgetter([i for i in range(len(light)) if i != group]))
+            found, seen = reconcile(others)
             coarse = push_pull((found * seen)[None], seen[None], otherwise)
             foretold = srgb_encode(_enlarge(coarse, shrink)[0].exp())
             wrong = (foretold - measured[group]).square() * light.measured_weight[group]
