@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from once import once
 
 # Threads that wait by spinning lose tenfold where another program wants a core, as the other workers of a test run do.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -22,25 +23,32 @@ from adop.scene import demo_scene_folder, load_scene, save_scene
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the demo scene, so that preparing its points writes nothing into the checkout."""
-    folder = tmp_path_factory.mktemp("scenes") / "demo"
-    shutil.copytree(demo_scene_folder(), folder, ignore=shutil.ignore_patterns("truth", "points.safetensors"))
-    load_scene(folder, report=lambda _: None)
-    return folder
+
+    def make(folder: Path) -> None:
+        ignored = shutil.ignore_patterns("truth", "points.safetensors")
+        shutil.copytree(demo_scene_folder(), folder, ignore=ignored)
+        load_scene(folder, report=lambda _: None)
+
+    return once(tmp_path_factory, "demo", make)
 
 
 @pytest.fixture(scope="session")
 def small_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo scene with a third of its photos and points, for tests that train."""
-    scene = load_scene(demo_folder, report=lambda _: None)
-    points = scene.points
-    fewer = {
-        name: None if getattr(points, name) is None else getattr(points, name)[::3]
-        for name in ("xyz", "normals", "colors", "radius", "lod_radius")
-    }
-    folder = tmp_path_factory.mktemp("small") / "small"
-    small = dataclasses.replace(scene, photos=scene.photos[::3], points=dataclasses.replace(points, **fewer))
-    save_scene(small, folder)
-    return folder
+
+    def make(folder: Path) -> None:
+        scene = load_scene(demo_folder, report=lambda _: None)
+        points = scene.points
+        fewer = {
+            name: None if getattr(points, name) is None else getattr(points, name)[::3]
+            for name in ("xyz", "normals", "colors", "radius", "lod_radius")
+        }
+        small = dataclasses.replace(
+            scene, photos=scene.photos[::3], points=dataclasses.replace(points, **fewer)
+        )
+        save_scene(small, folder)
+
+    return once(tmp_path_factory, "small", make)
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +57,6 @@ def trained_folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     from adop.config import GroupsConfig, RenderConfig, TrainConfig
     from adop.train import train
 
-    folder = tmp_path_factory.mktemp("trained") / "run"
     config = TrainConfig(
         steps=3,
         crop=64,
@@ -58,8 +65,11 @@ def trained_folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         scene=str(small_folder),
         groups=GroupsConfig(poses="off", intrinsics="off", distortion="off"),
     )
-    train(small_folder, folder, config, say=lambda _: None)
-    return folder
+    return once(
+        tmp_path_factory,
+        "trained",
+        lambda folder: train(small_folder, folder, config, say=lambda _: None) and None,
+    )
 
 
 @pytest.fixture

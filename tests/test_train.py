@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from once import once
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -18,6 +19,7 @@ from adop.config import AlignConfig, GroupsConfig, RefineConfig, RenderConfig, T
 from adop.errors import UserError
 from adop.lie import se3_exp
 from adop.run import load, split_photos
+from adop.scene import load_scene, save_scene
 from adop.train import train
 
 TINY = dataclasses.replace(
@@ -35,12 +37,20 @@ TINY = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def trained(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
     config = dataclasses.replace(TINY, steps=40, scene=str(small_folder))
-    losses: list[float] = []
-    train(small_folder, folder, config, say=lambda _: None, callback=lambda _, v: losses.append(v["loss"]))
-    assert len(losses) == 40
-    return folder
+
+    def make(folder: Path) -> None:
+        steps: list[int] = []
+        train(
+            small_folder,
+            folder,
+            config,
+            say=lambda _: None,
+            callback=lambda run, _: steps.append(run.progress.step),
+        )
+        assert steps == list(range(1, 41))
+
+    return once(tmp_path_factory, "tiny", make)
 
 
 def test_a_run_holds_what_it_should(trained: Path):
@@ -105,12 +115,15 @@ def test_refined_poses_of_held_out_photos_are_scored_apart(trained: Path, small_
 
 
 def test_killed_and_resumed_ends_at_the_same_numbers(small_folder: Path, tmp_path: Path):
+    small = load_scene(small_folder, report=lambda _: None)
+    folder = tmp_path / "scene"
+    save_scene(dataclasses.replace(small, photos=small.photos[::2]), folder)
     config = dataclasses.replace(TINY, checkpoint_seconds=0.0)
     save_config(config, tmp_path / "config.json")
 
     def command(output: str, *more: str) -> list[str]:
         options = ["--output", str(tmp_path / output), "--config", str(tmp_path / "config.json"), *more]
-        return [str(Path(sys.executable).with_name("adop")), "train", str(small_folder), *options]
+        return [str(Path(sys.executable).with_name("adop")), "train", str(folder), *options]
 
     subprocess.run(command("whole"), check=True, capture_output=True)
     process = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
