@@ -65,6 +65,12 @@ class GrowConfig:
     """Fill holes that at least `views` photos see alike."""
     views: int = 3
     """Photos that must agree."""
+    stereo: bool = True
+    """Look for the depth of holes by stereo first; else only at the depth around them."""
+    correlation: float = 0.5
+    """Least correlation of windows in several photos for stereo to have found a place."""
+    sources: int = 6
+    """Photos that stereo compares with each."""
     agreement: float = 0.15
     """Largest difference in the logarithm of radiance that counts as agreeing."""
     coherence: float = 0.7

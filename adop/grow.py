@@ -1,36 +1,22 @@
-"""New points where photos see something and no point is near: in holes, kept only where three views agree."""
+"""New points in holes: where photos see something, agree where it is, and no point is near."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
-from adop.camera import Camera
 from adop.config import GrowConfig
-from adop.environment import push_pull
-from adop.ops import Points, draw
-from adop.photometry import clipped_share
 from adop.photos import PhotoCache
-from adop.pipeline import DARKEST, Pipeline
+from adop.pipeline import Pipeline
 from adop.points import morton_order
+from adop.small_views import SmallView, dimmed, pixel_of, see, small_views, with_depth
+from adop.stereo import agreed, depth_map, pyramid
 
 FAR = 1000.0  # times the depth around a hole
-DIM = 0.02  # radiance below which differences count less and less: in the dark their logarithms are noise
-
-
-@dataclass(frozen=True)
-class SmallView:
-    """A photo, reduced, with the depth of the points in it."""
-
-    camera: Camera
-    log_radiance: Tensor  # [1, 3, h, w]
-    trust: Tensor  # [1, 1, h, w] 0 where the mask says so
-    clipped: Tensor  # [1, 1, h, w] bool
-    depth: Tensor  # [1, 1, h, w] nearest point, +inf where none
 
 
 @dataclass(frozen=True)
@@ -47,28 +33,39 @@ class Candidates:
 def fill_holes(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: GrowConfig) -> int:
     """Add points to the pipeline where the photos see what no point shows; return how many.
 
-    Each photo's empty pixels get a depth from around the hole, and a few nearer and farther ones. A candidate
-    stays where at least three photos that see the place agree on its radiance and none looks through it at
-    something behind; of a pixel's candidates the best agreed one.
+    First come places that stereo finds and a second photo's stereo confirms. What then is still empty and continues
+    what lies around it is filled at a depth from there, or a little nearer or farther: such a place stays where at
+    least three photos that see it agree on its radiance and none looks through it at something behind.
 
-    Source: space carving's photo-consistency (Kutulakos and Seitz 2000), for holes only.
+    Source: `adop.stereo`; space carving's photo-consistency (Kutulakos and Seitz 2000), for holes only.
     """
-    views = {photo: _small_view(pipeline, cache, photo, config.side) for photo in photos}
+    if len(photos) < 2:
+        return 0
+    views = small_views(pipeline, cache, photos, config.side)
     chosen = photos[:: max(1, -(-len(photos) // config.photos))]
+    fill_levels, added = pipeline.config.render.fill_levels, 0
+    if config.stereo:
+        added = _add(pipeline, _from_stereo(views, chosen, fill_levels, config), config.budget)
+        views = with_depth(pipeline, views) if added else views
     found = []
     for photo in chosen:
-        others = _neighbours(views, photo, config.others)
-        candidates = _grow_from(
-            views[photo], [views[i] for i in others], config, pipeline.config.render.fill_levels
+        others = [views[i] for i in _neighbours(views, photo, config.others)]
+        found.append(_from_around(views[photo], others, config, fill_levels))
+    return added + _add(pipeline, found, config.budget - added)
+
+
+def _add(pipeline: Pipeline, found: list[Candidates], most: int) -> int:
+    """Add candidates to the pipeline, one in each cell; return how many."""
+    merged = (
+        Candidates(
+            *(torch.cat([getattr(c, name) for c in found]) for name in Candidates.__dataclass_fields__)
         )
-        if len(candidates.xyz):
-            found.append(candidates)
-    if not found:
-        return 0
-    merged = Candidates(
-        *(torch.cat([getattr(c, name) for c in found]) for name in Candidates.__dataclass_fields__)
+        if found
+        else None
     )
-    keep = _one_per_cell(merged)[: config.budget]
+    if merged is None or not len(merged.xyz):
+        return 0
+    keep = _one_per_cell(merged)[:most]
     spare = pipeline.features.shape[1] - 3
     order = torch.from_numpy(morton_order(merged.xyz[keep].cpu().numpy()).astype("int64")).to(keep.device)
     keep = keep[order]
@@ -77,35 +74,34 @@ def fill_holes(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config:
     return len(keep)
 
 
-def _small_view(pipeline: Pipeline, cache: PhotoCache, photo: int, side: int) -> SmallView:
-    index = torch.tensor([photo])
-    whole = pipeline.camera(index)
-    factor = min(1.0, side / max(whole.width, whole.height))
-    camera = whole.scaled(factor)
-    device = pipeline.xyz.device
-    value = cache.image(photo, device)
-    size = (camera.height, camera.width)
-    value = F.interpolate(value, size=size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
-    tonemapper, lens = pipeline.tonemapper, pipeline.photo_lens[index]
-    radiance = tonemapper.linearise(
-        value, tonemapper.photometry(index), pipeline.position(camera, index), lens
-    )
-    trust = torch.ones_like(value[:, :1])
-    mask = cache.mask(photo)
-    if mask is not None:
-        trust = F.interpolate(mask[None, None].float().to(device), size=size, mode="area")
-    nothing = torch.zeros(len(pipeline.xyz), 1, device=device)
-    raster = replace(pipeline.raster, levels=1, radius_threshold=0.0)
-    levels = draw(
-        camera,
-        pipeline.points(),
-        nothing,
-        raster,
-        nothing.new_zeros(1),
-        backend=pipeline.config.render.backend,
-    )
-    depth = torch.where(levels.weight[0] > 0, levels.depth[0], torch.inf)
-    return SmallView(camera, radiance.clamp_min(DARKEST).log(), trust, clipped_share(value) > 0.5, depth)
+def _from_stereo(
+    views: dict[int, SmallView], chosen: list[int], fill_levels: int, config: GrowConfig
+) -> list[Candidates]:
+    """Return what stereo finds in the holes of the chosen photos and another of them confirms."""
+    levels, maps = pyramid(views), {}
+    for photo in tqdm(chosen, desc="stereo in holes", leave=False, disable=None):
+        depths = depth_map(levels, photo, fill_levels, config)
+        if depths is not None:
+            maps[photo] = depths
+    result = []
+    for photo, depths in maps.items():
+        view, pixels = views[photo], torch.nonzero(depths.found)
+        z = 1 / depths.inverse_depth[pixels[:, 0], pixels[:, 1]]
+        candidates = _at(view, pixels, z)
+        keep = agreed(maps, views, photo, candidates.xyz)
+        result.append(
+            Candidates(*(getattr(candidates, name)[keep] for name in Candidates.__dataclass_fields__))
+        )
+    return result
+
+
+def _at(view: SmallView, pixels: Tensor, z: Tensor) -> Candidates:
+    """Return candidates in pixels [M, 2] (row, column) at depths [M]."""
+    uv = pixels.flip(1).to(z.dtype) + 0.5
+    xyz = view.camera.unproject(uv[None], z[None])[0]
+    spacing = z / (view.camera.intrinsics[0, 0] * view.camera.crop[0, 0])
+    colour = view.log_radiance[0, :, pixels[:, 0], pixels[:, 1]].T
+    return Candidates(xyz, colour, spacing, F.normalize(view.camera.centre() - xyz, dim=1))
 
 
 def _neighbours(views: dict[int, SmallView], photo: int, count: int) -> list[int]:
@@ -122,40 +118,25 @@ def _neighbours(views: dict[int, SmallView], photo: int, count: int) -> list[int
     return [other for _, other in sorted(scores)[:count]]
 
 
-def _grow_from(view: SmallView, others: list[SmallView], config: GrowConfig, fill_levels: int) -> Candidates:
-    known = torch.isfinite(view.depth) & (view.trust > 0.99)
-    # Narrow gaps are filled by coarser levels; only where the environment would show is there a hole.
-    reach = max(1, math.ceil(float(view.camera.crop[0, 0]) * 2 ** (fill_levels - 1)))
-    near = F.max_pool2d(torch.isfinite(view.depth).float(), 2 * reach + 1, stride=1, padding=reach)
-    hole = (near == 0) & (view.trust > 0.99)
+def _from_around(
+    view: SmallView, others: list[SmallView], config: GrowConfig, fill_levels: int
+) -> Candidates:
+    """Return what continues the depth around the holes of a photo, as its neighbours agree."""
+    hole = view.hole(fill_levels)
     # What clips agrees with all else that clips, wherever it is.
     pixels = torch.nonzero((hole & ~view.clipped)[0, 0])
-    inverse = torch.where(known, 1 / view.depth, 0.0)
-    height, width = inverse.shape[2:]
-    pad = (0, -width % 64, 0, -height % 64)
-    filled = push_pull(F.pad(inverse, pad), F.pad(known.float(), pad), inverse.new_zeros(1))[
-        ..., :height, :width
-    ]
+    around = view.inverse_depth_around()[0, 0, pixels[:, 0], pixels[:, 1]].clamp_min(1e-12)
     best_cost = view.depth.new_full((len(pixels),), torch.inf)
     best_z = view.depth.new_zeros(len(pixels))
-    uv = pixels.flip(1).to(view.depth.dtype)[None] + 0.5
-    colour = view.log_radiance[0, :, pixels[:, 0], pixels[:, 1]].T
-    around = filled[0, 0, pixels[:, 0], pixels[:, 1]]
     for factor in config.depths:
-        z = factor / around.clamp_min(1e-12)
-        xyz = view.camera.unproject(uv, z[None])[0]
-        cost = _disagreement(xyz, colour, others, config)
+        cost = _disagreement(_at(view, pixels, factor / around), others, config)
         better = cost < best_cost
-        best_cost, best_z = torch.where(better, cost, best_cost), torch.where(better, z, best_z)
+        best_cost, best_z = torch.where(better, cost, best_cost), torch.where(better, factor / around, best_z)
     # What agrees at an endless distance too is left to the environment: a sky is no curtain.
-    endless = view.camera.unproject(uv, (FAR / around.clamp_min(1e-12))[None])[0]
-    keep = (best_cost < config.agreement) & (around > 0)
-    keep &= _disagreement(endless, colour, others, config) > config.agreement
+    endless = _disagreement(_at(view, pixels, FAR / around), others, config)
+    keep = (best_cost < config.agreement) & (around > 1e-12) & (endless > config.agreement)
     keep &= _coherent(hole, pixels, keep, config.coherence)
-    xyz = view.camera.unproject(uv[:, keep], best_z[keep][None])[0]
-    spacing = best_z[keep] / (view.camera.intrinsics[0, 0] * view.camera.crop[0, 0])
-    normals = F.normalize(view.camera.centre() - xyz, dim=1)
-    return Candidates(xyz, colour[keep], spacing, normals)
+    return _at(view, pixels[keep], best_z[keep])
 
 
 def _coherent(hole: Tensor, pixels: Tensor, keep: Tensor, share: float) -> Tensor:
@@ -167,42 +148,26 @@ def _coherent(hole: Tensor, pixels: Tensor, keep: Tensor, share: float) -> Tenso
     return (around >= share * empty)[0, 0, pixels[:, 0], pixels[:, 1]]
 
 
-def _disagreement(xyz: Tensor, colour: Tensor, others: list[SmallView], config: GrowConfig) -> Tensor:
+def _disagreement(places: Candidates, others: list[SmallView], config: GrowConfig) -> Tensor:
     """Return [M] the third-best photo's difference in log radiance; +inf where a photo looks through the place."""
-    own, differences = (colour.exp() + DIM).log(), []
-    through = torch.zeros(len(xyz), device=xyz.device)
+    own, differences = dimmed(places.log_radiance), []
+    through = torch.zeros(len(own), device=own.device)
     for other in others:
-        uv, z, inside = _project(other.camera, xyz)
+        uv, z, inside = see(other.camera, places.xyz)
         size = uv.new_tensor([other.camera.width, other.camera.height])
         grid = (2 * uv / size - 1)[None, None]
         shown = F.grid_sample(other.log_radiance, grid, align_corners=False, padding_mode="border")[0, :, 0].T
-        trust = F.grid_sample(other.trust, grid, mode="nearest", align_corners=False)[0, 0, 0]
-        column, row = (
-            uv.nan_to_num(0).long().clamp_min(0)[:, i].clamp_max(int(size[i]) - 1) for i in range(2)
-        )
+        row, column = pixel_of(other, uv)
         depth = other.depth[0, 0, row, column]
         hidden = z > depth * (1 + config.tolerance)
-        seen = inside & (trust > 0.99) & ~hidden
-        difference = ((shown.exp() + DIM).log() - own).abs().amax(1)
+        seen = inside & (other.trust[0, 0, row, column] > 0.99) & ~hidden
+        difference = (dimmed(shown) - own).abs().amax(1)
         differences.append(torch.where(seen, difference, torch.inf))
-        through += (
-            seen
-            & torch.isfinite(depth)
-            & (z < depth * (1 - config.tolerance))
-            & (difference > config.agreement)
-        )
+        before = torch.isfinite(depth) & (z < depth * (1 - config.tolerance))
+        through += seen & before & (difference > config.agreement)
     ranked = torch.stack(differences).sort(0).values
-    agreed = ranked[min(config.views - 2, len(ranked) - 1)]
-    return torch.where(through > 0, torch.inf, agreed)
-
-
-def _project(camera: Camera, xyz: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return uv [M, 2], z [M] and whether the camera has the point in its picture."""
-    from adop.ops import project
-
-    points = Points(xyz, torch.ones_like(xyz[:, 0]))
-    projection = project(camera, points, near=1e-9)
-    return projection.uv[0], projection.z[0], projection.visible[0]
+    agreed_on = ranked[min(config.views - 2, len(ranked) - 1)]
+    return torch.where(through > 0, torch.inf, agreed_on)
 
 
 def _one_per_cell(candidates: Candidates) -> Tensor:
