@@ -33,9 +33,9 @@ class Candidates:
 def fill_holes(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: GrowConfig) -> int:
     """Add points to the pipeline where the photos see what no point shows; return how many.
 
-    First come places that stereo finds and a second photo's stereo confirms. What then is still empty and continues
-    what lies around it is filled at a depth from there, or a little nearer or farther: such a place stays where at
-    least three photos that see it agree on its radiance and none looks through it at something behind.
+    First come places that stereo finds and a second photo's stereo confirms, in narrow gaps too. What no level of
+    the pyramid fills then is filled at a depth from around it, or a little nearer or farther: such a place stays
+    where at least three photos that see it agree on its radiance and none looks through it at something behind.
 
     Source: `adop.stereo`; space carving's photo-consistency (Kutulakos and Seitz 2000), for holes only.
     """
@@ -45,7 +45,8 @@ def fill_holes(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config:
     chosen = photos[:: max(1, -(-len(photos) // config.photos))]
     fill_levels, added = pipeline.config.render.fill_levels, 0
     if config.stereo:
-        added = _add(pipeline, _from_stereo(views, chosen, fill_levels, config), config.budget)
+        gaps = min(config.stereo_levels, fill_levels)
+        added = _add(pipeline, _from_stereo(views, chosen, gaps, config), config.budget)
         views = with_depth(pipeline, views) if added else views
     found = []
     for photo in chosen:
@@ -129,11 +130,11 @@ def _from_around(
     best_cost = view.depth.new_full((len(pixels),), torch.inf)
     best_z = view.depth.new_zeros(len(pixels))
     for factor in config.depths:
-        cost = _disagreement(_at(view, pixels, factor / around), others, config)
+        cost = _disagreement(_at(view, pixels, factor / around), others, config, config.views)
         better = cost < best_cost
         best_cost, best_z = torch.where(better, cost, best_cost), torch.where(better, factor / around, best_z)
-    # What agrees at an endless distance too is left to the environment: a sky is no curtain.
-    endless = _disagreement(_at(view, pixels, FAR / around), others, config)
+    # What any other photo shows endlessly far too is left to the environment: a sky is no curtain.
+    endless = _disagreement(_at(view, pixels, FAR / around), others, config, 2)
     keep = (best_cost < config.agreement) & (around > 1e-12) & (endless > config.agreement)
     keep &= _coherent(hole, pixels, keep, config.coherence)
     return _at(view, pixels[keep], best_z[keep])
@@ -148,8 +149,11 @@ def _coherent(hole: Tensor, pixels: Tensor, keep: Tensor, share: float) -> Tenso
     return (around >= share * empty)[0, 0, pixels[:, 0], pixels[:, 1]]
 
 
-def _disagreement(places: Candidates, others: list[SmallView], config: GrowConfig) -> Tensor:
-    """Return [M] the third-best photo's difference in log radiance; +inf where a photo looks through the place."""
+def _disagreement(places: Candidates, others: list[SmallView], config: GrowConfig, agreeing: int) -> Tensor:
+    """Return [M] the difference in log radiance within which so many photos agree, `places`' own among them.
+
+    It is +inf where a photo looks through the place, and where too few see it.
+    """
     own, differences = dimmed(places.log_radiance), []
     through = torch.zeros(len(own), device=own.device)
     for other in others:
@@ -166,7 +170,7 @@ def _disagreement(places: Candidates, others: list[SmallView], config: GrowConfi
         before = torch.isfinite(depth) & (z < depth * (1 - config.tolerance))
         through += seen & before & (difference > config.agreement)
     ranked = torch.stack(differences).sort(0).values
-    agreed_on = ranked[min(config.views - 2, len(ranked) - 1)]
+    agreed_on = ranked[min(agreeing - 2, len(ranked) - 1)]
     return torch.where(through > 0, torch.inf, agreed_on)
 
 

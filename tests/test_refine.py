@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adop.bench_refine import BenchRefineConfig, bench_refine
-from adop.config import GroupsConfig, LossConfig, RefineConfig, RenderConfig, TrainConfig, learned
+from adop.config import GroupsConfig, GrowConfig, LossConfig, RefineConfig, RenderConfig, TrainConfig, learned
 from adop.disturb import disturb_rolling_shutter
 from adop.errors import UserError
 from adop.photometric_truth import CameraTruth, compare, read_truth
@@ -18,7 +18,13 @@ from adop.scene import demo_scene_folder, load_scene, save_scene
 from adop.train import train
 
 TINY = dataclasses.replace(
-    TrainConfig(), steps=4, crop=96, evaluate_every=1000, render=RenderConfig(levels=4), hold_out=0
+    TrainConfig(),
+    steps=4,
+    crop=96,
+    evaluate_every=1000,
+    render=RenderConfig(levels=4),
+    hold_out=0,
+    grow=GrowConfig(side=160),
 )
 OFF = {"poses": "off", "intrinsics": "off", "distortion": "off"}
 

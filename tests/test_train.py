@@ -15,7 +15,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from adop.checkpoint import checkpoints
-from adop.config import AlignConfig, GroupsConfig, RefineConfig, RenderConfig, TrainConfig, save_config
+from adop.config import (
+    AlignConfig,
+    GroupsConfig,
+    GrowConfig,
+    RefineConfig,
+    RenderConfig,
+    TrainConfig,
+    save_config,
+)
 from adop.errors import UserError
 from adop.lie import se3_exp
 from adop.run import load, split_photos
@@ -28,6 +36,7 @@ TINY = dataclasses.replace(
     crop=96,
     evaluate_every=1000,
     render=RenderConfig(levels=4),
+    grow=GrowConfig(side=160),
     hold_out=10,
     # Cameras are aligned again at the eighth step, so that a resumed run is held to the same there.
     groups=GroupsConfig(poses=1, intrinsics="off", distortion="off"),
