@@ -130,11 +130,11 @@ def _from_around(
     best_cost = view.depth.new_full((len(pixels),), torch.inf)
     best_z = view.depth.new_zeros(len(pixels))
     for factor in config.depths:
-        cost = _disagreement(_at(view, pixels, factor / around), others, config, config.views)
+        cost = _disagreement(_at(view, pixels, factor / around), others, config)
         better = cost < best_cost
         best_cost, best_z = torch.where(better, cost, best_cost), torch.where(better, factor / around, best_z)
-    # What any other photo shows endlessly far too is left to the environment: a sky is no curtain.
-    endless = _disagreement(_at(view, pixels, FAR / around), others, config, 2)
+    # What agrees at an endless distance too is left to the environment: a sky is no curtain.
+    endless = _disagreement(_at(view, pixels, FAR / around), others, config)
     keep = (best_cost < config.agreement) & (around > 1e-12) & (endless > config.agreement)
     keep &= _coherent(hole, pixels, keep, config.coherence)
     return _at(view, pixels[keep], best_z[keep])
@@ -149,11 +149,8 @@ def _coherent(hole: Tensor, pixels: Tensor, keep: Tensor, share: float) -> Tenso
     return (around >= share * empty)[0, 0, pixels[:, 0], pixels[:, 1]]
 
 
-def _disagreement(places: Candidates, others: list[SmallView], config: GrowConfig, agreeing: int) -> Tensor:
-    """Return [M] the difference in log radiance within which so many photos agree, `places`' own among them.
-
-    It is +inf where a photo looks through the place, and where too few see it.
-    """
+def _disagreement(places: Candidates, others: list[SmallView], config: GrowConfig) -> Tensor:
+    """Return [M] the third-best photo's difference in log radiance; +inf where a photo looks through the place."""
     own, differences = dimmed(places.log_radiance), []
     through = torch.zeros(len(own), device=own.device)
     for other in others:
@@ -170,7 +167,7 @@ def _disagreement(places: Candidates, others: list[SmallView], config: GrowConfi
         before = torch.isfinite(depth) & (z < depth * (1 - config.tolerance))
         through += seen & before & (difference > config.agreement)
     ranked = torch.stack(differences).sort(0).values
-    agreed_on = ranked[min(agreeing - 2, len(ranked) - 1)]
+    agreed_on = ranked[min(config.views - 2, len(ranked) - 1)]
     return torch.where(through > 0, torch.inf, agreed_on)
 
 
