@@ -56,7 +56,7 @@ def fill_holes(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config:
 
 
 def _add(pipeline: Pipeline, found: list[Candidates], most: int) -> int:
-    """Add candidates to the pipeline, one in each cell; return how many."""
+    """Add candidates to the pipeline, one in each cell and `most` of all, spread evenly; return how many."""
     merged = (
         Candidates(
             *(torch.cat([getattr(c, name) for c in found]) for name in Candidates.__dataclass_fields__)
@@ -66,7 +66,9 @@ def _add(pipeline: Pipeline, found: list[Candidates], most: int) -> int:
     )
     if merged is None or not len(merged.xyz):
         return 0
-    keep = _one_per_cell(merged)[:most]
+    keep = _one_per_cell(merged)
+    if len(keep) > most:
+        keep = keep[torch.arange(most, device=keep.device) * len(keep) // most]
     spare = pipeline.features.shape[1] - 3
     order = torch.from_numpy(morton_order(merged.xyz[keep].cpu().numpy()).astype("int64")).to(keep.device)
     keep = keep[order]

@@ -54,13 +54,14 @@ def small_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def trained_folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the small scene, of three steps."""
-    from adop.config import GroupsConfig, RenderConfig, TrainConfig
+    from adop.config import GroupsConfig, GrowConfig, RenderConfig, TrainConfig
     from adop.train import train
 
     config = TrainConfig(
         steps=3,
         crop=64,
         render=RenderConfig(levels=4),
+        grow=GrowConfig(side=200),
         hold_out=20,
         scene=str(small_folder),
         groups=GroupsConfig(poses="off", intrinsics="off", distortion="off"),

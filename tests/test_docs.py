@@ -95,8 +95,8 @@ def test_a_photo_is_localised(workplace: Path):
     said = python(str(DOCS / "examples" / "localise.py"), "runs/demo", "1", folder=workplace)
     (turned, off), (left, still) = re.findall(r"([\d.]+) degrees and ([\d.]+) %", said)
     assert float(turned) > 0.9 and float(off) > 2
-    # A run of three steps; a whole one leaves a tenth.
-    assert float(left) < 0.5 * float(turned) and float(still) < 0.5 * float(off)
+    # A third of the points and three steps; a whole run of all leaves a twentieth.
+    assert float(left) < 0.4 * float(turned) and float(still) < 0.2 * float(off)
 
 
 def test_the_api_pages_are_built_from_docstrings(tmp_path: Path):
