@@ -69,8 +69,8 @@ class GrowConfig:
     """Look for the depth of holes by stereo first; else only at the depth around them."""
     stereo_levels: int = 2
     """Stereo fills gaps that are wider than so many levels of the pyramid can fill; a coarse fill is a blurred one."""
-    correlation: float = 0.5
-    """Least correlation of windows in several photos for stereo to have found a place."""
+    likeness: float = 0.5
+    """Share of a window's variance that other photos must show alike for stereo to have found a place."""
     sources: int = 6
     """Photos that stereo compares with each."""
     agreement: float = 0.15

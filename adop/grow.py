@@ -28,6 +28,10 @@ class Candidates:
     radius: Tensor  # [M] half the distance to the next, scene units
     normals: Tensor  # [M, 3] towards the photo
 
+    def __getitem__(self, keep: Tensor) -> Candidates:
+        """Return those of `keep`, [M] bool or indices."""
+        return Candidates(self.xyz[keep], self.log_radiance[keep], self.radius[keep], self.normals[keep])
+
 
 @torch.no_grad()
 def fill_holes(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: GrowConfig) -> int:
@@ -57,24 +61,19 @@ def fill_holes(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config:
 
 def _add(pipeline: Pipeline, found: list[Candidates], most: int) -> int:
     """Add candidates to the pipeline, one in each cell and `most` of all, spread evenly; return how many."""
-    merged = (
-        Candidates(
-            *(torch.cat([getattr(c, name) for c in found]) for name in Candidates.__dataclass_fields__)
-        )
-        if found
-        else None
-    )
-    if merged is None or not len(merged.xyz):
+    if most < 1 or not any(len(c.xyz) for c in found):
         return 0
-    keep = _one_per_cell(merged)
-    if len(keep) > most:
-        keep = keep[torch.arange(most, device=keep.device) * len(keep) // most]
-    spare = pipeline.features.shape[1] - 3
-    order = torch.from_numpy(morton_order(merged.xyz[keep].cpu().numpy()).astype("int64")).to(keep.device)
-    keep = keep[order]
-    features = torch.cat((merged.log_radiance[keep], merged.xyz.new_zeros(len(keep), spare)), dim=1)
-    pipeline.add_points(merged.xyz[keep], 2 * merged.radius[keep], merged.normals[keep], features)
-    return len(keep)
+    parts = zip(*((c.xyz, c.log_radiance, c.radius, c.normals) for c in found), strict=True)
+    new = Candidates(*(torch.cat(part) for part in parts))
+    new = new[_one_per_cell(new)]
+    if len(new.xyz) > most:
+        new = new[torch.arange(most, device=new.xyz.device) * len(new.xyz) // most]
+    order = torch.from_numpy(morton_order(new.xyz.cpu().numpy()).astype("int64"))
+    new = new[order.to(new.xyz.device)]
+    spare = new.xyz.new_zeros(len(new.xyz), pipeline.features.shape[1] - 3)
+    features = torch.cat((new.log_radiance, spare), dim=1)
+    pipeline.add_points(new.xyz, 2 * new.radius, new.normals, features)
+    return len(new.xyz)
 
 
 def _from_stereo(
@@ -91,10 +90,7 @@ def _from_stereo(
         view, pixels = views[photo], torch.nonzero(depths.found)
         z = 1 / depths.inverse_depth[pixels[:, 0], pixels[:, 1]]
         candidates = _at(view, pixels, z)
-        keep = agreed(maps, views, photo, candidates.xyz)
-        result.append(
-            Candidates(*(getattr(candidates, name)[keep] for name in Candidates.__dataclass_fields__))
-        )
+        result.append(candidates[agreed(maps, views, photo, candidates.xyz)])
     return result
 
 

@@ -48,8 +48,9 @@ def depth_map(views: Pyramid, photo: int, fill_levels: int, config: GrowConfig) 
     """Return what stereo finds in the holes of a photo; None where there is nothing to be found.
 
     At a quarter of the size depths from the nearest points to infinity are tried, a pixel of motion apart; at finer
-    sizes a few around the best. A depth is as good as the better half of the other photos say, by normalised
-    cross-correlation of windows that follow the coarser depth. What may as well be endlessly far is not found.
+    sizes a few around the best. A depth is as good as the better half of the other photos say, by how little
+    of a window's variance is left where it lies; windows follow the coarser depth. What may as well be endlessly
+    far is not found.
 
     Source: plane sweeping (Collins 1996) with the best-half rule for occlusions (Kang et al. 2001).
     """
@@ -80,7 +81,7 @@ def depth_map(views: Pyramid, photo: int, fill_levels: int, config: GrowConfig) 
             fine = F.interpolate(inverse[None, None], size=views[level - 1][photo].size())[0, 0]
             offsets = step * torch.arange(-REFINED, REFINED + 1, device=fine.device)
             tried = (fine + offsets[:, None, None]).clamp_min(farthest)
-    found = hole[0, 0] & (best > config.correlation) & (inverse > farthest + 2 * step)
+    found = hole[0, 0] & (best > config.likeness) & (inverse > farthest + 2 * step)
     shown = torch.where(known, 1 / view.depth, torch.nan)[0, 0]
     return DepthMap(found, torch.where(found, inverse, shown), step)
 
@@ -139,7 +140,7 @@ def _alikeness(
     rays = view.rays()
     chunk = max(1, 400_000 // tried[0].numel())
     for source in sources:
-        parts = [_correlation(view, views[source], rays, part, config) for part in tried.split(chunk)]
+        parts = [_alike(view, views[source], rays, part, config) for part in tried.split(chunk)]
         scores.append(torch.cat(parts))
     ranked = torch.stack(scores).sort(0, descending=True).values  # [S, P, h, w]
     valid = torch.isfinite(ranked)
@@ -151,10 +152,12 @@ def _alikeness(
     return torch.where(count >= least, mean, -1.0)
 
 
-def _correlation(
-    view: SmallView, other: SmallView, rays: Tensor, tried: Tensor, config: GrowConfig
-) -> Tensor:
-    """Return [P, h, w] the correlation of windows with another photo; -inf where it does not see the place."""
+def _alike(view: SmallView, other: SmallView, rays: Tensor, tried: Tensor, config: GrowConfig) -> Tensor:
+    """Return [P, h, w] how alike windows are to another photo's; -inf where it does not see the place.
+
+    1 is the same and full of texture, 0 is flat or as different as what has nothing to do with it. Unlike with
+    correlation, no window gains by having more contrast.
+    """
     count, (height, width) = len(tried), view.size()
     xyz = view.camera.centre() + rays / tried.reshape(count, -1, 1)
     uv, z, inside = see(other.camera, xyz.reshape(-1, 3))
@@ -173,8 +176,9 @@ def _correlation(
     sums = _box(torch.cat((weight, weight * products), dim=1))
     share = sums[:, :1]
     a, b, aa, bb, ab = (sums[:, 1:] / share.clamp_min(1e-6)).split(1, dim=1)
-    spread = ((aa - a * a + NOISE) * (bb - b * b + NOISE)).clamp_min(NOISE**2).sqrt()
-    alike = (ab - a * b) / spread - ((a - b).abs() - DIFFERENT).clamp(0, 0.5)
+    own_spread, spread, common = aa - a * a, bb - b * b, ab - a * b
+    alike = (common + (own_spread - spread) / 2) / (own_spread.clamp_min(0) + NOISE)
+    alike = alike.clamp_min(-1) - ((a - b).abs() - DIFFERENT).clamp(0, 0.5)
     return torch.where(visible & (share > 0.4), alike, -torch.inf)[:, 0]
 
 
