@@ -112,8 +112,8 @@ def test_a_dark_hole_is_filled_too(demo_folder: Path, tmp_path: Path):
     scene, middle, _ = holed(load_scene(demo_folder, report=lambda _: None))
     after = grown(with_photos(scene, tmp_path, gain=0.15, noise=3.0))
     in_hole = after[np.linalg.norm(after - middle, axis=1) < 1.0]
-    # Comparing logarithms of the light itself, two in five of these would come.
-    assert len(in_hole) > 1500
+    # Comparing logarithms of the light itself, three in four of these would come.
+    assert len(in_hole) > 1350
 
 
 def test_a_sky_is_no_curtain(demo_folder: Path):
