@@ -13,7 +13,7 @@ from adop.config import GrowConfig
 from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
 from adop.points import morton_order
-from adop.small_views import SmallView, dimmed, pixel_of, see, small_views, with_depth
+from adop.small_views import SmallView, dimmed, look_up, pixel_of, see, small_views, with_depth
 from adop.stereo import agreed, depth_map, pyramid
 
 FAR = 1000.0  # times the depth around a hole
@@ -43,7 +43,7 @@ def fill_holes(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config:
 
     Source: `adop.stereo`; space carving's photo-consistency (Kutulakos and Seitz 2000), for holes only.
     """
-    if len(photos) < 2:
+    if len(photos) < 2 or config.budget < 1:
         return 0
     views = small_views(pipeline, cache, photos, config.side)
     chosen = photos[:: max(1, -(-len(photos) // config.photos))]
@@ -52,6 +52,8 @@ def fill_holes(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config:
         gaps = min(config.stereo_levels, fill_levels)
         added = _add(pipeline, _from_stereo(views, chosen, gaps, config), config.budget)
         views = with_depth(pipeline, views) if added else views
+    if added >= config.budget:
+        return added
     found = []
     for photo in chosen:
         others = [views[i] for i in _neighbours(views, photo, config.others)]
@@ -61,7 +63,7 @@ def fill_holes(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config:
 
 def _add(pipeline: Pipeline, found: list[Candidates], most: int) -> int:
     """Add candidates to the pipeline, one in each cell and `most` of all, spread evenly; return how many."""
-    if most < 1 or not any(len(c.xyz) for c in found):
+    if not any(len(c.xyz) for c in found):
         return 0
     parts = zip(*((c.xyz, c.log_radiance, c.radius, c.normals) for c in found), strict=True)
     new = Candidates(*(torch.cat(part) for part in parts))
@@ -128,9 +130,10 @@ def _from_around(
     best_cost = view.depth.new_full((len(pixels),), torch.inf)
     best_z = view.depth.new_zeros(len(pixels))
     for factor in config.depths:
-        cost = _disagreement(_at(view, pixels, factor / around), others, config)
+        z = factor / around
+        cost = _disagreement(_at(view, pixels, z), others, config)
         better = cost < best_cost
-        best_cost, best_z = torch.where(better, cost, best_cost), torch.where(better, factor / around, best_z)
+        best_cost, best_z = torch.where(better, cost, best_cost), torch.where(better, z, best_z)
     # What agrees at an endless distance too is left to the environment: a sky is no curtain.
     endless = _disagreement(_at(view, pixels, FAR / around), others, config)
     keep = (best_cost < config.agreement) & (around > 1e-12) & (endless > config.agreement)
@@ -153,9 +156,7 @@ def _disagreement(places: Candidates, others: list[SmallView], config: GrowConfi
     through = torch.zeros(len(own), device=own.device)
     for other in others:
         uv, z, inside = see(other.camera, places.xyz)
-        size = uv.new_tensor([other.camera.width, other.camera.height])
-        grid = (2 * uv / size - 1)[None, None]
-        shown = F.grid_sample(other.log_radiance, grid, align_corners=False, padding_mode="border")[0, :, 0].T
+        shown = look_up(other.log_radiance, uv).T
         row, column = pixel_of(other, uv)
         depth = other.depth[0, 0, row, column]
         hidden = z > depth * (1 + config.tolerance)

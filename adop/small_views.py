@@ -12,7 +12,7 @@ from torch import Tensor
 from adop.camera import Camera
 from adop.environment import push_pull
 from adop.ops import Points, draw, project
-from adop.photometry import clipped_share
+from adop.photometry import clipped_share, radiance_behind
 from adop.photos import PhotoCache
 from adop.pipeline import DARKEST, Pipeline
 
@@ -37,6 +37,10 @@ class SmallView:
         """Return [1, 1, h, w] bool, where the photo shows the scene and measures it."""
         return (self.trust > 0.99) & ~self.clipped
 
+    def known(self) -> Tensor:
+        """Return [1, 1, h, w] bool, where a point shows the scene's depth."""
+        return torch.isfinite(self.depth) & (self.trust > 0.99)
+
     def hole(self, fill_levels: int) -> Tensor:
         """Return [1, 1, h, w] bool, what is too wide for coarser levels to fill: there the environment would show."""
         reach = max(1, math.ceil(float(self.camera.crop[0, 0]) * 2 ** (fill_levels - 1)))
@@ -45,7 +49,7 @@ class SmallView:
 
     def inverse_depth_around(self) -> Tensor:
         """Return [1, 1, h, w] one over the depth, where no point is continued from around; 0 without any points."""
-        known = torch.isfinite(self.depth) & (self.trust > 0.99)
+        known = self.known()
         inverse = torch.where(known, 1 / self.depth, 0.0)
         height, width = self.size()
         pad = (0, -width % 64, 0, -height % 64)
@@ -89,6 +93,13 @@ def pixel_of(view: SmallView, uv: Tensor) -> tuple[Tensor, Tensor]:
     return row.clamp(0, height - 1), column.clamp(0, width - 1)
 
 
+def look_up(image: Tensor, uv: Tensor) -> Tensor:
+    """Return [C, M] what a picture [1, C, h, w] shows at places [M, 2], between its pixels; beyond it, its border."""
+    size = uv.new_tensor([image.shape[3], image.shape[2]])
+    grid = (2 * uv / size - 1).nan_to_num(5.0)[None, None]
+    return F.grid_sample(image, grid, padding_mode="border", align_corners=False)[0, :, 0]
+
+
 @torch.no_grad()
 def small_views(pipeline: Pipeline, cache: PhotoCache, photos: list[int], side: int) -> dict[int, SmallView]:
     """Return the photos with their longer side of at most `side` pixels, and the points' depth in them."""
@@ -103,10 +114,7 @@ def _small_view(pipeline: Pipeline, cache: PhotoCache, photo: int, side: int) ->
     value = cache.image(photo, device)
     size = (camera.height, camera.width)
     value = F.interpolate(value, size=size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
-    tonemapper, lens = pipeline.tonemapper, pipeline.photo_lens[index]
-    radiance = tonemapper.linearise(
-        value, tonemapper.photometry(index), pipeline.position(camera, index), lens
-    )
+    radiance = radiance_behind(pipeline, photo, value[0], pipeline.position(camera, index)[0])[None]
     trust = torch.ones_like(value[:, :1])
     mask = cache.mask(photo)
     if mask is not None:

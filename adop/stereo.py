@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adop.config import GrowConfig
-from adop.small_views import SmallView, dimmed, pixel_of, see
+from adop.small_views import SmallView, dimmed, look_up, pixel_of, see
 
 LEVELS = 3  # sizes of the photos, from coarse, at which all depths are tried, to fine
 MOST_PLANES = 160
@@ -56,7 +56,7 @@ def depth_map(views: Pyramid, photo: int, fill_levels: int, config: GrowConfig) 
     """
     view = views[0][photo]
     hole = view.hole(fill_levels) & ~view.clipped
-    known = torch.isfinite(view.depth) & (view.trust > 0.99)
+    known = view.known()
     if not bool(hole.any()) or not bool(known.any()):
         return None
     nearest = 1.1 * float((1 / view.depth[known]).quantile(0.99))
@@ -161,13 +161,9 @@ def _alike(view: SmallView, other: SmallView, rays: Tensor, tried: Tensor, confi
     count, (height, width) = len(tried), view.size()
     xyz = view.camera.centre() + rays / tried.reshape(count, -1, 1)
     uv, z, inside = see(other.camera, xyz.reshape(-1, 3))
-    size = uv.new_tensor([other.camera.width, other.camera.height])
-    grid = (2 * uv / size - 1).nan_to_num(5.0).reshape(count, height, width, 2)
     own = dimmed(view.log_radiance).mean(1, keepdim=True).expand(count, -1, -1, -1)
     light = torch.cat((dimmed(other.log_radiance).mean(1, keepdim=True), other.reliable().float()), dim=1)
-    shown, reliable = F.grid_sample(
-        light.expand(count, -1, -1, -1), grid, padding_mode="border", align_corners=False
-    ).split(1, dim=1)
+    shown, reliable = look_up(light, uv).reshape(2, count, 1, height, width)
     row, column = pixel_of(other, uv)
     visible = inside & (z < other.depth[0, 0, row, column] * (1 + config.tolerance))
     visible = visible.reshape(shown.shape) & (reliable > 0.99)

@@ -17,6 +17,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # The workers share the cores: with as many threads each they would only wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from small_scene import with_points
+
 from adop.scene import demo_scene_folder, load_scene, save_scene
 
 
@@ -37,16 +39,8 @@ def small_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """The demo scene with a third of its photos and points, for tests that train."""
 
     def make(folder: Path) -> None:
-        scene = load_scene(demo_folder, report=lambda _: None)
-        points = scene.points
-        fewer = {
-            name: None if getattr(points, name) is None else getattr(points, name)[::3]
-            for name in ("xyz", "normals", "colors", "radius", "lod_radius")
-        }
-        small = dataclasses.replace(
-            scene, photos=scene.photos[::3], points=dataclasses.replace(points, **fewer)
-        )
-        save_scene(small, folder)
+        scene = with_points(load_scene(demo_folder, report=lambda _: None), slice(None, None, 3))
+        save_scene(dataclasses.replace(scene, photos=scene.photos[::3]), folder)
 
     return once(tmp_path_factory, "small", make)
 
@@ -66,11 +60,11 @@ def trained_folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         scene=str(small_folder),
         groups=GroupsConfig(poses="off", intrinsics="off", distortion="off"),
     )
-    return once(
-        tmp_path_factory,
-        "trained",
-        lambda folder: train(small_folder, folder, config, say=lambda _: None) and None,
-    )
+
+    def make(folder: Path) -> None:
+        train(small_folder, folder, config, say=lambda _: None)
+
+    return once(tmp_path_factory, "trained", make)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,3 +130,12 @@ def can_import_open3d() -> bool:
     except (ImportError, OSError):
         return False
     return True
+
+
+def with_points(scene: Scene, keep: np.ndarray | slice) -> Scene:
+    """The scene with those of its points alone."""
+    values = {
+        name: getattr(scene.points, name) for name in ("xyz", "normals", "colors", "radius", "lod_radius")
+    }
+    kept = {name: None if value is None else value[keep] for name, value in values.items()}
+    return replace(scene, points=replace(scene.points, **kept))

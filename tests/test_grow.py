@@ -7,6 +7,7 @@ import imageio.v3 as imageio
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
+from small_scene import with_points
 
 from adop.config import GrowConfig, TrainConfig
 from adop.grow import fill_holes
@@ -37,24 +38,7 @@ def holed(scene: Scene) -> tuple[Scene, np.ndarray, np.ndarray]:
     middle = points.xyz[ground][np.argmin(np.linalg.norm(points.xyz[ground][:, :2] - towards, axis=1))]
     inside = np.linalg.norm(points.xyz - middle, axis=1) < 1.0
     assert inside.sum() > 500
-    keep = ~inside
-    rest = dataclasses.replace(
-        points,
-        **{
-            name: None if getattr(points, name) is None else getattr(points, name)[keep]
-            for name in ("xyz", "normals", "colors", "radius", "lod_radius")
-        },
-    )
-    return dataclasses.replace(scene, points=rest), middle, points.xyz[inside]
-
-
-def thinned(scene: Scene, every: int) -> Scene:
-    """The scene with one point in `every`."""
-    rest = {
-        name: None if getattr(scene.points, name) is None else getattr(scene.points, name)[::every]
-        for name in ("xyz", "normals", "colors", "radius", "lod_radius")
-    }
-    return dataclasses.replace(scene, points=dataclasses.replace(scene.points, **rest))
+    return with_points(scene, ~inside), middle, points.xyz[inside]
 
 
 def with_photos(
@@ -92,15 +76,15 @@ def test_a_sparse_cloud_becomes_dense(demo_folder: Path):
     """One point in sixty: what stereo finds between lies where the whole cloud says, by the distance it is seen from."""
     scene = load_scene(demo_folder, report=lambda _: None)
     whole = scene.points.xyz
-    after = grown(thinned(scene, 60))
+    after = grown(with_points(scene, slice(None, None, 60)))
     centres = np.stack([np.linalg.inv(p.world_to_camera)[:3, 3] for p in scene.photos])
     distance, _ = cKDTree(whole).query(after)
     error = distance / cKDTree(centres).query(after)[0]
     assert len(after) > 5 * len(whole) / 60
     assert np.median(error) < 0.02
     # From the depth around alone a fifth of them come, a fifth of the distance off.
-    assert len(grown(thinned(scene, 60), stereo=False)) < 0.3 * len(after)
-    few = grown(thinned(scene, 60), budget=1000)
+    assert len(grown(with_points(scene, slice(None, None, 60)), stereo=False)) < 0.3 * len(after)
+    few = grown(with_points(scene, slice(None, None, 60)), budget=1000)
     assert len(few) == 1000
     # They come from all places alike, not from the first photos.
     nearest, _ = cKDTree(few).query(after)
