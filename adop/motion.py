@@ -102,11 +102,13 @@ def motion_of_points(
     still = (xyz @ rotation.T + translation).detach()
     local, time = read_out(camera, still) if camera.motion is not None or rolling_shutter else (still, still)
     intrinsics, distortion, zoom = camera.intrinsics[0], camera.distortion[0], camera.crop[0, 0]
+    lens = torch.cat((intrinsics, distortion)).detach().expand(len(local), -1).clone()
     with torch.enable_grad():
-        seen = local.clone().requires_grad_()
-        uv = project_lens(camera.model, seen, intrinsics.detach(), distortion.detach())[0]
-        rows = [torch.autograd.grad(uv[:, i].sum(), seen, retain_graph=i == 0)[0] for i in range(2)]
-    by_seen = torch.stack(rows, dim=1)
+        # Each point has a lens of its own here, so that two backward passes are the whole Jacobian.
+        seen, lens = local.clone().requires_grad_(), lens.requires_grad_()
+        uv = project_lens(camera.model, seen, *lens.split((len(intrinsics), len(distortion)), dim=1))[0]
+        rows = [torch.autograd.grad(uv[:, i].sum(), (seen, lens), retain_graph=i == 0) for i in range(2)]
+    by_seen, by_lens = (torch.stack(parts, dim=1) for parts in zip(*rows, strict=True))
     by_local = by_seen
     if camera.motion is not None:
         by_local = by_seen + time[:, None, None] * (by_seen @ skew(camera.motion[0, 3:]))
@@ -115,24 +117,8 @@ def motion_of_points(
         later = time[:, None, None] * by_seen
         parts += [later, -later @ skew(still)]
     if lens_columns:
-        parts.append(_by_lens(camera.model, local, intrinsics.detach(), distortion.detach(), lens_columns))
+        parts.append(by_lens[:, :, lens_columns])
     return zoom * torch.cat(parts, dim=2), zoom * (by_local @ rotation)
-
-
-def _by_lens(model: str, local: Tensor, intrinsics: Tensor, distortion: Tensor, columns: list[int]) -> Tensor:
-    """Return [M, 2, len(columns)] change of uv per unit of the chosen lens parameters."""
-    count = len(intrinsics)
-
-    def shoot(parameters: Tensor) -> Tensor:
-        return project_lens(model, local, parameters[:count], parameters[count:])[0]
-
-    whole = torch.cat((intrinsics, distortion))
-    found = []
-    for column in columns:
-        unit = torch.zeros_like(whole)
-        unit[column] = 1
-        found.append(torch.func.jvp(shoot, (whole,), (unit,))[1])
-    return torch.stack(found, dim=2)
 
 
 @torch.no_grad()

@@ -146,3 +146,9 @@ def cuda_module(real: str, device: int) -> Any:
         module = cupy.RawModule(code=cuda_source(real), options=options, backend="nvrtc")
         module.compile()
     return module
+
+
+@functools.lru_cache(maxsize=None)
+def cuda_kernel(name: str, real: str, device: int) -> Any:
+    """Return one kernel of a GPU's module."""
+    return cuda_module(real, device).get_function(name)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from adop.ops.compile import cpu_library, cuda_module
+from adop.ops.compile import cpu_library, cuda_kernel
 
 MAX_LEVELS = 12
 PARAMETERS = 36
@@ -60,6 +61,8 @@ class Arguments(ctypes.Structure):
 
     _fields_ = tuple((name, _TYPES[kind]) for kind, names in _LAYOUT for name in names.split())
 
+
+STRUCT = np.dtype(Arguments)  # as CuPy takes it
 
 Value = Tensor | Sequence[Tensor | None] | int | float | None
 
@@ -128,14 +131,13 @@ def launch_series(
 def _launch_cuda(kernel: str, count: int, arguments: Arguments, real: str, device: torch.device) -> None:
     """Queue a kernel on torch's current stream, asked for anew because autograd runs backward in its own
     thread."""
-    import cupy
-    import numpy as np
-
     if count == 0:
         return
     index = device.index if device.index is not None else torch.cuda.current_device()
-    function = cuda_module(real, index).get_function(kernel)
-    struct = np.frombuffer(bytes(arguments), np.dtype(Arguments))[0:1].reshape(())
+    function = cuda_kernel(kernel, real, index)
+    import cupy
+
+    struct = np.frombuffer(bytes(arguments), STRUCT).reshape(())
     grid = min(-(-count // THREADS_PER_BLOCK), 4096)
     stream = cupy.cuda.Stream.from_external(torch.cuda.current_stream(device))
     with cupy.cuda.Device(index), stream:
