@@ -19,6 +19,7 @@ struct Arguments {
     const real* shutter;          // [B, 7] motion between the first and the last row, rows of the whole photo; or null
     real* limit;                  // [B] largest field radius
     real* bounds;                 // [B, 4] what a block must touch to be seen: x0 x1 y0 y1 of x/z and y/z, or the cone
+    const real* field;            // [1025] field radii at which a lens is searched, from 0
     int64 views, width, height, distortion_size;
     double near_depth;
     // Points

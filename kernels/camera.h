@@ -25,7 +25,7 @@ DEVICE View load_view(const Arguments& args, int64 b) {
     const real* crop = args.crop + 3 * b;
     view.zoom = crop[0], view.offset_x = crop[1], view.offset_y = crop[2];
     view.shutter = args.shutter == nullptr ? nullptr : args.shutter + 7 * b;
-    view.limit = args.limit[b];  // not yet known to lens.cu
+    view.limit = args.limit[b];
     view.width = (real)args.width, view.height = (real)args.height, view.near_depth = (real)args.near_depth;
     const int size = (int)args.distortion_size;
 #pragma unroll

@@ -1,14 +1,10 @@
-// Entry points that look at a lens once per view: how far its field reaches, and what a block must touch to be seen.
-// One index is one view; each searches a grid of GRID field radii.
+// Entry points that look at a lens: how far its field reaches, and what a block must touch to be seen.
+//
+// A lens is searched at GRID field radii, args.field. lens_limit and lens_reach take one index for each radius of each
+// view and narrow what the host has set to its widest; lens_bounds takes one index for each view.
 #include "camera.h"
 
 #define GRID 1024
-
-// The k-th field radius: tan of 0 .. 89.4 degrees for opencv, an angle for fisheye.
-template <int MODEL>
-DEVICE real grid_radius(int k) {
-    return MODEL == OPENCV ? tan((real)1.56 * k / GRID) : (real)3.14159265358979 * k / GRID;
-}
 
 // Positive where the distorted radius grows with r and is well defined.
 template <int MODEL>
@@ -23,76 +19,95 @@ DEVICE real growth(const real* k, real r) {
     return 1 + r2 * (3 * k[0] + r2 * (5 * k[1] + r2 * (7 * k[2] + r2 * 9 * k[3])));
 }
 
-// The field radius up to which the distorted radius grows.
+DEVICE real smaller(real a, real b) { return a < b ? a : b; }
+DEVICE real larger(real a, real b) { return a > b ? a : b; }
+
+// The crop in undistorted image coordinates, and its farthest corner's distance from the axis.
+struct Window {
+    real low[2], high[2], far;
+};
+DEVICE Window look_at(const Arguments& args, int64 b) {
+    const real *lens = args.intrinsics + 4 * b, *crop = args.crop + 3 * b;
+    const real size[2] = {(real)args.width, (real)args.height};
+    Window window;
+    real square = 0;
+    for (int axis = 0; axis < 2; ++axis) {
+        const real low = (crop[1 + axis] / crop[0] - lens[2 + axis]) / lens[axis];
+        const real high = low + size[axis] / crop[0] / lens[axis], most = larger(abs(low), abs(high));
+        window.low[axis] = low, window.high[axis] = high, square += most * most;
+    }
+    window.far = sqrt(square);
+    return window;
+}
+
+// Narrows limit to the field radius up to which the distorted radius grows.
 template <int MODEL>
-DEVICE real find_limit(const real* k) {
-    if (MODEL == OCAM) return k[3];
-    for (int i = 1; i <= GRID; ++i) {
-        if (growth<MODEL>(k, grid_radius<MODEL>(i)) > 0) continue;
-        real low = grid_radius<MODEL>(i - 1), high = grid_radius<MODEL>(i);
+DEVICE void lens_limit(const Arguments& args) {
+    FOR_EACH(i, args.views * GRID) {
+        const int64 b = i / GRID, cell = i - b * GRID;
+        const real* k = args.distortion + args.distortion_size * b;
+        real low = args.field[cell], high = args.field[cell + 1];
+        if (growth<MODEL>(k, high) > 0 || (cell > 0 && !(growth<MODEL>(k, low) > 0))) continue;
         for (int step = 0; step < 20; ++step) {
             const real middle = (low + high) / 2;
             if (growth<MODEL>(k, middle) > 0) low = middle;
             else high = middle;
         }
-        return low;
+        atomic_min(args.limit + b, low);
     }
-    return MODEL == OPENCV ? (real)1e30 : (real)3.14159265358979;
 }
 
-DEVICE real smaller(real a, real b) { return a < b ? a : b; }
-DEVICE real larger(real a, real b) { return a > b ? a : b; }
+// Of the radii that the crop shows. opencv: narrows bounds to the least ratio of true to distorted radius, the least of
+// distorted to true, and 1 / (1 + the largest radius); fisheye: to 1 - the largest angle / pi.
+template <int MODEL>
+DEVICE void lens_reach(const Arguments& args) {
+    FOR_EACH(i, args.views * GRID) {
+        const int64 b = i / GRID, cell = i - b * GRID;
+        const real* k = args.distortion + args.distortion_size * b;
+        const real far = look_at(args, b).far, before = args.field[cell], r = args.field[cell + 1];
+        real* out = args.bounds + 4 * b;
+        if (before > args.limit[b]) continue;
+        if (MODEL == OPENCV) {
+            const real factor = radial_opencv(k, r * r).factor;
+            if (!(factor > 0) || before * radial_opencv(k, before * before).factor > (real)1.1 * far) continue;
+            atomic_min(out, 1 / factor), atomic_min(out + 1, factor), atomic_min(out + 2, 1 / (1 + r));
+        } else {
+            real derivative;
+            if (r > args.limit[b] || !(profile<FISHEYE>(k, r, &derivative) <= far)) continue;
+            atomic_min(out, larger(1 - r / (real)3.14159265358979, 0));
+        }
+    }
+}
 
 // Bounds of x/z and y/z: the crop's edges, undone by the least and the largest ratio of true to distorted radius.
 // Tangential distortion moves a point by at most 3 (|p1| + |p2|) r2; where that is much, everything may be seen.
-DEVICE void bound_opencv(const View& c, const real* low, const real* high, real far, real* out) {
-    real radius = 0, least = 1, largest = 1;
-    for (int i = 1; i <= GRID; ++i) {
-        const real r = grid_radius<OPENCV>(i), factor = radial_opencv(c.k, r * r).factor;
-        if (grid_radius<OPENCV>(i - 1) > c.limit || !(factor > 0)) break;
-        radius = r, least = smaller(least, 1 / factor), largest = larger(largest, 1 / factor);
-        if (r * factor > (real)1.1 * far) break;
-    }
-    const real widen = 3 * (abs(c.k[2]) + abs(c.k[3])) * radius * radius;
-    least *= (real)0.999, largest *= (real)1.001;
+DEVICE void bound_opencv(const Window& window, const real* k, real* out) {
+    const real radius = 1 / out[2] - 1, least = out[0] * (real)0.999, largest = 1 / out[1] * (real)1.001;
+    const real widen = 3 * (abs(k[2]) + abs(k[3])) * radius * radius;
+    const bool everything = widen > (real)0.09 * window.far;
     for (int axis = 0; axis < 2; ++axis) {
-        const real a = low[axis] - widen, b = high[axis] + widen;
-        const bool everything = widen > (real)0.09 * far;
+        const real a = window.low[axis] - widen, b = window.high[axis] + widen;
         out[2 * axis] = everything ? (real)-1e4 : smaller(a * least, a * largest);
         out[2 * axis + 1] = everything ? (real)1e4 : larger(b * least, b * largest);
     }
 }
 
-// The largest angle from the axis.
-DEVICE real bound_fisheye(const View& c, real far) {
-    real angle = 0, derivative;
-    for (int i = 0; i <= GRID; ++i) {
-        const real t = grid_radius<FISHEYE>(i);
-        if (t > c.limit) break;
-        if (profile<FISHEYE>(c.k, t, &derivative) <= far) angle = t;
-    }
-    return angle + 2 * grid_radius<FISHEYE>(1);
-}
-
+// fisheye and ocam: the largest angle from the axis.
 template <int MODEL>
-DEVICE void look_through(const Arguments& args) {
+DEVICE void lens_bounds(const Arguments& args) {
     FOR_EACH(b, args.views) {
-        View c = load_view(args, b);
-        c.limit = args.limit[b] = find_limit<MODEL>(c.k);
+        const real* k = args.distortion + args.distortion_size * b;
         real* out = args.bounds + 4 * b;
-        if (MODEL == OCAM) {
-            out[0] = c.limit + (real)1.57079632679;
-            continue;
-        }
-        const real low[2] = {(c.offset_x / c.zoom - c.cx) / c.fx, (c.offset_y / c.zoom - c.cy) / c.fy};
-        const real high[2] = {low[0] + c.width / c.zoom / c.fx, low[1] + c.height / c.zoom / c.fy};
-        const real x = larger(abs(low[0]), abs(high[0])), y = larger(abs(low[1]), abs(high[1]));
-        const real far = sqrt(x * x + y * y);
-        if (MODEL == OPENCV) bound_opencv(c, low, high, far, out);
-        else out[0] = bound_fisheye(c, far);
+        if (MODEL == OPENCV) bound_opencv(look_at(args, b), k, out);
+        if (MODEL == FISHEYE) out[0] = (1 - out[0]) * (real)3.14159265358979 + 2 * args.field[1];
+        if (MODEL == OCAM) args.limit[b] = k[3], out[0] = k[3] + (real)1.57079632679;
     }
 }
 
-KERNEL(lens_opencv) { look_through<OPENCV>(args); }
-KERNEL(lens_fisheye) { look_through<FISHEYE>(args); }
-KERNEL(lens_ocam) { look_through<OCAM>(args); }
+KERNEL(lens_limit_opencv) { lens_limit<OPENCV>(args); }
+KERNEL(lens_limit_fisheye) { lens_limit<FISHEYE>(args); }
+KERNEL(lens_reach_opencv) { lens_reach<OPENCV>(args); }
+KERNEL(lens_reach_fisheye) { lens_reach<FISHEYE>(args); }
+KERNEL(lens_bounds_opencv) { lens_bounds<OPENCV>(args); }
+KERNEL(lens_bounds_fisheye) { lens_bounds<FISHEYE>(args); }
+KERNEL(lens_bounds_ocam) { lens_bounds<OCAM>(args); }

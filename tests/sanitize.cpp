@@ -28,7 +28,8 @@ struct Scene {
             for (real k : {1.0, 0.0, 0.0}) crop.push_back((real)k);
             for (double k : {0.1, -0.1, 0.05, 0.02, 0.03, -0.02, (double)H}) shutter.push_back((real)k);
         }
-        reach.assign(5 * V, 0);
+        reach.assign(5 * V, 1);  // bounds at their widest
+        std::fill(reach.begin(), reach.begin() + V, (real)1e30);  // and limits
     }
     void fill_points() {
         const int blocks = (N + B - 1) / B;
@@ -149,12 +150,17 @@ struct Pictures {
 
 typedef void (*Launch)(const Arguments*, int64, int);
 
-static double run(bool moving, int size, Launch lens, Launch cull, Launch forward, Launch backward, Launch draw, Launch adjoint) {
+static double run(bool moving, int size, Launch limit, Launch reach, Launch bounds, Launch cull, Launch forward, Launch backward,
+                  Launch draw, Launch adjoint) {
     Scene s;
     s.fill_cameras(size), s.fill_points(), s.fill_arguments(size);
     if (moving) s.a.shutter = s.shutter.data();
     const int threads = 4;
-    lens(&s.a, s.V, threads);
+    std::vector<real> field(1025);
+    for (int i = 0; i < 1025; ++i) field[i] = (real)(0.003 * i);
+    s.a.field = field.data();
+    if (limit) limit(&s.a, s.V * 1024, threads), reach(&s.a, s.V * 1024, threads);
+    bounds(&s.a, s.V, threads);
     for (s.a.view = 0; s.a.view < s.V; ++s.a.view) cull(&s.a, s.a.blocks, threads), forward(&s.a, s.N, threads);
     launch_raster_depth(&s.a, s.V * s.N, threads), launch_raster_blend(&s.a, s.V * s.N, threads);
     for (s.a.level = 0; s.a.level < s.L; ++s.a.level)
@@ -185,12 +191,14 @@ static double run(bool moving, int size, Launch lens, Launch cull, Launch forwar
     return total;
 }
 
-#define RUN(moving, name, size)                                                                                \
-    run(moving, size, launch_lens_##name, launch_cull_##name, launch_project_forward_##name, launch_project_backward_##name, \
-        launch_draw_forward_##name, launch_draw_backward_##name)
+#define RUN(moving, name, size, limit, reach)                                                              \
+    run(moving, size, limit, reach, launch_lens_bounds_##name, launch_cull_##name, launch_project_forward_##name, \
+        launch_project_backward_##name, launch_draw_forward_##name, launch_draw_backward_##name)
 
 int main() {
     for (bool moving : {false, true})
-        std::printf("%g hits drawn\n", RUN(moving, opencv, 8) + RUN(moving, fisheye, 4) + RUN(moving, ocam, 20));
+        std::printf("%g hits drawn\n", RUN(moving, opencv, 8, launch_lens_limit_opencv, launch_lens_reach_opencv) +
+                                          RUN(moving, fisheye, 4, launch_lens_limit_fisheye, launch_lens_reach_fisheye) +
+                                          RUN(moving, ocam, 20, nullptr, nullptr));
     return 0;
 }

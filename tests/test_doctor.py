@@ -1,5 +1,6 @@
 """The doctor: what it says here, the compile matrix, and the GPU check's own comparisons run on the CPU."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -68,12 +69,12 @@ def test_the_gpu_check_says_what_is_missing() -> None:
 
 def test_the_gpu_checks_comparisons_hold_for_the_cpu() -> None:
     scene = make_bench_scene(6000)
-    for model in MODELS:
-        checks = check_model(scene, model, device="cpu")
+    for model, dtype in itertools.product(MODELS, (torch.float32, torch.float64)):
+        checks = check_model(scene, model, dtype, "cpu")
         assert len(checks) == 18 and all(check.passed for check in checks), [
             c for c in checks if not c.passed
         ]
-    bilinear = check_model(scene, "opencv", "cpu", RasterConfig(position_gradient="bilinear"))
+    bilinear = check_model(scene, "opencv", device="cpu", config=RasterConfig(position_gradient="bilinear"))
     assert all(check.passed for check in bilinear), [c for c in bilinear if not c.passed]
     assert check_adam(device="cpu").passed
     errors = picture_errors("cpu")

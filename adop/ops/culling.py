@@ -1,10 +1,20 @@
 """What each lens can see, and what a block of points must touch to be seen."""
 
+import functools
+import math
+
 import torch
 from torch import Tensor
 
-from adop.ops.launch import Value, launch
+from adop.camera import field_grid
+from adop.ops.launch import Launch, Value, launch_series
 from adop.ops.types import Points
+
+
+@functools.lru_cache(maxsize=8)
+def _field(model: str, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the field radii at which a lens is searched."""
+    return field_grid(model, torch.empty(0, dtype=dtype, device=device))
 
 
 @torch.library.custom_op(
@@ -21,20 +31,25 @@ def look_through_lens(
     ocam: the angle from the axis, then zeros. Like all that decides what is visible, it has no gradient.
     """
     views = intrinsics.shape[0]
-    result = intrinsics.new_zeros(5 * views)
+    result = intrinsics.new_ones(5 * views)
+    result[:views] = 1e30 if model == "opencv" else math.pi
     values: dict[str, Value] = {
-        "world_to_camera": intrinsics.new_zeros(views, 16),
         "intrinsics": intrinsics,
         "distortion": distortion,
         "crop": crop,
         "limit": result,
         "bounds": result[views:],
+        "field": _field(model, intrinsics.dtype, intrinsics.device),
         "views": views,
         "width": width,
         "height": height,
         "distortion_size": distortion.shape[1],
     }
-    launch(f"lens_{model}", views, values, intrinsics)
+    cells = views * (len(_field(model, intrinsics.dtype, intrinsics.device)) - 1)
+    searches = (
+        [] if model == "ocam" else [Launch(f"lens_{name}_{model}", cells) for name in ("limit", "reach")]
+    )
+    launch_series([*searches, Launch(f"lens_bounds_{model}", views)], values, intrinsics)
     return result
 
 

@@ -17,7 +17,7 @@ CHUNK = 4096  # points of one slot of partial sums, as in portable.h
 THREADS_PER_BLOCK = 256
 SLOTS_ON_GPU = 512
 
-_POINTERS = "world_to_camera intrinsics distortion crop shutter limit bounds"
+_POINTERS = "world_to_camera intrinsics distortion crop shutter limit bounds field"
 _CLOUD = "xyz radius normals block_lower block_upper block_radius block_falling visit"
 _LAYOUT: list[tuple[str, str]] = [
     ("pointer", _POINTERS),
@@ -62,7 +62,9 @@ class Arguments(ctypes.Structure):
     _fields_ = tuple((name, _TYPES[kind]) for kind, names in _LAYOUT for name in names.split())
 
 
-STRUCT = np.dtype(Arguments)  # as CuPy takes it
+STRUCT = np.dtype(
+    (np.void, ctypes.sizeof(Arguments))
+)  # bytes by value: CuPy would describe named fields at each call
 
 Value = Tensor | Sequence[Tensor | None] | int | float | None
 
@@ -116,32 +118,36 @@ def launch_series(
         threads: of the CPU; None is torch's number.
     """
     arguments = pack(values)
-    threads = threads or torch.get_num_threads()
     real = {torch.float32: "float", torch.float64: "double"}[like.dtype]
-    for launch in series:
-        for name, number in launch.numbers.items():
-            setattr(arguments, name, number)
-        if like.device.type == "cpu":
-            entry = getattr(cpu_library(real), f"launch_{launch.kernel}")
-            entry(ctypes.byref(arguments), ctypes.c_int64(launch.count), ctypes.c_int(threads))
-        else:
-            _launch_cuda(launch.kernel, launch.count, arguments, real, like.device)
-
-
-def _launch_cuda(kernel: str, count: int, arguments: Arguments, real: str, device: torch.device) -> None:
-    """Queue a kernel on torch's current stream, asked for anew because autograd runs backward in its own
-    thread."""
-    if count == 0:
+    if like.device.type != "cpu":
+        _launch_cuda(series, arguments, real, like.device)
         return
-    index = device.index if device.index is not None else torch.cuda.current_device()
-    function = cuda_kernel(kernel, real, index)
+    library, address = cpu_library(real), ctypes.byref(arguments)
+    workers = ctypes.c_int(threads or torch.get_num_threads())
+    for launch in series:
+        _set_numbers(arguments, launch)
+        getattr(library, f"launch_{launch.kernel}")(address, ctypes.c_int64(launch.count), workers)
+
+
+def _set_numbers(arguments: Arguments, launch: Launch) -> None:
+    for name, number in launch.numbers.items():
+        setattr(arguments, name, number)
+
+
+def _launch_cuda(series: Sequence[Launch], arguments: Arguments, real: str, device: torch.device) -> None:
+    """Queue kernels on torch's current stream, asked for anew because autograd runs backward in its own thread."""
     import cupy
 
-    struct = np.frombuffer(bytes(arguments), STRUCT).reshape(())
-    grid = min(-(-count // THREADS_PER_BLOCK), 4096)
+    index = device.index if device.index is not None else torch.cuda.current_device()
     stream = cupy.cuda.Stream.from_external(torch.cuda.current_stream(device))
     with cupy.cuda.Device(index), stream:
-        function((grid,), (THREADS_PER_BLOCK,), (struct,))
+        for launch in series:
+            if launch.count == 0:
+                continue
+            _set_numbers(arguments, launch)
+            struct = np.frombuffer(bytes(arguments), STRUCT).reshape(())
+            grid = min(-(-launch.count // THREADS_PER_BLOCK), 4096)
+            cuda_kernel(launch.kernel, real, index)((grid,), (THREADS_PER_BLOCK,), (struct,))
 
 
 def slots_for(count: int, device: torch.device) -> int:
