@@ -59,9 +59,8 @@ def gpu_check(json_file: Path | None) -> int:
     checks += [Check(f"{name}, gradients", error, 0.001) for name, error in picture_errors("cuda").items()]
     print(f"{torch.cuda.get_device_name()}, {POINTS} points")
     for check in checks:
-        print(
-            f"{'ok  ' if check.passed else 'FAIL'} {check.name:<46} relative error {check.error:.1e} of {check.allowed:.0e}"
-        )
+        verdict = "ok  " if check.passed else "FAIL"
+        print(f"{verdict} {check.name:<46} relative error {check.error:.1e} of {check.allowed:.0e}")
     times, slow = measure(scene, "cuda", 15), measure(scene, "reference", 5)
     for name, milliseconds in times.items():
         print(

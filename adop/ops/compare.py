@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adop.metrics import C1, C2, ssim_map, window
 from adop.ops.autograd import differentiable
-from adop.ops.launch import Launch, Value, launch_series, slots_for
+from adop.ops.launch import Value, each_view, launch_series, slots_for
 from adop.ops.types import Backend
 
 EDGE = 10  # pixels that a full window takes away, as in compare.cu
@@ -34,10 +34,6 @@ def _values(image: Tensor, target: Tensor, mask: Tensor) -> dict[str, Value]:
     }
 
 
-def _views(kernel: str, views: int, count: int) -> list[Launch]:
-    return [Launch(kernel, count, {"view": view}) for view in range(views)]
-
-
 def _buffers(image: Tensor, structure: bool) -> tuple[Tensor, Tensor]:
     """Return grey pictures and the partial derivatives, whose edges must be zero."""
     views, _, height, width = image.shape
@@ -51,11 +47,11 @@ def _compare(image: Tensor, target: Tensor, mask: Tensor, structure: bool) -> tu
     grey, partial = _buffers(image, structure)
     sums = image.new_zeros(views, slots, 4)
     values = _values(image, target, mask) | {"sums": sums, "slots": slots, "grey": grey, "partial": partial}
-    launch_series(_views("compare_pixels", views, height * width), values, image)
+    launch_series(each_view("compare_pixels", views, height * width), values, image)
     if structure:
         values |= {"row_sums": image.new_empty(views, 5, height, width)}
-        launch_series(_views("compare_rows", views, height * (width - EDGE)), values, image)
-        launch_series(_views("compare_columns", views, (height - EDGE) * (width - EDGE)), values, image)
+        launch_series(each_view("compare_rows", views, height * (width - EDGE)), values, image)
+        launch_series(each_view("compare_columns", views, (height - EDGE) * (width - EDGE)), values, image)
     absolute, squared, clamped, counted = sums.sum(1, dtype=torch.float64).to(image.dtype).unbind(1)
     return torch.stack((absolute, squared, partial[:, 3].sum((1, 2)), clamped, counted), 1), grey, partial
 
@@ -83,8 +79,10 @@ def compare_backward_op(grad: Tensor, grey: Tensor, partial: Tensor, image: Tens
     values |= {"grey": grey, "partial": partial, "grad_sums": grad, "grad_picture": result}
     if structure:
         values |= {"row_partial": image.new_empty(views, 3, height, width + 2 * EDGE)}
-        launch_series(_views("compare_columns_backward", views, height * (width + 2 * EDGE)), values, image)
-    launch_series(_views("compare_rows_backward", views, height * width), values, image)
+        launch_series(
+            each_view("compare_columns_backward", views, height * (width + 2 * EDGE)), values, image
+        )
+    launch_series(each_view("compare_rows_backward", views, height * width), values, image)
     return result
 
 

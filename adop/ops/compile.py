@@ -148,7 +148,7 @@ def cuda_module(real: str, device: int) -> Any:
     return module
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def cuda_kernel(name: str, real: str, device: int) -> Any:
     """Return one kernel of a GPU's module."""
     return cuda_module(real, device).get_function(name)

@@ -100,6 +100,11 @@ class Launch:
     numbers: dict[str, int] = field(default_factory=dict)
 
 
+def each_view(kernel: str, views: int, count: int) -> list[Launch]:
+    """Return one launch over `count` indices for each view."""
+    return [Launch(kernel, count, {"view": view}) for view in range(views)]
+
+
 def launch(kernel: str, count: int, values: dict[str, Value], like: Tensor) -> None:
     """Run `kernel` over `count` indices on the device and in the precision of `like`.
 

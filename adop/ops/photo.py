@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from adop.ops.autograd import differentiable
-from adop.ops.launch import Launch, Value, launch_series, slots_for
+from adop.ops.launch import Value, each_view, launch_series, slots_for
 
 _INPUTS = (
     "Tensor radiance, Tensor gain, Tensor curve, Tensor vignette, Tensor crop, Tensor photo_size, float leak"
@@ -30,14 +30,10 @@ def _values(
     }
 
 
-def _views(kernel: str, radiance: Tensor) -> list[Launch]:
-    return [Launch(kernel, radiance[0, 0].numel(), {"view": view}) for view in range(len(radiance))]
-
-
 def _take_photo(radiance: Tensor, *rest: Any) -> Tensor:
     photo = torch.empty_like(radiance)
     values = _values(radiance, *rest) | {"photo": photo, "slopes": torch.empty_like(radiance)}
-    launch_series(_views("photo_forward", radiance), values, radiance)
+    launch_series(each_view("photo_forward", len(radiance), radiance[0, 0].numel()), values, radiance)
     return photo
 
 
@@ -62,7 +58,7 @@ def take_photo_backward_op(grad: Tensor, radiance: Tensor, *rest: Any) -> tuple[
     values = _values(radiance, *rest) | {"grad_photo": grad, "grad_radiance": grad_radiance}
     values |= {"sums": sums, "slots": slots, "places": torch.empty_like(radiance)}
     values |= {"slopes": torch.empty_like(radiance)}
-    launch_series(_views("photo_backward", radiance), values, radiance)
+    launch_series(each_view("photo_backward", len(radiance), pixels), values, radiance)
     return grad_radiance, sums.sum(1, dtype=torch.float64).to(radiance.dtype)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from adop.camera import Camera
 from adop.ops.autograd import differentiable
 from adop.ops.culling import block_values, look_through_lens
-from adop.ops.launch import PARAMETERS, Value, launch, slots_for
+from adop.ops.launch import PARAMETERS, Value, each_view, launch_series, slots_for
 from adop.ops.types import Points, Projection, check_like
 
 _CAMERA = (
@@ -72,8 +72,7 @@ def count_visited(
     visit = torch.empty(len(camera), blocks.radius.shape[0], dtype=torch.int32, device=points.xyz.device)
     values = camera_values(tensors, camera.width, camera.height, near) | block_values(points)
     values |= {"visit": visit, "radius": points.radius, "radius_threshold": threshold}
-    for view in range(len(camera)):
-        launch(f"cull_{camera.model}", blocks.radius.shape[0], values | {"view": view}, points.xyz)
+    launch_series(each_view(f"cull_{camera.model}", len(camera), blocks.radius.shape[0]), values, points.xyz)
     return visit
 
 
@@ -88,8 +87,7 @@ def _project(
     values |= {"xyz": xyz, "radius": radius, "normals": normals, "points": count, "visit": visit}
     values |= {"block_size": block_size, "blocks": -(-count // block_size)}
     values |= {"uv": uv, "z": z, "radius_px": radius_px, "visible": visible}
-    for view in range(views):
-        launch(f"project_forward_{model}", count, values | {"view": view}, xyz)
+    launch_series(each_view(f"project_forward_{model}", views, count), values, xyz)
     return uv, z, radius_px, visible
 
 
@@ -128,8 +126,7 @@ def project_backward_op(
     values |= {"xyz": xyz, "points": count, "visible": visible, "slots": slots}
     values |= {"grad_uv": grad_uv.contiguous(), "grad_z": grad_z.contiguous()}
     values |= {"grad_xyz": grad_xyz, "grad_parameters": parameters}
-    for view in range(views):
-        launch(f"project_backward_{model}", count, values | {"view": view}, xyz)
+    launch_series(each_view(f"project_backward_{model}", views, count), values, xyz)
     return grad_xyz, parameters.sum(1, dtype=torch.float64).to(xyz.dtype)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adop.camera import level_size
 from adop.ops.autograd import differentiable
-from adop.ops.launch import Value, launch
+from adop.ops.launch import Launch, Value, launch, launch_series
 from adop.ops.types import Levels, Projection, RasterConfig, check_background, check_like
 
 _SETTINGS = "int width, int height, int levels, float depth_tolerance, float radius_threshold, bool bilinear"
@@ -94,21 +94,23 @@ def projected_values(
 def forward_by_point(values: dict[str, Value], outputs: tuple[list[Tensor], ...], like: Tensor) -> None:
     """Draw with one thread per point and atomics; what a GPU runs, and what the tests run on a CPU."""
     images, weights, depths = outputs
-    for image, weight, depth in zip(images, weights, depths, strict=True):
-        image.zero_(), weight.zero_(), depth.fill_(torch.inf)
+    torch._foreach_zero_([*images, *weights])
+    for depth in depths:
+        depth.fill_(torch.inf)
     values |= {"image": images, "weight": weights, "depth": depths}
-    pairs = like.numel()
-    launch("raster_depth", pairs, values, like)
-    launch("raster_blend", pairs, values, like)
-    for level, weight in enumerate(weights):
-        launch("raster_normalise", weight.numel(), values | {"level": level}, like)
+    series = [Launch("raster_depth", like.numel()), Launch("raster_blend", like.numel())]
+    series += [
+        Launch("raster_normalise", weight.numel(), {"level": level}) for level, weight in enumerate(weights)
+    ]
+    launch_series(series, values, like)
 
 
 def backward_by_point(values: dict[str, Value], like: Tensor, spatial: bool) -> None:
     """Gather gradients with one thread per point."""
-    launch("raster_backward_features", like.shape[1], values, like)
+    series = [Launch("raster_backward_features", like.shape[1])]
     if spatial and (values["ghosts"] is not None or values["bilinear"]):
-        launch("raster_backward_uv", like.numel(), values, like)
+        series.append(Launch("raster_backward_uv", like.numel()))
+    launch_series(series, values, like)
 
 
 def _rasterize(
