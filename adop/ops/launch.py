@@ -139,12 +139,22 @@ def _set_numbers(arguments: Arguments, launch: Launch) -> None:
         setattr(arguments, name, number)
 
 
+@dataclass(frozen=True)
+class _Stream:
+    """A stream of torch's by CUDA's protocol for streams, which torch itself speaks only from 2.10 on."""
+
+    address: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.address
+
+
 def _launch_cuda(series: Sequence[Launch], arguments: Arguments, real: str, device: torch.device) -> None:
     """Queue kernels on torch's current stream, asked for anew because autograd runs backward in its own thread."""
     import cupy
 
     index = device.index if device.index is not None else torch.cuda.current_device()
-    stream = cupy.cuda.Stream.from_external(torch.cuda.current_stream(device))
+    stream = cupy.cuda.Stream.from_external(_Stream(torch.cuda.current_stream(device).cuda_stream))
     with cupy.cuda.Device(index), stream:
         for launch in series:
             if launch.count == 0:
