@@ -189,11 +189,12 @@ class Camera:
         y = (torch.arange(rows, device=self.crop.device).to(self.crop.dtype) + 0.5) * 2**level
         x = (torch.arange(columns, device=self.crop.device).to(self.crop.dtype) + 0.5) * 2**level
         uv = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(1, -1, 2).expand(len(self), -1, 2)
-        local = self._far_directions(uv)
-        world = local @ self.world_to_camera[:, :3, :3]
-        return (
-            torch.nn.functional.normalize(world, dim=-1).transpose(1, 2).reshape(len(self), 3, rows, columns)
-        )
+        return self.rays_at(uv).transpose(1, 2).reshape(len(self), 3, rows, columns)
+
+    def rays_at(self, uv: Tensor) -> Tensor:
+        """Return unit world directions [B, N, 3] through `uv` [B, N, 2] of the crop, as `rays` does."""
+        world = self._far_directions(uv) @ self.world_to_camera[:, :3, :3]
+        return torch.nn.functional.normalize(world, dim=-1)
 
     @torch.no_grad()
     def ray_grid(self, points: int) -> Tensor:

@@ -83,6 +83,9 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     return mask if opaque is None else mask & opaque
 
 
+_Entry = tuple["torch.Tensor", "torch.Tensor | None"]
+
+
 class PhotoCache:
     """Photos and masks of a scene, the least recently used forgotten first. Safe to share among threads."""
 
@@ -90,7 +93,7 @@ class PhotoCache:
         self._scene = scene
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._kept: OrderedDict[int, tuple[torch.Tensor, torch.Tensor | None]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int], _Entry] = OrderedDict()  # by photo and scale
         self._lock = threading.Lock()
 
     def get(self, index: int) -> torch.Tensor:
@@ -107,27 +110,34 @@ class PhotoCache:
 
     def reduced(self, index: int, scale: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the photo [1,3,h,w] and its mask [1,1,h,w], 0 or 1, as means of scale x scale pixels."""
+        pixels, given = self._fetch(index, scale)
+        image = self.image(index, device) if scale == 1 else pixels.to(device).float()
+        whole = image.new_ones(image[:, :1].shape)
+        return image, whole if given is None else given.reshape(whole.shape).to(image)
+
+    def _fetch(self, index: int, scale: int = 1) -> _Entry:
+        key = index, scale
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        entry = self._read(index) if scale == 1 else self._reduce(index, scale)
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = entry
+                self._bytes += _size(entry)
+            while self._bytes > self._max_bytes and len(self._kept) > 1:
+                self._bytes -= _size(self._kept.popitem(last=False)[1])
+        return entry
+
+    def _reduce(self, index: int, scale: int) -> _Entry:
+        """Return the reduced photo [1,3,h,w] in half precision, a sixteenth of a byte exact, and its mask [h,w]."""
         import torch.nn.functional as F
 
-        image, given = self.image(index, device), self.mask(index)
-        whole = image.new_ones(image[:, :1].shape) if given is None else given[None, None].to(image)
-        return F.avg_pool2d(image, scale), (F.avg_pool2d(whole, scale) > 0.99).float()
-
-    def _fetch(self, index: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        with self._lock:
-            if index in self._kept:
-                self._kept.move_to_end(index)
-                return self._kept[index]
-        entry = self._read(index)
-        size = sum(tensor.numel() for tensor in entry if tensor is not None)
-        with self._lock:
-            if index not in self._kept:
-                self._kept[index] = entry
-                self._bytes += size
-            while self._bytes > self._max_bytes and len(self._kept) > 1:
-                _, old = self._kept.popitem(last=False)
-                self._bytes -= sum(tensor.numel() for tensor in old if tensor is not None)
-        return entry
+        pixels, mask = self._fetch(index)
+        image = F.avg_pool2d(pixels.permute(2, 0, 1)[None].float(), scale).div_(255).half()
+        whole = None if mask is None else F.avg_pool2d(mask[None, None].float(), scale)[0, 0] > 0.99
+        return image, whole
 
     def _read(self, index: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         import torch
@@ -139,6 +149,10 @@ class PhotoCache:
             given = read_mask(photo.mask, (lens.width, lens.height))
             mask = given if mask is None else mask & given
         return torch.from_numpy(pixels.copy()), None if mask is None else torch.from_numpy(mask)
+
+
+def _size(entry: _Entry) -> int:
+    return sum(tensor.nbytes for tensor in entry if tensor is not None)
 
 
 def _grey_to_bytes(pixels: np.ndarray) -> np.ndarray:

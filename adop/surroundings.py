@@ -140,10 +140,12 @@ def _gather_rays(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> tu
         if not bool(empty.any()):
             continue
         value = cache.image(photo, empty.device)[0]
-        radiance = radiance_behind(pipeline, photo, value, pipeline.position(camera, index)[0])[:, empty]
+        shown, where = value[:, empty, None], pipeline.position(camera, index)[0][:, empty, None]
+        radiance = radiance_behind(pipeline, photo, shown, where)[..., 0]
         logarithm = radiance.clamp_min(DARKEST).log()
-        column, row = environment.coordinates(camera.rays(0))
-        texel = row[0][empty].long().clamp(0, rows - 1) * columns + column[0][empty].long() % columns
+        uv = torch.nonzero(empty).flip(1)[None].float() + 0.5
+        column, row = environment.coordinates(camera.rays_at(uv).transpose(1, 2)[..., None])
+        texel = row.flatten().long().clamp(0, rows - 1) * columns + column.flatten().long() % columns
         trusts = trust_in(value)[0][empty], clipped_share(value)[0][empty]
         sums = (light.measured, light.measured_weight), (light.clipped, light.clipped_weight)
         for trust, (total, weight) in zip(trusts, sums, strict=True):

@@ -79,7 +79,7 @@ def test_a_photo_that_was_read_out_row_by_row_shows_how_its_camera_moved(small_f
     for photo in PHOTOS:
         index = torch.tensor([photo])
         seen = see_points(pipeline, pipeline.camera(index), index).picture
-        cache._kept[photo] = ((255 * seen[0].permute(1, 2, 0) + 0.5).byte(), None)
+        cache._kept[photo, 1] = ((255 * seen[0].permute(1, 2, 0) + 0.5).byte(), None)
     pipeline.motion.zero_()
     before = measure(pipeline, truth, PHOTOS)
     refined = Refined(poses=False, intrinsics=False, distortion=False, rolling_shutter=True)
@@ -94,7 +94,7 @@ def test_without_its_group_a_motion_stays_and_a_photo_of_something_else_keeps_it
     motion = pipeline.motion.clone()
     align_cameras(pipeline, cache, PHOTOS[:1], COARSE, POSES_ONLY)
     assert torch.equal(pipeline.motion, motion)
-    cache._kept[PHOTOS[0]] = (torch.full_like(cache.get(PHOTOS[0]), 128), None)
+    cache._kept[PHOTOS[0], 1] = (torch.full_like(cache.get(PHOTOS[0]), 128), None)
     refined = Refined(poses=False, intrinsics=False, distortion=False, rolling_shutter=True)
     (moved,) = align_cameras(pipeline, cache, PHOTOS[:1], COARSE, refined)
     assert not moved.kept and torch.equal(pipeline.motion, motion)
@@ -117,7 +117,7 @@ def test_a_photo_of_something_else_stays_where_it_was(small_folder: Path):
     noise = torch.randint(
         0, 255, (height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    cache._kept[PHOTOS[0]] = (noise, None)
+    cache._kept[PHOTOS[0], 1] = (noise, None)
     before = pipeline.poses.clone()
     (moved,) = align_cameras(pipeline, cache, PHOTOS[:1], COARSE, POSES_ONLY)
     assert not moved.kept

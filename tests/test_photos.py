@@ -104,6 +104,26 @@ def test_cache_reads_forgets_and_combines_masks(tmp_path):
     assert PhotoCache(scene, max_bytes=0).get(2).shape == (36, 48, 3)
 
 
+def test_reduced_photos_are_means_and_kept(tmp_path):
+    scene = small_scene(tmp_path)
+    half = np.zeros((36, 48), np.uint8)
+    half[:, :25] = 255
+    photo = dataclasses.replace(scene.photos[0], mask=save(tmp_path / "mask.png", half))
+    scene = dataclasses.replace(scene, photos=(photo, *scene.photos[1:]))
+    cache, device = PhotoCache(scene), torch.device("cpu")
+    image, mask = cache.reduced(0, 4, device)
+    whole = cache.get(0).numpy().reshape(9, 4, 12, 4, 3).mean((1, 3)).transpose(2, 0, 1)
+    np.testing.assert_allclose(image[0].numpy(), whole / 255, atol=2.5e-4)
+    assert image.dtype == torch.float32 and mask.shape == (1, 1, 9, 12)
+    assert mask[..., :6].min() == 1 and mask[..., 6:].max() == 0  # a pixel that is half outside is outside
+    kept = cache._bytes
+    again = cache.reduced(0, 4, device)
+    assert cache._bytes == kept and torch.equal(again[0], image) and torch.equal(again[1], mask)
+    alike, all_of_it = cache.reduced(1, 1, device)
+    np.testing.assert_array_equal((255 * alike[0]).round().byte().permute(1, 2, 0), cache.get(1))
+    assert all_of_it.shape == (1, 1, 36, 48) and all_of_it.min() == 1
+
+
 def test_cache_is_shared_by_threads(tmp_path):
     scene = small_scene(tmp_path)
     cache = PhotoCache(scene, max_bytes=20000)
