@@ -21,6 +21,7 @@ from adop.tonemap import srgb_encode
 ROWS = (8, 16, 32, 64, 128, 256)  # sizes of the map that are tried
 ALIKE = 1e-4  # log radiance: less is rounding
 FOLDS = 8  # groups of photos, each foretold from the others
+SIDE = 1000  # pixels that photos have at most along their longer side, here
 
 
 @dataclass(frozen=True)
@@ -128,18 +129,17 @@ def _gather_rays(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> tu
     scale = 2 ** (render.fill_levels - 1)
     for number, photo in enumerate(photos):  # dealt in turn, as held-out photos are: they lie between others
         index = torch.tensor([photo])
-        camera = pipeline.camera(index)
+        whole = pipeline.camera(index)
+        reduction = max(1, round(max(whole.width, whole.height) / SIDE))
+        camera = whole.reduced(reduction)
         levels = draw(camera, pipeline.points(), pipeline.features[:, :4], coarse, backend=render.backend)
         covered = (levels.weight[-1] > 0).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
         height, width = levels.weight[0].shape[2:]
-        empty = ~covered[0, 0, :height, :width]
-        mask = cache.mask(photo)
-        if mask is not None:
-            empty &= mask.to(empty.device)
+        value, mask = (part[0] for part in cache.reduced(photo, reduction, covered.device))
+        empty = ~covered[0, 0, :height, :width] & (mask[0] > 0)
         rays, missed = rays + empty.numel(), missed + int(empty.sum())
         if not bool(empty.any()):
             continue
-        value = cache.image(photo, empty.device)[0]
         shown, where = value[:, empty, None], pipeline.position(camera, index)[0][:, empty, None]
         radiance = radiance_behind(pipeline, photo, shown, where)[..., 0]
         logarithm = radiance.clamp_min(DARKEST).log()
