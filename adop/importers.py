@@ -22,6 +22,8 @@ from adop.scene import Photo, Scene, photo_file, rigid, rotation_of, save_scene
 from adop.write_scene import check_output
 
 Report = Callable[[str], None]
+LARGE = 2400  # pixels along the longer side from which on a smaller size is proposed
+SMALLEST_SIDE = 128
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class ImportConfig:
     """CSV file for photos without EXIF tags: name, exposure_time, f_number, iso (or name, ev)."""
     link: bool = False
     """Link to the photos instead of copying them into the scene."""
+    longest_side: int | None = None
+    """Write larger photos and masks smaller, so many pixels along their longer side; their lens is scaled with them."""
     force: bool = False
     """Replace a scene that is there."""
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
@@ -130,7 +134,7 @@ def _finish(
     report: Report,
 ) -> Scene:
     """Check the photos, read their exposure, prepare the points, and write the scene."""
-    lenses = _fit_sizes(lenses, photos, report)
+    lenses = _limited(_fit_sizes(lenses, photos, report), config, report)
     photos = _with_exposure(photos, config.exif, report)
     if config.masks is not None:
         photos = _with_masks(photos, config.masks, report)
@@ -183,6 +187,34 @@ def _fit_sizes(lenses: list[Lens], photos: list[Photo], report: Report) -> list[
             lens = lens.scaled(width, height)
         fitted.append(lens)
     return fitted
+
+
+def _limited(lenses: list[Lens], config: ImportConfig, report: Report) -> list[Lens]:
+    """Scale lenses of photos beyond the configured size; `save_scene` writes a photo in the size of its lens."""
+    longest, most = max(max(lens.width, lens.height) for lens in lenses), config.longest_side
+    if most is None:
+        if longest > LARGE:
+            report(
+                f"Photos of up to {longest} pixels: with --longest-side 1600 they are written smaller and train sooner."
+            )
+        return lenses
+    if most < SMALLEST_SIDE:
+        raise UserError(f"--longest-side {most}: expected at least {SMALLEST_SIDE} pixels.")
+    if config.link and longest > most:
+        raise UserError(
+            "--link and --longest-side: photos that are made smaller cannot be linked; leave one out."
+        )
+    limited = []
+    for lens in lenses:
+        factor = min(1.0, most / max(lens.width, lens.height))
+        width, height = (max(1, round(factor * side)) for side in (lens.width, lens.height))
+        if factor < 1:
+            report(f"Photos of {lens.width}x{lens.height} are written as {width}x{height}.")
+        try:
+            limited.append(lens.scaled(width, height) if factor < 1 else lens)
+        except ValueError as error:
+            raise UserError(f"--longest-side {most}: {error}; choose another size.") from None
+    return limited
 
 
 def _with_exposure(photos: list[Photo], table: Path | None, report: Report) -> list[Photo]:

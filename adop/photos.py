@@ -83,6 +83,36 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     return mask if opaque is None else mask & opaque
 
 
+def write_reduced(source: Path, target: Path, size: tuple[int, int]) -> None:
+    """Write a photo in a smaller size (width, height), its EXIF data kept; JPEG in quality 95.
+
+    Raises: UserError for one that cannot be read, or has more than 8 bits, which would be lost; OSError from writing.
+    """
+    try:
+        with Image.open(source) as image:
+            if image.mode.startswith("I") or image.mode == "F":
+                raise UserError(
+                    f"{source}: has more than 8 bits, and is not made smaller; do it before the import, or leave "
+                    "--longest-side out."
+                )
+            palette = image.mode in ("P", "1")
+            full = image.convert("RGBA" if "transparency" in image.info else "RGB") if palette else image
+            kept = {key: image.info[key] for key in ("exif", "icc_profile") if image.info.get(key)}
+            reduced, kind = full.resize(size, Image.Resampling.LANCZOS), image.format
+    except UserError:
+        raise
+    except _BROKEN as error:
+        raise _unreadable(source, error) from error
+    reduced.save(target, format=kind, quality=95, **kept)
+
+
+def write_reduced_mask(source: Path, target: Path, size: tuple[int, int]) -> None:
+    """Write a mask in a smaller size, as PNG: a pixel counts where all that it stands for does."""
+    mask = Image.fromarray(read_mask(source).astype(np.uint8) * 255)
+    whole = np.asarray(mask.resize(size, Image.Resampling.BOX)) == 255
+    Image.fromarray(whole.astype(np.uint8) * 255).save(target, format="PNG")
+
+
 _Entry = tuple["torch.Tensor", "torch.Tensor | None"]
 
 

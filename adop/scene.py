@@ -107,6 +107,8 @@ def load_scene(folder: Path, report: Report = print) -> Scene:
 def save_scene(scene: Scene, folder: Path, link: bool = False, force: bool = False) -> Scene:
     """Write a scene folder, all of it or nothing, and return the scene as it lies there.
 
+    Photos and masks larger than their lens are written in its size.
+
     Args: link: point to the photos and masks (symbolic links) instead of copying them.
         force: replace the scene that is there.
     Raises: UserError where the folder holds something else.

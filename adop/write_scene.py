@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from adop.errors import UserError
 from adop.lens import Lens
+from adop.photos import photo_size, write_reduced, write_reduced_mask
 from adop.ply import write_ply
 from adop.points import save_prepared
 from adop.read_scene import FILE_MODELS, PREPARED_FILE
@@ -85,10 +88,7 @@ def _write(scene: Scene, folder: Path, link: bool) -> None:
         _write_lines(folder / "white_balance.txt", (_numbers(balance) for balance in balances))
     if any(photo.mask for photo in scene.photos):
         _write_lines(folder / "masks.txt", (_mask_name(photo) or "-" for photo in scene.photos))
-    for photo in scene.photos:
-        _place(photo.file, folder / "images" / photo.name, link)
-        if photo.mask:
-            _place(photo.mask, folder / "masks" / str(_mask_name(photo)), link)
+    _place_photos(scene, folder, link)
     (folder / "images").mkdir(exist_ok=True)
     camera_files = [f"camera{i}.ini" for i in range(len(scene.lenses))]
     for name, lens in zip(camera_files, scene.lenses, strict=True):
@@ -170,10 +170,32 @@ def _placed(photo: Photo, folder: Path) -> Photo:
     return replace(photo, file=folder / "images" / photo.name, mask=mask)
 
 
-def _place(source: Path, target: Path, link: bool) -> None:
+def _place_photos(scene: Scene, folder: Path, link: bool) -> None:
+    """Copy or link photos and masks; copies of those larger than their lens have its size."""
+
+    def place(photo: Photo) -> None:
+        lens = scene.lenses[photo.lens]
+        size = lens.width, lens.height
+        _place(photo.file, folder / "images" / photo.name, link, size, write_reduced)
+        if photo.mask:
+            _place(photo.mask, folder / "masks" / str(_mask_name(photo)), link, size, write_reduced_mask)
+
+    with ThreadPoolExecutor() as pool:
+        list(tqdm(pool.map(place, scene.photos), "photos", len(scene.photos), leave=False, disable=None))
+
+
+def _place(
+    source: Path,
+    target: Path,
+    link: bool,
+    size: tuple[int, int],
+    reduce: Callable[[Path, Path, tuple[int, int]], None],
+) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if link:
         target.symlink_to(os.path.abspath(source))
+    elif any(own > wanted for own, wanted in zip(photo_size(source), size, strict=True)):
+        reduce(source, target, size)
     else:
         shutil.copyfile(source, target)
 

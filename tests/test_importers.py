@@ -20,6 +20,7 @@ from small_scene import (
 
 from adop.errors import UserError
 from adop.importers import ImportConfig, import_colmap, import_nerfstudio, up_vector
+from adop.photos import read_mask, read_photo
 from adop.ply import write_ply
 from adop.prepare import PrepareConfig
 from adop.scene import Photo, invert_rigid, load_scene
@@ -97,6 +98,46 @@ def test_smaller_photos_scale_the_lens(capture):
     assert (scene.lenses[0].width, scene.lenses[0].height) == (24, 18)
     np.testing.assert_allclose(scene.lenses[0].intrinsics, lens().intrinsics / 2)
     assert "its lens was scaled" in said[0]
+
+
+def test_larger_photos_are_written_smaller(capture):
+    size = (4 * WIDTH, 4 * HEIGHT)
+    write_photos(capture / "images", size=size)
+    exif = Image.Exif()
+    exif[272] = "a camera"
+    with Image.open(capture / "images" / "photo1.png") as image:
+        smooth = image.crop((0, 0, 24, 18)).resize(size, Image.Resampling.BICUBIC)
+    smooth.save(capture / "images" / "photo1.png", exif=exif)
+    (capture / "masks").mkdir()
+    counts = np.zeros(size[::-1], np.uint8)
+    counts[:, : size[0] // 2 + 1] = 255
+    Image.fromarray(counts).save(capture / "masks" / "photo1.png")
+    said = []
+    config = ImportConfig(longest_side=128, masks=capture / "masks")
+    written = colmap(capture, config=config, report=said.append)
+    assert "Photos of 192x144 are written as 128x96." in said
+    scene = load_scene(written.folder)
+    assert (scene.lenses[0].width, scene.lenses[0].height) == (128, 96)
+    np.testing.assert_allclose(scene.lenses[0].intrinsics, lens().intrinsics * 128 / WIDTH)
+    pixels, _ = read_photo(scene.photos[1].file, (128, 96))
+    whole, _ = read_photo(capture / "images" / "photo1.png", size)
+    # The same place of the photo: blocks of 2 x 2 written pixels are blocks of 3 x 3 of the photo.
+    own, given = (p.reshape(48, k, 64, k, 3).mean((1, 3)) for p, k in ((pixels, 2), (whole, 3)))
+    assert np.abs(own - given).mean() < 3 and np.abs(own - np.roll(given, 1, 1)).mean() > 6
+    with Image.open(scene.photos[1].file) as image:
+        assert image.getexif()[272] == "a camera"
+    mask = read_mask(scene.photos[1].mask, (128, 96))
+    assert mask[:, :64].all() and not mask[:, 64:].any()  # a pixel that is half outside is outside
+
+    with pytest.raises(UserError, match=r"--link and --longest-side"):
+        colmap(capture, output="linked", config=ImportConfig(longest_side=128, link=True))
+    with pytest.raises(UserError, match=r"--longest-side 5: expected at least 128 pixels"):
+        colmap(capture, output="tiny", config=ImportConfig(longest_side=5))
+    grey = np.zeros(size[::-1], np.uint16)
+    Image.fromarray(grey).save(capture / "images" / "photo2.png")
+    with pytest.raises(UserError, match=r"photo2\.png: has more than 8 bits"):
+        colmap(capture, output="deep", config=ImportConfig(longest_side=128))
+    assert not any((capture / name).exists() for name in ("linked", "tiny", "deep"))
 
 
 def test_photos_of_other_shapes_are_refused(capture):
