@@ -45,13 +45,13 @@ def test_the_factors_by_hand():
 
 
 def test_response_is_monotonic_whatever_the_parameters():
-    tonemapper = make()
+    tonemapper = make().double()  # steps of 1e-8 near 1 are none in single precision
     torch.nn.init.normal_(tonemapper.response_logits, std=3)
     curve = tonemapper.response()
     assert curve.shape == (1, 3, RESPONSE_SAMPLES)
     assert bool((curve.diff(dim=-1) > 0).all())
-    assert torch.allclose(curve[..., 0], torch.zeros(1, 3))
-    assert torch.allclose(curve[..., -1], torch.ones(1, 3), atol=1e-5)
+    assert bool((curve[..., 0] == 0).all())
+    assert bool(((curve[..., -1] - 1).abs() < 1e-5).all())
 
 
 def test_linearise_inverts():

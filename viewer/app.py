@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,8 +83,13 @@ def welcome(viewer: Viewer) -> str:
 
 def wait(text: str) -> None:
     """Print a text and wait for Ctrl-C, which ends the viewer without a traceback."""
+    pressed: list[int] = []
+    # No exception: one that is raised while Python clears up would be lost, and the wait would have no end.
+    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
     try:
         print(text, flush=True)
-        threading.Event().wait()
-    except KeyboardInterrupt:
+        while not pressed:
+            time.sleep(0.1)
         print()
+    finally:
+        signal.signal(signal.SIGINT, before)
