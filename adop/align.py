@@ -16,7 +16,7 @@ from adop.config import AlignConfig
 from adop.lie import se3_exp, se3_log
 from adop.motion import POSE, Equations, normal_equations, pixel_shift
 from adop.ops import Levels, draw
-from adop.photos import PhotoCache
+from adop.photos import PhotoCache, reduction
 from adop.pipeline import DARKEST, Pipeline
 
 INDEPENDENT = 2000  # of a photo's pixels, as the priors count them: neighbours err alike
@@ -228,7 +228,7 @@ def align_cameras(
 
 def _scales(size: tuple[int, int], config: AlignConfig, finest_only: bool) -> list[int]:
     """Return the factors by which photos are reduced, coarse first."""
-    finest = max(1, round(max(size) / config.side))
+    finest = reduction(size, config.side)
     scales = [finest * 2**i for i in reversed(range(1 if finest_only else config.scales))]
     return [s for s in scales if min(size) // s >= SMALLEST] or [finest]
 

@@ -397,8 +397,9 @@ def _invert_profile(model: str, radius: Tensor, distortion: Tensor) -> Tensor:
     start, end = grid.gather(1, cell - 1), grid.gather(1, cell)
     step = (end - start).clamp_min(1e-12)
     r = start + step * ((radius - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
-    # opencv's whole model is solved from here by _newton_opencv.
-    for _ in range(0 if model == "opencv" else 3):
+    if model == "opencv":  # _newton_opencv solves the whole model from here
+        return r
+    for _ in range(3):
         h = step * 1e-3
         slope = (radial_profile(model, lens, r + h) - radial_profile(model, lens, r - h)) / (2 * h)
         r = r - (radial_profile(model, lens, r) - radius) / torch.where(

@@ -102,8 +102,9 @@ def evaluate(
     """Return all pictures and all gradients, on the CPU."""
     camera, leaves = view(scene, model, device, dtype)
     table, radius = scene.points.blocks, scene.points.radius.to(device, dtype)
-    culled = table is not None and backend != "reference"
-    blocks = make_blocks(leaves["xyz"].detach(), radius, table.size) if table and culled else None
+    blocks = None
+    if table is not None and backend != "reference":
+        blocks = make_blocks(leaves["xyz"].detach(), radius, table.size)
     points = Points(leaves["xyz"], radius, None, blocks)
     ghosts = torch.rand(1, len(scene.features), generator=torch.Generator().manual_seed(1)) < 0.25
     arguments = (config, leaves["background"], ghosts.to(device), backend)

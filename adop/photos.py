@@ -31,6 +31,11 @@ def photo_size(path: Path) -> tuple[int, int]:
         raise _unreadable(path, error) from error
 
 
+def reduction(size: tuple[int, int], longest: int) -> int:
+    """Return the whole factor by which a photo is reduced to about `longest` pixels along its longer side."""
+    return max(1, round(max(size) / longest))
+
+
 def check_photos(paths: Sequence[Path]) -> list[tuple[int, int]]:
     """Decode photos, coarsely where the format allows it, to find broken ones; return their sizes."""
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from adop.environment import push_pull
 from adop.ops import draw
 from adop.photometry import clipped_share, radiance_behind, trust_in
-from adop.photos import PhotoCache
+from adop.photos import PhotoCache, reduction
 from adop.pipeline import DARKEST, Pipeline
 from adop.tonemap import srgb_encode
 
@@ -130,12 +130,12 @@ def _gather_rays(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> tu
     for number, photo in enumerate(photos):  # dealt in turn, as held-out photos are: they lie between others
         index = torch.tensor([photo])
         whole = pipeline.camera(index)
-        reduction = max(1, round(max(whole.width, whole.height) / SIDE))
-        camera = whole.reduced(reduction)
+        smaller = reduction((whole.width, whole.height), SIDE)
+        camera = whole.reduced(smaller)
         levels = draw(camera, pipeline.points(), pipeline.features[:, :4], coarse, backend=render.backend)
         covered = (levels.weight[-1] > 0).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
         height, width = levels.weight[0].shape[2:]
-        value, mask = (part[0] for part in cache.reduced(photo, reduction, covered.device))
+        value, mask = (part[0] for part in cache.reduced(photo, smaller, covered.device))
         empty = ~covered[0, 0, :height, :width] & (mask[0] > 0)
         rays, missed = rays + empty.numel(), missed + int(empty.sum())
         if not bool(empty.any()):

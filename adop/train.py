@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from adop.config import TrainConfig, save_config
 from adop.errors import UserError
 from adop.evaluate import evaluate, score_photo
 from adop.grow import fill_holes
+from adop.interrupts import interrupts
 from adop.loss import Vgg, training_loss
 from adop.ops import sample_ghosts
 from adop.optim import Optimiser
@@ -197,7 +196,7 @@ def _train(
         else None
     )
     log = Log(output, run.progress.step)
-    with _interrupts() as interrupted:
+    with interrupts() as interrupted:
         _loop(run, optimiser, vgg, log, callback, interrupted)
     try:
         save_checkpoint(output / "checkpoints", run.pipeline, optimiser, run.progress)
@@ -230,26 +229,6 @@ def repeatable(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-
-
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether Ctrl-C was pressed: a step is ended, then the run; twice ends at once."""
-    pressed: list[int] = []
-
-    def press(number: int, frame: object) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = signal.signal(signal.SIGINT, press)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _loop(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from adop.viewer.studio import Studio
 from adop.checkpoint import Progress
 from adop.config import NetworkConfig, preset
 from adop.errors import UserError
+from adop.interrupts import interrupts
 from adop.run import Run, load, open_scene, split_photos
 from adop.surroundings import fill_environment
 
@@ -83,13 +83,9 @@ def welcome(viewer: Viewer) -> str:
 
 def wait(text: str) -> None:
     """Print a text and wait for Ctrl-C, which ends the viewer without a traceback."""
-    pressed: list[int] = []
-    # No exception: one that is raised while Python clears up would be lost, and the wait would have no end.
-    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
-    try:
+    # Asked for, since an exception that is raised while Python clears up would be lost, and the wait had no end.
+    with interrupts() as interrupted:
         print(text, flush=True)
-        while not pressed:
+        while not interrupted():
             time.sleep(0.1)
         print()
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -30,7 +30,7 @@ def look_through_lens(
     The bounds hold all visible points. opencv: least and largest x/z, least and largest y/z; fisheye and
     ocam: the angle from the axis, then zeros. Like all that decides what is visible, it has no gradient.
     """
-    views = intrinsics.shape[0]
+    views, field = intrinsics.shape[0], _field(model, intrinsics.dtype, intrinsics.device)
     result = intrinsics.new_ones(5 * views)
     result[:views] = 1e30 if model == "opencv" else math.pi
     values: dict[str, Value] = {
@@ -39,13 +39,13 @@ def look_through_lens(
         "crop": crop,
         "limit": result,
         "bounds": result[views:],
-        "field": _field(model, intrinsics.dtype, intrinsics.device),
+        "field": field,
         "views": views,
         "width": width,
         "height": height,
         "distortion_size": distortion.shape[1],
     }
-    cells = views * (len(_field(model, intrinsics.dtype, intrinsics.device)) - 1)
+    cells = views * (len(field) - 1)
     searches = (
         [] if model == "ocam" else [Launch(f"lens_{name}_{model}", cells) for name in ("limit", "reach")]
     )
