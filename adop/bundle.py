@@ -25,11 +25,12 @@ from adop.move_points import (
     looks_worse,
     make_cubes,
     mean_colours,
-    observe,
+    mean_of_cubes,
     pixel_size,
     solve_shifts,
     with_prior,
 )
+from adop.observe import look, observe
 from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
 
@@ -64,12 +65,12 @@ class PoseEvidence:
 def gather_both(
     pipeline: Pipeline, cache: PhotoCache, photos: list[int], scale: int, cubes: Cubes, radiance: Tensor
 ) -> tuple[Evidence, PoseEvidence]:
-    """Ask every photo, 1/scale as large, where it and each cube's points should be; see `move_points.observe`."""
+    """Ask every photo, 1/scale as large, where it and each cube's points should be; see `adop.observe`."""
     device = pipeline.xyz.device
     sums = torch.zeros(len(cubes), 14, device=device)
     matrix, gradient, count, pairs, depths = [], [], [], [], []
     for number, photo in enumerate(photos):
-        seen = observe(pipeline, cache, photo, scale, radiance)
+        seen = observe(pipeline, look(pipeline, cache, photo, scale, silhouettes=False), radiance)
         add_observed(sums, cubes, seen)
         by_pose, weight = seen.by_pose(), seen.weight[..., None]
         weighted = (by_pose * weight).double()
@@ -171,7 +172,7 @@ def adjust_poses_and_points(
                 damping = max(damping / 4, 1e-6)
                 stiffness = torch.where(worse, stiffness * 10, (stiffness / 4).clamp_min(1e-4))
                 best, poses = tried, tried_poses
-    fix_gauge(pipeline, photos, start)
+    fix_gauge(pipeline, photos, start, make_cubes(start, config.blocks[0] * size))
     return float((pipeline.xyz - start).norm(dim=1).median())
 
 
@@ -179,9 +180,14 @@ def _mean_cost(evidence: Evidence) -> float:
     return float(evidence.cost.sum() / evidence.count.sum().clamp_min(1))
 
 
-def fix_gauge(pipeline: Pipeline, photos: list[int], start: Tensor) -> None:
-    """Take the similarity that brings the points back to `start` [N, 3] out of points and poses: no picture changes."""
-    scale, rotation, translation = common_motion(start, pipeline.xyz)
+def fix_gauge(pipeline: Pipeline, photos: list[int], start: Tensor, cubes: Cubes) -> None:
+    """Take the similarity that brings the points back to `start` [N, 3] out of points and poses: no picture changes.
+
+    Each cube counts as one point: neighbours were off alike, and a surface near the cameras has most of the points.
+    """
+    scale, rotation, translation = common_motion(
+        mean_of_cubes(start, cubes), mean_of_cubes(pipeline.xyz, cubes)
+    )
     pipeline.xyz.copy_(scale * pipeline.xyz.double() @ rotation.T + translation)
     poses = pipeline.poses[photos]
     turned = poses[:, :3, :3] @ rotation.T

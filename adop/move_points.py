@@ -7,22 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
 from adop.align import see_points
 from adop.config import MovePointsConfig
-from adop.motion import ROBUST, fit_gain, motion_of_points, slopes, smooth
-from adop.ops import project
+from adop.observe import Observed, look, observe
 from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
 
-SIGMA = 0.7  # of the blur, pixels of the scale
 DAMPING = 1e-2
 SWEEPS = 20  # over neighbouring cubes, until their motions agree
 FEWEST = 3.0  # observations of a cube before it moves at all
-BEHIND = 0.02  # relative depth behind the picture's surface from which a point is hidden
 ASKED = 8  # photos that the size of a pixel is taken from
 ALIKE = 30.0  # observations of a cube that err together, as neighbouring pixels do
 
@@ -91,61 +87,6 @@ def mean_colours(pipeline: Pipeline, size: float) -> Tensor:
     return mean_of_cubes(pipeline.features[:, :3].detach().exp(), cubes)[cubes.of_point]
 
 
-@dataclass(frozen=True)
-class Observed:
-    """What one photo shows of the points that it sees, beside what they look like by their own colours."""
-
-    points: Tensor  # [M] index
-    error: Tensor  # [M, 3] own colour minus the photo's value where the point falls, in units of ROBUST
-    weight: Tensor  # [M, 3] Cauchy's of each error
-    by_point: Tensor  # [M, 3, 3] change of the error per scene unit of the point
-    depth: Tensor  # [M] scene units
-    slope: Tensor  # [2, 3, M] of the photo along u and v
-    uv_by_pose: Tensor  # [M, 2, 6] pixels per unit of the pose's twist (left update, translation first)
-
-    def by_pose(self) -> Tensor:
-        """Return [M, 3, 6], the change of the error per unit of the pose's twist."""
-        return _change_of_error(self.slope, self.uv_by_pose)
-
-
-def _change_of_error(slope: Tensor, uv_by: Tensor) -> Tensor:
-    return -torch.einsum("dcm,mdk->mck", slope, uv_by) / ROBUST
-
-
-@torch.no_grad()
-def observe(pipeline: Pipeline, cache: PhotoCache, photo: int, scale: int, radiance: Tensor) -> Observed:
-    """Compare each point's own radiance [N, 3] with the photo, 1/scale as large, where the point falls.
-
-    The picture there may be of neighbours that are as far astray, so it is not compared. It says what is hidden, and
-    what gain the photo has.
-    """
-    index = torch.tensor([photo])
-    camera = pipeline.camera(index).reduced(scale)
-    seen = see_points(pipeline, camera, index)
-    target, mask = cache.reduced(photo, scale, pipeline.xyz.device)
-    known = torch.isfinite(seen.depth).float() * mask
-    known[:, :, :2], known[:, :, -2:], known[:, :, :, :2], known[:, :, :, -2:] = 0, 0, 0, 0
-    picture, target = smooth(seen.picture, known, SIGMA), smooth(target, known, SIGMA)
-    gain = fit_gain(picture, target, known).expand_as(target)
-    found = project(camera, pipeline.points(), pipeline.raster.near)
-    chosen = torch.nonzero(found.visible[0])[:, 0]
-    column, row = found.uv[0, chosen].long().unbind(1)
-    shown = found.z[0, chosen] <= (1 + BEHIND) * seen.depth[0, 0, row, column]
-    shown &= known[0, 0, row, column] > 0
-    chosen, column, row = chosen[shown], column[shown], row[shown]
-    position = pipeline.position(camera, index)[0, :, row, column].T
-    own = pipeline.photo_of_points(radiance[chosen], photo, position).clamp(0, 1)
-    grid = 2 * found.uv[:, None, chosen] / found.uv.new_tensor([camera.width, camera.height]) - 1
-    there = torch.cat((target, *slopes(target)[:, None]), dim=1)
-    there = F.grid_sample(there, grid, align_corners=False, padding_mode="border")[0, :, 0]
-    value, slope = there[:3], there[3:].reshape(2, 3, -1)
-    error = (own * gain[0, :, row, column].T - value.T) / ROBUST
-    weight = 1 / (1 + error.square())
-    uv_by_pose, uv_by_point = motion_of_points(camera, pipeline.xyz[chosen], [])
-    by_point = _change_of_error(slope, uv_by_point)
-    return Observed(chosen, error, weight, by_point, found.z[0, chosen], slope, uv_by_pose)
-
-
 @torch.no_grad()
 def gather_evidence(
     pipeline: Pipeline, cache: PhotoCache, photos: list[int], scale: int, cubes: Cubes, radiance: Tensor
@@ -153,7 +94,7 @@ def gather_evidence(
     """Ask every photo, 1/scale as large, where each cube's points should be; see `observe`."""
     sums = torch.zeros(len(cubes), 14, device=pipeline.xyz.device)
     for photo in photos:
-        add_observed(sums, cubes, observe(pipeline, cache, photo, scale, radiance))
+        add_observed(sums, cubes, observe(pipeline, look(pipeline, cache, photo, scale), radiance))
     return evidence_of(sums)
 
 

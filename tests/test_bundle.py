@@ -12,7 +12,7 @@ from adop.config import AlignConfig, MovePointsConfig, TrainConfig
 from adop.disturb import disturb_points, disturb_poses, geometry, measure
 from adop.lie import so3_exp
 from adop.motion import project_points
-from adop.move_points import Evidence
+from adop.move_points import Evidence, make_cubes
 from adop.run import open_scene
 
 PHOTOS, CUBES = 3, 5
@@ -79,7 +79,7 @@ def test_the_gauge_changes_no_picture(small_folder: Path):
     pipeline.poses[:, :3, :3] = poses[:, :3, :3] @ turn.T
     pipeline.poses[:, :3, 3] = scale * poses[:, :3, 3] - pipeline.poses[:, :3, :3] @ shift
     moved = project_points(pipeline.camera(torch.tensor([2])), pipeline.xyz)
-    fix_gauge(pipeline, photos, start)
+    fix_gauge(pipeline, photos, start, make_cubes(start, 0.05))
     there = project_points(pipeline.camera(torch.tensor([2])), pipeline.xyz)
     near = (project_points(camera, start) - moved).norm(
         dim=1
@@ -88,6 +88,21 @@ def test_the_gauge_changes_no_picture(small_folder: Path):
     assert float((there - moved)[near].norm(dim=1).max()) < 0.05
     torch.testing.assert_close(pipeline.xyz, start, atol=1e-3, rtol=0)
     torch.testing.assert_close(pipeline.poses, poses, atol=1e-3, rtol=0)
+
+
+def test_each_cube_counts_once_in_the_gauge(small_folder: Path):
+    """A crowd of points that moved together is one cube of many: it does not take the gauge along."""
+    pipeline, _, _ = open_scene(small_folder, TrainConfig(), lambda _: None)
+    start = pipeline.xyz.clone()
+    cubes = make_cubes(start, 0.05)
+    crowd = torch.bincount(cubes.of_point).argmax()
+    many = (cubes.of_point == crowd)[:, None]
+    shift = 0.3 * torch.ones(3)
+    pipeline.xyz += torch.where(many, shift, 0.0)
+    fix_gauge(pipeline, list(range(len(pipeline.poses))), start, cubes)
+    others = (pipeline.xyz - start)[~many[:, 0]].norm(dim=1).median()
+    assert len(cubes) > 20
+    assert float(others) < 5 * float(shift.norm()) / len(cubes)
 
 
 def test_poses_and_patches_come_back_together(small_folder: Path):

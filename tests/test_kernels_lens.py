@@ -43,7 +43,7 @@ FISHEYE = st.tuples(*map(numbers, (0.2, 0.1, 0.05, 0.02))).map(list)
 
 
 @pytest.mark.parametrize("model", ["opencv", "fisheye"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_no_visible_point_lies_beyond_the_bounds(model: Model, data: st.DataObject) -> None:
     lens = OPENCV if model == "opencv" else FISHEYE
