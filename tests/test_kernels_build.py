@@ -12,7 +12,7 @@ import torch
 
 from adop.errors import UserError
 from adop.ops import compile as build
-from adop.ops.launch import Arguments, cpu_library, launch, pack
+from adop.ops.launch import Arguments, _launch_cuda, cpu_library, launch, pack
 from adop.ops.rasterize import HIT_BYTES
 from adop.ops.sources import CPU_FLAGS, build_name, kernel_folder, source_hash
 
@@ -82,6 +82,12 @@ def test_only_contiguous_tensors_are_launched_on() -> None:
         pack({"xyz": torch.zeros(3, 4).T})
     with pytest.raises(AttributeError, match="no_such_kernel"):
         launch("no_such_kernel", 1, {}, torch.zeros(1))
+
+
+def test_a_launch_without_cupy_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(UserError, match=r"pip install 'adop\[cuda\]'"):
+        _launch_cuda([], Arguments(), "float", torch.device("cuda"))
 
 
 @pytest.mark.slow

@@ -132,15 +132,21 @@ def kernel_names() -> list[str]:
     return [line.split("(")[1].split(")")[0] for line in lines if line.startswith("KERNEL(")]
 
 
-@functools.lru_cache(maxsize=16)
-def cuda_module(real: str, device: int) -> Any:
-    """Compile the kernels for one GPU by CuPy and NVRTC; CuPy keeps the result on disk."""
+def import_cupy() -> Any:
+    """Return CuPy; raise UserError where it is not installed."""
     try:
         import cupy
     except ImportError as error:
         raise UserError(
             "the CUDA kernels need CuPy: pip install 'adop[cuda]', or ask for --backend reference"
         ) from error
+    return cupy
+
+
+@functools.lru_cache(maxsize=16)
+def cuda_module(real: str, device: int) -> Any:
+    """Compile the kernels for one GPU by CuPy and NVRTC; CuPy keeps the result on disk."""
+    cupy = import_cupy()
     with cupy.cuda.Device(device):
         options = (*CUDA_OPTIONS, f"-I{kernel_folder()}")
         module = cupy.RawModule(code=cuda_source(real), options=options, backend="nvrtc")

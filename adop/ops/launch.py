@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adop.ops.compile import cpu_library, cuda_kernel
+from adop.ops.compile import cpu_library, cuda_kernel, import_cupy
 
 MAX_LEVELS = 12
 PARAMETERS = 36
@@ -151,8 +151,7 @@ class _Stream:
 
 def _launch_cuda(series: Sequence[Launch], arguments: Arguments, real: str, device: torch.device) -> None:
     """Queue kernels on torch's current stream, asked for anew because autograd runs backward in its own thread."""
-    import cupy
-
+    cupy = import_cupy()
     index = device.index if device.index is not None else torch.cuda.current_device()
     stream = cupy.cuda.Stream.from_external(_Stream(torch.cuda.current_stream(device).cuda_stream))
     with cupy.cuda.Device(index), stream:
