@@ -86,7 +86,7 @@ def refine_together(run: Run, own: Tensor, say: Callable[[str], None]) -> None:
     """Align cameras with points that have their colours from the photos, then adjust poses and points.
 
     Where a point lies beside its place, colours from the photos are right and the lens shows; its `own` colour [N, C] as
-    a feature says where it should be.
+    a feature says where it should be. What lies at silhouettes is moved last, when the cameras stand.
     """
     config, photos = run.config.refine, run.split["train"]
     moved = align_cameras(
@@ -96,10 +96,8 @@ def refine_together(run: Run, own: Tensor, say: Callable[[str], None]) -> None:
     run.pipeline.features.copy_(own)
     shift = adjust_poses_and_points(run.pipeline, run.cache, photos, config.points, config.align)
     say(f"poses and points: adjusted together, points by {shift:.3g} scene units (median)")
-    if config.points.single:
-        singly = replace(config.points, blocks=(), scales=())
-        shift = move_points(run.pipeline, run.cache, photos, singly)
-        say(f"points: moved singly by {shift:.3g} scene units (median)")
+    shift = move_points(run.pipeline, run.cache, photos, config.points)
+    say(f"points: moved by {shift:.3g} scene units (median), those at silhouettes too")
 
 
 def refine_again(run: Run, step: int, share: float) -> list[Moved]:
