@@ -30,7 +30,7 @@ from adop.move_points import (
     solve_shifts,
     with_prior,
 )
-from adop.observe import look, observe
+from adop.observe import observe
 from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
 
@@ -70,7 +70,7 @@ def gather_both(
     sums = torch.zeros(len(cubes), 14, device=device)
     matrix, gradient, count, pairs, depths = [], [], [], [], []
     for number, photo in enumerate(photos):
-        seen = observe(pipeline, look(pipeline, cache, photo, scale, silhouettes=False), radiance)
+        seen = observe(pipeline, cache, photo, scale, radiance, silhouettes=False)
         add_observed(sums, cubes, seen)
         by_pose, weight = seen.by_pose(), seen.weight[..., None]
         weighted = (by_pose * weight).double()
@@ -143,6 +143,8 @@ def adjust_poses_and_points(
     start, size, pixel = pipeline.xyz.clone(), extent(pipeline.xyz), pixel_size(pipeline, photos)
     starts = pipeline.poses[photos].clone()
     plan = block_plan(pipeline, config)
+    if not plan:
+        return 0.0
     with tqdm(total=len(plan) * (config.rounds + 1), desc="adjusting both", leave=False, disable=None) as bar:
         for block, scale in plan:
             cubes = make_cubes(start, block * size)

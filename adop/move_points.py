@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from adop.align import see_points
 from adop.config import MovePointsConfig
-from adop.observe import Observed, look, observe
+from adop.observe import Observed, observe
 from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
 
@@ -94,7 +94,7 @@ def gather_evidence(
     """Ask every photo, 1/scale as large, where each cube's points should be; see `observe`."""
     sums = torch.zeros(len(cubes), 14, device=pipeline.xyz.device)
     for photo in photos:
-        add_observed(sums, cubes, observe(pipeline, look(pipeline, cache, photo, scale), radiance))
+        add_observed(sums, cubes, observe(pipeline, cache, photo, scale, radiance))
     return evidence_of(sums)
 
 

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adop.align import see_points
-from adop.camera import Camera
 from adop.motion import ROBUST, fit_gain, motion_of_points, slopes, smooth
 from adop.ops import project
 from adop.photos import PhotoCache
@@ -21,20 +20,6 @@ BEHIND = 0.02  # relative depth behind the picture's surface from which a point 
 STEP = 0.05  # relative, of the depth, beside which a blurred photo mixes two surfaces
 REACH = 2  # pixels of the scale to either side
 ENDLESS = 1e9  # scene units, for the depth where nothing is
-
-
-@dataclass(frozen=True)
-class Looked:
-    """What one photo shows where the points that it sees fall."""
-
-    photo: int
-    camera: Camera
-    points: Tensor  # [M] index
-    value: Tensor  # [M, 3] of the photo
-    gain: Tensor  # [M, 3] by which the photo is brighter than the picture of the points, around
-    slope: Tensor  # [2, 3, M] of the value along u and v
-    position: Tensor  # [M, 2] on the photo, half diagonals from its centre
-    depth: Tensor  # [M] scene units
 
 
 @dataclass(frozen=True)
@@ -67,11 +52,14 @@ def depth_steps(depth: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def look(pipeline: Pipeline, cache: PhotoCache, photo: int, scale: int, silhouettes: bool = True) -> Looked:
-    """Look a photo, 1/scale as large, up at the points that it sees; without `silhouettes`, away from steps of the depth.
+def observe(
+    pipeline: Pipeline, cache: PhotoCache, photo: int, scale: int, radiance: Tensor, silhouettes: bool = True
+) -> Observed:
+    """Compare each point's own radiance [N, 3] with the photo, 1/scale as large, where the point falls.
 
-    The picture of the points says what is hidden, and what gain the photo has. A blurred photo mixes the surfaces at
-    a silhouette and draws its points inwards, all round, as if the camera were farther away.
+    The picture there may be of neighbours that are as far astray, so it is not compared. It says what is hidden, and
+    what gain the photo has. A blurred photo mixes the surfaces at a silhouette and draws its points inwards, all round,
+    as if the camera were farther away: without `silhouettes`, points at steps of the depth are not asked.
     """
     index = torch.tensor([photo])
     camera = pipeline.camera(index).reduced(scale)
@@ -93,27 +81,10 @@ def look(pipeline: Pipeline, cache: PhotoCache, photo: int, scale: int, silhouet
     there = torch.cat((target, *slopes(target)[:, None]), dim=1)
     there = F.grid_sample(there, grid, align_corners=False, padding_mode="border")[0, :, 0]
     position = pipeline.position(camera, index)[0, :, row, column].T
-    return Looked(
-        photo,
-        camera,
-        chosen,
-        there[:3].T,
-        gain[0, :, row, column].T,
-        there[3:].reshape(2, 3, -1),
-        position,
-        found.z[0, chosen],
-    )
-
-
-@torch.no_grad()
-def observe(pipeline: Pipeline, looked: Looked, radiance: Tensor) -> Observed:
-    """Compare each point's own radiance [N, 3] with what a photo shows where the point falls.
-
-    The picture there may be of neighbours that are as far astray, so it is not compared.
-    """
-    own = pipeline.photo_of_points(radiance[looked.points], looked.photo, looked.position).clamp(0, 1)
-    error = (own * looked.gain - looked.value) / ROBUST
+    value, slope = there[:3], there[3:].reshape(2, 3, -1)
+    own = pipeline.photo_of_points(radiance[chosen], photo, position).clamp(0, 1)
+    error = (own * gain[0, :, row, column].T - value.T) / ROBUST
     weight = 1 / (1 + error.square())
-    uv_by_pose, uv_by_point = motion_of_points(looked.camera, pipeline.xyz[looked.points], [])
-    by_point = _change_of_error(looked.slope, uv_by_point)
-    return Observed(looked.points, error, weight, by_point, looked.depth, looked.slope, uv_by_pose)
+    uv_by_pose, uv_by_point = motion_of_points(camera, pipeline.xyz[chosen], [])
+    by_point = _change_of_error(slope, uv_by_point)
+    return Observed(chosen, error, weight, by_point, found.z[0, chosen], slope, uv_by_pose)

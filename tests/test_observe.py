@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from adop.config import TrainConfig
-from adop.observe import REACH, depth_steps, look
+from adop.observe import REACH, depth_steps, observe
 from adop.run import open_scene
 
 
@@ -27,8 +27,9 @@ def test_a_slope_is_no_step_and_the_end_of_the_world_is_one():
 
 def test_points_at_silhouettes_are_left_out_where_asked(small_folder: Path):
     pipeline, _, cache = open_scene(small_folder, TrainConfig(), lambda _: None)
-    every, inner = (look(pipeline, cache, 2, 2, silhouettes) for silhouettes in (True, False))
+    own = pipeline.features[:, :3].detach().exp()
+    every, inner = (observe(pipeline, cache, 2, 2, own, silhouettes) for silhouettes in (True, False))
     assert set(inner.points.tolist()) < set(every.points.tolist())
     kept = torch.isin(every.points, inner.points)
-    torch.testing.assert_close(every.value[kept], inner.value, rtol=0, atol=0)
+    torch.testing.assert_close(every.error[kept], inner.error, rtol=0, atol=0)
     assert 0.05 < float(kept.float().mean()) < 0.95
