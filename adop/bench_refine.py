@@ -162,7 +162,7 @@ def _train_config(
     base = preset("quick")
     moves = base.refine.points
     if disturb == "noise":  # which neighbours do not share
-        moves = dataclasses.replace(moves, blocks=(), scales=(), single=True)
+        moves = dataclasses.replace(moves, cubes=False, single=True)
     refinement = dataclasses.replace(
         base.refine,
         method=method,  # type: ignore[arg-type]

@@ -11,29 +11,26 @@ from tqdm import tqdm
 
 from adop.align import INDEPENDENT, pose_trust
 from adop.config import AlignConfig, MovePointsConfig
-from adop.lie import se3_exp, se3_log
-from adop.motion import POSE
-from adop.move_points import (
+from adop.cubes import Cubes, extent, finest_scale, make_cubes, mean_colours, mean_of_cubes, pixel_size
+from adop.evidence import (
     DAMPING,
-    Cubes,
     Evidence,
     add_observed,
-    block_plan,
-    common_motion,
     evidence_of,
-    extent,
     looks_worse,
-    make_cubes,
-    mean_colours,
-    mean_of_cubes,
-    pixel_size,
+    placed_by_photos,
     solve_shifts,
     with_prior,
 )
+from adop.lie import se3_exp, se3_log
+from adop.motion import POSE
+from adop.move_points import move_points
 from adop.observe import observe
 from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
 
+# By how much the photos are reduced, before and after the points look for their places alone.
+COARSE, FINE = (4, 2), (1,)
 POSE_DAMPING = 1e-3
 ITERATIONS = 100  # most steps of conjugate gradients
 EXACT = 1e-8  # of the first residual's square, where they end
@@ -131,30 +128,55 @@ def solve_poses(
 
 
 @torch.no_grad()
-def adjust_poses_and_points(
+def refine_both(
     pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: MovePointsConfig, align: AlignConfig
 ) -> float:
     """Move points and poses to where the photos show the points' colours; return the points' median shift, scene units.
 
-    As `move_points`, and in each step the poses move with the points. A step that makes the whole worse is taken back;
-    of others, cubes that look worse go back. The rigid motion and scale that the points have in common is taken out of
-    points and poses in the end.
+    Coarsely together, then the points alone, which look farther than a gradient sees, then both together again. Points
+    that move singly alone are moved alone.
     """
-    start, size, pixel = pipeline.xyz.clone(), extent(pipeline.xyz), pixel_size(pipeline, photos)
-    starts = pipeline.poses[photos].clone()
-    plan = block_plan(pipeline, config)
-    if not plan:
-        return 0.0
-    with tqdm(total=len(plan) * (config.rounds + 1), desc="adjusting both", leave=False, disable=None) as bar:
-        for block, scale in plan:
-            cubes = make_cubes(start, block * size)
-            radiance = mean_colours(pipeline, scale * pixel)
-            ask = functools.partial(gather_both, pipeline, cache, photos, scale, cubes, radiance)
+    start = pipeline.xyz.clone()
+    if config.cubes:
+        adjust_poses_and_points(pipeline, cache, photos, start, config, align, COARSE)
+    move_points(pipeline, cache, photos, config, start)
+    if config.cubes:
+        adjust_poses_and_points(pipeline, cache, photos, start, config, align, FINE)
+    return float((pipeline.xyz - start).norm(dim=1).median())
+
+
+@torch.no_grad()
+def adjust_poses_and_points(
+    pipeline: Pipeline,
+    cache: PhotoCache,
+    photos: list[int],
+    start: Tensor,
+    config: MovePointsConfig,
+    align: AlignConfig,
+    scales: tuple[int, ...],
+) -> None:
+    """Take steps of Gauss-Newton with the poses and cubes of points at once, in photos reduced by one scale after
+    another.
+
+    A step that makes the whole worse is taken back; of others, cubes that look worse go back. The rigid motion and scale
+    that the points have in common is taken out of points and poses in the end.
+
+    Args:
+        start: [N, 3] where points were right to within `config.trust`.
+    """
+    size, pixel, finest = extent(start), pixel_size(pipeline, photos), finest_scale(pipeline)
+    trust, starts = config.trust * size, pipeline.poses[photos].clone()
+    cubes = make_cubes(start, config.block * size)
+    total = len(scales) * (config.rounds + 1)
+    with tqdm(total=total, desc="adjusting both", leave=False, disable=None) as bar:
+        for scale in scales:
+            radiance = mean_colours(pipeline, scale * finest * pixel)
+            ask = functools.partial(gather_both, pipeline, cache, photos, scale * finest, cubes, radiance)
             damping, stiffness = POSE_DAMPING, torch.full((len(cubes),), DAMPING, device=start.device)
             best, poses = ask()
             bar.update()
             for _ in range(config.rounds):
-                known = with_prior(best, cubes, pipeline.xyz - start, config.trust * size)
+                known = with_prior(best, cubes, pipeline.xyz - start, trust)
                 before = pipeline.poses[photos]
                 away = se3_log(before @ torch.linalg.inv(starts))
                 change = solve_poses(known, stiffness, poses, away, align, damping)
@@ -174,21 +196,24 @@ def adjust_poses_and_points(
                 damping = max(damping / 4, 1e-6)
                 stiffness = torch.where(worse, stiffness * 10, (stiffness / 4).clamp_min(1e-4))
                 best, poses = tried, tried_poses
-    fix_gauge(pipeline, photos, start, make_cubes(start, config.blocks[0] * size))
-    return float((pipeline.xyz - start).norm(dim=1).median())
+    fix_gauge(pipeline, photos, start, cubes, placed_by_photos(best, trust))
 
 
 def _mean_cost(evidence: Evidence) -> float:
     return float(evidence.cost.sum() / evidence.count.sum().clamp_min(1))
 
 
-def fix_gauge(pipeline: Pipeline, photos: list[int], start: Tensor, cubes: Cubes) -> None:
+def fix_gauge(pipeline: Pipeline, photos: list[int], start: Tensor, cubes: Cubes, weight: Tensor) -> None:
     """Take the similarity that brings the points back to `start` [N, 3] out of points and poses: no picture changes.
 
-    Each cube counts as one point: neighbours were off alike, and a surface near the cameras has most of the points.
+    Each cube counts as one point: neighbours were off alike, and a surface near the cameras has most of the points. It
+    counts by its `weight` [K], the photos' share in its place: what they do not place stayed where it was, and knows
+    nothing of a motion that the rest have in common.
     """
+    if not float(weight.sum()) > 0:
+        return
     scale, rotation, translation = common_motion(
-        mean_of_cubes(start, cubes), mean_of_cubes(pipeline.xyz, cubes)
+        mean_of_cubes(start, cubes), mean_of_cubes(pipeline.xyz, cubes), weight
     )
     pipeline.xyz.copy_(scale * pipeline.xyz.double() @ rotation.T + translation)
     poses = pipeline.poses[photos]
@@ -197,3 +222,21 @@ def fix_gauge(pipeline: Pipeline, photos: list[int], start: Tensor, cubes: Cubes
     poses[:, :3, :3] = turned
     pipeline.poses[photos] = poses
     pipeline.motion[photos, :3] *= scale
+
+
+def common_motion(start: Tensor, moved: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return scale, rotation [3, 3] and translation [3], float64, that bring `moved` [N, 3], in the mean square by
+    `weight` [N], back to `start`.
+
+    Source: Umeyama 1991.
+    """
+    share = (weight.double() / weight.double().sum())[:, None]
+    a, b = moved.double(), start.double()
+    mean_a, mean_b = (share * a).sum(0), (share * b).sum(0)
+    a, b = a - mean_a, b - mean_b
+    u, s, vt = torch.linalg.svd((share * b).T @ a)
+    flip = torch.ones(3, dtype=torch.float64, device=a.device)
+    flip[2] = torch.sign(torch.linalg.det(u) * torch.linalg.det(vt))
+    rotation = u @ torch.diag(flip) @ vt
+    scale = (s * flip).sum() / (share * a.square()).sum().clamp_min(1e-30)
+    return scale, rotation, mean_b - scale * rotation @ mean_a

@@ -174,14 +174,16 @@ class AlignConfig:
 class MovePointsConfig:
     """Points moved to where the photos show their colours."""
 
-    blocks: tuple[float, ...] = (0.03, 0.03, 0.015, 0.008)
-    """Sizes of the cubes that move as one, relative to the scene's extent, coarse first."""
-    scales: tuple[int, ...] = (4, 2, 1, 1)
-    """For each of them, by how much the photos are reduced."""
+    cubes: bool = True
+    """Move cubes of points as one."""
+    block: float = 0.03
+    """Size of the cubes, relative to the scene's extent."""
+    piece: float = 0.0075
+    """Size of the pieces that may move as a cube beside theirs does."""
     rounds: int = 6
-    """Most steps at each size."""
+    """Most steps of Gauss-Newton at each size of the photos."""
     smooth: float = 1.0
-    """Weight of neighbouring cubes' motion beside what the photos say of a cube."""
+    """Weight of neighbouring cubes' motion in such a step, beside what the photos say of a cube."""
     trust: float = 0.004
     """How far points may be off, relative to the scene's extent: weighs the start against what shows little."""
     single: bool = False

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from adop.align import see_points
 from adop.camera import Camera
+from adop.cubes import extent, make_cubes, photo_distance, pixel_size
 from adop.lie import se3_log, so3_exp
 from adop.motion import pixel_shift, project_points
-from adop.move_points import extent, make_cubes, photo_distance, pixel_size
 from adop.ops import Points, project
 from adop.pipeline import Pipeline
 

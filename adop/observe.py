@@ -14,12 +14,30 @@ from adop.motion import ROBUST, fit_gain, motion_of_points, slopes, smooth
 from adop.ops import project
 from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
+from adop.small_views import look_up
 
 SIGMA = 0.7  # of the blur, pixels of the scale
 BEHIND = 0.02  # relative depth behind the picture's surface from which a point is hidden
 STEP = 0.05  # relative, of the depth, beside which a blurred photo mixes two surfaces
 REACH = 2  # pixels of the scale to either side
 ENDLESS = 1e9  # scene units, for the depth where nothing is
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The points that one photo sees, and what it shows around them."""
+
+    points: Tensor  # [M] index
+    uv: Tensor  # [M, 2] where they fall, pixels of the scale
+    depth: Tensor  # [M] scene units
+    own: Tensor  # [M, 3] what the photo would show there by their own colours
+    photo: Tensor  # [1, 3, h, w] blurred
+    uv_by_pose: Tensor  # [M, 2, 6] pixels per unit of the pose's twist (left update, translation first)
+    uv_by_point: Tensor  # [M, 2, 3] pixels per scene unit of the point
+
+    def error(self, uv: Tensor) -> Tensor:
+        """Return [M, 3], own colour minus the photo's value at a place [M, 2] for each point, in units of ROBUST."""
+        return (self.own - look_up(self.photo, uv).T) / ROBUST
 
 
 @dataclass(frozen=True)
@@ -52,14 +70,21 @@ def depth_steps(depth: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def observe(
-    pipeline: Pipeline, cache: PhotoCache, photo: int, scale: int, radiance: Tensor, silhouettes: bool = True
-) -> Observed:
-    """Compare each point's own radiance [N, 3] with the photo, 1/scale as large, where the point falls.
+def show(
+    pipeline: Pipeline,
+    cache: PhotoCache,
+    photo: int,
+    scale: int,
+    radiance: Tensor,
+    silhouettes: bool = True,
+    every: int = 1,
+) -> Shown:
+    """Look up which points a photo, 1/scale as large, sees, and what they would look like by their own radiance [N, 3].
 
     The picture there may be of neighbours that are as far astray, so it is not compared. It says what is hidden, and
     what gain the photo has. A blurred photo mixes the surfaces at a silhouette and draws its points inwards, all round,
-    as if the camera were farther away: without `silhouettes`, points at steps of the depth are not asked.
+    as if the camera were farther away: without `silhouettes`, points at steps of the depth are not asked. Of the points
+    in the picture each `every`-th is.
     """
     index = torch.tensor([photo])
     camera = pipeline.camera(index).reduced(scale)
@@ -73,18 +98,26 @@ def observe(
     if not silhouettes:
         asked &= ~depth_steps(seen.depth)
     found = project(camera, pipeline.points(), pipeline.raster.near)
-    chosen = torch.nonzero(found.visible[0])[:, 0]
+    chosen = torch.nonzero(found.visible[0])[::every, 0]
     column, row = found.uv[0, chosen].long().unbind(1)
     shown = asked[0, 0, row, column] & (found.z[0, chosen] <= (1 + BEHIND) * seen.depth[0, 0, row, column])
     chosen, column, row = chosen[shown], column[shown], row[shown]
-    grid = 2 * found.uv[:, None, chosen] / found.uv.new_tensor([camera.width, camera.height]) - 1
-    there = torch.cat((target, *slopes(target)[:, None]), dim=1)
-    there = F.grid_sample(there, grid, align_corners=False, padding_mode="border")[0, :, 0]
     position = pipeline.position(camera, index)[0, :, row, column].T
-    value, slope = there[:3], there[3:].reshape(2, 3, -1)
     own = pipeline.photo_of_points(radiance[chosen], photo, position).clamp(0, 1)
-    error = (own * gain[0, :, row, column].T - value.T) / ROBUST
-    weight = 1 / (1 + error.square())
     uv_by_pose, uv_by_point = motion_of_points(camera, pipeline.xyz[chosen], [])
-    by_point = _change_of_error(slope, uv_by_point)
-    return Observed(chosen, error, weight, by_point, found.z[0, chosen], slope, uv_by_pose)
+    uv, depth = found.uv[0, chosen], found.z[0, chosen]
+    return Shown(chosen, uv, depth, own * gain[0, :, row, column].T, target, uv_by_pose, uv_by_point)
+
+
+@torch.no_grad()
+def observe(
+    pipeline: Pipeline, cache: PhotoCache, photo: int, scale: int, radiance: Tensor, silhouettes: bool = True
+) -> Observed:
+    """Compare each point's own radiance [N, 3] with the photo where the point falls, and say how that changes; see
+    `show`."""
+    shown = show(pipeline, cache, photo, scale, radiance, silhouettes)
+    slope = look_up(slopes(shown.photo).flatten(0, 1)[None], shown.uv).reshape(2, 3, -1)
+    error = shown.error(shown.uv)
+    weight = 1 / (1 + error.square())
+    by_point = _change_of_error(slope, shown.uv_by_point)
+    return Observed(shown.points, error, weight, by_point, shown.depth, slope, shown.uv_by_pose)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from adop.align import Moved, Refined, align_cameras, see_network, see_points
-from adop.bundle import adjust_poses_and_points
+from adop.bundle import refine_both
 from adop.config import TrainConfig, learned
 from adop.errors import UserError
 from adop.motion import pixel_shift
@@ -86,7 +86,7 @@ def refine_together(run: Run, own: Tensor, say: Callable[[str], None]) -> None:
     """Align cameras with points that have their colours from the photos, then adjust poses and points.
 
     Where a point lies beside its place, colours from the photos are right and the lens shows; its `own` colour [N, C] as
-    a feature says where it should be. What lies at silhouettes is moved last, when the cameras stand.
+    a feature says where it should be.
     """
     config, photos = run.config.refine, run.split["train"]
     moved = align_cameras(
@@ -94,10 +94,8 @@ def refine_together(run: Run, own: Tensor, say: Callable[[str], None]) -> None:
     )
     say(describe(run, moved))
     run.pipeline.features.copy_(own)
-    shift = adjust_poses_and_points(run.pipeline, run.cache, photos, config.points, config.align)
+    shift = refine_both(run.pipeline, run.cache, photos, config.points, config.align)
     say(f"poses and points: adjusted together, points by {shift:.3g} scene units (median)")
-    shift = move_points(run.pipeline, run.cache, photos, config.points)
-    say(f"points: moved by {shift:.3g} scene units (median), those at silhouettes too")
 
 
 def refine_again(run: Run, step: int, share: float) -> list[Moved]:

@@ -9,16 +9,14 @@ import torch
 from PIL import Image
 
 from adop.align import Refined, align_cameras, see_points
-from adop.config import AlignConfig, MovePointsConfig, TrainConfig
+from adop.config import AlignConfig, TrainConfig
 from adop.disturb import (
     disturb_lens,
-    disturb_points,
     disturb_poses,
     disturb_rolling_shutter,
     geometry,
     measure,
 )
-from adop.move_points import common_motion, make_cubes, move_points
 from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
 from adop.run import open_scene
@@ -159,52 +157,3 @@ def test_the_unit_of_the_scene_and_the_size_of_photos_change_nothing(small_folde
         shifts.append([m.pixels / pixel for m in moved])
     # Points fall into other pixels by rounding: a few hundredths of a pixel.
     assert shifts[0] == pytest.approx(shifts[1], abs=0.05)
-
-
-def test_patches_of_points_come_back_in_part(small_folder: Path):
-    pipeline, cache = opened(small_folder)
-    truth = geometry(pipeline)
-    photos = list(range(len(pipeline.poses)))
-    disturb_points(pipeline, photos, 4.0, 0.05, torch.Generator().manual_seed(0))
-    before = measure(pipeline, truth, photos)
-    config = MovePointsConfig(blocks=(0.05, 0.05), scales=(4, 2), rounds=3)
-    move_points(pipeline, cache, photos, config)
-    after = measure(pipeline, truth, photos)
-    assert median(after.points_px) < 0.8 * median(before.points_px)
-
-
-def test_points_move_singly_without_any_blocks(small_folder: Path):
-    """As `adop bench refine --disturb noise` asks for."""
-    pipeline, cache = opened(small_folder)
-    start = pipeline.xyz.clone()
-    config = MovePointsConfig(blocks=(), scales=(), rounds=1, single=True)
-    assert move_points(pipeline, cache, list(range(len(pipeline.poses))), config) >= 0
-    assert not torch.equal(pipeline.xyz, start)
-
-
-def test_cubes_know_their_neighbours():
-    xyz = torch.tensor([[0.1, 0.1, 0.1], [0.2, 0.1, 0.1], [1.5, 0.1, 0.1], [0.1, 3.5, 0.1]])
-    cubes = make_cubes(xyz, 1.0)
-    assert cubes.of_point[0] == cubes.of_point[1] != cubes.of_point[2]
-    first, second, far = (int(cubes.of_point[i]) for i in (0, 2, 3))
-    assert second in cubes.beside[first] and first in cubes.beside[second]
-    assert (cubes.beside[far] == -1).all()
-
-
-def test_the_common_motion_is_taken_out():
-    """Gauge: a turn, a shift and a scale of all points is no refinement; what is left is."""
-    generator = torch.Generator().manual_seed(0)
-    start = torch.randn(500, 3, generator=generator)
-    turn = torch.linalg.qr(torch.randn(3, 3, generator=generator)).Q
-    turn = turn * torch.linalg.det(turn)
-    own = 0.01 * torch.randn(500, 3, generator=generator)
-    moved = 1.1 * (start + own) @ turn.T + torch.tensor([3.0, -2.0, 1.0])
-    scale, rotation, translation = (part.float() for part in common_motion(start, moved))
-    back = scale * moved @ rotation.T + translation
-    assert float((back - start - own).norm(dim=1).max()) < 0.01
-    assert float(scale) == pytest.approx(1 / 1.1, rel=1e-3)
-    alone = 2.0 * start @ turn.T + 5
-    exact = common_motion(start, alone)
-    back = (exact[0] * alone.double() @ exact[1].T + exact[2]).float()
-    torch.testing.assert_close(back, start, atol=1e-4, rtol=0)
-    torch.testing.assert_close(rotation, turn.T, atol=1e-3, rtol=0)

@@ -4,15 +4,17 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from adop.align import INDEPENDENT, Refined, align_cameras
-from adop.bundle import PoseEvidence, adjust_poses_and_points, fix_gauge, solve_poses
+from adop.bundle import PoseEvidence, common_motion, fix_gauge, refine_both, solve_poses
 from adop.config import AlignConfig, MovePointsConfig, TrainConfig
+from adop.cubes import make_cubes
 from adop.disturb import disturb_points, disturb_poses, geometry, measure
+from adop.evidence import Evidence, placed_by_photos
 from adop.lie import so3_exp
 from adop.motion import project_points
-from adop.move_points import Evidence, make_cubes
 from adop.run import open_scene
 
 PHOTOS, CUBES = 3, 5
@@ -79,7 +81,8 @@ def test_the_gauge_changes_no_picture(small_folder: Path):
     pipeline.poses[:, :3, :3] = poses[:, :3, :3] @ turn.T
     pipeline.poses[:, :3, 3] = scale * poses[:, :3, 3] - pipeline.poses[:, :3, :3] @ shift
     moved = project_points(pipeline.camera(torch.tensor([2])), pipeline.xyz)
-    fix_gauge(pipeline, photos, start, make_cubes(start, 0.05))
+    cubes = make_cubes(start, 0.05)
+    fix_gauge(pipeline, photos, start, cubes, torch.ones(len(cubes)))
     there = project_points(pipeline.camera(torch.tensor([2])), pipeline.xyz)
     near = (project_points(camera, start) - moved).norm(
         dim=1
@@ -99,10 +102,32 @@ def test_each_cube_counts_once_in_the_gauge(small_folder: Path):
     many = (cubes.of_point == crowd)[:, None]
     shift = 0.3 * torch.ones(3)
     pipeline.xyz += torch.where(many, shift, 0.0)
-    fix_gauge(pipeline, list(range(len(pipeline.poses))), start, cubes)
+    fix_gauge(pipeline, list(range(len(pipeline.poses))), start, cubes, torch.ones(len(cubes)))
     others = (pipeline.xyz - start)[~many[:, 0]].norm(dim=1).median()
     assert len(cubes) > 20
     assert float(others) < 5 * float(shift.norm()) / len(cubes)
+
+
+def test_what_photos_do_not_place_has_no_say_in_the_gauge():
+    """Cubes that nothing shows stay where they were while the rest moves along: the rest's motion is what is common."""
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(200, 3, generator=generator)
+    shown = torch.arange(200) % 4 > 0
+    moved = torch.where(shown[:, None], start + torch.tensor([0.3, 0.0, -0.1]), start)
+    matrix = torch.where(shown, 1e6, 0.0)[:, None, None] * torch.eye(3)
+    evidence = Evidence(matrix, torch.zeros(200, 3), torch.zeros(200), torch.ones(200))
+    scale, rotation, translation = common_motion(start, moved, placed_by_photos(evidence, 0.1))
+    back = scale * moved.double() @ rotation.T + translation
+    torch.testing.assert_close(back[shown].float(), start[shown], atol=1e-2, rtol=0)
+    alike = common_motion(start, moved, torch.ones(200))
+    assert float((alike[0] * moved.double() @ alike[1].T + alike[2] - start)[shown].norm(dim=1).mean()) > 0.05
+
+
+def test_the_least_that_photos_say_of_a_place_counts():
+    """A wall that photos place to within a hair across, but not along, is not placed."""
+    matrix = torch.diag_embed(torch.tensor([[1e9, 1e9, 1e9], [1e9, 1e9, 0.0], [0.0, 0.0, 0.0]]))
+    evidence = Evidence(matrix, torch.zeros(3, 3), torch.zeros(3), torch.ones(3))
+    assert placed_by_photos(evidence, 0.1).tolist() == [pytest.approx(1, abs=1e-3), 0, 0]
 
 
 def test_poses_and_patches_come_back_together(small_folder: Path):
@@ -112,13 +137,29 @@ def test_poses_and_patches_come_back_together(small_folder: Path):
     disturb_points(pipeline, photos, 3.0, 0.05, generator)
     disturb_poses(pipeline, photos, 0.3, 0.003, generator)
     before = measure(pipeline, truth, photos)
-    align, config = (
-        AlignConfig(side=240, scales=2),
-        MovePointsConfig(blocks=(0.05, 0.05), scales=(4, 2), rounds=4),
-    )
+    align, config = AlignConfig(side=240, scales=2), MovePointsConfig(block=0.05, piece=0.0125, rounds=4)
     align_cameras(pipeline, cache, photos, align, Refined(intrinsics=False, distortion=False))
     between = measure(pipeline, truth, photos)
-    adjust_poses_and_points(pipeline, cache, photos, config, align)
+    refine_both(pipeline, cache, photos, config, align)
     after = measure(pipeline, truth, photos)
     assert np.median(after.reprojection_px) < 0.9 * np.median(between.reprojection_px)
     assert np.nanmedian(after.points_px) < 0.9 * np.nanmedian(before.points_px)
+
+
+def test_the_common_motion_is_taken_out():
+    """Gauge: a turn, a shift and a scale of all points is no refinement; what is left is."""
+    generator = torch.Generator().manual_seed(0)
+    start, every = torch.randn(500, 3, generator=generator), torch.ones(500)
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=generator)).Q
+    turn = turn * torch.linalg.det(turn)
+    own = 0.01 * torch.randn(500, 3, generator=generator)
+    moved = 1.1 * (start + own) @ turn.T + torch.tensor([3.0, -2.0, 1.0])
+    scale, rotation, translation = (part.float() for part in common_motion(start, moved, every))
+    back = scale * moved @ rotation.T + translation
+    assert float((back - start - own).norm(dim=1).max()) < 0.01
+    assert float(scale) == pytest.approx(1 / 1.1, rel=1e-3)
+    alone = 2.0 * start @ turn.T + 5
+    exact = common_motion(start, alone, every)
+    back = (exact[0] * alone.double() @ exact[1].T + exact[2]).float()
+    torch.testing.assert_close(back, start, atol=1e-4, rtol=0)
+    torch.testing.assert_close(rotation, turn.T, atol=1e-3, rtol=0)

@@ -1,0 +1,84 @@
+"""Cubes of neighbouring points, which err alike and move as one; and how large a scene and its pixels are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adop.align import see_points
+from adop.pipeline import Pipeline
+
+ASKED = 8  # photos that the size of a pixel is taken from
+
+
+@dataclass(frozen=True)
+class Cubes:
+    """The cube of each point, and the cubes beside each cube."""
+
+    of_point: Tensor  # [N] index of the cube
+    beside: Tensor  # [K, 6] index of the cube next along each axis, -1 where there is none
+
+    def __len__(self) -> int:
+        return len(self.beside)
+
+
+def make_cubes(xyz: Tensor, size: float) -> Cubes:
+    """Sort points into cubes of a size (scene units)."""
+    cell = ((xyz - xyz.amin(0)) / size).floor().long()
+    span = cell.amax(0) + 3  # room for a cube beside the first and the last
+    strides = torch.stack((span[1] * span[2], span[2], torch.ones_like(span[2])))
+    keys, of_point = torch.unique(((cell + 1) * strides).sum(1), return_inverse=True)
+    beside = []
+    for step in (*strides, *(-strides)):
+        place = torch.searchsorted(keys, keys + step).clamp_max(len(keys) - 1)
+        beside.append(torch.where(keys[place] == keys + step, place, -1))
+    return Cubes(of_point, torch.stack(beside, dim=1))
+
+
+def make_single(count: int, device: torch.device) -> Cubes:
+    """Return cubes of one point each."""
+    return Cubes(torch.arange(count, device=device), torch.full((count, 6), -1, device=device))
+
+
+def mean_of_cubes(values: Tensor, cubes: Cubes) -> Tensor:
+    """Return [K, C] the mean of points' values [N, C] in each cube."""
+    total = torch.zeros(len(cubes), values.shape[1] + 1, device=values.device)
+    total.index_add_(0, cubes.of_point, torch.cat((values, torch.ones_like(values[:, :1])), dim=1))
+    return total[:, :-1] / total[:, -1:]
+
+
+def mean_colours(pipeline: Pipeline, size: float) -> Tensor:
+    """Return [N, 3] the radiance of each point, mean over its cube of a size: as a picture's pixel would hold it."""
+    cubes = make_cubes(pipeline.xyz, size)
+    return mean_of_cubes(pipeline.features[:, :3].detach().exp(), cubes)[cubes.of_point]
+
+
+def extent(xyz: Tensor) -> float:
+    """Return the longest side, scene units, of the box that holds all but the outermost points along each axis."""
+    some = xyz[:: max(1, len(xyz) // 100_000)].float()
+    low, high = torch.quantile(some, 0.02, dim=0), torch.quantile(some, 0.98, dim=0)
+    return float((high - low).max().clamp_min(1e-12))
+
+
+def photo_distance(pipeline: Pipeline, photo: int) -> float:
+    """Return the median depth of what a photo sees, scene units."""
+    depth = see_points(pipeline, pipeline.camera(torch.tensor([photo])), torch.tensor([photo])).depth
+    known = depth[torch.isfinite(depth)]
+    return float(known.median()) if len(known) else pipeline.extent
+
+
+@torch.no_grad()
+def pixel_size(pipeline: Pipeline, photos: list[int]) -> float:
+    """Return the width in scene units of a pixel of the photos, where they look; the median of a few."""
+    sizes = []
+    for photo in photos[:: max(1, len(photos) // ASKED)]:
+        focal = float(pipeline.intrinsics[int(pipeline.photo_lens[photo])][0])
+        sizes.append(photo_distance(pipeline, photo) / focal)
+    return sorted(sizes)[len(sizes) // 2]
+
+
+def finest_scale(pipeline: Pipeline) -> int:
+    """Return the factor by which the largest photos are reduced to about 1,000 pixels."""
+    return max(1, round(max(max(size) for size in pipeline.lens_size) / 1000))

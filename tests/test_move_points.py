@@ -1,0 +1,115 @@
+"""Points moved to where the photos show their colours, on the demo scene (simulated, so it is known)."""
+
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from adop.config import MovePointsConfig, TrainConfig
+from adop.cubes import extent, make_cubes, mean_colours, mean_of_cubes
+from adop.disturb import disturb_points, geometry, measure
+from adop.move_points import STEPS, ball, costs_of_shifts, motions_beside, move_points
+from adop.observe import observe
+from adop.photos import PhotoCache
+from adop.pipeline import Pipeline
+from adop.run import open_scene
+
+PHOTOS = [1, 5, 9]
+
+
+def opened(folder: Path) -> tuple[Pipeline, PhotoCache]:
+    pipeline, _, cache = open_scene(folder, TrainConfig(), lambda _: None)
+    return pipeline, cache
+
+
+def test_patches_of_points_come_back_in_part(small_folder: Path):
+    pipeline, cache = opened(small_folder)
+    truth = geometry(pipeline)
+    photos = list(range(len(pipeline.poses)))
+    disturb_points(pipeline, photos, 4.0, 0.05, torch.Generator().manual_seed(0))
+    before = measure(pipeline, truth, photos)
+    move_points(pipeline, cache, photos, MovePointsConfig(block=0.05, piece=0.0125))
+    after = measure(pipeline, truth, photos)
+    assert median(after.points_px) < 0.5 * median(before.points_px)
+
+
+def test_most_points_stay_where_nothing_is_wrong(small_folder: Path):
+    pipeline, cache = opened(small_folder)
+    start = pipeline.xyz.clone()
+    assert move_points(pipeline, cache, list(range(len(pipeline.poses))), MovePointsConfig()) == 0
+    away = (pipeline.xyz - start).norm(dim=1)
+    assert float((away == 0).float().mean()) > 0.6
+    assert float(away.max()) < 2 * MovePointsConfig().trust * extent(start) * 3
+
+
+def test_points_move_singly_without_any_cubes(small_folder: Path):
+    """As `adop bench refine --disturb noise` asks for."""
+    pipeline, cache = opened(small_folder)
+    start = pipeline.xyz.clone()
+    config = MovePointsConfig(cubes=False, rounds=1, single=True)
+    assert move_points(pipeline, cache, list(range(len(pipeline.poses))), config) >= 0
+    assert not torch.equal(pipeline.xyz, start)
+
+
+def test_a_shift_s_cost_is_what_photos_say_of_points_moved_by_it(small_folder: Path):
+    """Against the points really moved; only what hides what differs, and the lens is taken as straight nearby."""
+    pipeline, cache = opened(small_folder)
+    cubes = make_cubes(pipeline.xyz, 0.1 * extent(pipeline.xyz))
+    own = mean_colours(pipeline, 1e-3)
+    shifts = 2e-3 * extent(pipeline.xyz) * torch.tensor([[[0.0, 0, 0], [1, 0, 0], [0, -1, 0.5]]])
+    cost, count = costs_of_shifts(pipeline, cache, PHOTOS, 2, cubes, own, shifts, 10**9)
+    start = pipeline.xyz.clone()
+    for number, shift in enumerate(shifts[0]):
+        pipeline.xyz.copy_(start + shift)
+        there, seen = torch.zeros(len(cubes)), torch.zeros(len(cubes))
+        for photo in PHOTOS:
+            found = observe(pipeline, cache, photo, 2, own)
+            cube = cubes.of_point[found.points]
+            there.index_add_(0, cube, found.error.square().log1p().sum(1) / 2)
+            seen += torch.bincount(cube, minlength=len(cubes))
+        many = torch.minimum(seen, count) > 200
+        assert int(many.sum()) > 10
+        ratio = (cost[many, number] / count[many]) / (there[many] / seen[many])
+        assert float((ratio - 1).abs().median()) < (1e-5 if number == 0 else 0.06)
+
+
+def test_fewer_points_stand_for_all(small_folder: Path):
+    pipeline, cache = opened(small_folder)
+    cubes = make_cubes(pipeline.xyz, 0.2 * extent(pipeline.xyz))
+    own, none = mean_colours(pipeline, 1e-3), torch.zeros(1, 1, 3)
+    most = len(pipeline.xyz) // 3
+    (every, count), (some, fewer) = (
+        costs_of_shifts(pipeline, cache, PHOTOS, 2, cubes, own, none, n) for n in (10**9, most)
+    )
+    assert 0.97 < float(fewer.sum() / count.sum()) < 1.03
+    assert 0.95 < float(some.sum() / every.sum()) < 1.05
+
+
+def test_the_ball_of_places_begins_with_staying():
+    places = ball(2.0)
+    assert torch.equal(places[0], torch.zeros(3))
+    assert float(places.norm(dim=1).max()) <= 2.0 + 1e-5
+    assert len(torch.unique(places, dim=0)) == len(places) > 4 * STEPS**3
+    torch.testing.assert_close(places.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+
+
+def test_pieces_are_offered_the_motions_beside_them():
+    xyz = torch.tensor([[0.5, 0.5, 0.5], [1.5, 0.5, 0.5], [0.5, 2.5, 0.5]])
+    moved = torch.tensor([[1.0, 0, 0], [0, 2.0, 0], [0, 0, 3.0]])
+    pieces = make_cubes(xyz, 1.0)
+    offered = motions_beside(moved, pieces)
+    first, second, alone = (int(pieces.of_point[i]) for i in range(3))
+    assert torch.equal(offered[:, 0], torch.zeros(3, 3))
+    assert (offered[first] == moved[1] - moved[0]).all(1).any()
+    assert (offered[second] == moved[0] - moved[1]).all(1).any()
+    assert not offered[alone].any()
+
+
+def test_cubes_know_their_neighbours():
+    xyz = torch.tensor([[0.1, 0.1, 0.1], [0.2, 0.1, 0.1], [1.5, 0.1, 0.1], [0.1, 3.5, 0.1]])
+    cubes = make_cubes(xyz, 1.0)
+    assert cubes.of_point[0] == cubes.of_point[1] != cubes.of_point[2]
+    first, second, far = (int(cubes.of_point[i]) for i in (0, 2, 3))
+    assert second in cubes.beside[first] and first in cubes.beside[second]
+    assert (cubes.beside[far] == -1).all()
+    torch.testing.assert_close(mean_of_cubes(xyz, cubes)[first], torch.tensor([0.15, 0.1, 0.1]))
