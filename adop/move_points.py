@@ -25,7 +25,7 @@ from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
 
 # Of each search: by how much the photos are reduced, and how far cubes look, relative to `trust`.
-SEARCHES = ((2, 1.0), (1, 1.0), (1, 0.4))
+SEARCHES = ((2, 1.0), (1, 1.0), (1, 0.4), (1, 0.15))
 STEPS = 3  # from the middle of the ball of places to its rim
 SPREADS = 2  # times that pieces of cubes may take the motion beside them
 CLEAR = 2.0  # nats by which another place must be likelier than to stay

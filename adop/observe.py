@@ -20,6 +20,7 @@ SIGMA = 0.7  # of the blur, pixels of the scale
 BEHIND = 0.02  # relative depth behind the picture's surface from which a point is hidden
 STEP = 0.05  # relative, of the depth, beside which a blurred photo mixes two surfaces
 REACH = 2  # pixels of the scale to either side
+RIM = 2  # pixels along a photo's edge where its slopes are not known
 ENDLESS = 1e9  # scene units, for the depth where nothing is
 
 
@@ -77,24 +78,24 @@ def show(
     scale: int,
     radiance: Tensor,
     silhouettes: bool = True,
+    rim: int = 0,
     every: int = 1,
 ) -> Shown:
     """Look up which points a photo, 1/scale as large, sees, and what they would look like by their own radiance [N, 3].
 
     The picture there may be of neighbours that are as far astray, so it is not compared. It says what is hidden, and
     what gain the photo has. A blurred photo mixes the surfaces at a silhouette and draws its points inwards, all round,
-    as if the camera were farther away: without `silhouettes`, points at steps of the depth are not asked. Of the points
-    in the picture each `every`-th is.
+    as if the camera were farther away: without `silhouettes`, points at steps of the depth are not asked. Neither are
+    those within `rim` pixels of the picture's edge; of the others each `every`-th is.
     """
     index = torch.tensor([photo])
     camera = pipeline.camera(index).reduced(scale)
     seen = see_points(pipeline, camera, index)
     target, mask = cache.reduced(photo, scale, pipeline.xyz.device)
     known = torch.isfinite(seen.depth).float() * mask
-    known[:, :, :2], known[:, :, -2:], known[:, :, :, :2], known[:, :, :, -2:] = 0, 0, 0, 0
     picture, target = smooth(seen.picture, known, SIGMA), smooth(target, known, SIGMA)
     gain = fit_gain(picture, target, known).expand_as(target)
-    asked = known > 0
+    asked = F.pad(known[..., rim : known.shape[2] - rim, rim : known.shape[3] - rim], [rim] * 4) > 0
     if not silhouettes:
         asked &= ~depth_steps(seen.depth)
     found = project(camera, pipeline.points(), pipeline.raster.near)
@@ -115,7 +116,7 @@ def observe(
 ) -> Observed:
     """Compare each point's own radiance [N, 3] with the photo where the point falls, and say how that changes; see
     `show`."""
-    shown = show(pipeline, cache, photo, scale, radiance, silhouettes)
+    shown = show(pipeline, cache, photo, scale, radiance, silhouettes, RIM)
     slope = look_up(slopes(shown.photo).flatten(0, 1)[None], shown.uv).reshape(2, 3, -1)
     error = shown.error(shown.uv)
     weight = 1 / (1 + error.square())
