@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from adop.config import TrainConfig
-from adop.observe import REACH, depth_steps, observe
+from adop.cubes import extent, make_cubes
+from adop.observe import REACH, depth_steps, observe, show
 from adop.run import open_scene
 
 
@@ -33,3 +34,29 @@ def test_points_at_silhouettes_are_left_out_where_asked(small_folder: Path):
     kept = torch.isin(every.points, inner.points)
     torch.testing.assert_close(every.error[kept], inner.error, rtol=0, atol=0)
     assert 0.05 < float(kept.float().mean()) < 0.95
+
+
+def test_a_patch_astray_finds_its_own_place_as_it_was(small_folder: Path):
+    """Where it should be nothing is drawn while it is away; the photo shows it all the same."""
+    pipeline, _, cache = open_scene(small_folder, TrainConfig(), lambda _: None)
+    own, size = pipeline.features[:, :3].detach().exp(), extent(pipeline.xyz)
+    before = show(pipeline, cache, 2, 1, own)
+    cube = make_cubes(pipeline.xyz, 0.1 * size).of_point
+    near = before.points[before.depth < before.depth.quantile(0.3)]
+    patch = (cube == cube[near].mode().values)[:, None]
+    shift = 0.008 * size * torch.tensor([0.5, -0.6, 0.6])
+    pipeline.xyz += torch.where(patch, shift, 0.0)
+    after = show(pipeline, cache, 2, 1, own)
+    assert torch.equal(after.photo, before.photo)
+    both, place = torch.isin(after.points, before.points), after.moved(-shift[None])
+    both &= patch[after.points, 0]
+    there = torch.searchsorted(before.points, after.points[both])
+    assert int(both.sum()) > 300
+    assert float((after.uv[both] - before.uv[there]).norm(dim=1).median()) > 3
+    assert float((place[both] - before.uv[there]).norm(dim=1).max()) < 0.1
+    shown, kept = after.error(place)[both], before.error(before.uv)[there]
+    assert (
+        float((shown - kept).abs().median())
+        < 0.1
+        < float((after.error(after.uv)[both] - kept).abs().median())
+    )
