@@ -45,6 +45,10 @@ class Log:
         """Add a picture [3, H, W] to TensorBoard."""
         self.board.add_image(name, to_uint8(image), step, dataformats="HWC")
 
+    def close(self) -> None:
+        """Write what TensorBoard has not yet written, and end its thread: the folder may be moved from here on."""
+        self.board.close()
+
 
 def _step_of(line: str) -> int:
     try:

@@ -7,7 +7,7 @@ import functools
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +195,19 @@ def _train(
         if config.loss.vgg > 0 and config.loss.vgg_weights
         else None
     )
-    log = Log(output, run.progress.step)
+    with closing(Log(output, run.progress.step)) as log:
+        return _learn(run, optimiser, vgg, log, say, callback)
+
+
+def _learn(
+    run: Run,
+    optimiser: Optimiser,
+    vgg: Vgg | None,
+    log: Log,
+    say: Callable[[str], None],
+    callback: Callable[[Run, dict[str, float]], object] | None,
+) -> dict[str, Any]:
+    output = run.folder
     with interrupts() as interrupted:
         _loop(run, optimiser, vgg, log, callback, interrupted)
     try:
