@@ -34,7 +34,7 @@ def opened(folder: Path) -> tuple[Pipeline, PhotoCache]:
 def test_patches_of_points_come_back_in_part(small_folder: Path):
     pipeline, cache = opened(small_folder)
     truth = geometry(pipeline)
-    photos = list(range(len(pipeline.poses)))
+    photos = list(range(0, len(pipeline.poses), 2))
     disturb_points(pipeline, photos, 4.0, 0.05, torch.Generator().manual_seed(0))
     before = measure(pipeline, truth, photos)
     move_points(pipeline, cache, photos, MovePointsConfig(block=0.05, piece=0.0125))
@@ -46,7 +46,7 @@ def test_patches_of_points_come_back_in_part(small_folder: Path):
 def test_most_points_stay_where_nothing_is_wrong(small_folder: Path):
     pipeline, cache = opened(small_folder)
     start = pipeline.xyz.clone()
-    assert move_points(pipeline, cache, list(range(len(pipeline.poses))), MovePointsConfig()) == 0
+    assert move_points(pipeline, cache, list(range(0, len(pipeline.poses), 2)), MovePointsConfig()) == 0
     away = (pipeline.xyz - start).norm(dim=1)
     assert float((away == 0).float().mean()) > 0.6
 
