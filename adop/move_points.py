@@ -136,7 +136,8 @@ def costs_of_shifts(
     Cauchy's cost summed over the observations and colours. Of all points `most` or fewer are looked at, evenly, each
     for those it stands for.
     """
-    device, (own, tried) = pipeline.xyz.device, shifts.shape[:2]
+    device, tried = pipeline.xyz.device, shifts.shape[1]
+    shifts = shifts.expand(len(cubes), -1, -1)
     every = max(1, len(pipeline.xyz) // most)
     cost, count = torch.zeros(tried, len(cubes), device=device), torch.zeros(len(cubes), device=device)
     for photo in photos:
@@ -144,6 +145,6 @@ def costs_of_shifts(
         cube = cubes.of_point[shown.points]
         count += torch.bincount(cube, minlength=len(cubes))
         for number in range(tried):
-            there = shown.moved(shifts[cube if own > 1 else [0], number])
+            there = shown.moved(shifts[cube, number])
             cost[number].index_add_(0, cube, shown.error(there).square().log1p().sum(1) / 2)
     return every * cost.T, every * count

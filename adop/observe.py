@@ -38,7 +38,7 @@ class Shown:
     forward: Tensor  # [3] the way that depth grows, in the world
 
     def moved(self, shift: Tensor) -> Tensor:
-        """Return [M, 2] where the points fall when they are moved by [M or 1, 3], scene units.
+        """Return [M, 2] where the points fall when they are moved by [M, 3], or [1, 3] alike, scene units.
 
         To first order of what the lens does, and exactly for the perspective: near points move farther as they come.
         """
@@ -103,7 +103,7 @@ def show(
     seen = see_points(pipeline, camera, index)
     target, mask = cache.reduced(photo, scale, pipeline.xyz.device)
     known = torch.isfinite(seen.depth).float() * mask
-    # The photo as it is: where points are astray, their own place has none, and is none the less there.
+    # The cloud has a hole where points that are astray belong; the photo shows the place all the same.
     picture, target = smooth(seen.picture, known, SIGMA), smooth(target, mask, SIGMA)
     gain = fit_gain(picture, target, known).expand_as(target)
     asked = F.pad(known[..., rim : known.shape[2] - rim, rim : known.shape[3] - rim], [rim] * 4) > 0

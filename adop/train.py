@@ -177,26 +177,11 @@ def train(
     Raises: UserError for what a user can mend. Ctrl-C saves a checkpoint before it is raised on.
     """
     with repeatable(choose_device(config.device)):
-        return _train(scene_folder, output, config, resume, say, callback, disturb)
-
-
-def _train(
-    scene_folder: Path,
-    output: Path,
-    config: TrainConfig,
-    resume: bool,
-    say: Callable[[str], None],
-    callback: Callable[[Run, dict[str, float]], object] | None,
-    disturb: Callable[[Run], None] | None,
-) -> dict[str, Any]:
-    run, optimiser = prepare(scene_folder, output, config, resume, say, disturb)
-    vgg = (
-        Vgg(config.loss.vgg_weights).to(run.pipeline.xyz.device)
-        if config.loss.vgg > 0 and config.loss.vgg_weights
-        else None
-    )
-    with closing(Log(output, run.progress.step)) as log:
-        return _learn(run, optimiser, vgg, log, say, callback)
+        run, optimiser = prepare(scene_folder, output, config, resume, say, disturb)
+        weights = config.loss.vgg_weights if config.loss.vgg > 0 else None
+        vgg = Vgg(weights).to(run.device) if weights else None
+        with closing(Log(output, run.progress.step)) as log:
+            return _learn(run, optimiser, vgg, log, say, callback)
 
 
 def _learn(
