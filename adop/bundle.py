@@ -133,15 +133,16 @@ def refine_both(
 ) -> float:
     """Move points and poses to where the photos show the points' colours; return the points' median shift, scene units.
 
-    Coarsely together, then the points alone, which look farther than a gradient sees, then both together again. Points
-    that move singly alone are moved alone.
+    Coarsely together, then the points alone, which look farther than a gradient sees, then both together again. Single
+    points, where asked for, move last.
     """
     start = pipeline.xyz.clone()
     if config.cubes:
         adjust_poses_and_points(pipeline, cache, photos, start, config, align, COARSE)
-    move_points(pipeline, cache, photos, config, start)
-    if config.cubes:
+        move_points(pipeline, cache, photos, replace(config, single=False), start)
         adjust_poses_and_points(pipeline, cache, photos, start, config, align, FINE)
+    if config.single:
+        move_points(pipeline, cache, photos, replace(config, cubes=False), start)
     return float((pipeline.xyz - start).norm(dim=1).median())
 
 

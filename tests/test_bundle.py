@@ -164,3 +164,13 @@ def test_the_common_motion_is_taken_out():
     back = (exact[0] * alone.double() @ exact[1].T + exact[2]).float()
     torch.testing.assert_close(back, start, atol=1e-4, rtol=0)
     torch.testing.assert_close(rotation, turn.T, atol=1e-3, rtol=0)
+
+
+def test_single_points_move_when_the_poses_stand(small_folder: Path):
+    """As asked for alone: no pose is touched by it."""
+    pipeline, _, cache = open_scene(small_folder, TrainConfig(), lambda _: None)
+    start, poses = pipeline.xyz.clone(), pipeline.poses.clone()
+    config = MovePointsConfig(cubes=False, rounds=1, single=True)
+    refine_both(pipeline, cache, [1, 5, 9], config, AlignConfig())
+    assert not torch.equal(pipeline.xyz, start)
+    assert torch.equal(pipeline.poses, poses)
