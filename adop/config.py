@@ -175,11 +175,13 @@ class MovePointsConfig:
     """Points moved to where the photos show their colours."""
 
     cubes: bool = True
-    """Move cubes of points as one."""
+    """Move neighbouring points as one."""
     block: float = 0.03
-    """Size of the cubes, relative to the scene's extent."""
+    """Size of the cubes that do so, most, relative to the scene's extent."""
     piece: float = 0.0075
-    """Size of the pieces that may move as a cube beside theirs does."""
+    """Size of the pieces of surface that look around first, and may then move as one of the cubes around does."""
+    grain: float = 0.0025
+    """Size of the grains that may do so last."""
     rounds: int = 6
     """Most steps of Gauss-Newton at each size of the photos."""
     smooth: float = 1.0

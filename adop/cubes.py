@@ -37,6 +37,13 @@ def make_cubes(xyz: Tensor, size: float) -> Cubes:
     return Cubes(of_point, torch.stack(beside, dim=1))
 
 
+def split_cubes(cubes: Cubes, group: Tensor) -> Cubes:
+    """Return the parts of cubes whose points are of one group [N]; nothing is beside them."""
+    both = torch.stack((cubes.of_point, group), dim=1)
+    kinds, of_point = torch.unique(both, dim=0, return_inverse=True)
+    return Cubes(of_point, of_point.new_full((len(kinds), 6), -1))
+
+
 def make_single(count: int, device: torch.device) -> Cubes:
     """Return cubes of one point each."""
     return Cubes(torch.arange(count, device=device), torch.full((count, 6), -1, device=device))

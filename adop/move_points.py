@@ -1,8 +1,9 @@
-"""Points moved to where the photos show their colours: cubes of neighbours try places around, pieces follow."""
+"""Points moved to where the photos show their colours: pieces of surface look around, and agree with their neighbours."""
 
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,19 +19,24 @@ from adop.cubes import (
     mean_colours,
     mean_of_cubes,
     pixel_size,
+    split_cubes,
 )
 from adop.evidence import ALIKE, descend, gather_evidence
+from adop.labels import agreed_labels, labels_around
 from adop.observe import show
 from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
 
-# Of each search: by how much the photos are reduced, and how far cubes look, relative to `trust`.
-SEARCHES = ((2, 1.0), (1, 1.0), (1, 0.4), (1, 0.15))
+REACHES = (1.0, 0.4, 0.15)  # how far what moves as one looks around, one search after the other, relative to `trust`
 STEPS = 3  # from the middle of the ball of places to its rim
-SPREADS = 2  # times that pieces of cubes may take the motion beside them
 CLEAR = 2.0  # nats by which another place must be likelier than to stay
-ENOUGH = 10  # observations before a cube is moved
-SEARCHED, SPREAD = 100_000, 1_000_000  # points that are looked at, most
+ENOUGH = 10  # observations before a part is moved
+REDUCED = 2  # times smaller are the photos of the first search
+TOGETHER = 2.0  # nats between neighbouring pieces that take different places in the first search
+PIECES, GRAINS = (0.8, 4), (0.1, 8)  # nats between neighbours that move differently later, and hops to motions around
+MOTIONS = 12  # around that are looked at, most
+SEARCHED, TAKEN = 100_000, 1_000_000  # points that are looked at, most: for places around, for motions beside
+COUNTED = 150_000  # points that count as observations, most: more of them show the same pixels again
 
 
 @torch.no_grad()
@@ -43,37 +49,124 @@ def move_points(
 ) -> float:
     """Move the points to where the photos show their colours; return the median shift, scene units.
 
-    A cube of points looks around in a ball, for a step is soon longer than what a gradient sees of a fine texture;
-    then pieces of the cubes may move as a cube beside theirs did, for what moved as one is no cube.
+    What moved as one is not known beforehand. Small pieces of surface look around in a ball in small photos, and take
+    a place that is likely and that their neighbours take too. Those in one cube that moved alike then look around
+    together, ever finer, for a step is soon longer than what a gradient sees of a fine texture; in between, pieces may
+    change to a motion found around them, and grains of them in the end.
 
     Args:
         start: [N, 3] where points were right to within `config.trust`; without it, where they are.
 
-    Source: the search and the spreading of what was found are those of PatchMatch (Barnes et al. 2009).
+    Source: labels with few borders between them, as in Boykov et al. 2001, by belief propagation; candidates from
+        around, as in PatchMatch (Barnes et al. 2009).
     """
     start = pipeline.xyz.clone() if start is None else start
-    size, pixel, finest = extent(start), pixel_size(pipeline, photos), finest_scale(pipeline)
-    trust = config.trust * size
-    total = config.cubes * (len(SEARCHES) + SPREADS) + config.single * (config.rounds + 1)
+    finest, trust = finest_scale(pipeline), config.trust * extent(start)
+    total = config.cubes * (2 * len(REACHES) + 1) + config.single * (config.rounds + 1)
     with tqdm(total=total, desc="moving points", leave=False, disable=None) as bar:
         if config.cubes:
-            cubes = make_cubes(start, config.block * size)
-            for scale, reach in SEARCHES:
-                places = ball(reach * trust).to(start)[None]
-                _take_best(
-                    pipeline, cache, photos, finest * scale, pixel, cubes, places, start, trust, SEARCHED
-                )
-                bar.update()
-            pieces = make_cubes(start, config.piece * size)
-            for _ in range(SPREADS):
-                places = motions_beside(pipeline.xyz - start, pieces)
-                _take_best(pipeline, cache, photos, finest, pixel, pieces, places, start, trust, SPREAD)
-                bar.update()
+            pixel = pixel_size(pipeline, photos)
+            _move_parts(_Search(pipeline, cache, photos, start, trust, finest, pixel), config, bar)
         if config.single:
             cubes, radiance = make_single(len(start), start.device), pipeline.features[:, :3].exp()
             ask = functools.partial(gather_evidence, pipeline, cache, photos, finest, cubes, radiance)
             descend(pipeline, config, cubes, ask, start, trust, bar)
     return float((pipeline.xyz - start).norm(dim=1).median())
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What every step of the search needs to know."""
+
+    pipeline: Pipeline
+    cache: PhotoCache
+    photos: list[int]
+    start: Tensor  # [N, 3]
+    trust: float  # scene units
+    finest: int  # by which photos are reduced, least
+    pixel: float  # scene units
+
+    def moved(self, cubes: Cubes) -> Tensor:
+        """Return [K, 3] how far each cube is from its start."""
+        return mean_of_cubes(self.pipeline.xyz - self.start, cubes)
+
+    def costs(self, scale: int, cubes: Cubes, shifts: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        """Return nats [K, S] by which shifts [K or 1, S, 3] of each cube are unlikely by the photos, and observations
+        [K]."""
+        radiance = mean_colours(self.pipeline, scale * self.pixel)
+        cost, count = costs_of_shifts(
+            self.pipeline, self.cache, self.photos, self.finest * scale, cubes, radiance, shifts, most
+        )
+        return cost / ALIKE, count
+
+    def move(self, cubes: Cubes, shifts: Tensor, best: Tensor) -> None:
+        """Move each cube by the best [K] of its shifts [K or 1, S, 3]."""
+        every = torch.arange(len(cubes), device=best.device)
+        self.pipeline.xyz += shifts.expand(len(cubes), -1, -1)[every, best][cubes.of_point]
+
+
+def _move_parts(search: _Search, config: MovePointsConfig, bar: tqdm) -> None:
+    start, size = search.start, extent(search.start)
+    cubes, pieces, grains = (
+        make_cubes(start, size * part) for part in (config.block, config.piece, config.grain)
+    )
+    parts = split_cubes(cubes, _look_around_together(search, pieces, (config.piece / config.block) ** 2))
+    bar.update()
+    for reach in REACHES:
+        _look_around(search, parts, reach)
+        bar.update()
+        last = reach == REACHES[-1]
+        finer, quarrel, hops = (grains, *GRAINS) if last else (pieces, *PIECES)
+        parts = split_cubes(cubes, _take_motions_around(search, finer, parts, quarrel, hops))
+        bar.update()
+
+
+def _look_around_together(search: _Search, pieces: Cubes, share: float) -> Tensor:
+    """Move each piece to a likely place in a ball around it that its neighbours take too; return [N] the number of its
+    place.
+
+    What is known of a cube's place and its wish to stay counts for a piece by its `share` of the cube's surface.
+    """
+    places = ball(search.trust).to(search.start)[None]
+    unlikely, _ = search.costs(REDUCED, pieces, places, SEARCHED)
+    moved = search.moved(pieces)
+    away = moved[:, None] + places
+    unlikely += share * 0.5 * away.square().sum(2) / search.trust**2
+    unlikely[:, 1:] += share * CLEAR
+    # Where neighbours have moved apart before, the same place of their balls is not the same motion.
+    apart = (moved[pieces.beside.clamp_min(0)] - moved[:, None]).norm(dim=2) > 0.5 * search.trust / STEPS
+    best = agreed_labels(unlikely, torch.where(apart, -1, pieces.beside), TOGETHER)
+    search.move(pieces, places, best)
+    return best[pieces.of_point]
+
+
+def _look_around(search: _Search, parts: Cubes, reach: float) -> None:
+    """Move each part to the likeliest place in a ball around it, or leave it where that is hardly likelier.
+
+    The photos' word counts once for every ALIKE observations; beside it stands that points were right to within
+    `trust` at the start.
+    """
+    places = ball(reach * search.trust).to(search.start)[None]
+    unlikely, count = search.costs(1, parts, places, SEARCHED)
+    away = search.moved(parts)[:, None] + places
+    unlikely += 0.5 * away.square().sum(2) / search.trust**2
+    unlikely[:, 1:] += CLEAR
+    search.move(parts, places, torch.where(count < ENOUGH, 0, unlikely.argmin(1)))
+
+
+def _take_motions_around(search: _Search, pieces: Cubes, parts: Cubes, quarrel: float, hops: int) -> Tensor:
+    """Move each piece as one of the parts within some hops did, or not; return [N] the number of that part."""
+    own = pieces.of_point.new_zeros(len(pieces))
+    own.scatter_reduce_(0, pieces.of_point, parts.of_point, "amax", include_self=False)
+    labels = labels_around(own, pieces.beside, MOTIONS, hops)
+    motions = search.moved(parts)[labels.clamp_min(0)]
+    shifts = motions - search.moved(pieces)[:, None]
+    shifts[:, 0] = 0
+    unlikely, _ = search.costs(1, pieces, shifts, TAKEN)
+    unlikely = torch.where(labels >= 0, unlikely, torch.inf)
+    best = agreed_labels(unlikely, pieces.beside, quarrel, motions, search.trust / STEPS)
+    search.move(pieces, shifts, best)
+    return labels.gather(1, best[:, None])[pieces.of_point, 0]
 
 
 def ball(reach: float) -> Tensor:
@@ -82,42 +175,6 @@ def ball(reach: float) -> Tensor:
     grid = torch.cartesian_prod(along, along, along)
     grid = grid[grid.norm(dim=1) <= STEPS + 1e-3]
     return grid[grid.norm(dim=1).argsort(stable=True)] * (reach / STEPS)
-
-
-def motions_beside(moved: Tensor, pieces: Cubes) -> Tensor:
-    """Return [K, 7, 3] shifts that would let each piece have moved as one beside it, of points' motion [N, 3]; the
-    first is none."""
-    motion = mean_of_cubes(moved, pieces)
-    other = torch.where((pieces.beside >= 0)[..., None], motion[pieces.beside.clamp_min(0)], motion[:, None])
-    return torch.cat((torch.zeros_like(motion)[:, None], other - motion[:, None]), dim=1)
-
-
-def _take_best(
-    pipeline: Pipeline,
-    cache: PhotoCache,
-    photos: list[int],
-    scale: int,
-    pixel: float,
-    cubes: Cubes,
-    places: Tensor,
-    start: Tensor,
-    trust: float,
-    most: int,
-) -> None:
-    """Move each cube by the likeliest of its shifts [K or 1, S, 3], of which the first is none.
-
-    The photos' word counts once for every ALIKE observations; beside it stands that points were right to within
-    `trust` at the start.
-    """
-    radiance = mean_colours(pipeline, scale * pixel)
-    cost, count = costs_of_shifts(pipeline, cache, photos, scale, cubes, radiance, places, most)
-    away = mean_of_cubes(pipeline.xyz - start, cubes)[:, None] + places
-    unlikely = cost / ALIKE + 0.5 * away.square().sum(2) / trust**2
-    unlikely[:, 1:] += CLEAR
-    best = torch.where(count < ENOUGH, 0, unlikely.argmin(1))
-    every = torch.arange(len(cubes), device=best.device)
-    shift = places.expand(len(cubes), -1, -1)[every, best]
-    pipeline.xyz += shift[cubes.of_point]
 
 
 def costs_of_shifts(
@@ -134,11 +191,12 @@ def costs_of_shifts(
     [K or 1, S, 3], and the observations [K] behind it.
 
     Cauchy's cost summed over the observations and colours. Of all points `most` or fewer are looked at, evenly, each
-    for those it stands for.
+    for those it stands for, of COUNTED at most: a denser cloud shows the same pixels again.
     """
-    device, tried = pipeline.xyz.device, shifts.shape[1]
+    device, tried, points = pipeline.xyz.device, shifts.shape[1], len(pipeline.xyz)
     shifts = shifts.expand(len(cubes), -1, -1)
-    every = max(1, len(pipeline.xyz) // most)
+    every = max(1, points // most)
+    weight = every * min(1.0, COUNTED / points)
     cost, count = torch.zeros(tried, len(cubes), device=device), torch.zeros(len(cubes), device=device)
     for photo in photos:
         shown = show(pipeline, cache, photo, scale, radiance, every=every)
@@ -147,4 +205,4 @@ def costs_of_shifts(
         for number in range(tried):
             there = shown.moved(shifts[cube, number])
             cost[number].index_add_(0, cube, shown.error(there).square().log1p().sum(1) / 2)
-    return every * cost.T, every * count
+    return weight * cost.T, weight * count
