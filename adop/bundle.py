@@ -31,6 +31,7 @@ from adop.pipeline import Pipeline
 
 # By how much the photos are reduced, before and after the points look for their places alone.
 COARSE, FINE = (4, 2), (1,)
+ROUNDS = 2  # in which they do that
 POSE_DAMPING = 1e-3
 ITERATIONS = 100  # most steps of conjugate gradients
 EXACT = 1e-8  # of the first residual's square, where they end
@@ -133,14 +134,17 @@ def refine_both(
 ) -> float:
     """Move points and poses to where the photos show the points' colours; return the points' median shift, scene units.
 
-    Coarsely together, then the points alone, which look farther than a gradient sees, then both together again. Single
-    points, where asked for, move last.
+    Coarsely together; then the points alone, which look farther than a gradient sees, and both together again. Where the
+    poses were off, points found wrong places: with the better poses they look once more from their start. Single points,
+    where asked for, move last.
     """
     start = pipeline.xyz.clone()
     if config.cubes:
         adjust_poses_and_points(pipeline, cache, photos, start, config, align, COARSE)
-        move_points(pipeline, cache, photos, replace(config, single=False), start)
-        adjust_poses_and_points(pipeline, cache, photos, start, config, align, FINE)
+        for _ in range(ROUNDS):
+            pipeline.xyz.copy_(start)
+            move_points(pipeline, cache, photos, replace(config, single=False))
+            adjust_poses_and_points(pipeline, cache, photos, start, config, align, FINE)
     if config.single:
         move_points(pipeline, cache, photos, replace(config, cubes=False), start)
     return float((pipeline.xyz - start).norm(dim=1).median())

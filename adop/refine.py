@@ -16,6 +16,7 @@ from adop.config import TrainConfig, learned
 from adop.errors import UserError
 from adop.motion import pixel_shift
 from adop.move_points import move_points
+from adop.pipeline import DARKEST
 from adop.run import Run
 
 ASTRAY = 1.0  # pixels: a photo that went farther and is no better for it is named
@@ -86,7 +87,8 @@ def refine_together(run: Run, own: Tensor, say: Callable[[str], None]) -> None:
     """Align cameras with points that have their colours from the photos, then adjust poses and points.
 
     Where a point lies beside its place, colours from the photos are right and the lens shows; its `own` colour [N, C] as
-    a feature says where it should be.
+    a feature says where it should be. A photo once showed it so: by the response that has been fitted meanwhile it is
+    taken back to light.
     """
     config, photos = run.config.refine, run.split["train"]
     moved = align_cameras(
@@ -94,6 +96,8 @@ def refine_together(run: Run, own: Tensor, say: Callable[[str], None]) -> None:
     )
     say(describe(run, moved))
     run.pipeline.features.copy_(own)
+    light = run.pipeline.tonemapper.linearise_colours(own[:, :3].exp())
+    run.pipeline.features[:, :3] = light.clamp_min(DARKEST).log()
     shift = refine_both(run.pipeline, run.cache, photos, config.points, config.align)
     say(f"poses and points: adjusted together, points by {shift:.3g} scene units (median)")
 

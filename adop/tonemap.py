@@ -227,6 +227,14 @@ class Tonemapper(nn.Module):
         return srgb_decode((above - 1 + within).reshape(size) / (RESPONSE_SAMPLES - 1))
 
     @torch.no_grad()
+    def linearise_colours(self, linear: Tensor) -> Tensor:
+        """Return the light [N, 3] behind colours that photos once showed, given as sRGB would have it: by the lenses'
+        mean response."""
+        value = srgb_encode(linear).clamp(0, 1).T[None, :, None]
+        lenses = torch.arange(len(self.response_logits), device=linear.device)
+        return self.linearise_response(value.expand(len(lenses), -1, -1, -1), lenses).mean(0)[:, 0].T
+
+    @torch.no_grad()
     def linearise(self, photo: Tensor, photometry: Photometry, position: Tensor, lens: Tensor) -> Tensor:
         """Return the radiance [B, 3, H, W] behind a photo in [0, 1]: the inverse of `forward`, without gradient."""
         gain = torch.exp2(-photometry.exposure)[:, None] * photometry.white_balance
