@@ -8,9 +8,9 @@ import torch
 
 from adop import move_points as module
 from adop.config import MovePointsConfig, TrainConfig
-from adop.cubes import extent, make_cubes, mean_colours, mean_of_cubes
+from adop.cubes import extent, make_cubes, mean_colours, mean_of_cubes, split_cubes
 from adop.disturb import disturb_points, geometry, measure
-from adop.move_points import STEPS, ball, costs_of_shifts, motions_beside, move_points
+from adop.move_points import STEPS, ball, costs_of_shifts, move_points
 from adop.observe import show
 from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
@@ -94,6 +94,18 @@ def test_fewer_points_stand_for_all(small_folder: Path):
     assert 0.95 < float(some.sum() / every.sum()) < 1.05
 
 
+def test_a_denser_cloud_is_no_more_evidence(small_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its points show the same pixels again."""
+    pipeline, cache = opened(small_folder)
+    cubes, none = make_cubes(pipeline.xyz, 0.2 * extent(pipeline.xyz)), torch.zeros(1, 1, 3)
+    own = mean_colours(pipeline, 1e-3)
+    cost, count = costs_of_shifts(pipeline, cache, PHOTOS, 2, cubes, own, none, 10**9)
+    monkeypatch.setattr(module, "COUNTED", len(pipeline.xyz) // 2)
+    half, fewer = costs_of_shifts(pipeline, cache, PHOTOS, 2, cubes, own, none, 10**9)
+    torch.testing.assert_close(half, cost / 2, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(fewer, count / 2, rtol=1e-3, atol=1e-3)
+
+
 def test_the_ball_of_places_begins_with_staying():
     places = ball(2.0)
     assert torch.equal(places[0], torch.zeros(3))
@@ -102,16 +114,14 @@ def test_the_ball_of_places_begins_with_staying():
     torch.testing.assert_close(places.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
 
 
-def test_pieces_are_offered_the_motions_beside_them():
-    xyz = torch.tensor([[0.5, 0.5, 0.5], [1.5, 0.5, 0.5], [0.5, 2.5, 0.5]])
-    moved = torch.tensor([[1.0, 0, 0], [0, 2.0, 0], [0, 0, 3.0]])
-    pieces = make_cubes(xyz, 1.0)
-    offered = motions_beside(moved, pieces)
-    first, second, alone = (int(pieces.of_point[i]) for i in range(3))
-    assert torch.equal(offered[:, 0], torch.zeros(3, 3))
-    assert (offered[first] == moved[1] - moved[0]).all(1).any()
-    assert (offered[second] == moved[0] - moved[1]).all(1).any()
-    assert not offered[alone].any()
+def test_parts_of_cubes_are_what_moved_alike():
+    xyz = torch.tensor([[0.1, 0.1, 0.1], [0.2, 0.1, 0.1], [0.3, 0.1, 0.1], [1.5, 0.1, 0.1]])
+    cubes, group = make_cubes(xyz, 1.0), torch.tensor([5, 2, 5, 5])
+    parts = split_cubes(cubes, group)
+    first, second, third, other = parts.of_point.tolist()
+    assert first == third
+    assert len({first, second, other}) == len(parts) == 3
+    assert (parts.beside == -1).all()
 
 
 def test_cubes_know_their_neighbours():

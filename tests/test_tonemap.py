@@ -69,6 +69,18 @@ def test_linearise_inverts():
     assert torch.allclose(back[unclipped], radiance[unclipped], rtol=2e-3)
 
 
+def test_colours_of_photos_go_back_to_light_by_the_response():
+    """A cloud's colours were photo values; sRGB took them to light, and the camera's curve is another."""
+    tonemapper = make()
+    with torch.no_grad():
+        tonemapper.response_logits[0] = torch.linspace(1, -1, RESPONSE_SAMPLES - 1)
+    light = torch.rand(100, 3) * 0.8 + 0.01
+    photo = tonemapper.apply_response(light.T[None, :, None], torch.tensor([0]))[0, :, 0].T.detach()
+    by_srgb = srgb_decode(photo)
+    assert float((by_srgb - light).abs().median()) > 0.05
+    torch.testing.assert_close(tonemapper.linearise_colours(by_srgb), light, rtol=2e-3, atol=1e-4)
+
+
 def test_gauges_take_no_gradient_and_change_no_picture():
     tonemapper = make()
     torch.nn.init.normal_(tonemapper.exposure_delta)
