@@ -27,14 +27,16 @@ from adop.observe import show
 from adop.photos import PhotoCache
 from adop.pipeline import Pipeline
 
-REACHES = (1.0, 0.4, 0.15)  # how far what moves as one looks around, one search after the other, relative to `trust`
+# How far what moves as one looks around, one search after the other, relative to `trust`.
+REACHES = (1.0, 0.4, 0.15)
 STEPS = 3  # from the middle of the ball of places to its rim
 CLEAR = 2.0  # nats by which another place must be likelier than to stay
 ENOUGH = 10  # observations before a part is moved
 REDUCED = 2  # times smaller are the photos of the first search
 TOGETHER = 2.0  # nats between neighbouring pieces that take different places in the first search
-PIECES, GRAINS = (0.8, 4), (0.1, 8)  # nats between neighbours that move differently later, and hops to motions around
-MOTIONS = 12  # around that are looked at, most
+# Later: nats between neighbours that move differently, and hops to the motions around that may be taken.
+PIECES, GRAINS = (0.8, 4), (0.1, 8)
+MOTIONS = 12  # of those, most
 SEARCHED, TAKEN = 100_000, 1_000_000  # points that are looked at, most: for places around, for motions beside
 COUNTED = 150_000  # points that count as observations, most: more of them show the same pixels again
 
@@ -99,6 +101,13 @@ class _Search:
         )
         return cost / ALIKE, count
 
+    def unwilling(self, cubes: Cubes, places: Tensor) -> Tensor:
+        """Return nats [K, S] by which cubes would rather be near their start, and stay, than move by places [1, S, 3]."""
+        away = self.moved(cubes)[:, None] + places
+        nats = 0.5 * away.square().sum(2) / self.trust**2
+        nats[:, 1:] += CLEAR
+        return nats
+
     def move(self, cubes: Cubes, shifts: Tensor, best: Tensor) -> None:
         """Move each cube by the best [K] of its shifts [K or 1, S, 3]."""
         every = torch.arange(len(cubes), device=best.device)
@@ -123,19 +132,11 @@ def _move_parts(search: _Search, config: MovePointsConfig, bar: tqdm) -> None:
 
 def _look_around_together(search: _Search, pieces: Cubes, share: float) -> Tensor:
     """Move each piece to a likely place in a ball around it that its neighbours take too; return [N] the number of its
-    place.
-
-    What is known of a cube's place and its wish to stay counts for a piece by its `share` of the cube's surface.
-    """
+    place. A cube's wish to stay counts for a piece by its `share` of the cube's surface."""
     places = ball(search.trust).to(search.start)[None]
     unlikely, _ = search.costs(REDUCED, pieces, places, SEARCHED)
-    moved = search.moved(pieces)
-    away = moved[:, None] + places
-    unlikely += share * 0.5 * away.square().sum(2) / search.trust**2
-    unlikely[:, 1:] += share * CLEAR
-    # Where neighbours have moved apart before, the same place of their balls is not the same motion.
-    apart = (moved[pieces.beside.clamp_min(0)] - moved[:, None]).norm(dim=2) > 0.5 * search.trust / STEPS
-    best = agreed_labels(unlikely, torch.where(apart, -1, pieces.beside), TOGETHER)
+    unlikely += share * search.unwilling(pieces, places)
+    best = agreed_labels(unlikely, pieces.beside, TOGETHER)
     search.move(pieces, places, best)
     return best[pieces.of_point]
 
@@ -148,9 +149,7 @@ def _look_around(search: _Search, parts: Cubes, reach: float) -> None:
     """
     places = ball(reach * search.trust).to(search.start)[None]
     unlikely, count = search.costs(1, parts, places, SEARCHED)
-    away = search.moved(parts)[:, None] + places
-    unlikely += 0.5 * away.square().sum(2) / search.trust**2
-    unlikely[:, 1:] += CLEAR
+    unlikely += search.unwilling(parts, places)
     search.move(parts, places, torch.where(count < ENOUGH, 0, unlikely.argmin(1)))
 
 
