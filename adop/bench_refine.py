@@ -47,6 +47,7 @@ UNITS = {
     "points_patch_px": "px",
     "points_px": "px",
 }
+ROUNDING = 2e-5  # of any of them: less is none
 
 
 @dataclass(frozen=True)
@@ -304,7 +305,9 @@ def _table(recovery: Recovery, title: str) -> str:
     head = f"{'':24}{'start':>10}{'aligned':>10}{'end':>10}{'removed':>10}   worst: start, end"
     lines = [f"{title}: medians; aligned after {recovery.seconds:.0f} s, before training", head]
     for name, values in _groups(recovery).items():
-        removed = f"{100 * (1 - values['end'] / values['start']):.1f} %" if values["start"] > 1e-9 else "-"
+        removed = (
+            f"{100 * (1 - values['end'] / values['start']):.1f} %" if values["start"] > ROUNDING else "-"
+        )
         lines.append(
             f"{name:24}{values['start']:10.4f}{values['before_training']:10.4f}{values['end']:10.4f}"
             f"{removed:>10}   {values['worst_start']:.4f}, {values['worst_end']:.4f} {UNITS[name]}"
@@ -319,7 +322,7 @@ def _plots(
     truth_file: Path | None,
     source: Recovery | None,
 ) -> None:
-    several = {n: (s, recovery.end[n]) for n, s in recovery.start.items() if len(s) > 1 and max(s) > 1e-9}
+    several = {n: (s, recovery.end[n]) for n, s in recovery.start.items() if len(s) > 1 and max(s) > ROUNDING}
     bars = {f"{name}, {UNITS[name]}": pair for name, pair in several.items()}
     file = config.output / f"errors_{method}.png"
     if bars:
