@@ -29,6 +29,8 @@ class RenderConfig:
     """Holes of the base picture are filled from this many levels; wider ones show the environment."""
     occlusion_tolerance: float = 0.05
     """A pixel this much (relative) behind nearer surface on both of its sides is seen through a gap: a hole."""
+    unseen_views: int = 4
+    """In new views, what is drawn goes on into space that fewer photos look at; 0: the environment shows there too."""
     backend: Literal["auto", "reference", "cpu", "cuda"] = "auto"
     """Where points are rasterized; auto follows the device."""
 

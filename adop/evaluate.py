@@ -56,7 +56,7 @@ def score_photo(
     device = pipeline.xyz.device
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
-    radiance = pipeline.radiance(camera, pipeline.photo_lens[index]).picture
+    radiance = pipeline.radiance(camera, pipeline.photo_lens[index], new_view=True).picture
     target = cache.image(photo, device)
     mask = torch.ones_like(target[:, :1])
     photo_mask = cache.mask(photo)
@@ -89,6 +89,7 @@ def baseline_pipeline(pipeline: Pipeline, scene: Scene, cache: PhotoCache, photo
     config = dataclasses.replace(
         pipeline.config,
         network=NetworkConfig(kind="none"),
+        render=dataclasses.replace(pipeline.config.render, unseen_views=0),
     )
     trained = torch.zeros(len(scene.photos), dtype=torch.bool)
     trained[photos] = True

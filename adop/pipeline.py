@@ -20,6 +20,7 @@ from adop.ops import Blocks, Levels, Points, RasterConfig, draw, make_blocks
 from adop.ops.behind import RayGrid
 from adop.scene import Scene
 from adop.tonemap import Photometry, Tonemapper, srgb_decode
+from adop.unseen import continuation, show_continuation
 
 DARKEST = 1e-3
 NEAR = 1e-3
@@ -231,8 +232,21 @@ class Pipeline(nn.Module):
             self._rays[lens] = (versions, Camera(model, *size, *parts, pose).ray_grid(RAY_GRID))
         return self._rays[lens][1]
 
-    def radiance(self, camera: Camera, lens: Tensor | None = None, ghosts: Tensor | None = None) -> Radiance:
+    def trained_cameras(self) -> list[Camera]:
+        """Return the cameras of the photos that are trained on, those of one lens at a time."""
+        cameras = []
+        for lens in range(len(self.intrinsics)):
+            photos = torch.nonzero(self.tonemapper.trained & (self.photo_lens == lens))[:, 0]
+            if len(photos):
+                cameras.append(self.camera(photos))
+        return cameras
+
+    def radiance(
+        self, camera: Camera, lens: Tensor | None = None, ghosts: Tensor | None = None, new_view: bool = False
+    ) -> Radiance:
         """Render the cameras' views, linear light; `lens` [B] names each view's lens, for speed.
+
+        In a `new_view` (B = 1), what is drawn goes on into space that hardly any photo saw, see `adop.unseen`.
 
         Gradients: exact to features, environment and network; with `ghosts` [B, N] bool, points that look on, the
         published approximation to poses, lenses and points.
@@ -246,11 +260,17 @@ class Pipeline(nn.Module):
             behind = self.environment(self.directions(camera), pixel_angle)
             levels = draw(camera, self.points(), self.features, self.raster, behind, ghosts, render.backend)
             colours = [image[:, :3].exp() for image in behind]
-            base = base_picture(levels, colours, fills, tolerance, render.backend)
         else:
             levels = draw(camera, self.points(), self.features, self.raster, backend=render.backend)
             levels = self.environment.show_behind(levels, self.ray_grid(camera, lens), pixel_angle)
-            base = base_picture(levels, None, fills, tolerance, render.backend)
+            colours = None
+        if new_view and render.unseen_views > 0:
+            around = continuation(levels, camera, self.trained_cameras(), render.unseen_views, fills)
+            levels = show_continuation(levels, around) if around else levels
+            if around and colours is not None:
+                parts = zip(colours, around, strict=True)
+                colours = [image.lerp(other[:, :3].exp(), share) for image, (other, share) in parts]
+        base = base_picture(levels, colours, fills, tolerance, render.backend)
         with torch.autocast(camera.intrinsics.device.type, torch.bfloat16, enabled=bool(self.config.bf16)):
             picture = self.network(levels, base)
         return Radiance(picture, levels, base)

@@ -85,7 +85,8 @@ def render_cameras(run: Run, camera: Camera, look: Look | None = None, lens: Ten
     camera = camera.to(run.pipeline.xyz.device)
     views = []
     for index in range(len(camera)):
-        rendered = run.pipeline.radiance(camera[index], None if lens is None else lens[index : index + 1])
+        own = None if lens is None else lens[index : index + 1]
+        rendered = run.pipeline.radiance(camera[index], own, new_view=True)
         image = develop(run.pipeline.tonemapper, rendered.picture, look)
         views.append((rendered.picture, image, filled_depth(run, rendered)))
     return Views(*(torch.cat(parts) for parts in zip(*views, strict=True)))
@@ -113,7 +114,7 @@ def render_photo(run: Run, photo: int) -> View:
     pipeline = run.pipeline
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
-    rendered = pipeline.radiance(camera, pipeline.photo_lens[index])
+    rendered = pipeline.radiance(camera, pipeline.photo_lens[index], new_view=True)
     image = pipeline.photo(rendered.picture, camera, index)
     return View(rendered.picture[0], image[0].clamp(0, 1), filled_depth(run, rendered)[0])
 

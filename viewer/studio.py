@@ -105,7 +105,7 @@ def shoot(
     Raises: AbandonedError.
     """
     with watch(pipeline, unwanted) as stages, torch.no_grad():
-        radiance = pipeline.radiance(camera, lens)
+        radiance = pipeline.radiance(camera, lens, new_view=True)
     return Shot(radiance, stages)
 
 
