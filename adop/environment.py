@@ -15,6 +15,7 @@ from adop.ops import Levels
 from adop.ops.behind import RayGrid, show_behind
 
 START_ROWS = 64  # until the photos or a checkpoint decide
+ERROR_ROWS = 16  # of the map of how well photos foretell one another
 
 
 class Environment(nn.Module):
@@ -24,6 +25,8 @@ class Environment(nn.Module):
     the level asked for. Source: ADOP section 1.6, with the seam, the blur and the size mended.
     """
 
+    error: Tensor
+
     def __init__(self, config: EnvironmentConfig, features: int) -> None:
         super().__init__()
         self.enabled = config.enabled
@@ -32,6 +35,8 @@ class Environment(nn.Module):
             raise UserError(f"environment.height must be a whole number of at least 1, not {config.height!r}")
         rows = (config.height or START_ROWS) if config.enabled else 1
         self.map = _empty_map(features, rows, 2 * rows if config.enabled else 1)
+        # [1, 1, R, 2R] root mean square error, of sRGB, with which photos foretell one another; unknown is 1.
+        self.register_buffer("error", torch.ones(1, 1, ERROR_ROWS, 2 * ERROR_ROWS))
 
     def resize(self, rows: int) -> None:
         """Make an empty map of so many rows."""
@@ -90,6 +95,18 @@ class Environment(nn.Module):
         grid = torch.stack((2 * (column + 1) / wrapped.shape[3] - 1, 2 * row / wrapped.shape[2] - 1), dim=-1)
         wrapped = wrapped.expand(grid.shape[0], -1, -1, -1)
         return F.grid_sample(wrapped, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+    def error_along(self, directions: Tensor) -> Tensor:
+        """Return [B, 1, H, W] with which error photos foretell one another along world directions [B, 3, H, W]."""
+        return self._lookup(self.error, directions)
+
+    @torch.no_grad()
+    def set_error(self, error: Tensor, weight: Tensor) -> None:
+        """Take over sums [1, 1, H, W] of squared errors and of their weights in the texels of any map."""
+        if self.enabled:
+            size = ERROR_ROWS, 2 * ERROR_ROWS
+            total, count = (F.adaptive_avg_pool2d(part, size) for part in (error, weight))
+            self.error.copy_(push_pull(total, count, torch.ones(1)).sqrt())
 
     @torch.no_grad()
     def fill(self, total: Tensor, count: Tensor, otherwise: Tensor) -> None:

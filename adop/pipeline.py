@@ -265,7 +265,8 @@ class Pipeline(nn.Module):
             levels = self.environment.show_behind(levels, self.ray_grid(camera, lens), pixel_angle)
             colours = None
         if new_view and render.unseen_views > 0:
-            around = continuation(levels, camera, self.trained_cameras(), render.unseen_views, fills)
+            photos, views = self.trained_cameras(), render.unseen_views
+            around = continuation(levels, camera, photos, self.environment, views, fills)
             levels = show_continuation(levels, around) if around else levels
             if around and colours is not None:
                 parts = zip(colours, around, strict=True)

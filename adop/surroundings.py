@@ -66,6 +66,9 @@ def fill_environment(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -
         environment.resize(choose_rows(light, mean))
     found, seen = reconcile(light.pooled(light.measured.shape[2] // environment.map.shape[2]))
     environment.fill(found * seen, seen, mean)
+    if len(light) > 1:
+        error, weight = foretell(light, environment.map.shape[2], mean)
+        environment.set_error(error, weight)
     return share
 
 
@@ -98,31 +101,36 @@ def choose_rows(light: Light, otherwise: Tensor) -> int:
     Args:
         light: in texels of a map of the most rows of `ROWS`.
         otherwise: [3] log colour where nothing is known at all.
-
-    The error is squared, of a group's mean in each texel, as sRGB encodes it, against the map made of all other
-    groups; light beyond what is clipped is no error. Source: cross-validation (Stone 1974).
     """
-    errors = [0.0] * len(ROWS)
+    return min(ROWS, key=lambda rows: float(foretell(light, rows, otherwise)[0].sum()))
+
+
+def foretell(light: Light, rows: int, otherwise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the error of foretelling photos from other photos by a map of `rows`, and its weight, [1, 1, R, 2R] each.
+
+    The error is squared, of a group's mean in each texel of `light`, as sRGB encodes it, against the map made of all
+    other groups; light beyond what is clipped is no error. Source: cross-validation (Stone 1974).
+    """
     measured, clipped = (srgb_encode(mean.exp()) for mean in light.means())
-    for index, rows in enumerate(ROWS):
-        shrink = light.measured.shape[2] // rows
-        pooled = light.pooled(shrink)
-        for group in range(len(light)):
-            others = pooled.each(operator.itemgetter([i for i in range(len(light)) if i != group]))
-            found, seen = reconcile(others)
-            coarse = push_pull((found * seen)[None], seen[None], otherwise)
-            foretold = srgb_encode(_enlarge(coarse, shrink)[0].exp())
-            wrong = (foretold - measured[group]).square() * light.measured_weight[group]
-            too_dark = (clipped[group] - foretold).clamp_min(0).square() * light.clipped_weight[group]
-            errors[index] += float((wrong + too_dark).sum())
-    return ROWS[min(range(len(ROWS)), key=errors.__getitem__)]
+    shrink = light.measured.shape[2] // rows
+    pooled = light.pooled(shrink)
+    error = torch.zeros_like(light.measured_weight[:1])
+    for group in range(len(light)):
+        others = pooled.each(operator.itemgetter([i for i in range(len(light)) if i != group]))
+        found, seen = reconcile(others)
+        coarse = push_pull((found * seen)[None], seen[None], otherwise)
+        foretold = srgb_encode(_enlarge(coarse, shrink)[0].exp())
+        wrong = (foretold - measured[group]).square() * light.measured_weight[group]
+        too_dark = (clipped[group] - foretold).clamp_min(0).square() * light.clipped_weight[group]
+        error += (wrong + too_dark).mean(0)
+    return error, (light.measured_weight + light.clipped_weight).sum(0, keepdim=True)
 
 
 def _gather_rays(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> tuple[Light, float]:
     """Return what the photos show along rays that meet no point, and the share of such rays."""
     environment, render = pipeline.environment, pipeline.config.render
     rows, columns = environment.map.shape[2:]
-    groups = 1 if environment.fixed else max(1, min(FOLDS, len(photos)))
+    groups = max(1, min(FOLDS, len(photos)))
     light = Light(*(torch.zeros(groups, channels, rows * columns) for channels in (3, 1, 3, 1)))
     rays, missed = 0, 0
     coarse = dataclasses.replace(pipeline.raster, levels=render.fill_levels)

@@ -10,28 +10,39 @@ from torch import Tensor
 
 from adop.base import upsample
 from adop.camera import Camera
-from adop.environment import push_pull
+from adop.environment import Environment, push_pull
 from adop.ops import Levels, Points, project
 
 REACH = 0.25  # of the picture's longer side: as far as that from what is drawn, the environment is back
+KNOWN = (
+    0.05,
+    0.15,
+)  # errors, of sRGB, up to which the environment is known well and from which on it is a guess
 NEAREST = 100  # photos of each lens that are asked, those taken next to the view
 
 
 @torch.no_grad()
 def continuation(
-    levels: Levels, camera: Camera, photos: list[Camera], views: int, fill_levels: int
+    levels: Levels,
+    camera: Camera,
+    photos: list[Camera],
+    environment: Environment,
+    views: int,
+    fill_levels: int,
 ) -> list[tuple[Tensor, Tensor]]:
     """Return what goes on where hardly any photo looked, and how much of it shows.
 
     Empty pixels are taken to be as far as what is drawn around them. Where `views` photos look at that place, it is
     known to be empty, and the environment behind it shows. Elsewhere a surface may as well go on past the edges of
-    the photos, and what is around says more than an environment that other photos saw past that surface. What this
-    asks of space is the reverse of space carving (Kutulakos and Seitz 2000); colours spread by push and pull.
+    the photos, and what is around says more than an environment that other photos saw past that surface; unless it is
+    one that photos foretell each other well, such as a far sky. What this asks of space is the reverse of space
+    carving (Kutulakos and Seitz 2000); colours spread by push and pull.
 
     Args:
         levels: of one view, B = 1.
         camera: the view.
         photos: the cameras of the photos that were trained on, those of one lens at a time.
+        environment: what shows in empty pixels.
         views: so many photos must look at a place; of few photos a quarter.
         fill_levels: levels that fill holes; it is decided on the pixels of the next one.
 
@@ -53,7 +64,9 @@ def continuation(
     if not bool(unseen.any()):
         return []
     features = _spread(levels.features[grid], drawn | ~unseen)
-    share = unseen * _nearness(drawn)
+    low, high = KNOWN
+    doubt = ((environment.error_along(camera.rays(grid)) - low) / (high - low)).clamp(0, 1)
+    share = unseen * _nearness(drawn) * doubt
     around = [(features, share)]
     for image in reversed(levels.weight[:grid]):
         around.insert(0, (upsample(around[0][0], image), upsample(around[0][1], image)))

@@ -12,7 +12,7 @@ from adop.config import EnvironmentConfig, TrainConfig
 from adop.environment import Environment, push_pull
 from adop.errors import UserError
 from adop.run import open_scene
-from adop.surroundings import ROWS, Light, choose_rows, fill_environment, reconcile
+from adop.surroundings import ROWS, Light, choose_rows, fill_environment, foretell, reconcile
 
 
 def rays(columns: list[float], row: float = 0.0) -> torch.Tensor:
@@ -155,3 +155,25 @@ def test_the_start_is_as_fine_as_configured_or_chosen(small_folder: Path):
             lights.append(pipeline.environment(pipeline.directions(camera))[0][:, :3].mean())
     assert shares[0] == shares[1] == shares[2] > 0
     assert float(torch.stack(lights).std()) < 0.2
+
+
+@pytest.mark.parametrize("rows", [8, 100, 256])
+def test_how_well_photos_foretell_one_another_is_kept_by_direction(rows: int):
+    environment = Environment(EnvironmentConfig(height=8), 4)
+    assert torch.equal(environment.error_along(rays([0.5])), torch.ones(1, 1, 1, 1))  # not known yet
+    error, weight = torch.zeros(1, 1, rows, 2 * rows), torch.zeros(1, 1, rows, 2 * rows)
+    error[..., rows:], weight[..., rows:] = 0.04 * 3.0, 3.0  # of angles above zero
+    error[..., : rows // 2], weight[..., : rows // 2] = 0.0001 * 5.0, 5.0
+    environment.set_error(error, weight)
+    found = environment.error_along(rays([1.5, -2.5, -0.3, 0.3]))[0, 0, 0]
+    assert found[0].item() == pytest.approx(0.2, abs=1e-3)
+    assert found[1].item() == pytest.approx(0.01, abs=1e-3)
+    assert 0.01 < found[2].item() < 0.2  # nobody saw it: as around
+
+
+def test_a_far_sky_is_foretold_well_and_near_things_are_not():
+    sky = _groups_of_rays([torch.randn(3, 1, 1)] * 6)
+    near = _groups_of_rays([torch.randn(3, 1, 1) for _ in range(6)])
+    for light, low, high in ((sky, 0.0, 1e-3), (near, 0.1, 1.0)):
+        error, weight = foretell(light, 16, torch.zeros(3))
+        assert low <= float((error.sum() / weight.sum()).sqrt()) <= high

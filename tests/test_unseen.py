@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from adop.camera import Camera
-from adop.config import RenderConfig, TrainConfig
+from adop.config import EnvironmentConfig, RenderConfig, TrainConfig
+from adop.environment import Environment
 from adop.ops import Levels, Points, RasterConfig, draw
 from adop.run import open_scene
 from adop.unseen import continuation, show_continuation
@@ -15,6 +16,13 @@ from adop.unseen import continuation, show_continuation
 FILLS = 3
 WALL, SKY = 1.0, 9.0
 MODELS = ["opencv", "fisheye"]
+
+
+def environment(error: float = 1.0) -> Environment:
+    """An environment by which photos foretell one another with such an error."""
+    result = Environment(EnvironmentConfig(), 4)
+    result.error.fill_(error)
+    return result
 
 
 def looking(model: str, x: float, count: int = 1) -> Camera:
@@ -38,7 +46,7 @@ def wall(camera: Camera, right: float) -> Levels:
 
 
 def continued(levels: Levels, view: Camera, photos: Camera) -> list[torch.Tensor]:
-    around = continuation(levels, view, [photos], 4, FILLS)
+    around = continuation(levels, view, [photos], environment(), 4, FILLS)
     return show_continuation(levels, around).features if around else levels.features
 
 
@@ -80,8 +88,20 @@ def test_space_that_photos_see_empty_stays_empty(model: str) -> None:
 def test_as_many_photos_must_look(look: int, away: int, views: int, enough: bool) -> None:
     view = looking("opencv", 1.5)
     photos = [looking("opencv", 1.6, look), looking("opencv", 100.0, away)]
-    around = continuation(wall(view, 1.9), view, photos, views, FILLS)
+    around = continuation(wall(view, 1.9), view, photos, environment(), views, FILLS)
     assert len(around) == (0 if enough else 5)
+
+
+def test_a_far_sky_stays() -> None:
+    view, nowhere = looking("opencv", 1.5), [looking("opencv", 100.0, 4)]
+    levels = wall(view, 1.9)
+    shares = [
+        continuation(levels, view, nowhere, environment(error), 4, FILLS)[0][1].max().item()
+        for error in (0.005, 0.1, 0.5)
+    ]
+    assert shares[0] < 0.01
+    assert shares[1] == pytest.approx(0.5)
+    assert shares[2] > 0.95
 
 
 def test_behind_the_photos_is_no_look() -> None:
@@ -90,7 +110,12 @@ def test_behind_the_photos_is_no_look() -> None:
     turned[:, [0, 2]] *= -1  # half a turn about y
     levels = wall(view, 1.9)
     assert (
-        len(continuation(levels, view, [dataclasses.replace(photos, world_to_camera=turned)], 1, FILLS)) == 5
+        len(
+            continuation(
+                levels, view, [dataclasses.replace(photos, world_to_camera=turned)], environment(), 1, FILLS
+            )
+        )
+        == 5
     )
 
 
@@ -98,10 +123,10 @@ def test_nothing_to_do() -> None:
     view = looking("opencv", 0.0)
     nowhere = [looking("opencv", 100.0, 4)]
     full, none = wall(view, 8.0), wall(view, -7.9)
-    assert continuation(full, view, nowhere, 4, FILLS) == []
-    assert continuation(none, view, nowhere, 4, FILLS) == []
+    assert continuation(full, view, nowhere, environment(), 4, FILLS) == []
+    assert continuation(none, view, nowhere, environment(), 4, FILLS) == []
     one = Levels(*(part[:1] for part in (full.features, full.weight, full.depth)))
-    assert continuation(one, view, nowhere, 4, FILLS) == []
+    assert continuation(one, view, nowhere, environment(), 4, FILLS) == []
 
 
 @pytest.mark.parametrize("size", [(1, 40), (33, 1), (17, 50), (64, 64)])
