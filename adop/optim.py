@@ -15,6 +15,10 @@ from adop.ops.adam import sparse_adam_
 from adop.pipeline import Pipeline
 
 BETAS = (0.9, 0.99)
+EPSILON = 1e-10
+# Adam moves a texel that crops hardly show as fast as one that fills them, and such texels end far from what any photo
+# shows. A gradient well below these counts by its size instead; of a map's texels each has its share of a crop.
+TEXEL_EPSILON, MAP_EPSILON = 3e-4, 0.04
 
 
 @dataclass(frozen=True)
@@ -24,15 +28,18 @@ class ParameterGroup:
     parameters: Sequence[Tensor]
     rate: float
     when: Group
+    epsilon: float = EPSILON
 
 
 def _groups(pipeline: Pipeline, config: TrainConfig) -> list[ParameterGroup]:
     """Return what Adam moves, the points' features apart; cameras and points only with the published gradient."""
     tonemapper, rates, when = pipeline.tonemapper, config.optim, config.groups
     vignette = [tonemapper.vignette_coefficients, tonemapper.vignette_centre]
+    environment = pipeline.environment.map
+    epsilon = min(TEXEL_EPSILON, MAP_EPSILON / environment[0, 0].numel())
     groups = [
         ParameterGroup(list(pipeline.network.parameters()), rates.network, when.network),
-        ParameterGroup([pipeline.environment.map], rates.environment, when.environment),
+        ParameterGroup([environment], rates.environment, when.environment, epsilon),
         ParameterGroup([tonemapper.exposure_delta], rates.exposure, when.exposure),
         ParameterGroup([tonemapper.white_balance_log], rates.white_balance, when.white_balance),
         ParameterGroup(vignette, rates.vignette, when.vignette),
@@ -50,14 +57,13 @@ def _groups(pipeline: Pipeline, config: TrainConfig) -> list[ParameterGroup]:
 
 
 def _joined(groups: list[ParameterGroup]) -> list[ParameterGroup]:
-    """Return the groups, neighbours of one rate and time as one, which is moved in one pass.
+    """Return the groups, neighbours of one rate, time and epsilon as one, which is moved in one pass.
 
     No parameter changes its place: checkpoints number the optimiser's state by it.
     """
-    runs = itertools.groupby(groups, key=lambda group: (group.rate, group.when))
+    runs = itertools.groupby(groups, key=lambda group: (group.rate, group.when, group.epsilon))
     return [
-        ParameterGroup([tensor for group in run for tensor in group.parameters], rate, when)
-        for (rate, when), run in runs
+        ParameterGroup([tensor for group in run for tensor in group.parameters], *key) for key, run in runs
     ]
 
 
@@ -77,9 +83,8 @@ class Optimiser:
                 tensor.requires_grad_(True)
         pipeline.features.requires_grad_(config.groups.features != "off")
         self.adam = torch.optim.Adam(
-            [{"params": g.parameters, "lr": g.rate, "start": g.rate} for g in self.groups],
+            [{"params": g.parameters, "lr": g.rate, "start": g.rate, "eps": g.epsilon} for g in self.groups],
             betas=BETAS,
-            eps=1e-10,
             fused=True,
         )
         self.features = pipeline.features
@@ -110,7 +115,7 @@ class Optimiser:
                 self.row_steps,
                 lr=optim.features * scale,
                 betas=BETAS,
-                eps=1e-10,
+                eps=EPSILON,
                 backend=self.config.render.backend,
             )
             self.features.grad = None
