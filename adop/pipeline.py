@@ -20,7 +20,7 @@ from adop.ops import Blocks, Levels, Points, RasterConfig, draw, make_blocks
 from adop.ops.behind import RayGrid
 from adop.scene import Scene
 from adop.tonemap import Photometry, Tonemapper, srgb_decode
-from adop.unseen import continuation, show_continuation
+from adop.unseen import NEAREST, continuation, show_continuation
 
 DARKEST = 1e-3
 NEAR = 1e-3
@@ -232,14 +232,17 @@ class Pipeline(nn.Module):
             self._rays[lens] = (versions, Camera(model, *size, *parts, pose).ray_grid(RAY_GRID))
         return self._rays[lens][1]
 
-    def trained_cameras(self) -> list[Camera]:
-        """Return the cameras of the photos that are trained on, those of one lens at a time."""
-        cameras = []
-        for lens in range(len(self.intrinsics)):
-            photos = torch.nonzero(self.tonemapper.trained & (self.photo_lens == lens))[:, 0]
-            if len(photos):
-                cameras.append(self.camera(photos))
-        return cameras
+    @torch.no_grad()
+    def cameras_near(self, place: Tensor, most: int) -> list[Camera]:
+        """Return the cameras of the trained photos nearest to a place [3], those of one model and size at a time."""
+        photos = torch.nonzero(self.tonemapper.trained)[:, 0]
+        poses = self.world_to_camera(photos)
+        centres = -(poses[:, :3, :3].transpose(1, 2) @ poses[:, :3, 3:])[:, :, 0]
+        chosen = photos[(centres - place).norm(dim=1).argsort()[:most]]
+        alike: dict[tuple[str, int, int], list[int]] = {}
+        for photo, (width, height) in zip(chosen.tolist(), self.photo_size[chosen].tolist(), strict=True):
+            alike.setdefault((self.models[photo], width, height), []).append(photo)
+        return [self.camera(torch.tensor(group)) for group in alike.values()]
 
     def radiance(
         self, camera: Camera, lens: Tensor | None = None, ghosts: Tensor | None = None, new_view: bool = False
@@ -265,7 +268,7 @@ class Pipeline(nn.Module):
             levels = self.environment.show_behind(levels, self.ray_grid(camera, lens), pixel_angle)
             colours = None
         if new_view and render.unseen_views > 0:
-            photos, views = self.trained_cameras(), render.unseen_views
+            photos, views = self.cameras_near(camera.centre()[0], NEAREST), render.unseen_views
             around = continuation(levels, camera, photos, self.environment, views, fills)
             levels = show_continuation(levels, around) if around else levels
             if around and colours is not None:

@@ -14,11 +14,8 @@ from adop.environment import Environment, push_pull
 from adop.ops import Levels, Points, project
 
 REACH = 0.25  # of the picture's longer side: as far as that from what is drawn, the environment is back
-KNOWN = (
-    0.05,
-    0.15,
-)  # errors, of sRGB, up to which the environment is known well and from which on it is a guess
-NEAREST = 100  # photos of each lens that are asked, those taken next to the view
+KNOWN = 0.05, 0.15  # errors, of sRGB, up to which the environment counts as known, from which on as a guess
+NEAREST = 100  # photos that are asked, those taken next to the view
 
 
 @torch.no_grad()
@@ -41,7 +38,7 @@ def continuation(
     Args:
         levels: of one view, B = 1.
         camera: the view.
-        photos: the cameras of the photos that were trained on, those of one lens at a time.
+        photos: the cameras of the trained photos next to the view, those of one model and size at a time.
         environment: what shows in empty pixels.
         views: so many photos must look at a place; of few photos a quarter.
         fill_levels: levels that fill holes; it is decided on the pixels of the next one.
@@ -60,7 +57,7 @@ def continuation(
     where = torch.nonzero(hole[0, 0])
     places = camera.unproject((where.flip(1)[None] + 0.5) * 2**grid, depth[hole][None])[0]
     unseen, views = torch.zeros_like(hole), min(views, max(1, sum(map(len, photos)) // 4))
-    unseen[hole] = _count_looks(places, camera.centre(), photos) < views
+    unseen[hole] = _count_looks(places, photos) < views
     if not bool(unseen.any()):
         return []
     features = _spread(levels.features[grid], drawn | ~unseen)
@@ -85,13 +82,11 @@ def show_continuation(levels: Levels, around: list[tuple[Tensor, Tensor]]) -> Le
     return replace(levels, features=images)
 
 
-def _count_looks(places: Tensor, centre: Tensor, photos: list[Camera]) -> Tensor:
+def _count_looks(places: Tensor, photos: list[Camera]) -> Tensor:
     """Return [M], how many photos have places [M, 3] in their picture."""
     points, looks = Points(places, torch.ones_like(places[:, 0])), torch.zeros_like(places[:, 0])
     for cameras in photos:
-        away = (cameras.centre() - centre).norm(dim=1)
-        near = cameras[away.argsort()[:NEAREST]]
-        looks += project(near, points, near=1e-9).visible.sum(0)
+        looks += project(cameras, points, near=1e-9).visible.sum(0)
     return looks
 
 

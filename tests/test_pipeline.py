@@ -9,6 +9,7 @@ import torch
 from adop.config import RenderConfig, TrainConfig
 from adop.loss import training_loss
 from adop.run import open_scene
+from adop.scene import load_scene, save_scene
 
 
 @pytest.mark.parametrize("fill_levels", [4, 2])
@@ -44,3 +45,20 @@ def test_kernels_and_oracles_learn_the_same(small_folder: Path, fill_levels: int
         assert float((got - expected).detach().norm() / expected.detach().norm()) < 5e-3
     for expected, got in zip(slow_gradients, fast_gradients, strict=True):
         assert float((got - expected).norm()) <= 0.03 * float(expected.norm()) + 1e-7
+
+
+def test_cameras_near_a_place(small_folder: Path, tmp_path: Path) -> None:
+    """Those of photos that have a lens each, but alike, come together; held-out photos do not come."""
+    scene = load_scene(small_folder, report=lambda _: None)
+    lenses = [dataclasses.replace(scene.lenses[0]) for _ in scene.photos]
+    photos = [dataclasses.replace(photo, lens=index) for index, photo in enumerate(scene.photos)]
+    save_scene(dataclasses.replace(scene, lenses=lenses, photos=photos), tmp_path / "many")
+    for folder in (small_folder, tmp_path / "many"):
+        pipeline, _, _ = open_scene(folder, TrainConfig(), lambda _: None)
+        centres = pipeline.camera(torch.arange(len(photos))).centre()
+        away = (centres - centres[0]).norm(dim=1)
+        away[~pipeline.tonemapper.trained] = torch.inf
+        (near,) = pipeline.cameras_near(centres[0], 4)
+        assert torch.allclose(near.centre(), centres[away.argsort()[:4]])
+        (every,) = pipeline.cameras_near(centres[0], 1000)
+        assert len(every) == int(pipeline.tonemapper.trained.sum())
