@@ -348,11 +348,12 @@ def monotonic_radius(model: str, distortion: Tensor) -> Tensor:
     first = falls.int().argmax(1).clamp_min(1)
     low, high = grid[first - 1], grid[first]
     steps = torch.linspace(0, 1, 257, dtype=grid.dtype, device=grid.device)
-    fine = low[:, None] + (high - low)[:, None] * steps
-    inner = (_growth(model, lens, fine) <= 0).int().argmax(1).clamp_min(1)
-    limit = fine.gather(1, inner[:, None] - 1).squeeze(1)
-    end = torch.full_like(limit, math.inf if model == "opencv" else math.pi)
-    return torch.where(falls.any(1), limit, end)
+    for _ in range(2):  # far from the axis a grid's step is wide
+        fine = low[:, None] + (high - low)[:, None] * steps
+        inner = (_growth(model, lens, fine) <= 0).int().argmax(1).clamp_min(1)[:, None]
+        low, high = fine.gather(1, inner - 1)[:, 0], fine.gather(1, inner)[:, 0]
+    end = torch.full_like(low, math.inf if model == "opencv" else math.pi)
+    return torch.where(falls.any(1), low, end)
 
 
 @torch.no_grad()

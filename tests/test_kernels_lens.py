@@ -66,6 +66,13 @@ def test_no_visible_point_lies_beyond_the_bounds(model: Model, data: st.DataObje
             assert (angle <= bounds[view, 0]).all()
 
 
+def test_a_limit_far_from_the_axis_is_found_as_exactly() -> None:
+    """Where the grid of radii is widest, 256 steps between two of its radii were too few."""
+    camera = camera_of("opencv", [[0.0, 0.125, 0.0, 0.0, 0.0, 0.125, 0.0, 1e-8]], [[1.0, 0.0, 0.0]])
+    expected = monotonic_radius("opencv", camera.distortion)
+    torch.testing.assert_close(look(camera)[0], expected, rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_bounds_are_those_of_the_picture(backend: str) -> None:
     camera = camera_of("opencv", [[0.0] * 8, [-0.3, *[0.0] * 7]], [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
