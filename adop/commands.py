@@ -15,7 +15,7 @@ from adop.config import TrainConfig, load_config, preset
 from adop.errors import UserError
 from adop.importers import ImportConfig
 
-MAY_CHANGE_ON_RESUME = {"steps", "minutes", "evaluate_every", "checkpoint_seconds", "device"}
+MAY_CHANGE_ON_RESUME = {"steps", "minutes", "evaluate_every", "checkpoint_seconds", "device", "cuda_graphs"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TrainOptions:
     resume: bool = False
     """Continue the run in the output folder from its newest checkpoint."""
     profile: bool = False
-    """Time every stage of the training steps, and print the split when training ends."""
+    """Time every stage of the training steps, and print the split when training ends; without CUDA graphs."""
     config: Path | None = None
     """Take the values of this JSON file (a run's config.json, or a part of one); options given here win."""
     view: bool = False
@@ -94,6 +94,7 @@ def train_command(name: str, arguments: list[str]) -> int:
         from adop.profile import StepProfile
 
         profile = StepProfile()
+        config = dataclasses.replace(config, cuda_graphs=False)  # a graph has no stages
     if options.view:
         from adop.viewer.live import LiveView
 

@@ -272,6 +272,8 @@ class TrainConfig:
     """Range of the random magnification of a crop."""
     bf16: bool | None = None
     """Run the network in bfloat16; left out: where the device computes it in hardware."""
+    cuda_graphs: bool = True
+    """On a GPU, capture the steps and replay them; the same operations, launched at once."""
     hold_out: int = 8
     """Every so many photos, one is held out for evaluation (0: none)."""
     evaluate_every: int = 1000

@@ -14,6 +14,7 @@ from torch import Tensor
 from adop.bench_scene import BenchScene, make_bench_scene
 from adop.camera import Camera
 from adop.doctor_gpu_pictures import picture_errors
+from adop.doctor_gpu_step import replay_error
 from adop.errors import UserError
 from adop.ops import Points, RasterConfig, draw, make_blocks
 from adop.ops.adam import sparse_adam_
@@ -57,6 +58,7 @@ def gpu_check(json_file: Path | None) -> int:
     checks += check_model(scene, "opencv", config=RasterConfig(position_gradient="bilinear"))
     # The environment's rays are interpolated by the kernels and not by the oracle.
     checks += [Check(f"{name}, gradients", error, 0.001) for name, error in picture_errors("cuda").items()]
+    checks.append(Check("training step as a CUDA graph, gradients", replay_error("cuda"), 0.01))
     print(f"{torch.cuda.get_device_name()}, {POINTS} points")
     for check in checks:
         verdict = "ok  " if check.passed else "FAIL"

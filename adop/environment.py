@@ -79,12 +79,14 @@ class Environment(nn.Module):
             result[level] = blur
         return result
 
-    def show_behind(self, levels: Levels, grid: RayGrid, pixel_angle: float) -> Levels:
+    def show_behind(self, levels: Levels, grid: RayGrid, blurs: list[int]) -> Levels:
         """Return the levels with the map's features where no point is drawn: `forward` by a kernel, there alone.
+
+        Args:
+            blurs: of each level, see `blurs`.
 
         Gradients: exact to the features and the map.
         """
-        blurs = self.blurs(pixel_angle, len(levels.features))
         shown = show_behind(levels.features, levels.weight, self.map.squeeze(0).permute(1, 2, 0), blurs, grid)
         return replace(levels, features=shown)
 

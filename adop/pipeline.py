@@ -33,6 +33,14 @@ def _extent(xyz: Tensor) -> float:
 
 
 @dataclass(frozen=True)
+class Behind:
+    """How views see the environment where no point is: along which rays, and in how coarse a map at each level."""
+
+    rays: RayGrid
+    blurs: list[int]
+
+
+@dataclass(frozen=True)
 class Radiance:
     """A rendered view before the physical camera."""
 
@@ -182,7 +190,7 @@ class Pipeline(nn.Module):
     ) -> Camera:
         """Return the cameras of photos [B] of one model, of their whole pictures or of crops of (width, height)."""
         first = int(photos[0])
-        lens = [int(self.photo_lens[i]) for i in photos]
+        lens = self.photo_lens[photos].tolist()
         width, height = size or tuple(self.photo_size[first].tolist())
         if crop is None:
             crop = torch.tensor([1.0, 0.0, 0.0]).repeat(len(photos), 1)
@@ -244,28 +252,49 @@ class Pipeline(nn.Module):
             alike.setdefault((self.models[photo], width, height), []).append(photo)
         return [self.camera(torch.tensor(group)) for group in alike.values()]
 
+    def behind(
+        self, camera: Camera, lens: Tensor | None = None, ghosts: Tensor | None = None
+    ) -> Behind | None:
+        """Return how the cameras see the environment where no point is; `lens` [B] names each view's lens, for speed.
+
+        None where it has to be looked up in every pixel: a level that fills nothing shows the environment behind what
+        is occluded too; so do points that move.
+        """
+        render = self.config.render
+        everywhere = render.fill_levels <= OCCLUSION_LEVELS or ghosts is not None or self.moves_by_gradient()
+        if render.backend == "reference" or everywhere:
+            return None
+        blurs = self.environment.blurs(_pixel_angle(camera), render.levels)
+        return Behind(self.ray_grid(camera, lens), blurs)
+
     def radiance(
-        self, camera: Camera, lens: Tensor | None = None, ghosts: Tensor | None = None, new_view: bool = False
+        self,
+        camera: Camera,
+        lens: Tensor | None = None,
+        ghosts: Tensor | None = None,
+        new_view: bool = False,
+        behind: Behind | None = None,
     ) -> Radiance:
         """Render the cameras' views, linear light; `lens` [B] names each view's lens, for speed.
 
-        In a `new_view` (B = 1), what is drawn goes on into space that hardly any photo saw, see `adop.unseen`.
+        Args:
+            ghosts: [B, N] bool, points that look on.
+            new_view: what is drawn goes on into space that hardly any photo saw, see `adop.unseen`; B = 1.
+            behind: what `behind` returned for the cameras; None asks it.
 
-        Gradients: exact to features, environment and network; with `ghosts` [B, N] bool, points that look on, the
-        published approximation to poses, lenses and points.
+        Gradients: exact to features, environment and network; with `ghosts`, the published approximation to poses,
+        lenses and points.
         """
         render = self.config.render
-        pixel_angle = 1 / float((camera.crop[:, 0] * camera.intrinsics[:, 0]).detach().mean())
         fills, tolerance = render.fill_levels, render.occlusion_tolerance
-        everywhere = fills <= OCCLUSION_LEVELS or ghosts is not None or self.moves_by_gradient()
-        if render.backend == "reference" or everywhere:
-            # A level that fills nothing shows the environment behind what is occluded too; so do points that move.
-            behind = self.environment(self.directions(camera), pixel_angle)
-            levels = draw(camera, self.points(), self.features, self.raster, behind, ghosts, render.backend)
-            colours = [image[:, :3].exp() for image in behind]
+        behind = behind or self.behind(camera, lens, ghosts)
+        if behind is None:
+            shown = self.environment(self.directions(camera), _pixel_angle(camera))
+            levels = draw(camera, self.points(), self.features, self.raster, shown, ghosts, render.backend)
+            colours = [image[:, :3].exp() for image in shown]
         else:
             levels = draw(camera, self.points(), self.features, self.raster, backend=render.backend)
-            levels = self.environment.show_behind(levels, self.ray_grid(camera, lens), pixel_angle)
+            levels = self.environment.show_behind(levels, behind.rays, behind.blurs)
             colours = None
         if new_view and render.unseen_views > 0:
             photos, views = self.cameras_near(camera.centre()[0], NEAREST), render.unseen_views
@@ -315,6 +344,11 @@ class Pipeline(nn.Module):
         light, where = radiance.T[None, :, None], position.T[None, :, None]
         taken = self.tonemapper(light, self.tonemapper.photometry(index), where, self.photo_lens[index])
         return taken[0, :, 0].T
+
+
+def _pixel_angle(camera: Camera) -> float:
+    """Return the angle between neighbouring pixels of the cameras, radians."""
+    return 1 / float((camera.crop[:, 0] * camera.intrinsics[:, 0]).detach().mean())
 
 
 def start_features(scene: Scene, channels: int) -> Tensor:

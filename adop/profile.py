@@ -36,13 +36,13 @@ class Stage:
 # In the order of a step. A stage's backward pass ends where that of the stage before it begins.
 STAGES = (
     Stage("batch", Ahead, "batch"),
-    Stage("draw", "adop.pipeline", "draw", lambda levels: levels.features[0]),
     Stage("rays", Pipeline, "ray_grid"),
+    Stage("draw", "adop.pipeline", "draw", lambda levels: levels.features[0]),
     Stage("environment", Environment, "show_behind", lambda levels: levels.features[0]),
     Stage("base picture", "adop.pipeline", "base_picture", lambda base: base.colours[0]),
     Stage("network", NeuralRenderer, "forward", lambda picture: picture),
     Stage("physical camera", Pipeline, "photo", lambda image: image),
-    Stage("loss", "adop.train", "training_loss", lambda loss: loss.total),
+    Stage("loss", "adop.step", "training_loss", lambda loss: loss.total),
     Stage("backward", Tensor, "backward"),
     Stage("optimiser", Optimiser, "step"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +23,10 @@ class Batch:
     crop: Tensor  # [B, 3] zoom, offset_x, offset_y: uv of the crop = zoom * uv of the photo - offset
     target: Tensor  # [B, 3, H, W] in [0, 1]
     mask: Tensor  # [B, 1, H, W] 1 where the photo counts
+
+    def pinned(self) -> Batch:
+        """Return the batch in memory that a GPU copies from by itself."""
+        return replace(self, target=self.target.pin_memory(), mask=self.mask.pin_memory())
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:

@@ -130,10 +130,10 @@ class Tonemapper(nn.Module):
         steps = torch.softmax(self.response_logits, dim=-1)
         return torch.cat((torch.zeros_like(steps[..., :1]), steps.cumsum(-1)), dim=-1)
 
-    def photometry(self, photos: Tensor) -> Photometry:
-        """Return how the photos of these indices [B] were exposed."""
+    def photometry(self, photos: Tensor, trained: bool = False) -> Photometry:
+        """Return how the photos of these indices [B] were exposed; with `trained` all are known to be trained on."""
         delta = self._corrections()
-        if not self.trained_photos.issuperset(photos.tolist()):
+        if not trained and not self.trained_photos.issuperset(photos.tolist()):
             delta = self._expected(delta)
         exposure = self.exposure_start[photos] + delta[photos, 0]
         return Photometry(exposure, _white_balance(self.white_balance_start[photos] + delta[photos, 1:]))

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
 from tqdm import tqdm
 
 from adop.calibrate import calibrate
@@ -23,8 +22,7 @@ from adop.errors import UserError
 from adop.evaluate import evaluate, score_photo
 from adop.grow import fill_holes
 from adop.interrupts import interrupts
-from adop.loss import Vgg, training_loss
-from adop.ops import sample_ghosts
+from adop.loss import Vgg
 from adop.optim import Optimiser
 from adop.photometry import (
     Gathered,
@@ -45,10 +43,10 @@ from adop.refine import (
 )
 from adop.run import Run, choose_device, has_bf16, open_scene, split_photos
 from adop.runlog import Log, ProgressLine
-from adop.sampler import Ahead, Batch, sample, step_generator
+from adop.sampler import Ahead
+from adop.step import draw_batch
+from adop.step_graph import StepGraphs
 from adop.surroundings import fill_environment
-
-PRIOR_EVERY = 4  # steps: the camera's prior changes slowly, and asking it each time is a fiftieth of a step
 
 
 def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
@@ -85,34 +83,6 @@ def colour_from_photos(run: Run, say: Callable[[str], None]) -> dict[int, Gather
     say(f"physical camera: fitted to points that several photos see, median error {255 * error:.1f} of 255")
     colour_points(run.pipeline, gathered)
     return gathered
-
-
-def draw_batch(run: Run, step: int) -> Batch:
-    """Return the batch of a step, a function of the run's seed and the step."""
-    config, generator = run.config, step_generator(run.config.seed, step)
-    return sample(run.scene, run.cache, run.split["train"], config.batch, config.crop, config.zoom, generator)
-
-
-def learning_step(run: Run, optimiser: Optimiser, batch: Batch, vgg: Vgg | None) -> dict[str, Tensor]:
-    """Render the batch and call backward; return the loss, its terms and the PSNR."""
-    pipeline, config = run.pipeline, run.config
-    device = pipeline.xyz.device
-    side = batch.target.shape[2]
-    camera = pipeline.camera(batch.photos, batch.crop, (side, side))
-    ghosts = None
-    if pipeline.moves_by_gradient() and config.refine.position_gradient == "ghost":
-        draw = step_generator(config.seed + 1, run.progress.step)
-        ghosts = sample_ghosts(pipeline.raster, len(camera), len(pipeline.xyz), draw).to(device)
-    radiance = pipeline.radiance(camera, pipeline.photo_lens[batch.photos], ghosts)
-    image = pipeline.photo(radiance.picture, camera, batch.photos, leak=True)
-    target, mask = batch.target.to(device), batch.mask.to(device)
-    loss = training_loss(image, target, mask, config.loss, vgg, config.render.backend)
-    total = loss.total
-    if run.progress.step % PRIOR_EVERY == 0:
-        total = total + PRIOR_EVERY * config.loss.camera_prior * pipeline.tonemapper.prior()
-    total.backward()
-    terms = {name: term.detach() for name, term in loss.terms.items()}
-    return {"loss": loss.total.detach(), "psnr": loss.psnr} | terms
 
 
 def prepare(
@@ -194,7 +164,7 @@ def _learn(
 ) -> dict[str, Any]:
     output = run.folder
     with interrupts() as interrupted:
-        _loop(run, optimiser, vgg, log, callback, interrupted)
+        _loop(run, optimiser, StepGraphs(run, vgg, say), log, callback, interrupted)
     try:
         save_checkpoint(output / "checkpoints", run.pipeline, optimiser, run.progress)
     except (OSError, SafetensorError) as error:
@@ -231,7 +201,7 @@ def repeatable(device: torch.device) -> Iterator[None]:
 def _loop(
     run: Run,
     optimiser: Optimiser,
-    vgg: Vgg | None,
+    steps: StepGraphs,
     log: Log,
     callback: Callable[[Run, dict[str, float]], object] | None,
     interrupted: Callable[[], bool],
@@ -244,8 +214,9 @@ def _loop(
     while _share_done(run) < 1 and not interrupted():
         step = run.progress.step
         batch = batches.batch(step)
-        values = {name: float(value) for name, value in learning_step(run, optimiser, batch, vgg).items()}
+        found = steps.learning_step(batch)
         optimiser.step(step, _share_done(run))
+        values = dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
         log.moved(step + 1, refine_again(run, step + 1, _share_done(run)))
         run.progress = Progress(step + 1, time.monotonic() - start)
         for name, value in values.items():

@@ -11,6 +11,7 @@ from adop.bench_scene import make_bench_scene
 from adop.doctor import DoctorConfig, doctor
 from adop.doctor_gpu import MODELS, check_adam, check_model
 from adop.doctor_gpu_pictures import picture_errors
+from adop.doctor_gpu_step import replay_error
 from adop.doctor_matrix import KernelReport, compile_kernels, compile_matrix, read_report
 from adop.errors import UserError
 from adop.ops import RasterConfig
@@ -79,6 +80,10 @@ def test_the_gpu_checks_comparisons_hold_for_the_cpu() -> None:
     assert check_adam(device="cpu").passed
     errors = picture_errors("cpu")
     assert len(errors) == 4 and all(error < 0.001 for error in errors.values()), errors
+
+
+def test_the_gpu_checks_steps_are_the_same_on_the_cpu(small_folder: Path) -> None:
+    assert replay_error("cpu", small_folder) == 0
 
 
 @pytest.mark.cuda
