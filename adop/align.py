@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -145,6 +145,9 @@ class Alignment:
     lens: int
     columns: list[int]  # of intrinsics and distortion end to end, that are refined
     lens_start: Tensor  # [4 + D] float64
+    known: dict[int, tuple[Tensor, Tensor]] = field(
+        default_factory=dict
+    )  # directions by scale, and of which lens
 
     def lens_values(self) -> Tensor:
         """Return intrinsics and distortion, end to end, float64."""
@@ -168,6 +171,16 @@ class Alignment:
         self.pipeline.motion[photo] = place.motion.to(self.pipeline.motion.device)
         return self.pipeline.camera(torch.tensor([photo])).reduced(scale)
 
+    def directions(self, scale: int) -> Tensor:
+        """Return what the lens sees at the pixels [H, W, 3] of pictures 1/scale as large, depth 1: once a lens."""
+        lens = self.lens_values()
+        if scale not in self.known or not self.known[scale][0].equal(lens):
+            first = self.pipeline.lens_of.index(self.lens)
+            camera = self.pipeline.camera(torch.tensor([first])).reduced(scale)
+            seen = camera.directions(camera.pixel_centres())
+            self.known[scale] = lens, seen.reshape(camera.height, camera.width, 3)
+        return self.known[scale][1]
+
     def look(self, photo: int, place: Place, scale: int) -> tuple[Equations, Tensor]:
         """Return the equations of a photo at a place, and the depth [1, 1, h, w] that they were made with."""
         camera = self.camera(photo, place, scale)
@@ -175,7 +188,8 @@ class Alignment:
         image, mask = self.cache.reduced(photo, scale, self.pipeline.xyz.device)
         sigma, pixels = self.config.sigma, self.config.pixels
         pictures, rolling = (seen.picture, image, seen.depth, mask), self.refined.rolling_shutter
-        made = normal_equations(*pictures, camera, self.columns, sigma, pixels, rolling)
+        directions = self.directions(scale)
+        made = normal_equations(*pictures, camera, self.columns, sigma, pixels, rolling, directions)
         return made, seen.depth
 
 
@@ -201,12 +215,12 @@ def align_cameras(
     Source: design.md section 4; Levenberg-Marquardt with the lens eliminated last (Triggs et al. 2000).
     """
     found: list[Moved] = []
-    lenses = sorted({int(pipeline.photo_lens[i]) for i in photos})
+    lenses = sorted({pipeline.lens_of[i] for i in photos})
     scales_of = {lens: _scales(pipeline.lens_size[lens], config, finest_only) for lens in lenses}
     rounds = sum(len(scales) * (config.rounds + 1) for scales in scales_of.values())
     with tqdm(total=rounds, desc="aligning cameras", leave=False, disable=None) as bar:
         for lens, scales in scales_of.items():
-            own = [i for i in photos if int(pipeline.photo_lens[i]) == lens]
+            own = [i for i in photos if pipeline.lens_of[i] == lens]
             columns = lens_columns(pipeline.models[own[0]], pipeline.distortion[lens], config, refined)
             one = Alignment(pipeline, cache, config, refined, view, lens, columns, torch.empty(0))
             one = replace(one, lens_start=one.lens_values())
@@ -266,9 +280,8 @@ def _descend(one: Alignment, tracked: list[Tracked], scale: int, bar: tqdm) -> N
         lens_damping = max(lens_damping / 4, 1e-6)
         for t, place, equations, depth in trials:
             if equations.cost <= t.equations.cost:
-                t.shift = pixel_shift(
-                    one.camera(t.photo, t.place, scale), one.camera(t.photo, place, scale), depth
-                )
+                old, new = one.camera(t.photo, t.place, scale), one.camera(t.photo, place, scale)
+                t.shift = pixel_shift(old, new, depth, one.directions(scale))
                 t.place, t.equations, t.damping = place, equations, max(t.damping / 4, 1e-6)
             else:
                 t.damping *= 10
@@ -338,7 +351,8 @@ def _put_back(one: Alignment, tracked: list[Tracked], scale: int) -> None:
     if together:
         one.set_lens(lens)
     for t, (start, depth) in zip(tracked, starts, strict=True):
-        t.away = pixel_shift(one.camera(t.photo, t.start, 1), one.camera(t.photo, t.place, 1), depth)
+        old, new = one.camera(t.photo, t.start, 1), one.camera(t.photo, t.place, 1)
+        t.away = pixel_shift(old, new, depth, one.directions(scale))
         t.kept = t.equations.cost < enough * start.cost and (together or not one.columns)
         if not t.kept:
             t.place = t.start

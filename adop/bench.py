@@ -17,6 +17,7 @@ from adop.bench_rivals import RIVALS, Rival
 from adop.bench_scene import DISTANCE, HEIGHT, WIDTH, BenchScene, bench_camera, make_bench_scene
 from adop.ops import Points, RasterConfig, draw, project
 from adop.ops.types import Backend
+from adop.run import choose_device
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,10 @@ class BenchRasterConfig:
     """Points of the facade; half of them are in view."""
     growth: tuple[int, ...] = (10, 100)
     """Also draw this many times as many points; 100 needs 10 GiB of memory and some minutes to make."""
+    device: str = "auto"
+    """auto takes a CUDA GPU where there is one."""
     threads: int = 0
-    """Threads; 0 takes torch's number."""
+    """Threads of the CPU; 0 takes torch's number."""
     repeats: int = 15
     """Medians are of this many runs."""
     json: Path | None = None
@@ -38,23 +41,34 @@ class BenchRasterConfig:
 
 
 def median_ms(run: Callable[[], object], repeats: int) -> float:
-    """Return the median wall time of `run` in milliseconds, after two runs that do not count."""
+    """Return the median wall time of `run` in milliseconds, to its end on a GPU, after two runs that do not count."""
     times = []
     for i in range(repeats + 2):
+        _wait()
         start = time.perf_counter()
         run()
+        _wait()
         if i >= 2:
             times.append((time.perf_counter() - start) * 1e3)
     return statistics.median(times)
 
 
+def _wait() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def bench_raster(config: BenchRasterConfig) -> int:
-    """Measure, print a table, write JSON and plot where asked; return 0."""
+    """Measure, print a table, write JSON and plot where asked; return 0.
+
+    Raises: UserError for a device that is not there.
+    """
+    device = choose_device(config.device)
     before = torch.get_num_threads()
     threads = config.threads or before
     try:
         torch.set_num_threads(threads)
-        result = _measure(config, threads)
+        result = _measure(config, device)
     finally:
         torch.set_num_threads(before)
     print_table(result)
@@ -65,15 +79,14 @@ def bench_raster(config: BenchRasterConfig) -> int:
     return 0
 
 
-def _measure(config: BenchRasterConfig, threads: int) -> dict[str, Any]:
-    scene = make_bench_scene(config.points)
+def _measure(config: BenchRasterConfig, device: torch.device) -> dict[str, Any]:
+    scene = make_bench_scene(config.points).to(device)
     all_levels = RasterConfig(radius_threshold=0.0)
     visible = project(scene.camera, Points(scene.points.xyz, scene.points.radius)).visible
     ours = passes(scene, all_levels, "auto", config.repeats)
     slow = passes(scene, all_levels, "reference", min(config.repeats, 5))
     result: dict[str, Any] = {
-        "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}",
+        "machine": f"{_machine(device)}, torch {torch.__version__}",
         "picture": f"{WIDTH}x{HEIGHT}, 4 levels, 4 features, {config.points} points",
         "visible": float(visible.double().mean()),
         "milliseconds": {"ours": ours, "reference": slow},
@@ -91,6 +104,12 @@ def _measure(config: BenchRasterConfig, threads: int) -> dict[str, Any]:
     return result
 
 
+def _machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+
+
 def passes(scene: BenchScene, config: RasterConfig, backend: Backend, repeats: int) -> dict[str, float]:
     """Return milliseconds of forward, with the feature gradient, and with all gradients."""
     camera, points = scene.camera, scene.points
@@ -100,10 +119,10 @@ def passes(scene: BenchScene, config: RasterConfig, backend: Backend, repeats: i
     moved = Points(xyz, points.radius, None, points.blocks)
     view = type(camera)(camera.model, WIDTH, HEIGHT, intrinsics, camera.distortion, pose)
     generator = torch.Generator().manual_seed(0)
-    ghosts = torch.rand(1, len(features), generator=generator) < config.ghost_fraction
+    ghosts = (torch.rand(1, len(features), generator=generator) < config.ghost_fraction).to(features.device)
     with torch.no_grad():
         images = draw(camera, points, features, config, backend=backend).features
-    grads = [torch.randn(image.shape, generator=generator) for image in images]
+    grads = [torch.randn(image.shape, generator=generator).to(image.device) for image in images]
 
     def forward() -> None:
         with torch.no_grad():
@@ -120,8 +139,10 @@ def passes(scene: BenchScene, config: RasterConfig, backend: Backend, repeats: i
     return {name: median_ms(run, repeats) for name, run in runs.items()}
 
 
-def thread_ratio(scene: BenchScene, config: RasterConfig, repeats: int) -> float:
-    """Return how much faster two threads are than one, forward, measured in turns."""
+def thread_ratio(scene: BenchScene, config: RasterConfig, repeats: int) -> float | None:
+    """Return how much faster two threads of a CPU are than one, forward, measured in turns; None of a GPU."""
+    if scene.features.device.type != "cpu":
+        return None
     before = torch.get_num_threads()
     times: dict[int, list[float]] = {1: [], 2: []}
     try:
@@ -138,11 +159,14 @@ def thread_ratio(scene: BenchScene, config: RasterConfig, repeats: int) -> float
 
 def bandwidth(scene: BenchScene, visible: int, milliseconds: float, repeats: int) -> dict[str, float]:
     """Return the machine's measured rates and the share of them that the forward pass reaches."""
-    source = torch.rand(32 << 20)
+    device = scene.features.device
+    source = torch.rand(32 << 20, device=device)
     target = torch.empty_like(source)
     copy = 2 * source.numel() * 4 / median_ms(lambda: target.copy_(source), repeats) / 1e6
-    index = torch.randint(0, target.numel(), (1 << 21,), generator=torch.Generator().manual_seed(0))
-    values = torch.rand(1 << 21)
+    index = torch.randint(0, target.numel(), (1 << 21,), generator=torch.Generator().manual_seed(0)).to(
+        device
+    )
+    values = torch.rand(1 << 21, device=device)
     writes = len(index) / median_ms(lambda: target.index_put_((index,), values), repeats) / 1e3
     # Points and radii read; features of visible points read; four levels of four features, weight and depth written.
     pixels = sum((WIDTH >> level) * (HEIGHT >> level) for level in range(4))
@@ -172,10 +196,11 @@ def growth(config: BenchRasterConfig, scene: BenchScene) -> dict[str, Any]:
     points should cost nothing. "near" is the view of the other figures: a million points leave holes in it that more
     points fill, so that more is drawn. `points_10x` and so on are the far view's.
     """
-    views = {"far": bench_camera(2 * DISTANCE), "near": scene.camera}
+    device = scene.features.device
+    views = {"far": bench_camera(2 * DISTANCE).to(device), "near": scene.camera}
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in views}
     for factor in (1, *config.growth):
-        grown = scene if factor == 1 else make_bench_scene(config.points * factor)
+        grown = scene if factor == 1 else make_bench_scene(config.points * factor).to(device)
         for name, camera in views.items():
             rows[name].append(
                 grown_row(replace(grown, camera=camera), config.points * factor, config.repeats)
@@ -189,12 +214,15 @@ def growth(config: BenchRasterConfig, scene: BenchScene) -> dict[str, Any]:
 
 
 def grown_row(scene: BenchScene, points: int, repeats: int) -> dict[str, float]:
-    """Return the time of a cloud, how many points a covered pixel blends, and the memory of the process so far."""
+    """Return the time of a cloud, how many points a covered pixel blends, and the memory so far: of the process, or
+    what torch took on a GPU."""
     lod = RasterConfig()
     with torch.no_grad():
         weights = draw(scene.camera, scene.points, scene.features, lod).weight
         forward = median_ms(lambda: draw(scene.camera, scene.points, scene.features, lod), repeats)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    on_gpu = scene.features.device.type == "cuda"
+    process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else process
     blended = float(torch.stack([w.sum() for w in weights]).sum())
     density = float(weights[0].sum() / (weights[0] > 0).sum().clamp_min(1))
     return {
@@ -218,7 +246,8 @@ def print_table(result: dict[str, Any]) -> None:
         visible, slow = result["ns_per_visible_point"][name], result["milliseconds"]["reference"][name]
         text = f"{label:<28} {ms:8.2f} ms {ns:7.2f} ns per point {visible:7.2f} per visible point"
         print(f"{text}, torch reference {slow:8.1f} ms = {slow / ms:5.1f} x")
-    print(f"two threads over one: {result['threads']['two_over_one']:.2f}")
+    if result["threads"]["two_over_one"] is not None:
+        print(f"two threads over one: {result['threads']['two_over_one']:.2f}")
     b = result["bandwidth"]
     print(
         f"memory: copies at {b['copy_gb_per_s']:.1f} GB/s, of which forward reaches {b['share_of_copy']:.0%}; "

@@ -55,7 +55,7 @@ def opengl(scene: BenchScene) -> tuple[Run | None, str]:
     program = context.program(_VERTEX, _FRAGMENT)
     fx, fy, cx, cy = scene.camera.intrinsics[0].tolist()
     program["lens"], program["size"] = (fx, fy, cx, cy), (float(WIDTH), float(HEIGHT))
-    packed = torch.cat((scene.points.xyz, scene.features), 1).numpy().tobytes()
+    packed = torch.cat((scene.points.xyz, scene.features), 1).cpu().numpy().tobytes()
     vertices = context.buffer(packed)
     array = context.vertex_array(program, [(vertices, "3f 4f", "position", "feature")])
     target = context.framebuffer(
@@ -130,8 +130,8 @@ def open3d(scene: BenchScene) -> tuple[Run | None, str]:
         renderer = o3d.visualization.rendering.OffscreenRenderer(WIDTH, HEIGHT)
     except RuntimeError as error:
         return None, f"Open3D's renderer cannot start here: {str(error).splitlines()[0]}"
-    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(scene.points.xyz.double().numpy()))
-    cloud.colors = o3d.utility.Vector3dVector(scene.features[:, :3].double().numpy())
+    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(scene.points.xyz.double().cpu().numpy()))
+    cloud.colors = o3d.utility.Vector3dVector(scene.features[:, :3].double().cpu().numpy())
     material = o3d.visualization.rendering.MaterialRecord()
     material.shader, material.point_size = "defaultUnlit", 1.0
     renderer.scene.add_geometry("cloud", cloud, material)

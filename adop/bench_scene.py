@@ -23,6 +23,12 @@ class BenchScene:
     points: Points
     features: Tensor
 
+    def to(self, device: torch.device | str) -> "BenchScene":
+        """Move all of it."""
+        points, blocks = self.points, self.points.blocks
+        moved = Points(points.xyz.to(device), points.radius.to(device), None, blocks and blocks.to(device))
+        return BenchScene(self.camera.to(device), moved, self.features.to(device))
+
 
 def bench_camera(distance: float = DISTANCE) -> Camera:
     """Return a slightly distorted camera, 960 x 640; at the usual distance it has the middle half of the wall in view,

@@ -96,10 +96,10 @@ def _observe(
     number[chosen] = torch.arange(len(chosen))
     device = pipeline.xyz.device
     groups = []
-    for lens in sorted({int(pipeline.photo_lens[i]) for i in gathered}):
+    for lens in sorted({pipeline.lens_of[i] for i in gathered}):
         rows = []
         for photo, g in gathered.items():
-            if int(pipeline.photo_lens[photo]) == lens:
+            if pipeline.lens_of[photo] == lens:
                 keep = number[g.points] >= 0
                 point = number[g.points[keep]]
                 rows.append(

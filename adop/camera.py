@@ -169,14 +169,17 @@ class Camera:
         rotation, translation = self.world_to_camera[:, :3, :3], self.world_to_camera[:, :3, 3:]
         return -(rotation.transpose(1, 2) @ translation).squeeze(-1)
 
-    def unproject(self, uv: Tensor, z: Tensor) -> Tensor:
+    def unproject(self, uv: Tensor, z: Tensor, directions: Tensor | None = None) -> Tensor:
         """Return the world points [B, N, 3] seen at `uv` [B, N, 2] of the crop at depth `z` [B, N].
+
+        Where many cameras of one lens are asked, `directions` [B, N, 3] may hold what `directions` returned for `uv`.
 
         With a motion the row at which the still camera sees the point is found by looking `TIMES` times.
 
         **Gradients** exact to `z` and the pose, none to `uv`, the lens and the time of the row.
         """
-        local = self._directions(uv) * z.to(self.world_to_camera.dtype)[..., None]
+        seen = self.directions(uv) if directions is None else directions
+        local = seen * z.to(self.world_to_camera.dtype)[..., None]
         if self.motion is not None:
             local = self._stilled(local, uv, self.motion)
         rotation, translation = self.world_to_camera[:, :3, :3], self.world_to_camera[:, :3, 3]
@@ -186,10 +189,15 @@ class Camera:
         """Return unit world directions [B, 3, H_l, W_l] through the pixel centres of a level; **Gradients** pose
         only. With a motion, those of what is far away: its rotation counts, its translation does not."""
         rows, columns = level_size(self.height, self.width, level)
+        uv = self.pixel_centres(level).expand(len(self), -1, 2)
+        return self.rays_at(uv).transpose(1, 2).reshape(len(self), 3, rows, columns)
+
+    def pixel_centres(self, level: int = 0) -> Tensor:
+        """Return the pixel centres [1, H_l W_l, 2] of a level, row by row, in pixels of the crop."""
+        rows, columns = level_size(self.height, self.width, level)
         y = (torch.arange(rows, device=self.crop.device).to(self.crop.dtype) + 0.5) * 2**level
         x = (torch.arange(columns, device=self.crop.device).to(self.crop.dtype) + 0.5) * 2**level
-        uv = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(1, -1, 2).expand(len(self), -1, 2)
-        return self.rays_at(uv).transpose(1, 2).reshape(len(self), 3, rows, columns)
+        return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(1, -1, 2)
 
     def rays_at(self, uv: Tensor) -> Tensor:
         """Return unit world directions [B, N, 3] through `uv` [B, N, 2] of the crop, as `rays` does."""
@@ -209,7 +217,7 @@ class Camera:
         return local.transpose(1, 2).reshape(len(self), 3, rows, columns).contiguous()
 
     @torch.no_grad()
-    def _directions(self, uv: Tensor) -> Tensor:
+    def directions(self, uv: Tensor) -> Tensor:
         """Return camera-space points [B, N, 3] of depth 1 that are seen at `uv` [B, N, 2] of the crop."""
         full = (uv.to(self.crop.dtype) + self.crop[:, None, 1:]) / self.crop[:, None, :1]
         return unproject_lens(self.model, full, self.intrinsics, self.distortion).to(
@@ -217,7 +225,7 @@ class Camera:
         )
 
     def _far_directions(self, uv: Tensor) -> Tensor:
-        local = self._directions(uv)
+        local = self.directions(uv)
         if self.motion is None:
             return local
         return self._stilled(

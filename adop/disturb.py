@@ -62,7 +62,7 @@ def geometry(pipeline: Pipeline) -> Geometry:
 
 def true_camera(pipeline: Pipeline, truth: Geometry, photo: int) -> Camera:
     """Return the camera of a photo as it truly is."""
-    camera, lens = pipeline.camera(torch.tensor([photo])), int(pipeline.photo_lens[photo])
+    camera, lens = pipeline.camera(torch.tensor([photo])), pipeline.lens_of[photo]
     motion = truth.motion[photo][None].float()
     return replace(
         camera,

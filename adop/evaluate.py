@@ -56,7 +56,7 @@ def score_photo(
     device = pipeline.xyz.device
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
-    radiance = pipeline.radiance(camera, pipeline.photo_lens[index], new_view=True).picture
+    radiance = pipeline.radiance(camera, [pipeline.lens_of[photo]], new_view=True).picture
     target = cache.image(photo, device)
     mask = torch.ones_like(target[:, :1])
     photo_mask = cache.mask(photo)

@@ -132,6 +132,7 @@ def normal_equations(
     sigma: float = 1.0,
     pixels: int = 60_000,
     rolling_shutter: bool = False,
+    directions: Tensor | None = None,
 ) -> Equations:
     """Return what a change of the camera would do to the difference between a picture and its photo.
 
@@ -148,6 +149,7 @@ def normal_equations(
         sigma: of the blur, pixels.
         pixels: about so many are used for the equations, evenly spread (the cost takes all).
         rolling_shutter: ask for the camera's motion too.
+        directions: [H, W, 3] of `camera.directions` at the pixels' centres, where they are known.
 
     Source: design.md section 4; the mean slope is that of efficient second-order minimisation (Malis 2004).
     """
@@ -171,7 +173,7 @@ def normal_equations(
         return Equations(nothing.diag(), nothing, cost, 0.0, 1.0)
     uv = torch.stack((columns, rows), dim=1).to(depth.dtype) + 0.5
     z = depth[0, :, rows, columns]
-    xyz = camera.unproject(uv[None], z)[0]
+    xyz = camera.unproject(uv[None], z, None if directions is None else directions[None, rows, columns])[0]
     by_camera, _ = motion_of_points(camera, xyz, lens_columns, rolling_shutter)
     slope = (0.5 * (slopes(picture) + slopes(photo)))[:, :, rows, columns]
     jacobian = -torch.einsum("dcm,mdk->cmk", slope, by_camera).double() / ROBUST
@@ -185,8 +187,13 @@ def normal_equations(
 
 
 @torch.no_grad()
-def pixel_shift(camera: Camera, other: Camera, depth: Tensor, most: int = 5000) -> float:
-    """Return the median distance in pixels between where two cameras see the places of `depth` [1, 1, H, W]."""
+def pixel_shift(
+    camera: Camera, other: Camera, depth: Tensor, directions: Tensor | None = None, most: int = 5000
+) -> float:
+    """Return the median distance in pixels between where two cameras see the places of `depth` [1, 1, H, W].
+
+    Args: directions: [H, W, 3] of the first camera at the depth's pixels, where they are known.
+    """
     rows, columns = torch.nonzero(torch.isfinite(depth[0, 0]), as_tuple=True)
     if len(rows) == 0:
         return 0.0
@@ -195,7 +202,8 @@ def pixel_shift(camera: Camera, other: Camera, depth: Tensor, most: int = 5000) 
     # The depth may be of a smaller picture than the camera's.
     scale = camera.width // depth.shape[3]
     uv = scale * (torch.stack((columns, rows), dim=1).to(depth.dtype) + 0.5)
-    xyz = camera.unproject(uv[None], depth[0, :, rows, columns])[0]
+    known = None if directions is None else directions[None, rows, columns]
+    xyz = camera.unproject(uv[None], depth[0, :, rows, columns], known)[0]
     return float((project_points(other, xyz) - uv).norm(dim=1).median())
 
 

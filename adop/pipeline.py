@@ -80,9 +80,10 @@ class Pipeline(nn.Module):
         self.register_buffer(
             "normals", None if normals is None else torch.from_numpy(np.ascontiguousarray(normals)).float()
         )
-        lenses = [scene.lenses[photo.lens] for photo in scene.photos]
+        self.lens_of = [photo.lens for photo in scene.photos]  # as `photo_lens`, without asking a GPU
+        lenses = [scene.lenses[lens] for lens in self.lens_of]
         self.models = [cast(Model, lens.model) for lens in lenses]
-        self.register_buffer("photo_lens", torch.tensor([photo.lens for photo in scene.photos]))
+        self.register_buffer("photo_lens", torch.tensor(self.lens_of))
         self.register_buffer("photo_size", torch.tensor([[lens.width, lens.height] for lens in lenses]))
         poses = np.stack([photo.world_to_camera for photo in scene.photos])
         self.register_buffer("poses", torch.from_numpy(poses).double())
@@ -103,7 +104,8 @@ class Pipeline(nn.Module):
             self.xyz_delta = nn.Parameter(torch.zeros_like(self.xyz), requires_grad=False)
         self.lens_size = [(lens.width, lens.height) for lens in scene.lenses]
         self._blocks: tuple[tuple[int, int, int], Blocks] | None = None
-        self._rays: dict[int, tuple[tuple[int, int], Tensor]] = {}
+        self._motion: tuple[int, bool] | None = None
+        self._rays: dict[int, tuple[tuple[int, int], Tensor, Tensor]] = {}
         self.features = nn.Parameter(start_features(scene, config.render.features))
         self.environment = Environment(config.environment, config.render.features)
         self.network = NeuralRenderer(config.network, config.render.levels, config.render.features)
@@ -189,23 +191,30 @@ class Pipeline(nn.Module):
         self, photos: Tensor, crop: Tensor | None = None, size: tuple[int, int] | None = None
     ) -> Camera:
         """Return the cameras of photos [B] of one model, of their whole pictures or of crops of (width, height)."""
-        first = int(photos[0])
-        lens = self.photo_lens[photos].tolist()
-        width, height = size or tuple(self.photo_size[first].tolist())
+        numbers = photos.tolist()
+        lens = [self.lens_of[i] for i in numbers]
+        width, height = size or self.lens_size[lens[0]]
         if crop is None:
             crop = torch.tensor([1.0, 0.0, 0.0]).repeat(len(photos), 1)
-        motion = self.motion[photos].float()
+        photos = photos.to(self.xyz.device, non_blocking=True)
+        motion = self.motion[photos].float() if self._moves() else None
         return Camera(
-            model=self.models[first],
+            model=self.models[numbers[0]],
             width=width,
             height=height,
             intrinsics=torch.stack([self.intrinsics[i] for i in lens]),
             distortion=torch.stack([self.distortion[i] for i in lens]),
             world_to_camera=self.world_to_camera(photos).float(),
-            crop=crop.to(self.xyz.device),
-            motion=motion if motion.any() else None,
+            crop=crop.to(self.xyz.device, non_blocking=True),
+            motion=motion if motion is not None and motion.any() else None,
             photo_height=self.photo_size[photos, 1].float(),
         )
+
+    def _moves(self) -> bool:
+        """Return whether any camera moves while it is read out; asked of the device once a change."""
+        if self._motion is None or self._motion[0] != self.motion._version:
+            self._motion = (self.motion._version, bool(self.motion.any()))
+        return self._motion[1]
 
     @torch.no_grad()
     def directions(self, camera: Camera) -> list[Tensor]:
@@ -218,27 +227,30 @@ class Pipeline(nn.Module):
         return levels
 
     @torch.no_grad()
-    def ray_grid(self, camera: Camera, lens: Tensor | None = None) -> RayGrid:
+    def ray_grid(self, camera: Camera, lens: list[int] | None = None) -> RayGrid:
         """Return the rays of the cameras' pixels, on a grid.
 
-        With the index of each view's `lens` [B] the grid is that of the lens's whole photo, made once, unless one of
+        With the index of each view's `lens` the grid is that of the lens's whole photo, made once, unless one of
         the cameras moves while it is read out.
         """
         if lens is None or camera.motion is not None:
             whole = torch.tensor([[1.0, 0.0, 0.0]], device=camera.crop.device).expand(len(camera), 3)
             size = whole.new_tensor([[camera.width, camera.height]]).expand(len(camera), 2)
             return RayGrid(camera.ray_grid(RAY_GRID), size, whole, camera.world_to_camera)
-        local = torch.cat([self._lens_rays(camera.model, int(index)) for index in lens])
-        size = local.new_tensor([self.lens_size[int(index)] for index in lens])
+        local, size = (
+            torch.cat(p) for p in zip(*(self._lens_rays(camera.model, i) for i in lens), strict=True)
+        )
         return RayGrid(local, size, camera.crop, camera.world_to_camera)
 
-    def _lens_rays(self, model: Model, lens: int) -> Tensor:
+    def _lens_rays(self, model: Model, lens: int) -> tuple[Tensor, Tensor]:
+        """Return the rays [1, 3, R, S] of a lens's whole photo, and its width and height [1, 2]."""
         versions = (self.intrinsics[lens]._version, self.distortion[lens]._version)
         if self._rays.get(lens, (None,))[0] != versions:
             pose = torch.eye(4, device=self.xyz.device)[None]
             size, parts = self.lens_size[lens], (self.intrinsics[lens][None], self.distortion[lens][None])
-            self._rays[lens] = (versions, Camera(model, *size, *parts, pose).ray_grid(RAY_GRID))
-        return self._rays[lens][1]
+            rays = Camera(model, *size, *parts, pose).ray_grid(RAY_GRID)
+            self._rays[lens] = (versions, rays, rays.new_tensor([size]))
+        return self._rays[lens][1:]
 
     @torch.no_grad()
     def cameras_near(self, place: Tensor, most: int) -> list[Camera]:
@@ -253,9 +265,9 @@ class Pipeline(nn.Module):
         return [self.camera(torch.tensor(group)) for group in alike.values()]
 
     def behind(
-        self, camera: Camera, lens: Tensor | None = None, ghosts: Tensor | None = None
+        self, camera: Camera, lens: list[int] | None = None, ghosts: Tensor | None = None
     ) -> Behind | None:
-        """Return how the cameras see the environment where no point is; `lens` [B] names each view's lens, for speed.
+        """Return how the cameras see the environment where no point is; `lens` names each view's lens, for speed.
 
         None where it has to be looked up in every pixel: a level that fills nothing shows the environment behind what
         is occluded too; so do points that move.
@@ -270,12 +282,12 @@ class Pipeline(nn.Module):
     def radiance(
         self,
         camera: Camera,
-        lens: Tensor | None = None,
+        lens: list[int] | None = None,
         ghosts: Tensor | None = None,
         new_view: bool = False,
         behind: Behind | None = None,
     ) -> Radiance:
-        """Render the cameras' views, linear light; `lens` [B] names each view's lens, for speed.
+        """Render the cameras' views, linear light; `lens` names each view's lens, for speed.
 
         Args:
             ghosts: [B, N] bool, points that look on.

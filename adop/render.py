@@ -74,12 +74,14 @@ class Views:
 
 
 @torch.no_grad()
-def render_cameras(run: Run, camera: Camera, look: Look | None = None, lens: Tensor | None = None) -> Views:
+def render_cameras(
+    run: Run, camera: Camera, look: Look | None = None, lens: list[int] | None = None
+) -> Views:
     """Render B cameras of one size, developed as `look` says (default: the mean exposure of the photos).
 
     Each view is rendered by itself, so that it has the same pixels whatever else is in the batch.
 
-    Args: lens: [B] index of the scene's lens that each camera has, if one: its rays are then looked up.
+    Args: lens: index of the scene's lens that each camera has, if one: its rays are then looked up.
     """
     look = look or Look()
     camera = camera.to(run.pipeline.xyz.device)
@@ -114,7 +116,7 @@ def render_photo(run: Run, photo: int) -> View:
     pipeline = run.pipeline
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
-    rendered = pipeline.radiance(camera, pipeline.photo_lens[index], new_view=True)
+    rendered = pipeline.radiance(camera, [pipeline.lens_of[photo]], new_view=True)
     image = pipeline.photo(rendered.picture, camera, index)
     return View(rendered.picture[0], image[0].clamp(0, 1), filled_depth(run, rendered)[0])
 

@@ -63,7 +63,7 @@ class Run:
         index = photo if isinstance(photo, int) else find_photo(self, photo)
         photometry = self.pipeline.tonemapper.photometry(torch.tensor([index]))
         red, green, blue = photometry.white_balance[0].tolist()
-        lens = int(self.pipeline.photo_lens[index])
+        lens = self.pipeline.lens_of[index]
         return Look(float(photometry.exposure), (red, green, blue), vignette=True, lens=lens)
 
 

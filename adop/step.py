@@ -52,7 +52,7 @@ def step_inputs(run: Run, batch: Batch) -> StepInputs:
     return StepInputs(
         camera=camera,
         photos=photos,
-        behind=pipeline.behind(camera, pipeline.photo_lens[photos], ghosts),
+        behind=pipeline.behind(camera, [pipeline.lens_of[i] for i in batch.photos.tolist()], ghosts),
         ghosts=ghosts,
         target=batch.target.to(device, non_blocking=True),
         mask=batch.mask.to(device, non_blocking=True),

@@ -30,7 +30,7 @@ def test_kernels_and_oracles_learn_the_same(small_folder: Path, fill_levels: int
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.05
         photos, crop = torch.tensor([3, 5]), torch.tensor([[1.2, 60.0, 40.0], [0.9, 200.0, 30.0]])
         camera = pipeline.camera(photos, crop, (96, 80))
-        radiance = pipeline.radiance(camera, pipeline.photo_lens[photos])
+        radiance = pipeline.radiance(camera, [pipeline.lens_of[i] for i in photos.tolist()])
         image = pipeline.photo(radiance.picture, camera, photos, leak=True)
         target = torch.cat([cache.image(int(i), image.device)[..., 40:120, 60:156] for i in photos])
         mask = torch.ones(2, 1, 80, 96)

@@ -97,7 +97,7 @@ class Studio:
 def shoot(
     pipeline: Pipeline,
     camera: Camera,
-    lens: torch.Tensor | None = None,
+    lens: list[int] | None = None,
     unwanted: Callable[[], bool] = lambda: False,
 ) -> Shot:
     """Render a camera's radiance (B = 1), asking between the parts whether it is still wanted.
