@@ -28,8 +28,6 @@ class BenchRasterConfig:
     """Points of the facade; half of them are in view."""
     growth: tuple[int, ...] = (10, 100)
     """Also draw this many times as many points; 100 needs 10 GiB of memory and some minutes to make."""
-    device: str = "auto"
-    """auto takes a CUDA GPU where there is one."""
     threads: int = 0
     """Threads of the CPU; 0 takes torch's number."""
     repeats: int = 15
@@ -38,6 +36,8 @@ class BenchRasterConfig:
     """Write all figures here."""
     plot: Path | None = None
     """Write a picture of how the cost grows here (PNG)."""
+    device: str = "auto"
+    """auto takes a CUDA GPU where there is one."""
 
 
 def median_ms(run: Callable[[], object], repeats: int) -> float:

@@ -153,7 +153,7 @@ def supersampled_gradient(problem: Problem, shifts: int, step: float) -> Tensor:
         return CELL**2 * F.avg_pool2d(F.pad(squared, (0, -width % CELL, 0, -height % CELL)), CELL)[0, 0]
 
     found = torch.zeros(len(problem.chosen), 2, dtype=torch.float64)
-    cell = (problem.projection.uv[0, problem.chosen] / CELL).long()
+    cell = (problem.projection.uv[0, problem.chosen] / CELL).long().cpu()
     left = torch.arange(len(problem.chosen))
     while len(left):
         together = first_of_each(cell[left])
@@ -163,7 +163,7 @@ def supersampled_gradient(problem: Problem, shifts: int, step: float) -> Tensor:
             for sign in (1, -1):
                 uv = problem.projection.uv.clone()
                 uv[0, problem.chosen[moved], axis] += sign * step
-                ends.append(loss_of_cells(uv)[row, column])
+                ends.append(loss_of_cells(uv)[row, column].cpu())
             found[moved, axis] = (ends[0] - ends[1]) / (2 * step)
         rest = torch.ones(len(left), dtype=torch.bool)
         rest[together] = False

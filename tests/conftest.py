@@ -22,6 +22,13 @@ from small_scene import with_points
 from adop.scene import demo_scene_folder, load_scene, save_scene
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide a GPU from all tests but those marked cuda: they compare with the CPU's numbers, some bit by bit."""
+    wanted = config.option.markexpr
+    if wanted and "cuda" not in wanted.replace("not cuda", ""):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the demo scene, so that preparing its points writes nothing into the checkout."""
