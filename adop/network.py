@@ -47,7 +47,7 @@ class Decoder(nn.Module):
         """Return [B, outputs, H, W] of the levels' inputs, finest first."""
         hidden = self.levels[-1](inputs[-1])
         for level in reversed(range(len(inputs) - 1)):
-            hidden = upsample(hidden, inputs[level])
+            hidden = _upsample(hidden, inputs[level])
             hidden = self.levels[level](torch.cat((hidden, inputs[level]), dim=1))
         return self.final(hidden)
 
@@ -78,7 +78,7 @@ class UNet(nn.Module):
             skips.append(torch.cat((block(pooled), inputs[level]), dim=1))
         hidden = skips[-1]
         for level in reversed(range(self.depth - 1)):
-            hidden = self.up[level](upsample(hidden, skips[level]))
+            hidden = self.up[level](_upsample(hidden, skips[level]))
             hidden = self.merge[level](torch.cat((hidden, skips[level]), dim=1))
         return self.final(hidden)
 
@@ -114,22 +114,13 @@ class NeuralRenderer(nn.Module):
         if not self.residual:
             return self.body(levels.features).float().clamp(-20, 20).exp()
         brightness = self.brightness(base)
-        log_brightness = brightness.log()
+        log_brightness, precision = brightness.log(), _precision(brightness)
         inputs = []
         for level, image in enumerate(levels.features):
             own = torch.where(base.valid[level] > 0, image[:, :3] - log_brightness, 0.0)
-            inputs.append(
-                torch.cat(
-                    (
-                        own,
-                        image[:, 3:],
-                        base.valid[level],
-                        base.behind[level],
-                        _compress(base.colours[level] / brightness),
-                    ),
-                    dim=1,
-                )
-            )
+            compressed = _compress(base.colours[level] / brightness)
+            parts = (own, image[:, 3:], base.valid[level], base.behind[level], compressed)
+            inputs.append(torch.cat([part.to(precision) for part in parts], dim=1))
         change, offset = self.body(inputs).float().chunk(2, dim=1)
         picture = base.colours[0] / brightness
         return brightness * (picture * change.clamp(-8, 8).exp() + offset).clamp_min(0)
@@ -138,6 +129,18 @@ class NeuralRenderer(nn.Module):
     def brightness(base: Base) -> Tensor:
         """Return [B, 1, 1, 1], the mean of the base picture, without gradient."""
         return base.colours[-1].detach().mean((1, 2, 3), keepdim=True).clamp_min(1e-6)
+
+
+def _precision(like: Tensor) -> torch.dtype:
+    """Return what convolutions compute in here: inputs that come in it are not turned again and again."""
+    kind = like.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else like.dtype
+
+
+def _upsample(hidden: Tensor, like: Tensor) -> Tensor:
+    """Return `hidden` at twice its size in its own precision, which a CPU's autocast would widen."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        return upsample(hidden, like)
 
 
 def _compress(x: Tensor) -> Tensor:
