@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from adop.align import Moved
 from adop.report import to_uint8
 
+MEAN_OF = 50  # steps
 QUIET_SECONDS = 20.0  # between lines where nobody watches a terminal
 
 
@@ -55,6 +58,28 @@ def _step_of(line: str) -> int:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return 2**62
+
+
+class Recent:
+    """The numbers of the last steps, left on their device until they are read."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._waiting: list[Tensor] = []
+        self._rows: deque[list[float]] = deque(maxlen=MEAN_OF)
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Take the numbers of a step, each a tensor of one."""
+        self._names = list(values)
+        self._waiting.append(torch.stack(list(values.values())))
+
+    def read(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Return the last step's numbers, and the means of the last steps'."""
+        self._rows.extend(torch.stack(self._waiting).tolist())
+        self._waiting.clear()
+        means = [sum(column) / len(column) for column in zip(*self._rows, strict=True)]
+        last, mean = (dict(zip(self._names, row, strict=True)) for row in (self._rows[-1], means))
+        return last, mean
 
 
 class ProgressLine:

@@ -93,7 +93,8 @@ class StepGraphs:
                 work()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        # The thread that draws the next batch takes pinned memory meanwhile: other threads may do what they want.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             values, gradients = work()
         return Captured(graph, inputs, values, gradients)
 

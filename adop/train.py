@@ -42,11 +42,14 @@ from adop.refine import (
     say_groups,
 )
 from adop.run import Run, choose_device, has_bf16, open_scene, split_photos
-from adop.runlog import Log, ProgressLine
+from adop.runlog import Log, ProgressLine, Recent
 from adop.sampler import Ahead
 from adop.step import draw_batch
 from adop.step_graph import StepGraphs
 from adop.surroundings import fill_environment
+
+LOG_EVERY = 50  # steps
+READ_EVERY = 10  # steps, a part of the above: to read a GPU's numbers is to wait for it
 
 
 def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
@@ -207,8 +210,8 @@ def _loop(
     interrupted: Callable[[], bool],
 ) -> None:
     config, start = run.config, time.monotonic() - run.progress.seconds
-    saved, line = time.monotonic(), ProgressLine()
-    recent: dict[str, list[float]] = {}
+    saved, line, recent = time.monotonic(), ProgressLine(), Recent()
+    read_every = 1 if callback is not None or run.device.type == "cpu" else READ_EVERY
 
     batches = Ahead(functools.partial(draw_batch, run))
     while _share_done(run) < 1 and not interrupted():
@@ -216,15 +219,14 @@ def _loop(
         batch = batches.batch(step)
         found = steps.learning_step(batch)
         optimiser.step(step, _share_done(run))
-        values = dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
+        recent.add(found)
         log.moved(step + 1, refine_again(run, step + 1, _share_done(run)))
         run.progress = Progress(step + 1, time.monotonic() - start)
-        for name, value in values.items():
-            recent[name] = [*recent.get(name, [])[-49:], value]
-        means = {name: sum(numbers) / len(numbers) for name, numbers in recent.items()}
-        line.show(step + 1, _share_done(run), means["loss"], means["psnr"])
+        if (step + 1) % read_every == 0:
+            values, means = recent.read()
+            line.show(step + 1, _share_done(run), means["loss"], means["psnr"])
         wish = callback(run, values) if callback is not None else None
-        if (step + 1) % 50 == 0:
+        if (step + 1) % LOG_EVERY == 0:
             log.write(step + 1, means)
         if (step + 1) % config.evaluate_every == 0 and _share_done(run) < 1:
             _glance(run, log)

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from adop.runlog import Log
+from adop.runlog import Log, Recent
 
 
 def test_a_closed_log_is_whole_and_its_folder_may_move(tmp_path: Path):
@@ -29,3 +30,14 @@ def test_lines_after_the_step_that_is_continued_from_are_dropped(tmp_path: Path)
         '{"step": 10',
         '{"step": 20',
     ]
+
+
+def test_recent_numbers_are_read_when_asked_for() -> None:
+    recent = Recent()
+    for step in range(60):
+        recent.add({"loss": torch.tensor(float(step)), "psnr": torch.tensor(2.0 * step)})
+        if step == 3:
+            assert recent.read() == ({"loss": 3.0, "psnr": 6.0}, {"loss": 1.5, "psnr": 3.0})
+    last, means = recent.read()
+    assert last == {"loss": 59.0, "psnr": 118.0}
+    assert means == {"loss": sum(range(10, 60)) / 50, "psnr": 2 * sum(range(10, 60)) / 50}
