@@ -145,9 +145,8 @@ class Alignment:
     lens: int
     columns: list[int]  # of intrinsics and distortion end to end, that are refined
     lens_start: Tensor  # [4 + D] float64
-    known: dict[int, tuple[Tensor, Tensor]] = field(
-        default_factory=dict
-    )  # directions by scale, and of which lens
+    # What `directions` found, by scale, and of which lens.
+    directions_at: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def lens_values(self) -> Tensor:
         """Return intrinsics and distortion, end to end, float64."""
@@ -174,12 +173,12 @@ class Alignment:
     def directions(self, scale: int) -> Tensor:
         """Return what the lens sees at the pixels [H, W, 3] of pictures 1/scale as large, depth 1: once a lens."""
         lens = self.lens_values()
-        if scale not in self.known or not self.known[scale][0].equal(lens):
+        if scale not in self.directions_at or not self.directions_at[scale][0].equal(lens):
             first = self.pipeline.lens_of.index(self.lens)
             camera = self.pipeline.camera(torch.tensor([first])).reduced(scale)
-            seen = camera.directions(camera.pixel_centres())
-            self.known[scale] = lens, seen.reshape(camera.height, camera.width, 3)
-        return self.known[scale][1]
+            seen = camera.lens_directions(camera.pixel_centres())
+            self.directions_at[scale] = lens, seen.reshape(camera.height, camera.width, 3)
+        return self.directions_at[scale][1]
 
     def look(self, photo: int, place: Place, scale: int) -> tuple[Equations, Tensor]:
         """Return the equations of a photo at a place, and the depth [1, 1, h, w] that they were made with."""

@@ -24,7 +24,7 @@ class BenchScene:
     features: Tensor
 
     def to(self, device: torch.device | str) -> "BenchScene":
-        """Move all of it."""
+        """Move all of it; the wall has no normals."""
         points, blocks = self.points, self.points.blocks
         moved = Points(points.xyz.to(device), points.radius.to(device), None, blocks and blocks.to(device))
         return BenchScene(self.camera.to(device), moved, self.features.to(device))

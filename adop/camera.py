@@ -172,13 +172,13 @@ class Camera:
     def unproject(self, uv: Tensor, z: Tensor, directions: Tensor | None = None) -> Tensor:
         """Return the world points [B, N, 3] seen at `uv` [B, N, 2] of the crop at depth `z` [B, N].
 
-        Where many cameras of one lens are asked, `directions` [B, N, 3] may hold what `directions` returned for `uv`.
+        Where many cameras of one lens are asked, `directions` [B, N, 3] may hold what `lens_directions` said of `uv`.
 
         With a motion the row at which the still camera sees the point is found by looking `TIMES` times.
 
         **Gradients** exact to `z` and the pose, none to `uv`, the lens and the time of the row.
         """
-        seen = self.directions(uv) if directions is None else directions
+        seen = self.lens_directions(uv) if directions is None else directions
         local = seen * z.to(self.world_to_camera.dtype)[..., None]
         if self.motion is not None:
             local = self._stilled(local, uv, self.motion)
@@ -217,7 +217,7 @@ class Camera:
         return local.transpose(1, 2).reshape(len(self), 3, rows, columns).contiguous()
 
     @torch.no_grad()
-    def directions(self, uv: Tensor) -> Tensor:
+    def lens_directions(self, uv: Tensor) -> Tensor:
         """Return camera-space points [B, N, 3] of depth 1 that are seen at `uv` [B, N, 2] of the crop."""
         full = (uv.to(self.crop.dtype) + self.crop[:, None, 1:]) / self.crop[:, None, :1]
         return unproject_lens(self.model, full, self.intrinsics, self.distortion).to(
@@ -225,7 +225,7 @@ class Camera:
         )
 
     def _far_directions(self, uv: Tensor) -> Tensor:
-        local = self.directions(uv)
+        local = self.lens_directions(uv)
         if self.motion is None:
             return local
         return self._stilled(

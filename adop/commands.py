@@ -94,7 +94,6 @@ def train_command(name: str, arguments: list[str]) -> int:
         from adop.profile import StepProfile
 
         profile = StepProfile()
-        config = dataclasses.replace(config, cuda_graphs=False)  # a graph has no stages
     if options.view:
         from adop.viewer.live import LiveView
 

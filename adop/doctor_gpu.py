@@ -19,6 +19,7 @@ from adop.errors import UserError
 from adop.ops import Points, RasterConfig, draw, make_blocks
 from adop.ops.adam import sparse_adam_
 from adop.ops.types import Backend
+from adop.run import has_bf16
 
 POINTS = 1_000_000
 MODELS = {
@@ -58,7 +59,10 @@ def gpu_check(json_file: Path | None) -> int:
     checks += check_model(scene, "opencv", config=RasterConfig(position_gradient="bilinear"))
     # The environment's rays are interpolated by the kernels and not by the oracle.
     checks += [Check(f"{name}, gradients", error, 0.001) for name, error in picture_errors("cuda").items()]
-    checks.append(Check("training step as a CUDA graph, gradients", replay_error("cuda"), 0.01))
+    for name, bf16, allowed in (("float32", False, 0.01), ("bfloat16", True, 0.05)):
+        if not bf16 or has_bf16(torch.device("cuda")):
+            error = replay_error("cuda", bf16)
+            checks.append(Check(f"training step as a CUDA graph, {name}, gradients", error, allowed))
     print(f"{torch.cuda.get_device_name()}, {POINTS} points")
     for check in checks:
         verdict = "ok  " if check.passed else "FAIL"

@@ -149,7 +149,7 @@ def normal_equations(
         sigma: of the blur, pixels.
         pixels: about so many are used for the equations, evenly spread (the cost takes all).
         rolling_shutter: ask for the camera's motion too.
-        directions: [H, W, 3] of `camera.directions` at the pixels' centres, where they are known.
+        directions: [H, W, 3] of `camera.lens_directions` at the pixels' centres, where they are known.
 
     Source: design.md section 4; the mean slope is that of efficient second-order minimisation (Malis 2004).
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from adop.ops import Levels
 
 
 class GatedConv(nn.Module):
-    """3x3 convolution times a sigmoid gate; one fused convolution gives both halves.
+    """3x3 convolution times a sigmoid gate; one convolution's weights give both halves.
 
     Source: gated convolutions as in ADOP section 4; ELU or none as activation, no normalisation.
     """
@@ -22,10 +24,27 @@ class GatedConv(nn.Module):
         self.convolution = nn.Conv2d(inputs, 2 * outputs, 3, padding=1)
         self.activation = activation
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return [B, outputs, H, W] of [B, inputs, H, W]."""
-        value, gate = self.convolution(x).chunk(2, dim=1)
+    def forward(self, *parts: Tensor) -> Tensor:
+        """Return [B, outputs, H, W] of parts [B, C_i, H, W] that have `inputs` channels together."""
+        if parts[0].device.type == "cpu":
+            value, gate = self._apart(parts)
+        else:
+            value, gate = self.convolution(torch.cat(parts, dim=1)).chunk(2, dim=1)
         return (F.elu(value) if self.activation else value) * torch.sigmoid(gate)
+
+    def _apart(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Return both halves, each the sum of the parts' convolutions: on a CPU, where a pixel's channels lie side by
+        side, that is faster than joining the parts and taking the result apart."""
+        assert self.convolution.bias is not None
+        weight, bias = (p.to(parts[0].dtype) for p in (self.convolution.weight, self.convolution.bias))
+        halves = []
+        for rows, constant in zip(weight.chunk(2), bias.chunk(2), strict=True):
+            first, *rest = rows.split([part.shape[1] for part in parts], dim=1)
+            half = F.conv2d(parts[0], first, constant, padding=1)
+            for part, own in zip(parts[1:], rest, strict=True):
+                half = half + F.conv2d(part, own, padding=1)
+            halves.append(half)
+        return halves
 
 
 class Decoder(nn.Module):
@@ -48,7 +67,7 @@ class Decoder(nn.Module):
         hidden = self.levels[-1](inputs[-1])
         for level in reversed(range(len(inputs) - 1)):
             hidden = _upsample(hidden, inputs[level])
-            hidden = self.levels[level](torch.cat((hidden, inputs[level]), dim=1))
+            hidden = self.levels[level](hidden, inputs[level])
         return self.final(hidden)
 
 
@@ -79,7 +98,7 @@ class UNet(nn.Module):
         hidden = skips[-1]
         for level in reversed(range(self.depth - 1)):
             hidden = self.up[level](_upsample(hidden, skips[level]))
-            hidden = self.merge[level](torch.cat((hidden, skips[level]), dim=1))
+            hidden = self.merge[level](hidden, skips[level])
         return self.final(hidden)
 
 
@@ -115,12 +134,13 @@ class NeuralRenderer(nn.Module):
             return self.body(levels.features).float().clamp(-20, 20).exp()
         brightness = self.brightness(base)
         log_brightness, precision = brightness.log(), _precision(brightness)
+        layout = torch.channels_last if brightness.device.type == "cpu" else torch.contiguous_format
         inputs = []
         for level, image in enumerate(levels.features):
             own = torch.where(base.valid[level] > 0, image[:, :3] - log_brightness, 0.0)
             compressed = _compress(base.colours[level] / brightness)
             parts = (own, image[:, 3:], base.valid[level], base.behind[level], compressed)
-            inputs.append(torch.cat([part.to(precision) for part in parts], dim=1))
+            inputs.append(torch.cat([part.to(precision, memory_format=layout) for part in parts], dim=1))
         change, offset = self.body(inputs).float().chunk(2, dim=1)
         picture = base.colours[0] / brightness
         return brightness * (picture * change.clamp(-8, 8).exp() + offset).clamp_min(0)

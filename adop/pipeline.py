@@ -105,6 +105,7 @@ class Pipeline(nn.Module):
         self.lens_size = [(lens.width, lens.height) for lens in scene.lenses]
         self._blocks: tuple[tuple[int, int, int], Blocks] | None = None
         self._motion: tuple[int, bool] | None = None
+        self._focal: dict[int, tuple[int, float]] = {}
         self._rays: dict[int, tuple[tuple[int, int], Tensor, Tensor]] = {}
         self.features = nn.Parameter(start_features(scene, config.render.features))
         self.environment = Environment(config.environment, config.render.features)
@@ -233,14 +234,21 @@ class Pipeline(nn.Module):
         With the index of each view's `lens` the grid is that of the lens's whole photo, made once, unless one of
         the cameras moves while it is read out.
         """
-        if lens is None or camera.motion is not None:
+        known = None if lens is None else [self._lens_rays(camera.model, i) for i in lens]
+        # Photos of other proportions have grids of other sizes.
+        if known is None or camera.motion is not None or len({rays.shape for rays, _ in known}) > 1:
             whole = torch.tensor([[1.0, 0.0, 0.0]], device=camera.crop.device).expand(len(camera), 3)
             size = whole.new_tensor([[camera.width, camera.height]]).expand(len(camera), 2)
             return RayGrid(camera.ray_grid(RAY_GRID), size, whole, camera.world_to_camera)
-        local, size = (
-            torch.cat(p) for p in zip(*(self._lens_rays(camera.model, i) for i in lens), strict=True)
-        )
+        local, size = (torch.cat(parts) for parts in zip(*known, strict=True))
         return RayGrid(local, size, camera.crop, camera.world_to_camera)
+
+    def focal_length(self, lens: int) -> float:
+        """Return a lens's focal length, pixels; asked of the device once a change."""
+        version = self.intrinsics[lens]._version
+        if self._focal.get(lens, (None,))[0] != version:
+            self._focal[lens] = version, float(self.intrinsics[lens][0])
+        return self._focal[lens][1]
 
     def _lens_rays(self, model: Model, lens: int) -> tuple[Tensor, Tensor]:
         """Return the rays [1, 3, R, S] of a lens's whole photo, and its width and height [1, 2]."""
@@ -265,9 +273,16 @@ class Pipeline(nn.Module):
         return [self.camera(torch.tensor(group)) for group in alike.values()]
 
     def behind(
-        self, camera: Camera, lens: list[int] | None = None, ghosts: Tensor | None = None
+        self,
+        camera: Camera,
+        lens: list[int] | None = None,
+        ghosts: Tensor | None = None,
+        pixel_angle: float | None = None,
     ) -> Behind | None:
-        """Return how the cameras see the environment where no point is; `lens` names each view's lens, for speed.
+        """Return how the cameras see the environment where no point is.
+
+        For speed, `lens` names each view's lens and `pixel_angle` says how far apart pixels look, in radians: on a GPU
+        both are else found by waiting for it.
 
         None where it has to be looked up in every pixel: a level that fills nothing shows the environment behind what
         is occluded too; so do points that move.
@@ -276,7 +291,7 @@ class Pipeline(nn.Module):
         everywhere = render.fill_levels <= OCCLUSION_LEVELS or ghosts is not None or self.moves_by_gradient()
         if render.backend == "reference" or everywhere:
             return None
-        blurs = self.environment.blurs(_pixel_angle(camera), render.levels)
+        blurs = self.environment.blurs(pixel_angle or _pixel_angle(camera), render.levels)
         return Behind(self.ray_grid(camera, lens), blurs)
 
     def radiance(

@@ -44,6 +44,8 @@ def step_inputs(run: Run, batch: Batch) -> StepInputs:
     pipeline, config, step = run.pipeline, run.config, run.progress.step
     device, side = pipeline.xyz.device, batch.target.shape[2]
     photos = batch.photos.to(device, non_blocking=True)
+    lens = [pipeline.lens_of[i] for i in batch.photos.tolist()]
+    focal = [zoom * pipeline.focal_length(i) for zoom, i in zip(batch.crop[:, 0].tolist(), lens, strict=True)]
     camera = pipeline.camera(batch.photos, batch.crop, (side, side))
     ghosts = None
     if pipeline.moves_by_gradient() and config.refine.position_gradient == "ghost":
@@ -52,7 +54,7 @@ def step_inputs(run: Run, batch: Batch) -> StepInputs:
     return StepInputs(
         camera=camera,
         photos=photos,
-        behind=pipeline.behind(camera, [pipeline.lens_of[i] for i in batch.photos.tolist()], ghosts),
+        behind=pipeline.behind(camera, lens, ghosts, len(focal) / sum(focal)),
         ghosts=ghosts,
         target=batch.target.to(device, non_blocking=True),
         mask=batch.mask.to(device, non_blocking=True),
@@ -65,7 +67,7 @@ def step_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Render the inputs' views; return what is to be minimised, and the loss, its PSNR and its terms to be logged.
 
-    Nothing here waits for the device or asks it for a number.
+    Where the inputs say what is `behind`, nothing here waits for the device or asks it for a number.
     """
     tonemapper, photos = pipeline.tonemapper, inputs.photos
     radiance = pipeline.radiance(inputs.camera, None, inputs.ghosts, behind=inputs.behind)

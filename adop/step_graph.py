@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adop.base import OCCLUSION_LEVELS
 from adop.loss import Vgg
-from adop.pipeline import Behind
 from adop.run import Run
 from adop.sampler import Batch
 from adop.step import StepInputs, step_inputs, step_loss
@@ -33,16 +33,19 @@ class Captured:
 class StepGraphs:
     """The learning steps of a run. On a GPU each kind of step is captured once and replayed from then on.
 
-    Steps are of one kind when all that the host decides is the same for them: sizes, camera model, and how coarse a
-    map of the environment each level looks at.
+    Steps are of one kind when all that the host decides is the same for them: sizes, camera model, whether cameras
+    move, how coarse a map of the environment each level looks at, and whether the physical camera's prior counts.
     """
 
     def __init__(self, run: Run, vgg: Vgg | None, say: Callable[[str], None]) -> None:
         self.run, self.vgg, self.say = run, vgg, say
         self.enabled = can_capture(run)
+        self.replayed = 0  # steps
         self._graphs: dict[Hashable, Captured] = {}
-        self._pool = torch.cuda.graph_pool_handle() if self.enabled else None
         self._blocks: Any = None
+        if self.enabled:
+            self._pool = torch.cuda.graph_pool_handle()
+            self._stream = torch.cuda.Stream(run.device)
 
     def learning_step(self, batch: Batch) -> dict[str, Tensor]:
         """Render the batch and leave the gradients; return the loss, its PSNR and its terms.
@@ -56,9 +59,10 @@ class StepGraphs:
             total, values = step_loss(self.run.pipeline, self.run.config, inputs, self.vgg)
             total.backward()
             return values
-        for place, tensor in zip(_tensors(captured.inputs), _tensors(inputs), strict=True):
+        for place, tensor in zip(input_tensors(captured.inputs), input_tensors(inputs), strict=True):
             place.copy_(tensor, non_blocking=True)
         captured.graph.replay()
+        self.replayed += 1
         for parameter, gradient in zip(parameters, captured.gradients, strict=True):
             parameter.grad = gradient
         return captured.values
@@ -66,44 +70,55 @@ class StepGraphs:
     def _captured(self, inputs: StepInputs, parameters: Sequence[Tensor]) -> Captured | None:
         blocks = self.run.pipeline.points().blocks
         if blocks is not self._blocks:  # the graphs hold addresses of the points
-            self._graphs.clear()
             self._blocks = blocks
+            self._forget()
         kind = _kind(inputs)
         if kind not in self._graphs and len(self._graphs) < MOST:
             try:
                 self._graphs[kind] = self._capture(inputs, parameters)
             except RuntimeError as error:
                 self.enabled = False
+                self._forget()
                 reason = str(error).splitlines()[0]
                 self.say(f"steps are not replayed as CUDA graphs but run singly: capture failed ({reason})")
+            if len(self._graphs) == MOST:
+                self.say(
+                    f"{MOST} kinds of steps are replayed as CUDA graphs; others, if they come, run singly"
+                )
         return self._graphs.get(kind)
 
+    def _forget(self) -> None:
+        self._graphs.clear()
+        self._pool = torch.cuda.graph_pool_handle()  # one that has lost its graphs takes no new ones
+
     def _capture(self, inputs: StepInputs, parameters: Sequence[Tensor]) -> Captured:
-        inputs = _copied(inputs)
+        inputs = copied(inputs)
 
         def work() -> tuple[dict[str, Tensor], tuple[Tensor | None, ...]]:
             total, values = step_loss(self.run.pipeline, self.run.config, inputs, self.vgg)
             gradients = torch.autograd.grad(total, parameters, allow_unused=True)
             return values, tuple(map(_laid_as, gradients, parameters))
 
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        graph, own = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.run.device)
+        self._stream.wait_stream(own)
+        # This stream is left again where the capture fails, which leaves its own only when it does not.
+        with torch.cuda.device(self.run.device), torch.cuda.stream(self._stream):
             for _ in range(WARM_UP):
                 work()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        # The thread that draws the next batch takes pinned memory meanwhile: other threads may do what they want.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            values, gradients = work()
+            # The thread that draws the next batch takes pinned memory meanwhile: others may do what they want.
+            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+                values, gradients = work()
+        own.wait_stream(self._stream)
         return Captured(graph, inputs, values, gradients)
 
 
 def can_capture(run: Run) -> bool:
-    """Return whether the run's steps can be replayed: on a GPU, by the kernels, points and cameras fixed in a step."""
+    """Return whether the run's steps can be replayed: on a GPU, by the kernels, points and cameras fixed in a step, and
+    nothing asked of the device in between."""
     config = run.config
     on_gpu = run.device.type == "cuda" and config.render.backend != "reference"
-    return config.cuda_graphs and on_gpu and not run.pipeline.moves_by_gradient()
+    fixed = config.render.fill_levels > OCCLUSION_LEVELS and not run.pipeline.moves_by_gradient()
+    return config.cuda_graphs and on_gpu and fixed
 
 
 def _laid_as(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
@@ -114,26 +129,26 @@ def _laid_as(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
 
 
 def _kind(inputs: StepInputs) -> Hashable:
-    camera, behind = inputs.camera, inputs.behind
-    shapes = tuple(tuple(tensor.shape) for tensor in _tensors(inputs))
-    blurs = None if behind is None else tuple(behind.blurs)
+    camera, blurs = inputs.camera, tuple(inputs.behind.blurs) if inputs.behind else None
+    shapes = tuple(tuple(tensor.shape) for tensor in input_tensors(inputs))
     return camera.model, camera.width, camera.height, camera.motion is None, blurs, inputs.prior, shapes
 
 
-def _tensors(inputs: StepInputs) -> list[Tensor]:
-    """Return all tensors of the inputs, in one order; the cameras' stand in their rays too."""
+def input_tensors(inputs: StepInputs) -> list[Tensor]:
+    """Return all tensors of a step that can be captured, in one order; the cameras' stand in their rays too."""
     camera, behind = inputs.camera, inputs.behind
+    assert behind is not None and inputs.ghosts is None
+    rays = behind.rays
     parts = [camera.intrinsics, camera.distortion, camera.world_to_camera, camera.crop, camera.photo_height]
     parts += [] if camera.motion is None else [camera.motion]
-    if behind is not None:
-        rays = behind.rays
-        parts += [rays.local, rays.size, rays.crop, rays.world_to_camera]
+    parts += [rays.local, rays.size, rays.crop, rays.world_to_camera]
     return [*parts, inputs.photos, inputs.target, inputs.mask]
 
 
-def _copied(inputs: StepInputs) -> StepInputs:
+def copied(inputs: StepInputs) -> StepInputs:
     """Return the same inputs at addresses of their own."""
     camera, behind = inputs.camera, inputs.behind
+    assert behind is not None
     camera = replace(
         camera,
         intrinsics=camera.intrinsics.clone(),
@@ -143,11 +158,9 @@ def _copied(inputs: StepInputs) -> StepInputs:
         motion=None if camera.motion is None else camera.motion.clone(),
         photo_height=camera.photo_height.clone(),
     )
-    if behind is not None:
-        rays = behind.rays
-        parts = rays.local, rays.size, rays.crop, rays.world_to_camera
-        behind = Behind(
-            type(rays)(*(part.clone(memory_format=torch.contiguous_format) for part in parts)), behind.blurs
-        )
+    rays = behind.rays
+    parts = (rays.local, rays.size, rays.crop, rays.world_to_camera)
+    own = type(rays)(*(part.clone(memory_format=torch.contiguous_format) for part in parts))
     photos, target, mask = inputs.photos.clone(), inputs.target.clone(), inputs.mask.clone()
+    behind = replace(behind, rays=own)
     return replace(inputs, camera=camera, behind=behind, photos=photos, target=target, mask=mask)

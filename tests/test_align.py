@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from adop.align import Refined, align_cameras, see_points
+from adop.align import Alignment, Refined, align_cameras, see_points
 from adop.config import AlignConfig, TrainConfig
 from adop.disturb import (
     disturb_lens,
@@ -107,6 +107,23 @@ def test_a_wrong_lens_comes_back(small_folder: Path):
     after = measure(pipeline, truth, photos[:1])
     assert after.focal_rel < 0.4 * 0.01
     assert after.k1 < 0.5 * 0.02
+
+
+def test_a_lens_is_asked_again_when_it_changes(small_folder: Path):
+    pipeline, cache = opened(small_folder)
+    parts = pipeline, cache, COARSE, Refined(), see_points, 0, [0, 1]
+    one = Alignment(*parts, torch.empty(0))
+    start = one.lens_values()
+    before = one.directions(2)
+    assert one.directions(2) is before and one.directions(4).shape != before.shape
+    changed = start.clone()
+    changed[0] *= 1.1
+    with torch.no_grad():
+        one.set_lens(changed)
+        assert float((one.directions(2)[..., 0] * 1.1 - before[..., 0]).abs().max()) < 1e-2
+        assert not torch.allclose(one.directions(2), before, atol=1e-2)
+        one.set_lens(start)
+    assert torch.equal(one.directions(2), before)
 
 
 def test_a_photo_of_something_else_stays_where_it_was(small_folder: Path):

@@ -82,8 +82,10 @@ def test_the_gpu_checks_comparisons_hold_for_the_cpu() -> None:
     assert len(errors) == 4 and all(error < 0.001 for error in errors.values()), errors
 
 
-def test_the_gpu_checks_steps_are_the_same_on_the_cpu(small_folder: Path) -> None:
-    assert replay_error("cpu", small_folder) == 0
+def test_the_gpu_checks_steps_run(small_folder: Path) -> None:
+    assert (
+        replay_error("cpu", False, small_folder) == 0
+    )  # here both run singly: that they do, and what they need
 
 
 @pytest.mark.cuda

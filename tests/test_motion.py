@@ -8,7 +8,14 @@ import torch
 
 from adop.camera import Camera
 from adop.lie import se3_exp
-from adop.motion import fit_gain, motion_of_points, normal_equations, project_points, smooth
+from adop.motion import (
+    fit_gain,
+    motion_of_points,
+    normal_equations,
+    pixel_shift,
+    project_points,
+    smooth,
+)
 
 LENSES = {
     "opencv": [-0.1, 0.03, 0.001, -0.002, 0.004, 0.0, 0.0, 0.0],
@@ -122,6 +129,20 @@ def test_one_step_takes_most_of_a_small_error_away():
     better, depth = textured_wall(camera(pose=left))
     after = normal_equations(better, photo, depth, mask, camera(pose=left), [], sigma=0.7)
     assert after.cost < 0.05 * made.cost
+
+
+@pytest.mark.parametrize("model", LENSES)
+def test_directions_known_beforehand_change_nothing(model: str):
+    error = torch.tensor([0.01, -0.008, 0.01, 0.002, 0.003, -0.004], dtype=torch.float64)
+    true, wrong = camera(model), camera(model, se3_exp(error))
+    (photo, _), (picture, depth) = textured_wall(true), textured_wall(wrong)
+    seen = wrong.lens_directions(wrong.pixel_centres()).reshape(*depth.shape[2:], 3)
+    mask = torch.ones_like(depth)
+    made = [normal_equations(picture, photo, depth, mask, wrong, [0, 1], directions=d) for d in (None, seen)]
+    torch.testing.assert_close(made[1].matrix, made[0].matrix)
+    torch.testing.assert_close(made[1].gradient, made[0].gradient)
+    shifts = [pixel_shift(wrong, true, depth, directions=d) for d in (None, seen, 1.1 * seen)]
+    assert shifts[1] == pytest.approx(shifts[0]) and abs(shifts[2] / shifts[0] - 1) > 1e-3
 
 
 def test_the_right_camera_gets_no_step():

@@ -5,7 +5,7 @@ import torch
 
 from adop.base import base_picture
 from adop.config import NetworkConfig
-from adop.network import NeuralRenderer
+from adop.network import GatedConv, NeuralRenderer
 from adop.ops import Levels
 
 
@@ -53,6 +53,15 @@ def test_brightness_of_the_scene_passes_through(kind: str):
     brighter = Levels([f + shift[:, None, None] for f in levels.features], levels.weight, levels.depth)
     once, twice = network(levels, base_of(levels)), network(brighter, base_of(brighter))
     assert torch.allclose(twice, 2 * once, rtol=1e-3, atol=1e-5)
+
+
+def test_a_gated_convolution_of_parts_is_that_of_them_joined():
+    torch.manual_seed(0)
+    gated = GatedConv(7, 5)
+    first, second = torch.randn(2, 4, 9, 11), torch.randn(2, 3, 9, 11)
+    value, gate = gated.convolution(torch.cat((first, second), 1)).chunk(2, 1)
+    expected = torch.nn.functional.elu(value) * torch.sigmoid(gate)
+    torch.testing.assert_close(gated(first, second), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("residual", [True, False])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from adop.config import RenderConfig, TrainConfig
 from adop.loss import training_loss
@@ -62,3 +63,25 @@ def test_cameras_near_a_place(small_folder: Path, tmp_path: Path) -> None:
         assert torch.allclose(near.centre(), centres[away.argsort()[:4]])
         (every,) = pipeline.cameras_near(centres[0], 1000)
         assert len(every) == int(pipeline.tonemapper.trained.sum())
+
+
+def test_photos_of_other_proportions_stand_in_one_batch(small_folder: Path, tmp_path: Path) -> None:
+    """Their lenses' grids of rays differ in size; crops of them are drawn together all the same."""
+    scene = load_scene(small_folder, report=lambda _: None)
+    lens, photo = scene.lenses[0], scene.photos[1]
+    narrow = dataclasses.replace(lens, width=lens.width // 2)
+    photos = (scene.photos[0], dataclasses.replace(photo, lens=1), *scene.photos[2:])
+    with Image.open(photo.file) as image:
+        image.crop((0, 0, narrow.width, narrow.height)).save(tmp_path / "narrow.png")
+    photos = tuple(dataclasses.replace(p, file=tmp_path / "narrow.png") if p.lens == 1 else p for p in photos)
+    folder = tmp_path / "scene"
+    save_scene(dataclasses.replace(scene, lenses=(lens, narrow), photos=photos), folder)
+    pipeline, _, _ = open_scene(folder, TrainConfig(), lambda _: None)
+    generator = torch.Generator().manual_seed(0)
+    pipeline.environment.map.data.copy_(torch.randn(pipeline.environment.map.shape, generator=generator))
+    pair, crop = torch.tensor([0, 1]), torch.tensor([[1.0, 20.0, 30.0]]).repeat(2, 1)
+    camera = pipeline.camera(pair, crop, (64, 64))
+    with torch.no_grad():
+        both = pipeline.radiance(camera, [0, 1]).levels.features[0]
+        each = [pipeline.radiance(camera[i], [i]).levels.features[0] for i in range(2)]
+    assert float((both - torch.cat(each)).abs().max()) < 0.05
