@@ -247,7 +247,7 @@ class Pipeline(nn.Module):
         """Return a lens's focal length, pixels; asked of the device once a change."""
         version = self.intrinsics[lens]._version
         if self._focal.get(lens, (None,))[0] != version:
-            self._focal[lens] = version, float(self.intrinsics[lens][0])
+            self._focal[lens] = version, float(self.intrinsics[lens][0].detach())
         return self._focal[lens][1]
 
     def _lens_rays(self, model: Model, lens: int) -> tuple[Tensor, Tensor]:

@@ -136,7 +136,7 @@ def watch(pipeline: Pipeline, unwanted: Callable[[], bool]) -> Iterator[dict[str
         pipeline.network.register_forward_pre_hook(mark("points")),
         pipeline.network.register_forward_hook(mark("network")),
     ]
-    inner = [module for module in pipeline.network.modules() if not list(module.children())]
+    _, *inner = pipeline.network.modules()
     hooks += [module.register_forward_pre_hook(ask) for module in inner]
     try:
         yield stages
