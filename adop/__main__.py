@@ -30,7 +30,7 @@ adop: point-based neural rendering, from photos to pictures from anywhere, at an
 def main() -> None:
     """Run the command that the arguments name; a user's mistake ends in one sentence and exit status 2."""
     wait_awake_for_a_moment()
-    _keep_memory()
+    keep_memory()
     from adop.commands import COMMANDS
 
     arguments = sys.argv[1:]
@@ -59,12 +59,14 @@ def wait_awake_for_a_moment() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Let the C library keep what a training step frees for the next one: to get it anew, page by page, costs more."""
-    if sys.platform.startswith("linux") and hasattr(ctypes.CDLL(None), "mallopt"):
-        trim_threshold, mmap_threshold = -1, -3  # names of malloc.h; the second's largest value is 32 MiB
-        ctypes.CDLL(None).mallopt(trim_threshold, 1 << 29)
-        ctypes.CDLL(None).mallopt(mmap_threshold, 1 << 25)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
+    if mallopt is not None:
+        trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # names of malloc.h
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_threshold, 2**30) or mallopt(mmap_threshold, 2**25)  # older ones take no more
+        mallopt(arena_max, 1)  # what a thread of its own draws is kept too
 
 
 def _run(command, name: str, arguments: list[str]) -> int:
