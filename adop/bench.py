@@ -163,9 +163,8 @@ def bandwidth(scene: BenchScene, visible: int, milliseconds: float, repeats: int
     source = torch.rand(32 << 20, device=device)
     target = torch.empty_like(source)
     copy = 2 * source.numel() * 4 / median_ms(lambda: target.copy_(source), repeats) / 1e6
-    index = torch.randint(0, target.numel(), (1 << 21,), generator=torch.Generator().manual_seed(0)).to(
-        device
-    )
+    generator = torch.Generator().manual_seed(0)
+    index = torch.randint(0, target.numel(), (1 << 21,), generator=generator).to(device)
     values = torch.rand(1 << 21, device=device)
     writes = len(index) / median_ms(lambda: target.index_put_((index,), values), repeats) / 1e3
     # Points and radii read; features of visible points read; four levels of four features, weight and depth written.

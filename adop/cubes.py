@@ -81,7 +81,7 @@ def pixel_size(pipeline: Pipeline, photos: list[int]) -> float:
     """Return the width in scene units of a pixel of the photos, where they look; the median of a few."""
     sizes = []
     for photo in photos[:: max(1, len(photos) // ASKED)]:
-        focal = float(pipeline.intrinsics[pipeline.lens_of[photo]][0])
+        focal = pipeline.focal_length(pipeline.lens_of[photo])
         sizes.append(photo_distance(pipeline, photo) / focal)
     return sorted(sizes)[len(sizes) // 2]
 

@@ -2,15 +2,13 @@
 
 import itertools
 import json
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from adop.bench import median_ms
 from adop.bench_scene import BenchScene, make_bench_scene
 from adop.camera import Camera
 from adop.doctor_gpu_pictures import picture_errors
@@ -179,19 +177,7 @@ def measure(scene: BenchScene, backend: Backend, repeats: int) -> dict[str, floa
 
     everything = [features, leaves["xyz"], leaves["pose"], leaves["intrinsics"]]
     return {
-        "forward": _median(forward, repeats),
-        "forward, feature gradient": _median(lambda: backward([features], None), repeats),
-        "forward, all gradients": _median(lambda: backward(everything, ghosts), repeats),
+        "forward": median_ms(forward, repeats),
+        "forward, feature gradient": median_ms(lambda: backward([features], None), repeats),
+        "forward, all gradients": median_ms(lambda: backward(everything, ghosts), repeats),
     }
-
-
-def _median(run: Callable[[], None], repeats: int) -> float:
-    times = []
-    for i in range(repeats + 3):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        run()
-        torch.cuda.synchronize()
-        if i >= 3:
-            times.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(times)

@@ -11,16 +11,12 @@ from torch import Tensor
 
 from adop.checkpoint import Progress
 from adop.config import TrainConfig
-from adop.run import Run, open_scene, split_photos
+from adop.run import new_run
 from adop.scene import demo_scene_folder
 from adop.step import draw_batch
 from adop.step_graph import StepGraphs
 
 STEPS = 12  # some of each kind, so that each is captured and then replayed with other photos
-
-
-def _silent(text: str) -> None:
-    pass
 
 
 def replay_error(
@@ -32,9 +28,8 @@ def replay_error(
     """
     generator = torch.Generator().manual_seed(9)
     config = TrainConfig(device=device, crop=160, bf16=bf16)
-    pipeline, loaded, cache = open_scene(scene or demo_scene_folder(), config, _silent)
-    split = split_photos(len(loaded.photos), config.hold_out)
-    run = Run(Path(), config, loaded, cache, pipeline, split, Progress(0, 0.0))
+    run = new_run(scene or demo_scene_folder(), Path(), config, lambda _: None)
+    pipeline = run.pipeline
     alone = dataclasses.replace(run, config=dataclasses.replace(config, cuda_graphs=False))
     graphs, singly = StepGraphs(run, None, say), StepGraphs(alone, None, say)
     learned = [parameter for parameter in pipeline.parameters() if parameter.requires_grad]
@@ -47,9 +42,8 @@ def replay_error(
 
     errors = []
     for step in range(STEPS):
-        with (
-            torch.no_grad()
-        ):  # the network's last layer is zero at its start, and with it all gradients before it
+        # The network's last layer is zero at its start, and with it all gradients before it.
+        with torch.no_grad():
             for parameter in learned:
                 parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator).to(device))
         pairs = zip(gradients(graphs, step), gradients(singly, step), strict=True)

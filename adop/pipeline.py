@@ -268,8 +268,8 @@ class Pipeline(nn.Module):
         centres = -(poses[:, :3, :3].transpose(1, 2) @ poses[:, :3, 3:])[:, :, 0]
         chosen = photos[(centres - place).norm(dim=1).argsort()[:most]]
         alike: dict[tuple[str, int, int], list[int]] = {}
-        for photo, (width, height) in zip(chosen.tolist(), self.photo_size[chosen].tolist(), strict=True):
-            alike.setdefault((self.models[photo], width, height), []).append(photo)
+        for photo in chosen.tolist():
+            alike.setdefault((self.models[photo], *self.lens_size[self.lens_of[photo]]), []).append(photo)
         return [self.camera(torch.tensor(group)) for group in alike.values()]
 
     def behind(

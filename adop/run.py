@@ -114,6 +114,13 @@ def open_scene(
     return pipeline, scene, cache
 
 
+def new_run(scene_folder: Path, folder: Path, config: TrainConfig, say: Callable[[str], None]) -> Run:
+    """Return a run of a scene at its beginning; of its folder nothing is made or read yet."""
+    pipeline, scene, cache = open_scene(scene_folder, config, say)
+    split = split_photos(len(scene.photos), config.hold_out)
+    return Run(folder, config, scene, cache, pipeline, split, Progress(0, 0.0))
+
+
 def load(
     folder: Path | str,
     scene: Path | None = None,
@@ -142,7 +149,7 @@ def load(
     where = scene or Path(config.scene)
     if not where.is_dir():
         raise UserError(f"{where}: the scene that {folder} was trained on is not there; name it with --scene")
-    pipeline, loaded, cache = open_scene(where, config, say)
-    progress = load_checkpoint(saved[-1], pipeline)
-    split = split_photos(len(loaded.photos), config.hold_out)
-    return Run(folder, config, loaded, cache, pipeline.eval(), split, progress)
+    run = new_run(where, folder, config, say)
+    run.progress = load_checkpoint(saved[-1], run.pipeline)
+    run.pipeline.eval()
+    return run

@@ -43,8 +43,8 @@ class StepGraphs:
         self.replayed = 0  # steps
         self._graphs: dict[Hashable, Captured] = {}
         self._blocks: Any = None
+        self._pool: Any = None  # from the first blocks on
         if self.enabled:
-            self._pool = torch.cuda.graph_pool_handle()
             self._stream = torch.cuda.Stream(run.device)
 
     def learning_step(self, batch: Batch) -> dict[str, Tensor]:

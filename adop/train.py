@@ -41,7 +41,7 @@ from adop.refine import (
     refines_together,
     say_groups,
 )
-from adop.run import Run, choose_device, has_bf16, open_scene, split_photos
+from adop.run import Run, choose_device, has_bf16, new_run
 from adop.runlog import Log, ProgressLine, Recent
 from adop.sampler import Ahead
 from adop.step import draw_batch
@@ -105,9 +105,8 @@ def prepare(
     if config.bf16 is None:
         config = dataclasses.replace(config, bf16=has_bf16(choose_device(config.device)))
     torch.manual_seed(config.seed)
-    pipeline, scene, cache = open_scene(scene_folder, config, say)
-    split = split_photos(len(scene.photos), config.hold_out)
-    run = Run(output, config, scene, cache, pipeline, split, Progress(0, 0.0))
+    run = new_run(scene_folder, output, config, say)
+    pipeline, scene, split = run.pipeline, run.scene, run.split
     output.mkdir(parents=True, exist_ok=True)
     save_config(config, output / "config.json")
     say(

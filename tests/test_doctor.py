@@ -83,9 +83,8 @@ def test_the_gpu_checks_comparisons_hold_for_the_cpu() -> None:
 
 
 def test_the_gpu_checks_steps_run(small_folder: Path) -> None:
-    assert (
-        replay_error("cpu", False, small_folder) == 0
-    )  # here both run singly: that they do, and what they need
+    # Here both run singly: that they do, and what they need.
+    assert replay_error("cpu", False, small_folder) == 0
 
 
 @pytest.mark.cuda

@@ -13,17 +13,14 @@ from torch import Tensor
 
 from adop.checkpoint import Progress
 from adop.config import TrainConfig
-from adop.run import Run, open_scene, split_photos
+from adop.run import Run, new_run
 from adop.step import StepInputs, draw_batch, step_inputs
 from adop.step_graph import _kind, can_capture, copied, input_tensors
 
 
 @pytest.fixture(scope="module")
 def run(small_folder: Path) -> Run:
-    config = TrainConfig(crop=48)
-    pipeline, scene, cache = open_scene(small_folder, config, lambda _: None)
-    split = split_photos(len(scene.photos), config.hold_out)
-    return Run(Path(), config, scene, cache, pipeline, split, Progress(0, 0.0))
+    return new_run(small_folder, Path(), TrainConfig(crop=48), lambda _: None)
 
 
 def inputs_of(run: Run, step: int) -> StepInputs:

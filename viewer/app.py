@@ -14,11 +14,10 @@ from adop.viewer.server import Viewer
 from adop.viewer.session import House
 from adop.viewer.studio import Studio
 
-from adop.checkpoint import Progress
 from adop.config import NetworkConfig, preset
 from adop.errors import UserError
 from adop.interrupts import interrupts
-from adop.run import Run, load, open_scene, split_photos
+from adop.run import Run, load, new_run
 from adop.surroundings import fill_environment
 
 
@@ -59,11 +58,12 @@ def open_run_or_scene(folder: Path, scene: Path | None, device: str, say: Callab
         bf16=False,
         network=NetworkConfig(kind="none"),
     )
-    pipeline, loaded, cache = open_scene(folder, config, say)
-    split = split_photos(len(loaded.photos), config.hold_out)
+    run = new_run(folder, Path("views"), config, say)
+    run.folder /= run.scene.name
     with torch.no_grad():
-        fill_environment(pipeline, cache, split["train"])
-    return Run(Path("views") / loaded.name, config, loaded, cache, pipeline.eval(), split, Progress(0, 0.0))
+        fill_environment(run.pipeline, run.cache, run.split["train"])
+    run.pipeline.eval()
+    return run
 
 
 def welcome(viewer: Viewer) -> str:
