@@ -9,7 +9,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-spec = importlib.util.spec_from_file_location("adop_sources", ROOT / "adop" / "ops" / "sources.py")
+spec = importlib.util.spec_from_file_location("adop_sources", ROOT / "adop" / "backend" / "sources.py")
 assert spec is not None and spec.loader is not None
 sources = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sources)
@@ -32,7 +32,8 @@ class BuildKernels(build_ext):
 
 setup(
     ext_modules=[
-        Extension(f"adop.ops._kernels_{real}", ["kernels/cpu.cpp"], optional=True) for real in sources.REALS
+        Extension(f"adop.backend._kernels_{real}", ["kernels/cpu.cpp"], optional=True)
+        for real in sources.REALS
     ],
     cmdclass={"build_ext": BuildKernels},
 )

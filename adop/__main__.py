@@ -31,7 +31,7 @@ def main() -> None:
     """Run the command that the arguments name; a user's mistake ends in one sentence and exit status 2."""
     wait_awake_for_a_moment()
     keep_memory()
-    from adop.commands import COMMANDS
+    from adop.cli.commands import COMMANDS
 
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):

@@ -11,20 +11,20 @@ from pathlib import Path
 
 MODULES = (
     "adop",
-    "adop.camera",
-    "adop.make_camera",
-    "adop.look",
-    "adop.run",
-    "adop.render",
-    "adop.paths",
-    "adop.keyframes",
+    "adop.geometry.camera",
+    "adop.geometry.camera_constructors",
+    "adop.render.camera_settings",
+    "adop.run.run",
+    "adop.render.render",
+    "adop.render.paths",
+    "adop.render.key_frames",
     "adop.ops",
-    "adop.pipeline",
-    "adop.train",
-    "adop.config",
-    "adop.scene",
+    "adop.model.pipeline",
+    "adop.training.train",
+    "adop.config.config",
+    "adop.scene.scene",
     "adop.viewer.app",
-    "adop.viewer.live",
+    "adop.viewer.training_view",
 )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage, spatial
+
 from adop.scenes.mesh import Array, unit
 from adop.scenes.simulate import CameraTruth
 from adop.scenes.tracer import World
-from scipy import ndimage, spatial
 
 PIXEL_NOISE = 0.3  # pixels, per axis of the photo
 NORMAL_NOISE = 0.12  # radians

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from adop.scenes.mesh import Array, Builder, unit
 
 DARK = (0.35, 0.35, 0.38)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from adop.scenes.mesh import Array, Builder, unit
 
 GREEN, BLUE, RED = (0.10, 0.22, 0.15), (0.16, 0.26, 0.42), (0.42, 0.09, 0.07)

@@ -40,14 +40,14 @@ from pathlib import Path
 
 import numpy as np
 import OpenEXR
-from adop.scenes.cloud import NORMAL_NOISE, OUTLIERS, PIXEL_NOISE, Cloud, make_cloud, pixel_rays
-from adop.scenes.mesh import Array
-from adop.scenes.simulate import CameraTruth, make_camera, save_jpeg
-from adop.scenes.tracer import World
 from PIL import Image
 from tqdm import tqdm
 
 from adop.errors import UserError
+from adop.scenes.cloud import NORMAL_NOISE, OUTLIERS, PIXEL_NOISE, Cloud, make_cloud, pixel_rays
+from adop.scenes.mesh import Array
+from adop.scenes.simulate import CameraTruth, make_camera, save_jpeg
+from adop.scenes.tracer import World
 
 HELD_OUT = 8  # every 8th photo
 OFFSET_UNIT = 0.0005  # metres

@@ -1,4 +1,4 @@
-"""Mesh parts of the simulated place: boxes, lathes, tubes, leaves, grids, gathered into one mesh.
+"""Mesh parts of the simulated place: boxes, lathes, tubes, leaves, grids, point_samples into one mesh.
 
 Metres, z up. Surface coordinates `uv` are metres along the surface: every texture keeps its true size.
 """

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from adop.scenes.mesh import Array, unit
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
+
+from adop.scenes.mesh import Array, unit
 
 SHUTTER = (60, 80, 100, 125, 160, 200, 250, 320, 400, 500, 640, 800, 1000, 1250, 1600, 2000, 2500, 3200, 4000)
 

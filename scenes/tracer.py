@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
+from adop.errors import UserError
 from adop.scenes.mesh import Array, Mesh, unit
 from adop.scenes.textures import SIZE, SLOPE, TEXTURES, build_atlas, noise, smoothstep
 from adop.scenes.world import SUN, build_world
-
-from adop.errors import UserError
 
 LIGHT = 0.65  # brings the square's radiance into the middle of the camera's range at the scene's exposure
 SUN_IRRADIANCE = LIGHT * np.array([3.5, 3.15, 2.6], np.float32)

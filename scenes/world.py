@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+
 from adop.scenes.furniture import bench, bicycle, bunting, cafe, fence, hedge, lamp, pots, tree
 from adop.scenes.houses import STONE, WHITE, far_town, houses, tower
 from adop.scenes.mesh import Array, Builder, Mesh, unit

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from once import once
+from support.once import once
 
 # Threads that wait by spinning lose tenfold where another program wants a core, as the other workers of a test run do.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -17,9 +17,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # The workers share the cores: with as many threads each they would only wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from small_scene import with_points
+from support.small_scene import with_points
 
-from adop.scene import demo_scene_folder, load_scene, save_scene
+from adop.scene.scene import demo_scene_folder, load_scene, save_scene
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,17 +55,17 @@ def small_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def trained_folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the small scene, of three steps."""
-    from adop.config import GroupsConfig, GrowConfig, RenderConfig, TrainConfig
-    from adop.train import train
+    from adop.config.config import GrowConfig, LearnConfig, RenderConfig, TrainConfig
+    from adop.training.train import train
 
     config = TrainConfig(
         steps=3,
         crop=64,
         render=RenderConfig(levels=4),
         grow=GrowConfig(side=200),
-        hold_out=20,
+        test_every=20,
         scene=str(small_folder),
-        groups=GroupsConfig(poses="off", intrinsics="off", distortion="off"),
+        learn=LearnConfig(poses="off", intrinsics="off", distortion="off"),
     )
 
     def make(folder: Path) -> None:

@@ -22,8 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import browser
-from viewer_client import Client
+from support import browser
+from support.viewer_client import Client
 
 from adop.__main__ import wait_awake_for_a_moment
 
@@ -144,11 +144,10 @@ def training(steps: int) -> None:
     """Time training steps of the demo scene by turns: without a viewer, with one, with a browser that rests."""
     import tempfile
 
-    from adop.viewer.live import LiveView
-
-    from adop.config import TrainConfig
-    from adop.scene import demo_scene_folder
-    from adop.train import train
+    from adop.config.config import TrainConfig
+    from adop.scene.scene import demo_scene_folder
+    from adop.training.train import train
+    from adop.viewer.training_view import LiveView
 
     live = LiveView(port=0)
     times: dict[str, list[float]] = {"no viewer": [], "viewer, nobody looks": [], "one browser at rest": []}
@@ -181,7 +180,7 @@ def training(steps: int) -> None:
                 time.sleep(0.3)
 
     with tempfile.TemporaryDirectory() as folder:
-        config = TrainConfig(steps=steps, scene=str(demo_scene_folder()), hold_out=0)
+        config = TrainConfig(steps=steps, scene=str(demo_scene_folder()), test_every=0)
         train(demo_scene_folder(), Path(folder) / "run", config, say=lambda _: None, callback=callback)
     live.close()
     alone = statistics.median(times[kinds[0]])

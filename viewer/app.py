@@ -8,17 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from adop.viewer.files import Exporter, Files
-from adop.viewer.learning import Record
-from adop.viewer.server import Viewer
-from adop.viewer.session import House
-from adop.viewer.studio import Studio
 
-from adop.config import NetworkConfig, preset
+from adop.config.config import NetworkConfig, preset
 from adop.errors import UserError
+from adop.initialisation.environment import initialise_environment
 from adop.interrupts import interrupts
-from adop.run import Run, load, new_run
-from adop.surroundings import fill_environment
+from adop.run.run import Run, load, new_run
+from adop.viewer.drawing.studio import Studio
+from adop.viewer.learning import Record
+from adop.viewer.server.server import Viewer
+from adop.viewer.session.files import Exporter, Files
+from adop.viewer.session.session import House
 
 
 def view_run(
@@ -61,7 +61,7 @@ def open_run_or_scene(folder: Path, scene: Path | None, device: str, say: Callab
     run = new_run(folder, Path("views"), config, say)
     run.folder /= run.scene.name
     with torch.no_grad():
-        fill_environment(run.pipeline, run.cache, run.split["train"])
+        initialise_environment(run.pipeline, run.cache, run.split["train"])
     run.pipeline.eval()
     return run
 

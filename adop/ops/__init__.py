@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from adop.camera import Camera
 from adop.errors import UserError
+from adop.geometry.camera import Camera
 from adop.ops import draw as _draw
 from adop.ops import project as _project
 from adop.ops import rasterize as _rasterize

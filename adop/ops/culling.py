@@ -6,8 +6,8 @@ import math
 import torch
 from torch import Tensor
 
-from adop.camera import field_grid
-from adop.ops.launch import Launch, Value, launch_series
+from adop.backend.launch import Launch, Value, launch_series
+from adop.geometry.camera import field_grid
 from adop.ops.types import Points
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adop.camera import Camera
-from adop.ops.autograd import differentiable
-from adop.ops.launch import PARAMETERS, launch
+from adop.backend.launch import PARAMETERS, launch
+from adop.backend.operator import differentiable
+from adop.geometry.camera import Camera
 from adop.ops.project import CAMERA, camera_tensors, camera_values, count_visited, split_parameters
 from adop.ops.rasterize import (
     RASTER_OUTPUTS,

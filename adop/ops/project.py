@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adop.camera import Camera
-from adop.ops.autograd import differentiable
+from adop.backend.launch import PARAMETERS, Value, each_view, launch_series, slots_for
+from adop.backend.operator import differentiable
+from adop.geometry.camera import Camera
 from adop.ops.culling import block_values, look_through_lens
-from adop.ops.launch import PARAMETERS, Value, each_view, launch_series, slots_for
 from adop.ops.types import Points, Projection, check_like
 
 _CAMERA = (

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adop.camera import level_size
-from adop.ops.autograd import differentiable
-from adop.ops.launch import Launch, Value, launch, launch_series
+from adop.backend.launch import Launch, Value, launch, launch_series
+from adop.backend.operator import differentiable
+from adop.geometry.camera import level_size
 from adop.ops.types import Levels, Projection, RasterConfig, check_background, check_like
 
 _SETTINGS = "int width, int height, int levels, float depth_tolerance, float radius_threshold, bool bilinear"

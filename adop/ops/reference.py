@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adop.camera import Camera, level_size, monotonic_radius, project_lens
+from adop.geometry.camera import Camera, level_size, monotonic_radius, project_lens
+from adop.geometry.rolling_shutter import moved, row_time
 from adop.ops.types import Levels, Points, Projection, RasterConfig, check_background
-from adop.rolling_shutter import moved, row_time
 
 
 def project(camera: Camera, points: Points, near: float) -> Projection:

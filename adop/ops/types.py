@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from adop.camera import level_size
+from adop.geometry.camera import level_size
 
 Backend = Literal["auto", "reference", "cpu", "cuda"]
 BLOCK_SIZE = 256
@@ -91,7 +91,7 @@ class Projection:
     """Where each point lands in each view. Zero where not visible; `visible` decides."""
 
     uv: Tensor  # [B, N, 2] pixels of the crop
-    z: Tensor  # [B, N] depth, see adop.camera
+    z: Tensor  # [B, N] depth, see adop.geometry.camera
     radius_px: Tensor  # [B, N] level-of-detail radius in pixels of level 0
     visible: Tensor  # [B, N] bool
 

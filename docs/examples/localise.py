@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import adop
-from adop.lie import se3_exp
-from adop.run import Run
+from adop.geometry.rigid_motion import se3_exp
+from adop.run.run import Run
 
 SCALE = 0.5  # of the photo's size
 BLURS = (6.0, 6.0, 3.0, 3.0, 1.5, 1.5, 1.5)  # px, one round each
@@ -56,7 +56,7 @@ def motions(camera: adop.Camera, points: Tensor, scale: float) -> Tensor:
     return torch.stack(columns, dim=-1)
 
 
-def localise(run: Run, photo: Tensor, camera: adop.Camera, look: adop.Look) -> adop.Camera:
+def localise(run: Run, photo: Tensor, camera: adop.Camera, look: adop.CameraSettings) -> adop.Camera:
     """Return the camera of a photo [1, 3, H, W] in [0, 1], from a start nearby; lens and size stay."""
     ys, xs = torch.meshgrid(torch.arange(camera.height), torch.arange(camera.width), indexing="ij")
     pixels = torch.stack((xs, ys), dim=-1).reshape(1, -1, 2) + 0.5
@@ -100,7 +100,7 @@ def main() -> None:
     depth = run.render(true).depth
     far = float(depth[torch.isfinite(depth)].median())
     start = moved(true, torch.tensor([0.02 * far, -0.01 * far, 0.0, 0.01, math.radians(0.8), 0.0]))
-    found = localise(run, photo, start, run.photo_look(index))
+    found = localise(run, photo, start, run.photo_settings(index))
     for label, camera in (("start", start), ("found", found)):
         angle, way = distance(camera, true)
         print(

@@ -1,0 +1,93 @@
+"""Compile every kernel for every supported GPU, without a GPU: registers and spills."""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from adop.backend.compile import CUDA_OPTIONS, cuda_source, kernel_names
+from adop.backend.sources import read_sources
+from adop.errors import UserError
+
+ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+REALS = ("float", "double")
+
+
+@dataclass(frozen=True)
+class KernelReport:
+    """What the assembler says of one kernel on one architecture."""
+
+    name: str
+    real: str
+    arch: str
+    registers: int
+    spill_bytes: int
+    stack_bytes: int
+
+
+def compile_kernels(architecture: int, real: str = "float") -> list[KernelReport]:
+    """Compile all kernels by NVRTC and read the report; raise with the compiler's log where it fails."""
+    nvrtc = _nvrtc()
+    headers = {name: text for name, text in read_sources().items() if not name.endswith(".cpp")}
+    texts, names = [t.encode() for t in headers.values()], [n.encode() for n in headers]
+    source = cuda_source(real).encode()
+    _, program = nvrtc.nvrtcCreateProgram(source, b"adop.cu", len(names), texts, names)
+    options = [f"-arch=sm_{architecture}", "--ptxas-options=-v", *CUDA_OPTIONS]
+    encoded = [option.encode() for option in options]
+    (status,) = nvrtc.nvrtcCompileProgram(program, len(encoded), encoded)
+    _, size = nvrtc.nvrtcGetProgramLogSize(program)
+    buffer = b" " * size
+    nvrtc.nvrtcGetProgramLog(program, buffer)
+    log = buffer.decode(errors="replace")
+    nvrtc.nvrtcDestroyProgram(program)
+    if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+        raise RuntimeError(f"NVRTC failed for sm_{architecture}, {real}:\n{log}")
+    return read_report(log, architecture, real)
+
+
+def read_report(log: str, architecture: int, real: str) -> list[KernelReport]:
+    """Read registers, spills and stack of each kernel from the assembler's log."""
+    reports = []
+    for name in kernel_names():
+        found = re.search(
+            rf"Compiling entry function '{name}'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
+            r"(\d+) bytes spill loads.*?Used (\d+) registers",
+            log,
+            re.DOTALL,
+        )
+        if found is None:
+            raise RuntimeError(f"the assembler's log does not mention the kernel {name}:\n{log}")
+        stack, stores, loads, registers = (int(group) for group in found.groups())
+        reports.append(KernelReport(name, real, f"sm_{architecture}", registers, stores + loads, stack))
+    return reports
+
+
+def compile_matrix(json_file: Path | None = None) -> int:
+    """Compile everything, print a table and return 1 where a kernel spills, else 0."""
+    reports = [r for real in REALS for arch in ARCHITECTURES for r in compile_kernels(arch, real)]
+    architectures = [f"sm_{a}" for a in ARCHITECTURES]
+    cell = {(r.name, r.real, r.arch): r for r in reports}
+    print("registers of each kernel, float / double; a spill is marked !")
+    print(f"{'kernel':<26}" + "".join(f"{a:>11}" for a in architectures))
+    for name in kernel_names():
+        row = ""
+        for arch in architectures:
+            pair = [cell[name, real, arch] for real in REALS]
+            row += f"{' / '.join(str(r.registers) + '!' * (r.spill_bytes > 0) for r in pair):>11}"
+        print(f"{name:<26}{row}")
+    spilling = [r for r in reports if r.spill_bytes]
+    if json_file:
+        json_file.write_text(json.dumps({"kernels": [asdict(r) for r in reports]}, indent=1) + "\n")
+    for r in spilling:
+        print(f"SPILL: {r.name} ({r.real}, {r.arch}): {r.spill_bytes} bytes")
+    print(f"{len(reports)} kernels compiled, {len(spilling)} spill")
+    return 1 if spilling else 0
+
+
+def _nvrtc() -> Any:
+    try:
+        from cuda.bindings import nvrtc
+    except ImportError as error:
+        raise UserError("the compile matrix needs NVRTC: pip install 'adop[cuda-compile]'") from error
+    return nvrtc

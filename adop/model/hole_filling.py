@@ -1,0 +1,109 @@
+"""The base picture: the points in their own colours, holes filled from coarser levels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adop.ops import Backend, Levels
+from adop.ops import hole_filling as ops
+
+OCCLUSION_LEVELS = 3
+
+
+@dataclass(frozen=True)
+class FilledPyramid:
+    """The base picture at every level, finest first; each list has one tensor per level."""
+
+    colours: list[Tensor]  # [B, 3, H_l, W_l] linear light, holes filled
+    valid: list[Tensor]  # [B, 1, H_l, W_l] 1 where the level's own points are shown
+    behind: list[
+        Tensor
+    ]  # [B, 1, H_l, W_l] how far the own point lies behind the coarser surface, relative, 0..1
+
+
+def upsample(image: Tensor, like: Tensor, mode: str = "bilinear") -> Tensor:
+    """Return `image` at twice its size, cut to the height and width of `like`."""
+    if mode == "nearest":
+        large = image.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    else:
+        large = F.interpolate(image, scale_factor=2.0, mode=mode, align_corners=False)
+    return large[:, :, : like.shape[2], : like.shape[3]]
+
+
+def _surface_around(depth: Tensor, reach: int = 2) -> Tensor:
+    """Return, per pixel, the depth of a surface that lies all around it.
+
+    Of the four lines through a pixel, each gives the farther of its two sides' nearest depths within `reach`
+    pixels; three lines must agree. Along an outline only one line has the near surface on both sides, so
+    outlines do not grow.
+    """
+    padded = F.pad(depth, (reach, reach, reach, reach), value=float("inf"))
+    height, width = depth.shape[2:]
+
+    def side(dy: int, dx: int) -> Tensor:
+        steps = (
+            padded[:, :, reach + k * dy : reach + k * dy + height, reach + k * dx : reach + k * dx + width]
+            for k in range(1, reach + 1)
+        )
+        nearest = next(steps)
+        for step in steps:
+            nearest = torch.minimum(nearest, step)
+        return nearest
+
+    lines = [torch.maximum(side(dy, dx), side(-dy, -dx)) for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1))]
+    return torch.stack(lines).sort(0).values[2]
+
+
+def fill_holes(
+    levels: Levels,
+    background: list[Tensor] | None,
+    fill_levels: int,
+    tolerance: float,
+    backend: Backend = "auto",
+) -> FilledPyramid:
+    """Return the hole-filled points.
+
+    From the coarsest level down, a level shows its own points where it has any that are not seen through a
+    gap in a nearer surface, else the coarser level's picture. Levels beyond `fill_levels` fill nothing: where
+    no point is that near, the picture shows `background` ([B, 3, H_l, W_l] per level, linear light; None is what
+    the levels themselves show).
+
+    Gradients: exact to the features and the background; the choice of what fills what has none.
+    """
+    if backend == "reference":
+        return _fill_holes_reference(levels, background, fill_levels, tolerance)
+    parts = (levels.features, levels.weight, levels.depth, background)
+    return FilledPyramid(*ops.fill_holes(*parts, fill_levels, OCCLUSION_LEVELS, tolerance))
+
+
+def _fill_holes_reference(
+    levels: Levels, background: list[Tensor] | None, fill_levels: int, tolerance: float
+) -> FilledPyramid:
+    """The oracle of the kernels."""
+    count = len(levels.features)
+    colours: list[Tensor] = [torch.empty(0)] * count
+    valid, behind, surfaces = list(colours), list(colours), list(colours)
+    for level in reversed(range(count)):
+        own = levels.features[level][:, :3].exp()
+        depth = levels.depth[level]
+        with torch.no_grad():
+            shown = levels.weight[level] > 0
+            depth = torch.where(shown, depth, float("inf"))
+            surface = torch.full_like(depth, float("inf"))
+            if level < OCCLUSION_LEVELS:
+                surface = _surface_around(depth)
+                if level + 1 < count:
+                    surface = torch.minimum(surface, upsample(surfaces[level + 1], depth, "nearest"))
+            far = torch.where(shown & torch.isfinite(surface), (1 - surface / depth).clamp(0, 1), 0.0)
+            shown = shown & (far <= tolerance)
+            valid[level], behind[level], surfaces[level] = shown.float(), far, surface
+        fills = level + 1 < min(count, fill_levels)
+        rest = own if background is None else background[level]
+        if fills:
+            rest = upsample(colours[level + 1], own)
+        colours[level] = torch.where(valid[level] > 0, own, rest)
+    return FilledPyramid(colours, valid, behind)

@@ -1,0 +1,128 @@
+"""The physical camera of a new view: exposure, white balance, vignette, and the response to choose."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from adop.model.tonemapper import Photometry, Tonemapper, srgb_encode
+
+Response = Literal["learned", "srgb", "linear", "filmic"]
+RESPONSES: tuple[Response, ...] = get_args(Response)
+DAYLIGHT = 6500.0  # kelvin at which white balance changes nothing
+COLDEST, HOTTEST = 2000.0, 24000.0  # kelvin, the range of the Planckian locus' approximation
+FILMIC_WHITE = 7.24  # sensor light from which the filmic curve clips
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """How a new view is exposed and developed."""
+
+    exposure: float = 0.0  # EV relative to the mean of the training photos; larger is darker
+    white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)  # gains of red, green, blue
+    response: Response = "learned"
+    vignette: bool = False
+    lens: int = 0  # whose learned response and vignette
+
+
+def expose(
+    tonemapper: Tonemapper, radiance: Tensor, look: CameraSettings, position: Tensor | None = None
+) -> Tensor:
+    """Return the light on the sensor [B, 3, H, W], where 1 is as much as it takes, of `radiance` [B, 3, H, W].
+
+    Args: position: [B, 2, H, W] in half diagonals from the picture's centre; only a vignette needs it.
+    """
+    views, device = len(radiance), radiance.device
+    photometry = Photometry(
+        torch.full((views,), float(look.exposure), device=device),
+        torch.tensor([look.white_balance] * views, dtype=torch.float32, device=device),
+    )
+    lens = torch.full((views,), look.lens, device=device)
+    return tonemapper.expose(radiance, photometry, position if look.vignette else None, lens)
+
+
+def respond(tonemapper: Tonemapper, light: Tensor, look: CameraSettings) -> Tensor:
+    """Return the picture [B, 3, H, W] in [0, 1] of sensor light [B, 3, H, W].
+
+    `linear` shows the light as it is, `srgb` encodes it, `filmic` rolls highlights off (Narkowicz's fit of the
+    ACES curve) and encodes, `learned` is the response of the look's lens.
+    """
+    if look.response == "learned":
+        return tonemapper.apply_response(light, torch.full((len(light),), look.lens, device=light.device))
+    light = light.clamp_min(0)
+    if look.response == "filmic":
+        light = light * (2.51 * light + 0.03) / (light * (2.43 * light + 0.59) + 0.14)
+    light = light.clamp_max(1)
+    return light if look.response == "linear" else srgb_encode(light)
+
+
+def develop(tonemapper: Tonemapper, radiance: Tensor, look: CameraSettings) -> Tensor:
+    """Return the picture [B, 3, H, W] in [0, 1] that a look makes of `radiance` [B, 3, H, W]."""
+    position = picture_position(radiance) if look.vignette else None
+    return respond(tonemapper, expose(tonemapper, radiance, look, position), look).clamp(0, 1)
+
+
+def clips_at(look: CameraSettings) -> float:
+    """Return the sensor light from which the look's response is white."""
+    return FILMIC_WHITE if look.response == "filmic" else 1.0
+
+
+def picture_position(picture: Tensor) -> Tensor:
+    """Return [1, 2, H, W], where each pixel lies on its picture, in half diagonals from the centre."""
+    height, width = picture.shape[-2:]
+    half = math.hypot(height, width) / 2
+    y = (torch.arange(height, device=picture.device) + 0.5 - height / 2) / half
+    x = (torch.arange(width, device=picture.device) + 0.5 - width / 2) / half
+    v, u = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack((u, v))[None]
+
+
+def gains_of(temperature: float, tint: float = 0.0) -> tuple[float, float, float]:
+    """Return the gains of red, green (1) and blue of a camera balanced for a light of `temperature` kelvin.
+
+    A higher temperature makes the picture warmer. `tint` in [-1, 1] shifts from green (-) to magenta (+), a factor
+    of 2 at the end. 6500 K and 0 change nothing.
+
+    >>> gains_of(6500)
+    (1.0, 1.0, 1.0)
+    """
+    light, daylight = _blackbody(temperature), _blackbody(DAYLIGHT)
+    red, blue = (daylight[i] / daylight[1] * light[1] / light[i] for i in (0, 2))
+    return red * 2.0**tint, 1.0, blue * 2.0**tint
+
+
+def temperature_of(gains: tuple[float, float, float]) -> tuple[float, float]:
+    """Return temperature in kelvin and tint of gains, the inverse of `gains_of`; both are kept in their range."""
+    red, blue = gains[0] / gains[1], gains[2] / gains[1]
+    low, high = math.log(COLDEST), math.log(HOTTEST)
+    for _ in range(50):
+        middle = (low + high) / 2
+        r, _, b = gains_of(math.exp(middle))
+        low, high = (middle, high) if r / b < red / blue else (low, middle)
+    temperature = math.exp((low + high) / 2)
+    tint = math.log2(math.sqrt(red * blue) / math.sqrt(math.prod(gains_of(temperature))))
+    return temperature, min(1.0, max(-1.0, tint))
+
+
+def _blackbody(temperature: float) -> tuple[float, float, float]:
+    """Return linear sRGB of a black body, by Kim et al.'s cubics of the Planckian locus (2002)."""
+    t = 1000.0 / min(HOTTEST, max(COLDEST, temperature))
+    if t > 0.25:
+        x = ((-0.2661239 * t - 0.2343589) * t + 0.8776956) * t + 0.179910
+    else:
+        x = ((-3.0258469 * t + 2.1070379) * t + 0.2226347) * t + 0.240390
+    if t > 1000.0 / 2222.0:
+        y = ((-1.1063814 * x - 1.34811020) * x + 2.18555832) * x - 0.20219683
+    elif t > 0.25:
+        y = ((-0.9549476 * x - 1.37418593) * x + 2.09137015) * x - 0.16748867
+    else:
+        y = ((3.0817580 * x - 5.87338670) * x + 3.75112997) * x - 0.37001483
+    big_x, big_z = x / y, (1 - x - y) / y
+    red = 3.2406 * big_x - 1.5372 - 0.4986 * big_z
+    green = -0.9689 * big_x + 1.8758 + 0.0415 * big_z
+    blue = 0.0557 * big_x - 0.2040 + 1.0570 * big_z
+    return tuple(max(value, 1e-3) for value in (red, green, blue))  # type: ignore[return-value]

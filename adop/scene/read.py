@@ -1,0 +1,264 @@
+"""Read a scene folder; every value is checked where it is read."""
+
+from __future__ import annotations
+
+import configparser
+import math
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from adop.errors import UserError
+from adop.geometry.lens import Lens, View
+from adop.scene.ply import read_ply
+from adop.scene.point_cloud import PointCloud, load_prepared, save_prepared
+from adop.scene.prepare import prepare
+from adop.scene.scene import Photo, Report, Scene, invert_rigid, rigid, rotation_of
+
+PREPARED_FILE = "points.safetensors"
+FILE_MODELS = {0: "opencv", 1: "ocam", 2: "fisheye"}  # camera_type_int; 2 is ours
+
+
+def read_scene(folder: Path, report: Report) -> Scene:
+    """Do what `adop.scene.scene.load_scene` says."""
+    if not (folder / "dataset.ini").is_file():
+        raise UserError(f"{folder}: not a scene folder (no dataset.ini); make one with 'adop import colmap'.")
+    ini = _Ini(folder / "dataset.ini", "SceneDatasetParams")
+    default_model = FILE_MODELS.get(ini.integer("camera_type_int", 0))
+    if default_model is None:
+        raise UserError(f"{ini.path}: camera_type_int must be one of {sorted(FILE_MODELS)}.")
+    camera_files = ini.text("camera_files", "camera.ini").split()
+    if not camera_files:
+        raise UserError(f"{ini.path}: camera_files names no file.")
+    lenses = tuple(_load_lens(_inside(folder, name, ini.path), default_model) for name in camera_files)
+    photos = _load_photos(folder, ini, len(lenses))
+    up = np.array(ini.numbers("up_vector", 3, [0.0, 1.0, 0.0]))
+    if not np.linalg.norm(up) > 1e-9:
+        raise UserError(f"{ini.path}: up_vector must not be zero.")
+    znear, zfar = ini.number("znear", 0.1), ini.number("zfar", 1000.0)
+    if not 0 < znear < zfar:
+        raise UserError(f"{ini.path}: needs 0 < znear < zfar, found {znear:g} and {zfar:g}.")
+    views = [(lenses[photo.lens], photo.world_to_camera) for photo in photos]
+    return Scene(
+        name=folder.resolve().name,
+        folder=folder,
+        lenses=lenses,
+        photos=photos,
+        points=_load_points(
+            _inside(folder, ini.text("file_point_cloud", "point_cloud.ply"), ini.path), views, report
+        ),
+        up_vector=up / np.linalg.norm(up),
+        scene_exposure=ini.number("scene_exposure_value", 0.0),
+        znear=znear,
+        zfar=zfar,
+        world_offset=np.array(ini.numbers("world_offset", 3, [0.0, 0.0, 0.0])),
+    )
+
+
+def _inside(folder: Path, name: str, source: Path) -> Path:
+    """Join a name from a file to a folder that it must not leave."""
+    pure = PurePosixPath(name.replace("\\", "/"))
+    if pure.is_absolute() or ".." in pure.parts or not pure.parts or ":" in pure.parts[0] or "\0" in name:
+        raise UserError(f"{source}: {name[:200]!r} does not stay inside {folder}; use a path relative to it.")
+    return folder / pure
+
+
+class _Ini:
+    """One section of an ini file; every value is checked where it is read."""
+
+    def __init__(self, path: Path, section: str) -> None:
+        self.path = path
+        parser = configparser.RawConfigParser(
+            delimiters=("=",), comment_prefixes=("#", ";"), strict=False, empty_lines_in_values=False
+        )
+        parser.optionxform = str  # type: ignore[assignment, method-assign]
+        try:
+            parser.read_string(path.read_text(encoding="utf-8-sig"), source=str(path))
+            self.values = dict(parser[section])
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        except KeyError as error:
+            raise UserError(f"{path}: has no section [{section}].") from error
+        except (configparser.Error, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: is not an ini file ({str(error).splitlines()[0]}).") from error
+
+    def text(self, key: str, default: str) -> str:
+        return self.values.get(key, default).strip()
+
+    def numbers(self, key: str, count: int | None, default: list[float] | None) -> list[float]:
+        if key not in self.values:
+            if default is None:
+                raise UserError(f"{self.path}: has no {key!r}.")
+            return default
+        try:
+            values = [float(word) for word in self.values[key].split()]
+        except ValueError as error:
+            raise UserError(f"{self.path}: {key} holds something that is no number.") from error
+        if count is not None and len(values) != count:
+            raise UserError(f"{self.path}: {key} needs {count} numbers, found {len(values)}.")
+        if not all(math.isfinite(value) for value in values):
+            raise UserError(f"{self.path}: {key} holds a value that is not finite.")
+        return values
+
+    def number(self, key: str, default: float | None) -> float:
+        return self.numbers(key, 1, None if default is None else [default])[0]
+
+    def integer(self, key: str, default: int | None) -> int:
+        value = self.number(key, default)
+        if value != int(value):
+            raise UserError(f"{self.path}: {key} must be a whole number, found {value:g}.")
+        return int(value)
+
+
+def _load_lens(path: Path, default_model: str) -> Lens:
+    ini = _Ini(path, "SceneCameraParams")
+    model = ini.text("model", default_model)
+    width, height = ini.integer("w", None), ini.integer("h", None)
+    world2cam = None
+    if model == "ocam":
+        c, d, e, row, column = ini.numbers("op", 5, None)
+        polynomial = ini.numbers("poly_world2cam", None, None)
+        if not 0 < len(polynomial) <= 16:
+            raise UserError(f"{path}: poly_world2cam needs 1 to 16 numbers, found {len(polynomial)}.")
+        cutoff = ini.number("ocam_cutoff", 1.0)
+        distortion = [c, d, e, cutoff, *polynomial, *[0.0] * (16 - len(polynomial))]
+        slope = (
+            abs(np.polynomial.Polynomial(polynomial).deriv()(-math.pi / 2)) or 1.0
+        )  # px per radian on the axis
+        intrinsics = [slope, slope, column + 0.5, row + 0.5]
+        world2cam = np.array(ini.numbers("poly_cam2world", None, []))
+    else:
+        fx, fy, cx, cy, skew = ini.numbers("K", 5, None)
+        if skew != 0:
+            raise UserError(
+                f"{path}: K has the skew {skew:g}, which is not supported; use square pixels' axes (0)."
+            )
+        k1, k2, k3, k4, k5, k6, p1, p2 = ini.numbers("distortion", 8, [0.0] * 8)
+        distortion = [k1, k2, k3, k4] if model == "fisheye" else [k1, k2, p1, p2, k3, k4, k5, k6]
+        intrinsics = [fx, fy, cx + 0.5, cy + 0.5]
+    try:
+        return Lens(model, width, height, np.array(intrinsics), np.array(distortion), world2cam)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}.") from error
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text ({error}).") from error
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def _read_table(path: Path, columns: int, names: list[str]) -> list[list[float]] | None:
+    """Numbers of a file with one line for each photo; None where there is no such file."""
+    if not path.is_file():
+        return None
+    lines = _read_lines(path)
+    _check_length(path, len(lines), len(names))
+    table = []
+    for number, line in enumerate(lines, 1):
+        try:
+            table.append([float(word) for word in line.split()])
+        except ValueError as error:
+            raise UserError(
+                f"{path}: line {number} ({names[number - 1]}) holds something that is no number."
+            ) from error
+        if len(table[-1]) != columns:
+            raise UserError(
+                f"{path}: line {number} ({names[number - 1]}) needs {columns} numbers, has {len(table[-1])}."
+            )
+    return table
+
+
+def _check_length(path: Path, count: int, photos: int) -> None:
+    if count != photos:
+        raise UserError(
+            f"{path}: has {count} lines, images.txt has {photos}; there must be one for each photo."
+        )
+
+
+def _load_photos(folder: Path, ini: _Ini, lens_count: int) -> tuple[Photo, ...]:
+    names = _read_lines(folder / "images.txt")
+    if not names or len(set(names)) != len(names):
+        twice = next((name for name in names if names.count(name) > 1), "")
+        raise UserError(
+            f"{folder / 'images.txt'}: " + (f"{twice!r} is listed twice." if names else "lists no photos.")
+        )
+    images = _directory(folder, ini.text("image_dir", "color/"))
+    files = [_inside(images, name, folder / "images.txt") for name in names]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise UserError(f"{missing[0]}: photo not found ({len(missing)} of {len(files)} are missing).")
+    poses = _read_table(folder / "poses.txt", 7, names)
+    if poses is None:
+        raise UserError(f"{folder / 'poses.txt'}: not found; a scene needs a pose for each photo.")
+    lenses = _read_table(folder / "camera_indices.txt", 1, names) or [[0.0]] * len(names)
+    exposures = _read_table(folder / "exposure.txt", 1, names)
+    balances = _read_table(folder / "white_balance.txt", 3, names)
+    masks = _load_masks(folder, ini, names)
+    photos = []
+    for i, name in enumerate(names):
+        where = f"{folder / 'poses.txt'}: line {i + 1} ({name})"
+        if not np.isfinite(poses[i]).all():
+            raise UserError(f"{where}: the pose is not finite.")
+        index = lenses[i][0]
+        if index not in range(lens_count):
+            raise UserError(
+                f"{folder / 'camera_indices.txt'}: line {i + 1} ({name}): there is no camera {index:g}."
+            )
+        matrix = invert_rigid(rigid(rotation_of(np.array(poses[i][:4]), where), np.array(poses[i][4:])))
+        exposure = exposures[i][0] if exposures and math.isfinite(exposures[i][0]) else None
+        balance = _white_balance(folder / "white_balance.txt", i, name, balances[i]) if balances else None
+        photos.append(Photo(files[i], int(index), matrix, exposure, balance, masks[i], name))
+    return tuple(photos)
+
+
+def _white_balance(path: Path, index: int, name: str, values: list[float]) -> np.ndarray:
+    balance = np.array(values)
+    if not (np.isfinite(balance).all() and (balance > 0).all() and balance[1] == 1):
+        raise UserError(f"{path}: line {index + 1} ({name}) should be three positive numbers with green = 1.")
+    return balance
+
+
+def _load_masks(folder: Path, ini: _Ini, names: list[str]) -> list[Path | None]:
+    path = folder / "masks.txt"
+    if not path.is_file():
+        return [None] * len(names)
+    lines = _read_lines(path)
+    _check_length(path, len(lines), len(names))
+    where = _directory(folder, ini.text("mask_dir", "masks/"))
+    masks = [None if line in ("", "-") else _inside(where, line, path) for line in lines]
+    missing = [mask for mask in masks if mask and not mask.is_file()]
+    if missing:
+        raise UserError(f"{missing[0]}: mask not found ({len(missing)} are missing); see masks.txt.")
+    return masks
+
+
+def _directory(folder: Path, name: str) -> Path:
+    """Find a folder: absolute, relative to the scene, or (as ADOP does) to the working directory."""
+    for candidate in (folder / name, Path(name)):
+        if candidate.is_dir():
+            return candidate
+    raise UserError(
+        f"{folder / 'dataset.ini'}: no folder {name!r}, neither in the scene nor in the working directory."
+    )
+
+
+def _load_points(ply: Path, views: list[View], report: Report) -> PointCloud:
+    if not ply.is_file():
+        raise UserError(f"{ply}: point cloud not found.")
+    prepared = ply.with_name(PREPARED_FILE)
+    cloud = load_prepared(prepared, ply)
+    if cloud is None:
+        report(f"{ply}: preparing the points (once).")
+        cloud = prepare(read_ply(ply), views, report=report)
+        try:
+            save_prepared(cloud, prepared, ply)
+        except OSError as error:
+            report(
+                f"{prepared}: cannot be written ({error.strerror or error}): points are prepared each time."
+            )
+    return cloud

@@ -1,0 +1,210 @@
+"""Write a scene folder: into a new folder beside the old one, which is replaced when everything is there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from adop.errors import UserError
+from adop.geometry.lens import Lens
+from adop.scene.photo_cache import photo_size, write_reduced, write_reduced_mask
+from adop.scene.ply import write_ply
+from adop.scene.point_cloud import save_prepared
+from adop.scene.read import FILE_MODELS, PREPARED_FILE
+from adop.scene.scene import Photo, Scene, invert_rigid, photo_file
+
+
+def write_scene(scene: Scene, folder: Path, link: bool, force: bool) -> Scene:
+    """Do what `adop.scene.scene.save_scene` says."""
+    folder = Path(os.path.realpath(folder))
+    check_output(folder, force)
+    if link and any(
+        _is_within(file, folder) for photo in scene.photos for file in (photo.file, photo.mask) if file
+    ):
+        raise UserError(
+            f"{folder}: its own photos cannot be linked to, they are being replaced; copy them instead."
+        )
+    for photo in scene.photos:
+        photo_file(folder / "images", photo.name, f"{folder}: photo {photo.name!r}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            _write(scene, temporary, link)
+            temporary.chmod(0o777 & ~_umask())
+            _replace_folder(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"{folder}: the scene cannot be written ({error}).") from error
+    photos = tuple(_placed(photo, folder) for photo in scene.photos)
+    return replace(scene, name=folder.name, folder=folder, photos=photos)
+
+
+def check_output(folder: Path, force: bool) -> None:
+    """Refuse an output folder that holds something, unless it is a scene and is to be replaced."""
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder}: exists and is not a folder; choose another output.")
+    if not any(folder.iterdir()):
+        return
+    if not (folder / "dataset.ini").is_file():
+        raise UserError(f"{folder}: is not empty and not a scene; choose another output.")
+    if not force:
+        raise UserError(f"{folder}: a scene is there already; --force replaces it.")
+
+
+def _replace_folder(new: Path, folder: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()):
+        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+        os.replace(folder, old)
+        os.replace(new, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.replace(new, folder)
+
+
+def _write(scene: Scene, folder: Path, link: bool) -> None:
+    names = [photo.name for photo in scene.photos]
+    _write_lines(folder / "images.txt", names)
+    _write_lines(folder / "camera_indices.txt", (str(photo.lens) for photo in scene.photos))
+    _write_lines(folder / "poses.txt", (_pose_line(photo) for photo in scene.photos))
+    if any(photo.exposure is not None for photo in scene.photos):
+        lines = ("nan" if photo.exposure is None else repr(float(photo.exposure)) for photo in scene.photos)
+        _write_lines(folder / "exposure.txt", lines)
+    if any(photo.white_balance is not None for photo in scene.photos):
+        balances = (
+            np.ones(3) if photo.white_balance is None else photo.white_balance for photo in scene.photos
+        )
+        _write_lines(folder / "white_balance.txt", (_numbers(balance) for balance in balances))
+    if any(photo.mask for photo in scene.photos):
+        _write_lines(folder / "masks.txt", (_mask_name(photo) or "-" for photo in scene.photos))
+    _place_photos(scene, folder, link)
+    (folder / "images").mkdir(exist_ok=True)
+    camera_files = [f"camera{i}.ini" for i in range(len(scene.lenses))]
+    for name, lens in zip(camera_files, scene.lenses, strict=True):
+        _write_lines(folder / name, _lens_lines(lens))
+    _write_lines(folder / "dataset.ini", _dataset_lines(scene, camera_files))
+    ply = folder / "point_cloud.ply"
+    write_ply(ply, scene.points.xyz, scene.points.normals, scene.points.colors)
+    save_prepared(scene.points, folder / PREPARED_FILE, ply)
+
+
+def _dataset_lines(scene: Scene, camera_files: list[str]) -> list[str]:
+    models = {lens.model for lens in scene.lenses}
+    kind = {name: number for number, name in FILE_MODELS.items()}[
+        models.pop() if len(models) == 1 else "fisheye"
+    ]
+    return [
+        "[SceneDatasetParams]",
+        "file_model = ",
+        "image_dir = images/",
+        "mask_dir = masks/",
+        "camera_files = " + " ".join(camera_files),
+        "file_point_cloud = point_cloud.ply",
+        "file_point_cloud_compressed = point_cloud.bin",
+        f"camera_type_int = {kind}",
+        f"znear = {float(scene.znear)!r}",
+        f"zfar = {float(scene.zfar)!r}",
+        "render_scale = 1",
+        f"scene_exposure_value = {float(scene.scene_exposure)!r}",
+        f"up_vector = {_numbers(scene.up_vector)}",
+        "# coordinates of the source are those of this scene plus this offset",
+        f"world_offset = {_numbers(scene.world_offset)}",
+    ]
+
+
+def _lens_lines(lens: Lens) -> list[str]:
+    fx, fy, cx, cy = lens.intrinsics
+    lines = ["[SceneCameraParams]", f"model = {lens.model}", f"w = {lens.width}", f"h = {lens.height}"]
+    if lens.model == "ocam":
+        c, d, e, cutoff, *polynomial = lens.distortion
+        lines += ["# c d e cx cy", "op = " + _numbers([c, d, e, cy - 0.5, cx - 0.5])]
+        lines += ["poly_world2cam = " + _numbers(np.trim_zeros(np.array(polynomial), "b"))]
+        lines += [
+            "poly_cam2world = " + _numbers(lens.poly_cam2world if lens.poly_cam2world is not None else [])
+        ]
+        return [*lines, f"ocam_cutoff = {float(cutoff)!r}"]
+    if lens.model == "fisheye":
+        coefficients = [*lens.distortion, 0, 0, 0, 0]
+    else:
+        k1, k2, p1, p2, k3, k4, k5, k6 = lens.distortion
+        coefficients = [k1, k2, k3, k4, k5, k6, p1, p2]
+    lines += [
+        "# fx fy cx cy s; pixel centres at integers",
+        "K = " + _numbers([fx, fy, cx - 0.5, cy - 0.5, 0]),
+    ]
+    return [*lines, "# k1 k2 k3 k4 k5 k6 p1 p2", "distortion = " + _numbers(coefficients)]
+
+
+def _pose_line(photo: Photo) -> str:
+    from scipy.spatial.transform import Rotation
+
+    camera_to_world = invert_rigid(photo.world_to_camera)
+    return _numbers([*Rotation.from_matrix(camera_to_world[:3, :3]).as_quat(), *camera_to_world[:3, 3]])
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " ".join(repr(float(value)) for value in values)
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _mask_name(photo: Photo) -> str | None:
+    return f"{photo.name}{photo.mask.suffix}" if photo.mask else None
+
+
+def _placed(photo: Photo, folder: Path) -> Photo:
+    mask = folder / "masks" / str(_mask_name(photo)) if photo.mask else None
+    return replace(photo, file=folder / "images" / photo.name, mask=mask)
+
+
+def _place_photos(scene: Scene, folder: Path, link: bool) -> None:
+    """Copy or link photos and masks; copies of those larger than their lens have its size."""
+
+    def place(photo: Photo) -> None:
+        lens = scene.lenses[photo.lens]
+        size = lens.width, lens.height
+        _place(photo.file, folder / "images" / photo.name, link, size, write_reduced)
+        if photo.mask:
+            _place(photo.mask, folder / "masks" / str(_mask_name(photo)), link, size, write_reduced_mask)
+
+    with ThreadPoolExecutor() as pool:
+        list(tqdm(pool.map(place, scene.photos), "photos", len(scene.photos), leave=False, disable=None))
+
+
+def _place(
+    source: Path,
+    target: Path,
+    link: bool,
+    size: tuple[int, int],
+    reduce: Callable[[Path, Path, tuple[int, int]], None],
+) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if link:
+        target.symlink_to(os.path.abspath(source))
+    elif any(own > wanted for own, wanted in zip(photo_size(source), size, strict=True)):
+        reduce(source, target, size)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _is_within(file: Path, folder: Path) -> bool:
+    return Path(os.path.abspath(file)).is_relative_to(folder)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

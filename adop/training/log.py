@@ -1,0 +1,119 @@
+"""What a run says while it learns: metrics.jsonl, TensorBoard, and a line of progress."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import deque
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from adop.evaluation.report import to_uint8
+from adop.refine.align import CameraMove
+
+MEAN_OF = 50  # steps
+QUIET_SECONDS = 20.0  # between lines where nobody watches a terminal
+
+
+class Log:
+    """metrics.jsonl and TensorBoard of a run."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path = folder / "metrics.jsonl"
+        if self.path.exists():
+            lines = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
+            self.path.write_text("".join(line + "\n" for line in lines))
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, values: dict[str, float], kind: str = "train") -> None:
+        """Append one line, and the same to TensorBoard."""
+        with open(self.path, "a") as file:
+            file.write(json.dumps({"step": step, "kind": kind} | values) + "\n")
+        for name, value in values.items():
+            self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def moved(self, step: int, moved: list[CameraMove]) -> None:
+        """Append how far cameras were moved, where any were."""
+        if moved:
+            pixels = sorted(m.pixels if m.kept else 0.0 for m in moved)
+            values = {"median_px": pixels[len(pixels) // 2], "largest_px": pixels[-1]}
+            self.write(step, values | {"moved": float(sum(m.kept for m in moved))}, "cameras")
+
+    def picture(self, step: int, name: str, image: Tensor) -> None:
+        """Add a picture [3, H, W] to TensorBoard."""
+        self.board.add_image(name, to_uint8(image), step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Write what TensorBoard has not yet written, and end its thread: the folder may be moved from here on."""
+        self.board.close()
+
+
+def _step_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return 2**62
+
+
+class Recent:
+    """The numbers of the last steps, left on their device until they are read."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._waiting: list[Tensor] = []
+        self._rows: deque[list[float]] = deque(maxlen=MEAN_OF)
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Take the numbers of a step, each a tensor of one."""
+        self._names = list(values)
+        self._waiting.append(torch.stack(list(values.values())))
+
+    def read(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Return the last step's numbers, and the means of the last steps'."""
+        self._rows.extend(torch.stack(self._waiting).tolist())
+        self._waiting.clear()
+        means = [sum(column) / len(column) for column in zip(*self._rows, strict=True)]
+        last, mean = (dict(zip(self._names, row, strict=True)) for row in (self._rows[-1], means))
+        return last, mean
+
+
+class ProgressLine:
+    """One line on the terminal, rewritten; where the output is no terminal, a line now and then."""
+
+    def __init__(self) -> None:
+        self.terminal = sys.stderr.isatty()
+        self.begun = self.shown = time.monotonic()
+        self.first_share: float | None = None
+        self.first_step = 0
+
+    def show(self, step: int, share: float, loss: float, psnr: float) -> None:
+        """Show the step, the share of the run that is done, speed and time left."""
+        now = time.monotonic()
+        if self.first_share is None:
+            self.first_share, self.first_step, self.begun = share, step, now
+            return
+        if now - self.shown < (0.2 if self.terminal else QUIET_SECONDS):
+            return
+        self.shown = now
+        speed = (step - self.first_step) / (now - self.begun)
+        left = (1 - share) * (now - self.begun) / max(share - self.first_share, 1e-9)
+        text = (
+            f"step {step}, {100 * share:.0f} %, loss {loss:.4f}, {psnr:.2f} dB, "
+            f"{speed:.1f} steps/s, {int(left) // 60}:{int(left) % 60:02d} left"
+        )
+        print(
+            f"\r{text:<78}" if self.terminal else text,
+            end="" if self.terminal else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def close(self) -> None:
+        """End the line."""
+        if self.terminal:
+            print(file=sys.stderr)

@@ -1,0 +1,81 @@
+"""A training step: its batch, what it needs on the device, and the work there up to the gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from adop.config.config import TrainConfig
+from adop.geometry.camera import Camera
+from adop.model.pipeline import EnvironmentLookup, Pipeline
+from adop.ops import sample_ghosts
+from adop.run.run import Run
+from adop.training.loss import Vgg, training_loss
+from adop.training.sampler import Batch, sample, step_generator
+
+PRIOR_EVERY = 4  # steps: the camera's prior changes slowly, and asking it each time is a fiftieth of a step
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """What a step works on, on the pipeline's device."""
+
+    camera: Camera
+    photos: Tensor  # [B] index of the photo
+    behind: EnvironmentLookup | None  # None: the environment is looked up in every pixel
+    ghosts: Tensor | None  # [B, N] bool
+    target: Tensor  # [B, 3, H, W] in [0, 1]
+    mask: Tensor  # [B, 1, H, W]
+    prior: bool  # whether the physical camera's prior counts in this step
+
+
+def draw_batch(run: Run, step: int) -> Batch:
+    """Return the batch of a step, a function of the run's seed and the step; in pinned memory where a GPU takes it."""
+    config, generator = run.config, step_generator(run.config.seed, step)
+    batch = sample(
+        run.scene, run.cache, run.split["train"], config.batch, config.crop, config.zoom, generator
+    )
+    return batch.pinned() if run.device.type == "cuda" else batch
+
+
+def step_inputs(run: Run, batch: Batch) -> StepInputs:
+    """Return what the step of the run's progress works on: all that is decided on the host is decided here."""
+    pipeline, config, step = run.pipeline, run.config, run.progress.step
+    device, side = pipeline.xyz.device, batch.target.shape[2]
+    photos = batch.photos.to(device, non_blocking=True)
+    lens = [pipeline.lens_of[i] for i in batch.photos.tolist()]
+    focal = [zoom * pipeline.focal_length(i) for zoom, i in zip(batch.crop[:, 0].tolist(), lens, strict=True)]
+    camera = pipeline.camera(batch.photos, batch.crop, (side, side))
+    ghosts = None
+    if pipeline.moves_by_gradient() and config.refine.position_gradient == "ghost":
+        draw = step_generator(config.seed + 1, step)
+        ghosts = sample_ghosts(pipeline.raster, len(camera), len(pipeline.xyz), draw).to(device)
+    return StepInputs(
+        camera=camera,
+        photos=photos,
+        behind=pipeline.behind(camera, lens, ghosts, len(focal) / sum(focal)),
+        ghosts=ghosts,
+        target=batch.target.to(device, non_blocking=True),
+        mask=batch.mask.to(device, non_blocking=True),
+        prior=step % PRIOR_EVERY == 0,
+    )
+
+
+def step_loss(
+    pipeline: Pipeline, config: TrainConfig, inputs: StepInputs, vgg: Vgg | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Render the inputs' views; return what is to be minimised, and the loss, its PSNR and its terms to be logged.
+
+    Where the inputs say what is `behind`, nothing here waits for the device or asks it for a number.
+    """
+    tonemapper, photos = pipeline.tonemapper, inputs.photos
+    radiance = pipeline.radiance(inputs.camera, None, inputs.ghosts, behind=inputs.behind)
+    photometry = tonemapper.photometry(photos, trained=True)
+    image = pipeline.photo(radiance.picture, inputs.camera, photos, photometry, leak=True)
+    loss = training_loss(image, inputs.target, inputs.mask, config.loss, vgg, config.render.backend)
+    total = loss.total
+    if inputs.prior:
+        total = total + PRIOR_EVERY * config.loss.camera_prior * tonemapper.prior()
+    terms = {name: term.detach() for name, term in loss.terms.items()}
+    return total, {"loss": loss.total.detach(), "psnr": loss.psnr} | terms

@@ -1,0 +1,166 @@
+"""Training steps replayed as CUDA graphs: a step is some 800 small operations, and launching them takes longer than
+they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adop.model.hole_filling import OCCLUSION_LEVELS
+from adop.run.run import Run
+from adop.training.loss import Vgg
+from adop.training.sampler import Batch
+from adop.training.step import StepInputs, step_inputs, step_loss
+
+MOST = 16  # graphs; a scene with photos of many sizes would fill the memory with them
+WARM_UP = 3  # runs before a capture: libraries choose their kernels, modules are loaded
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A graph, where it reads its inputs, and where it leaves its results."""
+
+    graph: torch.cuda.CUDAGraph
+    inputs: StepInputs
+    values: dict[str, Tensor]
+    gradients: tuple[Tensor | None, ...]
+
+
+class StepGraphs:
+    """The learning steps of a run. On a GPU each kind of step is captured once and replayed from then on.
+
+    Steps are of one kind when all that the host decides is the same for them: sizes, camera model, whether cameras
+    move, how coarse a map of the environment each level looks at, and whether the physical camera's prior counts.
+    """
+
+    def __init__(self, run: Run, vgg: Vgg | None, say: Callable[[str], None]) -> None:
+        self.run, self.vgg, self.say = run, vgg, say
+        self.enabled = can_capture(run)
+        self.replayed = 0  # steps
+        self._graphs: dict[Hashable, Captured] = {}
+        self._blocks: Any = None
+        self._pool: Any = None  # from the first blocks on
+        if self.enabled:
+            self._stream = torch.cuda.Stream(run.device)
+
+    def learning_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Render the batch and leave the gradients; return the loss, its PSNR and its terms.
+
+        Both hold until the next step.
+        """
+        inputs = step_inputs(self.run, batch)
+        parameters = [p for p in self.run.pipeline.parameters() if p.requires_grad]
+        captured = self._captured(inputs, parameters) if self.enabled else None
+        if captured is None:
+            total, values = step_loss(self.run.pipeline, self.run.config, inputs, self.vgg)
+            total.backward()
+            return values
+        for place, tensor in zip(input_tensors(captured.inputs), input_tensors(inputs), strict=True):
+            place.copy_(tensor, non_blocking=True)
+        captured.graph.replay()
+        self.replayed += 1
+        for parameter, gradient in zip(parameters, captured.gradients, strict=True):
+            parameter.grad = gradient
+        return captured.values
+
+    def _captured(self, inputs: StepInputs, parameters: Sequence[Tensor]) -> Captured | None:
+        blocks = self.run.pipeline.points().blocks
+        if blocks is not self._blocks:  # the graphs hold addresses of the points
+            self._blocks = blocks
+            self._forget()
+        kind = _kind(inputs)
+        if kind not in self._graphs and len(self._graphs) < MOST:
+            try:
+                self._graphs[kind] = self._capture(inputs, parameters)
+            except RuntimeError as error:
+                self.enabled = False
+                self._forget()
+                reason = str(error).splitlines()[0]
+                self.say(f"steps are not replayed as CUDA graphs but run singly: capture failed ({reason})")
+            if len(self._graphs) == MOST:
+                self.say(
+                    f"{MOST} kinds of steps are replayed as CUDA graphs; others, if they come, run singly"
+                )
+        return self._graphs.get(kind)
+
+    def _forget(self) -> None:
+        self._graphs.clear()
+        self._pool = torch.cuda.graph_pool_handle()  # one that has lost its graphs takes no new ones
+
+    def _capture(self, inputs: StepInputs, parameters: Sequence[Tensor]) -> Captured:
+        inputs = copied(inputs)
+
+        def work() -> tuple[dict[str, Tensor], tuple[Tensor | None, ...]]:
+            total, values = step_loss(self.run.pipeline, self.run.config, inputs, self.vgg)
+            gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+            return values, tuple(map(_laid_as, gradients, parameters))
+
+        graph, own = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.run.device)
+        self._stream.wait_stream(own)
+        # This stream is left again where the capture fails, which leaves its own only when it does not.
+        with torch.cuda.device(self.run.device), torch.cuda.stream(self._stream):
+            for _ in range(WARM_UP):
+                work()
+            # The thread that draws the next batch takes pinned memory meanwhile: others may do what they want.
+            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+                values, gradients = work()
+        own.wait_stream(self._stream)
+        return Captured(graph, inputs, values, gradients)
+
+
+def can_capture(run: Run) -> bool:
+    """Return whether the run's steps can be replayed: on a GPU, by the kernels, points and cameras fixed in a step, and
+    nothing asked of the device in between."""
+    config = run.config
+    on_gpu = run.device.type == "cuda" and config.render.backend != "reference"
+    fixed = config.render.fill_levels > OCCLUSION_LEVELS and not run.pipeline.moves_by_gradient()
+    return config.cuda_graphs and on_gpu and fixed
+
+
+def _laid_as(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
+    """Return a gradient in its parameter's order in memory, as one pass over both needs it."""
+    if gradient is None or gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
+
+
+def _kind(inputs: StepInputs) -> Hashable:
+    camera, blurs = inputs.camera, tuple(inputs.behind.blurs) if inputs.behind else None
+    shapes = tuple(tuple(tensor.shape) for tensor in input_tensors(inputs))
+    return camera.model, camera.width, camera.height, camera.motion is None, blurs, inputs.prior, shapes
+
+
+def input_tensors(inputs: StepInputs) -> list[Tensor]:
+    """Return all tensors of a step that can be captured, in one order; the cameras' stand in their rays too."""
+    camera, behind = inputs.camera, inputs.behind
+    assert behind is not None and inputs.ghosts is None
+    rays = behind.rays
+    parts = [camera.intrinsics, camera.distortion, camera.world_to_camera, camera.crop, camera.photo_height]
+    parts += [] if camera.motion is None else [camera.motion]
+    parts += [rays.local, rays.size, rays.crop, rays.world_to_camera]
+    return [*parts, inputs.photos, inputs.target, inputs.mask]
+
+
+def copied(inputs: StepInputs) -> StepInputs:
+    """Return the same inputs at addresses of their own."""
+    camera, behind = inputs.camera, inputs.behind
+    assert behind is not None
+    camera = replace(
+        camera,
+        intrinsics=camera.intrinsics.clone(),
+        distortion=camera.distortion.clone(),
+        world_to_camera=camera.world_to_camera.clone(),
+        crop=camera.crop.clone(),
+        motion=None if camera.motion is None else camera.motion.clone(),
+        photo_height=camera.photo_height.clone(),
+    )
+    rays = behind.rays
+    parts = (rays.local, rays.size, rays.crop, rays.world_to_camera)
+    own = type(rays)(*(part.clone(memory_format=torch.contiguous_format) for part in parts))
+    photos, target, mask = inputs.photos.clone(), inputs.target.clone(), inputs.mask.clone()
+    behind = replace(behind, rays=own)
+    return replace(inputs, camera=camera, behind=behind, photos=photos, target=target, mask=mask)

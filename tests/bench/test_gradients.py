@@ -1,0 +1,60 @@
+"""The comparison of position gradients: its truth against one point moved alone, and its figures."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from adop.bench.gradients import (
+    CELL,
+    BenchGradientsConfig,
+    Problem,
+    agreement,
+    bench_gradients,
+    supersampled_gradient,
+)
+from adop.ops import Projection, RasterConfig
+
+
+def problem() -> Problem:
+    """Two cells beside one another, a point in each, before a photo that rises from left to right."""
+    uv = torch.tensor([[[5.3, 6.2], [CELL + 6.1, 5.4]]])
+    ones = torch.ones(1, 2)
+    projection = Projection(uv, ones, 4 * ones, ones.bool())
+    target = torch.linspace(0, 1, 2 * CELL).expand(1, 3, CELL, -1).contiguous()
+    colours = torch.tensor([[0.2] * 3, [0.9] * 3])
+    return Problem(projection, colours, target, RasterConfig(levels=1), torch.tensor([0, 1]))
+
+
+def test_points_that_move_together_are_judged_as_if_alone():
+    both = problem()
+    together = supersampled_gradient(both, 8, 0.5)
+    for k in range(2):
+        alone = supersampled_gradient(dataclasses.replace(both, chosen=both.chosen[k : k + 1]), 8, 0.5)
+        assert torch.allclose(together[k], alone[0], atol=1e-6)
+    # A point of value c before a ramp t: its footprint's loss is least where t = c, and it falls towards there.
+    ramp = torch.linspace(0, 1, 2 * CELL)
+    for k, value in ((0, 0.2), (1, 0.9)):
+        here = float(ramp[int(both.projection.uv[0, k, 0])])
+        assert (together[k, 0] > 0) == (here > value)
+    assert together[:, 1].abs().max() < 1e-3 * together[:, 0].abs().max()
+
+
+def test_agreement_of_right_opposite_and_unlike_gradients():
+    truth = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    assert agreement(truth, truth) == pytest.approx((1, 1, 1))
+    assert agreement(-truth, truth) == pytest.approx((-1, -1, 0))
+
+
+def test_the_benchmark_writes_a_row_per_level_and_method(small_folder: Path, tmp_path: Path):
+    config = BenchGradientsConfig(small_folder, levels=1, points=5, shifts=2, json=tmp_path / "rows.json")
+    assert bench_gradients(config) == 0
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert [row["method"] for row in rows] == [
+        "ghost, as published",
+        "bilinear footprint",
+        "slope of the picture",
+    ]
+    assert all(-1 <= row["cosine"] <= 1 and 0 <= row["sign"] <= 1 for row in rows)

@@ -1,0 +1,92 @@
+"""The doctor: what it says here, the compile matrix, and the GPU check's own comparisons run on the CPU."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from adop.backend.compile import kernel_names
+from adop.bench.raster_scene import make_bench_scene
+from adop.doctor.compile_matrix import KernelReport, compile_kernels, compile_matrix, read_report
+from adop.doctor.doctor import DoctorConfig, doctor
+from adop.doctor.gpu_check import MODELS, check_adam, check_model
+from adop.doctor.gpu_pictures import picture_errors
+from adop.doctor.gpu_step import replay_error
+from adop.errors import UserError
+from adop.ops import RasterConfig
+
+
+def test_it_says_what_runs_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor(DoctorConfig()) == 0
+    said = capsys.readouterr().out
+    assert "CPU kernels" in said and "backends  reference, cpu" in said
+
+
+def test_every_kernel_compiles_for_an_old_and_a_new_gpu() -> None:
+    pytest.importorskip("cuda.bindings.nvrtc")
+    for architecture, real in ((75, "float"), (120, "double")):
+        reports = compile_kernels(architecture, real)
+        assert [r.name for r in reports] == kernel_names() and len(reports) > 15
+        assert all(r.spill_bytes == 0 and 0 < r.registers < 255 for r in reports)
+
+
+@pytest.mark.slow
+def test_the_whole_matrix(tmp_path: Path) -> None:
+    file = tmp_path / "matrix.json"
+    assert compile_matrix(file) == 0
+    kernels = json.loads(file.read_text())["kernels"]
+    assert {k["arch"] for k in kernels} == {f"sm_{a}" for a in (75, 80, 86, 89, 90, 100, 120)}
+    assert all({"name", "arch", "registers", "spill_bytes"} <= k.keys() for k in kernels)
+
+
+def test_a_spill_is_read_and_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def log(stores: int) -> str:
+        return "".join(
+            f"ptxas info : Compiling entry function '{name}' for 'sm_90'\n"
+            f" 8 bytes stack frame, {stores} bytes spill stores, 12 bytes spill loads\n"
+            "ptxas info : Used 42 registers, used 0 barriers\n"
+            for name in kernel_names()
+        )
+
+    assert read_report(log(4), 90, "float")[0] == KernelReport(kernel_names()[0], "float", "sm_90", 42, 16, 8)
+    with pytest.raises(RuntimeError, match="does not mention the kernel"):
+        read_report("nothing", 90, "float")
+    monkeypatch.setattr(
+        "adop.doctor.compile_matrix.compile_kernels", lambda arch, real: read_report(log(4), arch, real)
+    )
+    assert compile_matrix() == 1
+    assert "SPILL: " in capsys.readouterr().out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="only said where there is no GPU")
+def test_the_gpu_check_says_what_is_missing() -> None:
+    with pytest.raises(UserError, match="needs a CUDA GPU, and torch finds none"):
+        doctor(DoctorConfig(gpu_check=True))
+
+
+def test_the_gpu_checks_comparisons_hold_for_the_cpu() -> None:
+    scene = make_bench_scene(6000)
+    for model, dtype in itertools.product(MODELS, (torch.float32, torch.float64)):
+        checks = check_model(scene, model, dtype, "cpu")
+        assert len(checks) == 18 and all(check.passed for check in checks), [
+            c for c in checks if not c.passed
+        ]
+    bilinear = check_model(scene, "opencv", device="cpu", config=RasterConfig(position_gradient="bilinear"))
+    assert all(check.passed for check in bilinear), [c for c in bilinear if not c.passed]
+    assert check_adam(device="cpu").passed
+    errors = picture_errors("cpu")
+    assert len(errors) == 4 and all(error < 0.001 for error in errors.values()), errors
+
+
+def test_the_gpu_checks_steps_run(small_folder: Path) -> None:
+    # Here both run singly: that they do, and what they need.
+    assert replay_error("cpu", False, small_folder) == 0
+
+
+@pytest.mark.cuda
+def test_gpu_check() -> None:
+    assert doctor(DoctorConfig(gpu_check=True)) == 0

@@ -1,0 +1,382 @@
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.small_scene import (
+    FOCAL,
+    HEIGHT,
+    WIDTH,
+    ball,
+    can_import_open3d,
+    lens,
+    looking_at_origin,
+    poses,
+    write_colmap,
+    write_photos,
+)
+
+from adop.errors import UserError
+from adop.importers.import_scene import ImportConfig, import_colmap, import_nerfstudio, up_vector
+from adop.scene.photo_cache import read_mask, read_photo
+from adop.scene.ply import write_ply
+from adop.scene.prepare import PrepareConfig
+from adop.scene.scene import Photo, invert_rigid, load_scene
+
+PLAIN = ImportConfig(prepare=PrepareConfig(normals=False))
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "scenes"
+
+
+def silent(_):
+    pass
+
+
+@pytest.fixture
+def capture(tmp_path):
+    write_photos(tmp_path / "images")
+    write_ply(tmp_path / "dense.ply", ball(), ball(), None)
+    write_colmap(tmp_path / "sparse" / "0")
+    return tmp_path
+
+
+def colmap(folder, points="dense.ply", output="scene", config=None, report=silent):
+    ply = folder / points if points else None
+    return import_colmap(folder / "sparse" / "0", folder / "images", ply, folder / output, config, report)
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_a_colmap_model_becomes_a_scene(capture, text):
+    if text:
+        for path in (capture / "sparse" / "0").iterdir():
+            path.unlink()
+        write_colmap(capture / "sparse" / "0", text=True)
+    said = []
+    colmap(capture, report=said.append)
+    scene = load_scene(capture / "scene", said.append)
+    assert [photo.name for photo in scene.photos] == [f"photo{i}.png" for i in range(6)]
+    for photo, matrix in zip(scene.photos, poses(), strict=True):
+        np.testing.assert_allclose(photo.world_to_camera, matrix, atol=1e-12)
+        assert (
+            photo.exposure is None
+            and photo.file.read_bytes() == (capture / "images" / photo.name).read_bytes()
+        )
+    np.testing.assert_allclose(scene.lenses[0].intrinsics, lens().intrinsics, rtol=1e-14)
+    np.testing.assert_array_equal(scene.lenses[0].distortion, lens().distortion)
+    assert len(scene.points) == 500 and 0 < scene.znear < 1 and scene.zfar > 10
+    np.testing.assert_allclose(scene.up_vector, [0, -1, 0], atol=0.05)
+    assert "no photo has EXIF" in said[0]
+
+
+def test_the_models_own_points_stand_in(capture):
+    said = []
+    scene = colmap(capture, points=None, config=PLAIN, report=said.append)
+    assert len(scene.points) == 500 and "sparse points are used" in said[0]
+    np.testing.assert_array_equal(scene.points.colors[0], [1, 2, 3])
+
+
+def test_exposure_comes_from_exif_or_the_table(capture):
+    exif = Image.Exif()
+    exif[272] = "a camera"
+    exif.get_ifd(0x8769).update({33434: 0.01, 33437: 4.0, 34855: 100})
+    with Image.open(capture / "images" / "photo1.png") as image:
+        image.load()
+        image.save(capture / "images" / "photo1.png", exif=exif)
+    (capture / "exif.csv").write_text("name,ev\nphoto0.png,7\nphoto1.png,99\n")
+    scene = colmap(capture, config=ImportConfig(exif=capture / "exif.csv"))
+    known = [photo.exposure for photo in scene.photos]
+    assert known[0] == 7 and known[1] == pytest.approx(np.log2(1600), abs=1e-4) and known[2:] == [None] * 4
+    assert scene.scene_exposure == pytest.approx((7 + np.log2(1600)) / 2, abs=1e-4)
+    assert [photo.exposure for photo in load_scene(scene.folder).photos] == known
+
+
+def test_smaller_photos_scale_the_lens(capture):
+    write_photos(capture / "images", size=(WIDTH // 2, HEIGHT // 2))
+    said = []
+    scene = colmap(capture, report=said.append)
+    assert (scene.lenses[0].width, scene.lenses[0].height) == (24, 18)
+    np.testing.assert_allclose(scene.lenses[0].intrinsics, lens().intrinsics / 2)
+    assert "its lens was scaled" in said[0]
+
+
+def test_larger_photos_are_written_smaller(capture):
+    size = (4 * WIDTH, 4 * HEIGHT)
+    write_photos(capture / "images", size=size)
+    exif = Image.Exif()
+    exif[272] = "a camera"
+    with Image.open(capture / "images" / "photo1.png") as image:
+        smooth = image.crop((0, 0, 24, 18)).resize(size, Image.Resampling.BICUBIC)
+    smooth.save(capture / "images" / "photo1.png", exif=exif)
+    (capture / "masks").mkdir()
+    counts = np.zeros(size[::-1], np.uint8)
+    counts[:, : size[0] // 2 + 1] = 255
+    Image.fromarray(counts).save(capture / "masks" / "photo1.png")
+    said = []
+    config = ImportConfig(longest_side=128, masks=capture / "masks")
+    written = colmap(capture, config=config, report=said.append)
+    assert "Photos of 192x144 are written as 128x96." in said
+    scene = load_scene(written.folder)
+    assert (scene.lenses[0].width, scene.lenses[0].height) == (128, 96)
+    np.testing.assert_allclose(scene.lenses[0].intrinsics, lens().intrinsics * 128 / WIDTH)
+    pixels, _ = read_photo(scene.photos[1].file, (128, 96))
+    whole, _ = read_photo(capture / "images" / "photo1.png", size)
+    # The same place of the photo: blocks of 2 x 2 written pixels are blocks of 3 x 3 of the photo.
+    own, given = (p.reshape(48, k, 64, k, 3).mean((1, 3)) for p, k in ((pixels, 2), (whole, 3)))
+    assert np.abs(own - given).mean() < 3 and np.abs(own - np.roll(given, 1, 1)).mean() > 6
+    with Image.open(scene.photos[1].file) as image:
+        assert image.getexif()[272] == "a camera"
+    mask = read_mask(scene.photos[1].mask, (128, 96))
+    assert mask[:, :64].all() and not mask[:, 64:].any()  # a pixel that is half outside is outside
+
+    with pytest.raises(UserError, match=r"--link and --longest-side"):
+        colmap(capture, output="linked", config=ImportConfig(longest_side=128, link=True))
+    with pytest.raises(UserError, match=r"--longest-side 5: expected at least 128 pixels"):
+        colmap(capture, output="tiny", config=ImportConfig(longest_side=5))
+    grey = np.zeros(size[::-1], np.uint16)
+    Image.fromarray(grey).save(capture / "images" / "photo2.png")
+    with pytest.raises(UserError, match=r"photo2\.png: has more than 8 bits"):
+        colmap(capture, output="deep", config=ImportConfig(longest_side=128))
+    assert not any((capture / name).exists() for name in ("linked", "tiny", "deep"))
+
+
+def test_photos_of_other_shapes_are_refused(capture):
+    write_photos(capture / "images", count=1, size=(WIDTH, HEIGHT + 10))
+    with pytest.raises(
+        UserError, match=r"photo1\.png: is 48x36 pixels, but photo0\.png of the same camera (is )?48x46"
+    ):
+        colmap(capture)
+    write_photos(capture / "images", size=(HEIGHT, WIDTH))
+    with pytest.raises(UserError, match="36x48 pixels, its camera has 48x36"):
+        colmap(capture)
+
+
+def test_a_broken_photo_is_named_and_nothing_is_written(capture):
+    path = capture / "images" / "photo4.png"
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(UserError, match=r"photo4\.png: cannot be read as a photo"):
+        colmap(capture)
+    path.unlink()
+    with pytest.raises(UserError, match=r"photo4\.png: photo not found \(1 of 6 are missing\).*--images"):
+        colmap(capture)
+    assert not (capture / "scene").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["../photo0.png", "/etc/passwd", "a/../../b.png", "..\\b.png", "C:/b.png", "a\nb"]
+)
+def test_photos_outside_their_folder_are_refused(capture, name):
+    write_colmap(capture / "sparse" / "0", names=[name], matrices=poses(1))
+    with pytest.raises(UserError, match="leaves the folder"):
+        colmap(capture)
+
+
+def test_bad_poses_name_the_photo(capture):
+    matrices = poses()
+    matrices[2][0, 3] = np.nan
+    write_colmap(capture / "sparse" / "0", matrices=matrices)
+    with pytest.raises(UserError, match=r"photo 'photo2\.png': its pose is not finite"):
+        colmap(capture)
+    write_colmap(capture / "sparse" / "0", text=True)
+    for path in (capture / "sparse" / "0").glob("*.bin"):
+        path.unlink()
+    text = (capture / "sparse" / "0" / "images.txt").read_text().split("\n")
+    words = text[1].split()
+    for factor, fine in ((1.001, True), (3.0, False)):
+        scaled = [repr(float(word) * factor) for word in words[1:5]]
+        text[1] = " ".join([words[0], *scaled, *words[5:]])
+        (capture / "sparse" / "0" / "images.txt").write_text("\n".join(text))
+        if fine:
+            scene = colmap(capture)
+            np.testing.assert_allclose(scene.photos[0].world_to_camera, poses()[0], atol=1e-9)
+        else:
+            with pytest.raises(UserError, match=r"'photo0\.png': the rotation quaternion has length 3"):
+                colmap(capture, output="other")
+
+
+def test_output_is_checked_before_work_begins(capture):
+    colmap(capture)
+    (capture / "images" / "photo0.png").unlink()  # would be the next complaint
+    with pytest.raises(UserError, match="--force"):
+        colmap(capture)
+
+
+def test_a_cloud_elsewhere_is_refused(capture):
+    write_ply(capture / "far.ply", ball() + 1000.0, None, None)
+    with pytest.raises(UserError, match=r"far\.ply: no photo sees any"):
+        colmap(capture, "far.ply", config=PLAIN)
+
+
+def test_far_from_the_origin_nothing_is_lost(capture):
+    offset = np.array([512345.0, 4123456.0, 300.0])
+    matrices = [matrix.copy() for matrix in poses()]
+    for matrix in matrices:
+        matrix[:3, 3] -= matrix[:3, :3] @ offset
+    write_colmap(capture / "sparse" / "0", matrices=matrices, points=ball() + offset)
+    said = []
+    scene = colmap(capture, points=None, config=PLAIN, report=said.append)
+    assert any("far from the origin" in text for text in said)
+    loaded = load_scene(scene.folder)
+    found = loaded.points.xyz + loaded.world_offset
+    np.testing.assert_allclose(
+        found[np.lexsort(found.T)].mean(axis=0), (ball() + offset).mean(axis=0), atol=1e-6
+    )
+    assert np.abs(loaded.points.xyz).max() < 10
+    near, far = invert_rigid(loaded.photos[1].world_to_camera), invert_rigid(matrices[1])
+    np.testing.assert_allclose(near[:3, 3] + loaded.world_offset, far[:3, 3], atol=1e-6)
+
+
+def test_masks_are_found_beside_their_names(capture):
+    masks = capture / "masks"
+    masks.mkdir()
+    with pytest.raises(UserError, match="no mask for any photo"):
+        colmap(capture, config=ImportConfig(masks=masks))
+    Image.new("L", (WIDTH, HEIGHT)).save(masks / "photo1.png.png")
+    Image.new("L", (WIDTH, HEIGHT)).save(masks / "photo2.png")
+    scene = colmap(capture, config=ImportConfig(masks=masks))
+    assert [photo.mask is not None for photo in scene.photos] == [False, True, True, False, False, False]
+
+
+@pytest.mark.skipif(not can_import_open3d(), reason="Open3D cannot be imported here")
+def test_sparse_points_get_normals(capture):
+    scene = colmap(capture, points=None)
+    facing = np.einsum("ij,ij->i", scene.points.normals, scene.points.xyz)
+    assert (facing > 0).mean() > 0.8
+
+
+# nerfstudio
+
+
+def transforms(**values):
+    frames = []
+    for index, matrix in enumerate(poses()):
+        opengl = invert_rigid(matrix) @ np.diag([1.0, -1.0, -1.0, 1.0])
+        frames.append({"file_path": f"images/photo{index}.png", "transform_matrix": opengl.tolist()})
+    own = lens()
+    fx, fy, cx, cy = own.intrinsics
+    k1, k2, p1, p2 = own.distortion[:4]
+    return {
+        "camera_model": "OPENCV", "w": WIDTH, "h": HEIGHT, "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy,
+        "k1": k1, "k2": k2, "p1": p1, "p2": p2, "ply_file_path": "dense.ply", "frames": frames, **values,
+    }  # fmt: skip
+
+
+def nerfstudio(folder, data, points=None, images=None, output="scene"):
+    (folder / "transforms.json").write_text(data if isinstance(data, str) else json.dumps(data))
+    return import_nerfstudio(folder, points, folder / output, images, report=silent)
+
+
+def test_a_transforms_json_becomes_the_same_scene(capture):
+    ours, theirs = nerfstudio(capture, transforms()), colmap(capture, output="other")
+    assert [photo.name for photo in ours.photos] == [photo.name for photo in theirs.photos]
+    for one, two in zip(ours.photos, theirs.photos, strict=True):
+        np.testing.assert_allclose(one.world_to_camera, two.world_to_camera, atol=1e-12)
+    np.testing.assert_allclose(ours.lenses[0].intrinsics, theirs.lenses[0].intrinsics)
+    np.testing.assert_array_equal(ours.lenses[0].distortion, theirs.lenses[0].distortion)
+    np.testing.assert_array_equal(ours.points.xyz, theirs.points.xyz)
+
+
+def test_blenders_form(capture):
+    """Only camera_angle_x, names without ending, no size, no points named."""
+    data = transforms()
+    frames = [{**frame, "file_path": "./" + frame["file_path"][:-4]} for frame in data["frames"]]
+    small = {"camera_angle_x": 2 * np.arctan(0.5 * WIDTH / FOCAL), "frames": frames}
+    with pytest.raises(UserError, match="--points"):
+        nerfstudio(capture, small)
+    scene = nerfstudio(capture, small, points=capture / "dense.ply")
+    np.testing.assert_allclose(scene.lenses[0].intrinsics, [FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2])
+    assert scene.photos[0].name == "photo0.png"
+
+
+def test_lenses_of_each_frame(capture):
+    data = transforms()
+    data["frames"][3]["fl_x"] = 77.0
+    data["frames"][4]["camera_model"] = "OPENCV_FISHEYE"
+    scene = nerfstudio(capture, data)
+    assert [photo.lens for photo in scene.photos] == [0, 0, 0, 1, 2, 0]
+    assert scene.lenses[1].intrinsics[0] == 77 and scene.lenses[2].model == "fisheye"
+    np.testing.assert_allclose(scene.lenses[2].distortion, [-0.05, 0.01, 0, 0])
+
+
+def test_images_elsewhere(capture):
+    data = transforms()
+    for frame in data["frames"]:
+        frame["file_path"] = frame["file_path"].split("/")[1]
+    with pytest.raises(UserError, match=r"photo0\.png not found.*--images"):
+        nerfstudio(capture, data)
+    assert len(nerfstudio(capture, data, images=capture / "images").photos) == 6
+
+
+def frame(**values):
+    data = transforms()
+    data["frames"][1].update(values)
+    return data
+
+
+BROKEN = {
+    "no json": ("{", "is not JSON"),
+    "deep": ("[" * 100000, "is not JSON"),
+    "list": ([], "no list of frames"),
+    "no frames": ({"frames": []}, "no list of frames"),
+    "no path": ({"frames": [{}]}, "frame 0 has no file_path"),
+    "outside": (frame(file_path="../x.png"), "frame 1.*leaves the folder"),
+    "missing": (frame(file_path="images/none.png"), r"frame 1.*none\.png not found"),
+    "twice": (frame(file_path="images/photo0.png"), "listed twice"),
+    "no matrix": (frame(transform_matrix=None), "frame 1.*transform_matrix"),
+    "ragged matrix": (frame(transform_matrix=[[1], [2, 3]]), "frame 1.*transform_matrix"),
+    "nan matrix": (frame(transform_matrix=[[float("nan")] * 4] * 4), "finite"),
+    "stretched": (frame(transform_matrix=np.diag([2.0, 2, 2, 1]).tolist()), "not a rotation"),
+    "mirrored": (frame(transform_matrix=np.diag([1.0, 1, -1, 1]).tolist()), "not a rotation"),
+    "model": (transforms(camera_model="EQUIRECTANGULAR"), "camera model EQUIRECTANGULAR"),
+    "model list": (transforms(camera_model=["OPENCV"]), "camera model"),
+    "k4": (transforms(k4=0.1), "k4 multiplies"),
+    "focal": (transforms(fl_x="wide"), "fl_x is missing or no number"),
+    "infinite": (transforms(fl_x=float("inf")), "fl_x is missing or no number"),
+    "negative": (transforms(fl_x=-5), "focal length"),
+    "no focal": ({k: v for k, v in transforms().items() if k != "fl_x"}, "camera_angle_x is missing"),
+    "no points": (transforms(ply_file_path="none.ply"), r"none\.ply: cannot be read"),
+    "points outside": (transforms(ply_file_path="/etc/passwd"), "leaves the folder"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_transforms_get_one_sentence(capture, name):
+    data, expected = BROKEN[name]
+    with pytest.raises(UserError, match=expected) as caught:
+        nerfstudio(capture, data)
+    assert "\n" not in str(caught.value) and not (capture / "scene").exists()
+
+
+def test_up():
+    def photos(matrices):
+        return [Photo(Path("x"), 0, matrix) for matrix in matrices]
+
+    np.testing.assert_allclose(up_vector(photos(poses())), [0, -1, 0], atol=1e-6)
+    pitched = [looking_at_origin(angle, height=3.0) for angle in np.linspace(0, 2, 8)]
+    np.testing.assert_allclose(up_vector(photos(pitched)), [0, -1, 0], atol=1e-6)
+    down = []
+    for turn in np.linspace(0, 6, 12):  # looking down +z, turned any way: up is back towards the camera
+        matrix = np.eye(4)
+        matrix[:2, :2] = [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
+        down.append(matrix)
+    np.testing.assert_allclose(up_vector(photos(down)), [0, 0, -1], atol=1e-6)
+    assert np.isfinite(up_vector(photos([np.eye(4)]))).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["sceaux", *(pytest.param(name, marks=pytest.mark.slow) for name in ("monstree", "caliterra"))]
+)
+def test_real_captures(tmp_path, name):
+    source = SHARED / name
+    if not source.is_dir():
+        pytest.skip("needs the captured scenes beside the repository")
+    started = time.monotonic()
+    config = ImportConfig(link=True)
+    import_colmap(source / "sparse", source / "images", source / "dense.ply", tmp_path / name, config, silent)
+    assert time.monotonic() - started < 60
+    scene = load_scene(tmp_path / name)
+    header = (source / "dense.ply").read_bytes()[:500].split(b"element vertex ")[1]
+    assert len(scene.points) > 0.999 * int(header.split(b"\n")[0])
+    table = [line.split(",") for line in (source / "exif.csv").read_text().split()[1:]]
+    expected = {row[0]: float(row[4]) for row in table}
+    assert all(photo.exposure == pytest.approx(expected[photo.name], abs=1e-3) for photo in scene.photos)

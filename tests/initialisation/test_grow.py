@@ -1,0 +1,115 @@
+"""New points in holes: where points were taken away, points come back; where none belong, none come."""
+
+import dataclasses
+from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from support.small_scene import with_points
+
+from adop.config.config import GrowConfig, TrainConfig
+from adop.initialisation.grow import grow_points
+from adop.initialisation.photometry import known_exposures
+from adop.model.pipeline import Pipeline
+from adop.scene.photo_cache import PhotoCache
+from adop.scene.scene import Scene, load_scene
+
+
+def grown(scene: Scene, stereo: bool = True, budget: int = 200_000) -> np.ndarray:
+    """The points that filling adds, [M, 3]."""
+    exposure = known_exposures(scene)
+    assert exposure is not None
+    pipeline = Pipeline(scene, TrainConfig(), exposure, torch.ones(len(scene.photos), dtype=torch.bool))
+    before = len(pipeline.xyz)
+    config = GrowConfig(photos=8, side=240, stereo=stereo, budget=budget)
+    added = grow_points(pipeline, PhotoCache(scene), list(range(0, len(scene.photos), 2)), config)
+    assert len(pipeline.xyz) == len(pipeline.features) == len(pipeline.lod_radius) == before + added
+    return pipeline.xyz[before:].numpy()
+
+
+def holed(scene: Scene) -> tuple[Scene, np.ndarray, np.ndarray]:
+    """The scene without a piece of the paving before the fountain, which many photos see; its middle, its points."""
+    points = scene.points
+    centres = np.stack([np.linalg.inv(p.world_to_camera)[:3, 3] for p in scene.photos])
+    ground = np.abs(points.xyz[:, 2] - np.median(points.xyz[points.xyz[:, 2] < 0.1, 2])) < 0.05
+    towards = 0.5 * centres.mean(0)[:2]
+    middle = points.xyz[ground][np.argmin(np.linalg.norm(points.xyz[ground][:, :2] - towards, axis=1))]
+    inside = np.linalg.norm(points.xyz - middle, axis=1) < 1.0
+    assert inside.sum() > 500
+    return with_points(scene, ~inside), middle, points.xyz[inside]
+
+
+def with_photos(
+    scene: Scene, folder: Path, gain: float, noise: float = 0.0, exposure: float | None = None
+) -> Scene:
+    """The scene with photos whose values are `gain` times as large, with noise, all exposed alike where that is given."""
+    photos, generator = [], np.random.default_rng(0)
+    for photo in scene.photos:
+        image = imageio.imread(photo.file).astype(np.float32) * gain
+        image += noise * generator.standard_normal(image.shape)
+        file = folder / f"{photo.file.stem}.png"
+        imageio.imwrite(file, image.clip(0, 255).round().astype(np.uint8))
+        value = photo.exposure if exposure is None else exposure
+        photos.append(dataclasses.replace(photo, file=file, exposure=value))
+    return dataclasses.replace(scene, photos=tuple(photos))
+
+
+def test_a_hole_in_the_cloud_is_filled_where_its_points_were(demo_folder: Path):
+    scene = load_scene(demo_folder, report=lambda _: None)
+    without, middle, taken = holed(scene)
+    before = grown(scene)
+    errors = {}
+    for stereo in (True, False):
+        after = grown(without, stereo)
+        in_hole = after[np.linalg.norm(after - middle, axis=1) < 1.0]
+        assert len(in_hole) > 500
+        assert np.sum(np.linalg.norm(before - middle, axis=1) < 1.0) < 0.2 * len(in_hole)
+        errors[stereo], _ = cKDTree(taken).query(in_hole)
+    # Points of the cloud lie some centimetres apart here; the square is 25 m wide.
+    assert np.median(errors[True]) < 0.05 and np.quantile(errors[True], 0.9) < 0.12
+    assert np.median(errors[False]) < 0.15
+
+
+def test_a_sparse_cloud_becomes_dense(demo_folder: Path):
+    """One point in sixty: what stereo finds between lies where the whole cloud says, by the distance it is seen from."""
+    scene = load_scene(demo_folder, report=lambda _: None)
+    whole = scene.points.xyz
+    after = grown(with_points(scene, slice(None, None, 60)))
+    centres = np.stack([np.linalg.inv(p.world_to_camera)[:3, 3] for p in scene.photos])
+    distance, _ = cKDTree(whole).query(after)
+    error = distance / cKDTree(centres).query(after)[0]
+    assert len(after) > 5 * len(whole) / 60
+    assert np.median(error) < 0.02
+    # From the depth around alone a fifth of them come, a fifth of the distance off.
+    assert len(grown(with_points(scene, slice(None, None, 60)), stereo=False)) < 0.3 * len(after)
+    few = grown(with_points(scene, slice(None, None, 60)), budget=1000)
+    assert len(few) == 1000
+    # They come from all places alike, not from the first photos.
+    nearest, _ = cKDTree(few).query(after)
+    assert np.median(nearest) < 0.5
+
+
+def test_a_dark_hole_is_filled_too(demo_folder: Path, tmp_path: Path):
+    """In the dark noise is a large share of the light, and no sign of another place."""
+    scene, middle, _ = holed(load_scene(demo_folder, report=lambda _: None))
+    after = grown(with_photos(scene, tmp_path, gain=0.15, noise=3.0))
+    in_hole = after[np.linalg.norm(after - middle, axis=1) < 1.0]
+    # Comparing logarithms of the light itself, three in four of these would come.
+    assert len(in_hole) > 1350
+
+
+def test_a_sky_is_no_curtain(demo_folder: Path):
+    """Few points come where only the sky is: above everything that the cloud holds."""
+    scene = load_scene(demo_folder, report=lambda _: None)
+    added = grown(scene)
+    # Without asking whether the place may as well be endlessly far, half as many again as there were would come.
+    assert len(added) < 0.05 * len(scene.points.xyz)
+
+
+def test_an_overexposed_sky_is_no_curtain(demo_folder: Path, tmp_path: Path):
+    """White agrees with white at any depth, and most of all in photos that were exposed alike."""
+    scene = load_scene(demo_folder, report=lambda _: None)
+    added = grown(with_photos(scene, tmp_path, gain=4.0, exposure=10.0))
+    assert len(added) < 0.001 * len(scene.points.xyz)

@@ -1,0 +1,63 @@
+"""Photometric bundle adjustment, against the demo scene's truth (simulated, so it is known)."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adop.config.config import LearnConfig, TrainConfig
+from adop.initialisation.photometry import gather, known_exposures
+from adop.initialisation.physical_camera import calibrate
+from adop.model.pipeline import Pipeline
+from adop.scene.photo_cache import PhotoCache
+from adop.scene.scene import demo_scene_folder, load_scene
+
+
+@pytest.fixture(scope="module")
+def calibrated(demo_folder: Path) -> Pipeline:
+    scene = load_scene(demo_folder, report=lambda _: None)
+    count = len(scene.photos)
+    exposure = known_exposures(scene)
+    assert exposure is not None
+    pipeline = Pipeline(scene, TrainConfig(), exposure, torch.ones(count, dtype=torch.bool))
+    cache = PhotoCache(scene)
+    point_samples = {photo: gather(pipeline, cache, photo) for photo in range(0, count, 2)}
+    calibrate(pipeline, point_samples, LearnConfig())
+    return pipeline
+
+
+def truth() -> dict:
+    return json.loads((demo_scene_folder() / "truth" / "truth.json").read_text())
+
+
+def test_exposures_come_nearer_to_the_truth_than_exif(calibrated: Pipeline):
+    true = np.array([photo["exposure"] for photo in truth()["photos"]])[::2]
+
+    def error(values: torch.Tensor) -> float:
+        difference = values.detach().numpy()[::2] - true
+        return float(np.median(np.abs(difference - np.median(difference))))
+
+    found = error(calibrated.tonemapper.exposures())
+    assert found < 0.05
+    assert found < 0.6 * error(calibrated.tonemapper.exposure_start)
+
+
+def test_white_balance(calibrated: Pipeline):
+    true = np.array([photo["white_balance"] for photo in truth()["photos"]])[::2]
+    ratio = calibrated.tonemapper.white_balances().detach().numpy()[::2] / true
+    ratio /= np.exp(np.log(ratio).mean(0))
+    assert float(np.median(np.abs(ratio - 1))) < 0.02
+
+
+def test_vignette(calibrated: Pipeline):
+    true = truth()["vignette"]
+    radius = torch.linspace(0, 0.9, 10)
+    position = torch.stack((radius, torch.zeros(10)))[None, :, None]
+    with torch.no_grad():
+        calibrated.tonemapper.vignette_centre.zero_()
+        found = calibrated.tonemapper.vignette(position, torch.tensor([0]))[0, 0, 0]
+    r2 = radius.square()
+    expected = 1 + r2 * (true["a"] + r2 * (true["b"] + r2 * true["c"]))
+    assert float((found - expected).square().mean().sqrt()) < 0.03

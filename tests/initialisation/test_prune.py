@@ -1,0 +1,50 @@
+"""Points that photos see through are taken away; points that photos show stay."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from adop.config.config import PruneConfig, TrainConfig
+from adop.initialisation.photometry import colour_points, gather, known_exposures
+from adop.initialisation.prune import remove_unsupported
+from adop.model.pipeline import Pipeline
+from adop.scene.photo_cache import PhotoCache
+from adop.scene.scene import load_scene
+
+
+def test_floaters_go_and_the_scene_stays(demo_folder: Path):
+    scene = load_scene(demo_folder, report=lambda _: None)
+    points, rng = scene.points, np.random.default_rng(0)
+    # Lone points of loud colours, half way between what is there and the middle of the cameras.
+    centres = np.stack([np.linalg.inv(p.world_to_camera)[:3, 3] for p in scene.photos])
+    chosen = rng.choice(len(points.xyz), 200, replace=False)
+    assert points.colors is not None and points.normals is not None
+    xyz = points.xyz.copy()
+    xyz[chosen] = 0.5 * (points.xyz[chosen] + centres.mean(0)).astype(np.float32)
+    colors = points.colors.copy()
+    colors[chosen] = rng.choice(np.array([[255, 0, 255], [0, 255, 0]], dtype=colors.dtype), 200)
+    moved = dataclasses.replace(
+        scene, points=dataclasses.replace(points, xyz=xyz, colors=colors, normals=None)
+    )
+    exposure = known_exposures(moved)
+    assert exposure is not None
+    photos = list(range(0, len(scene.photos), 3))
+    pipeline = Pipeline(moved, TrainConfig(), exposure, torch.ones(len(scene.photos), dtype=torch.bool))
+    point_samples = {photo: gather(pipeline, PhotoCache(moved), photo) for photo in photos}
+    seen = torch.zeros(len(xyz))
+    for g in point_samples.values():
+        seen[g.points] += 1
+    colour_points(pipeline, point_samples)
+    removed = remove_unsupported(pipeline, point_samples, PruneConfig())
+    left = torch.zeros(len(xyz), dtype=torch.bool)
+    left[pipeline.origin.long()] = True
+    assert len(pipeline.xyz) == len(pipeline.features) == len(pipeline.lod_radius) == len(xyz) - removed
+    floaters = torch.zeros(len(xyz), dtype=torch.bool)
+    floaters[chosen] = True
+    judged = seen >= 3
+    assert (floaters & judged).sum() > 30
+    assert (left & floaters & judged).sum() < 0.4 * (floaters & judged).sum()
+    assert (~left & ~floaters).sum() < 0.03 * len(xyz)
+    assert torch.equal(pipeline.xyz, torch.from_numpy(xyz).float()[left])

@@ -1,0 +1,87 @@
+"""The pipeline by kernels is the pipeline by the oracles: pictures, photos, and every gradient."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from adop.config.config import RenderConfig, TrainConfig
+from adop.run.run import open_scene
+from adop.scene.scene import load_scene, save_scene
+from adop.training.loss import training_loss
+
+
+@pytest.mark.parametrize("fill_levels", [4, 2])
+def test_kernels_and_oracles_learn_the_same(small_folder: Path, fill_levels: int) -> None:
+    results = []
+    for backend in ("reference", "auto"):
+        render = RenderConfig(levels=4, fill_levels=fill_levels, backend=backend)  # type: ignore[arg-type]
+        config = dataclasses.replace(TrainConfig(), render=render, bf16=False)
+        torch.manual_seed(0)
+        pipeline, _, cache = open_scene(small_folder, config, lambda _: None)
+        generator = torch.Generator().manual_seed(0)
+        coarse = torch.randn(1, 4, 8, 16, generator=generator) * 0.2 - 1
+        smooth = torch.nn.functional.interpolate(
+            coarse, size=pipeline.environment.map.shape[2:], mode="bilinear"
+        )
+        pipeline.environment.map.data.copy_(smooth)
+        for parameter in pipeline.network.body.final.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.05
+        photos, crop = torch.tensor([3, 5]), torch.tensor([[1.2, 60.0, 40.0], [0.9, 200.0, 30.0]])
+        camera = pipeline.camera(photos, crop, (96, 80))
+        radiance = pipeline.radiance(camera, [pipeline.lens_of[i] for i in photos.tolist()])
+        image = pipeline.photo(radiance.picture, camera, photos, leak=True)
+        target = torch.cat([cache.image(int(i), image.device)[..., 40:120, 60:156] for i in photos])
+        mask = torch.ones(2, 1, 80, 96)
+        loss = training_loss(image, target, mask, config.loss, None, config.render.backend)
+        learned = [pipeline.features, pipeline.environment.map, *pipeline.network.parameters()]
+        learned += list(pipeline.tonemapper.parameters())
+        gradients = torch.autograd.grad(loss.total, learned)
+        results.append(([radiance.picture, image, loss.total, loss.psnr], gradients))
+    (slow, slow_gradients), (fast, fast_gradients) = results
+    for expected, got in zip(slow, fast, strict=True):
+        # A few points cross a pixel's edge by rounding, and rays between the points of their grid are interpolated.
+        assert float((got - expected).detach().norm() / expected.detach().norm()) < 5e-3
+    for expected, got in zip(slow_gradients, fast_gradients, strict=True):
+        assert float((got - expected).norm()) <= 0.03 * float(expected.norm()) + 1e-7
+
+
+def test_cameras_near_a_place(small_folder: Path, tmp_path: Path) -> None:
+    """Those of photos that have a lens each, but alike, come together; held-out photos do not come."""
+    scene = load_scene(small_folder, report=lambda _: None)
+    lenses = [dataclasses.replace(scene.lenses[0]) for _ in scene.photos]
+    photos = [dataclasses.replace(photo, lens=index) for index, photo in enumerate(scene.photos)]
+    save_scene(dataclasses.replace(scene, lenses=lenses, photos=photos), tmp_path / "many")
+    for folder in (small_folder, tmp_path / "many"):
+        pipeline, _, _ = open_scene(folder, TrainConfig(), lambda _: None)
+        centres = pipeline.camera(torch.arange(len(photos))).centre()
+        away = (centres - centres[0]).norm(dim=1)
+        away[~pipeline.tonemapper.trained] = torch.inf
+        (near,) = pipeline.cameras_near(centres[0], 4)
+        assert torch.allclose(near.centre(), centres[away.argsort()[:4]])
+        (every,) = pipeline.cameras_near(centres[0], 1000)
+        assert len(every) == int(pipeline.tonemapper.trained.sum())
+
+
+def test_photos_of_other_proportions_stand_in_one_batch(small_folder: Path, tmp_path: Path) -> None:
+    """Their lenses' grids of rays differ in size; crops of them are drawn together all the same."""
+    scene = load_scene(small_folder, report=lambda _: None)
+    lens, photo = scene.lenses[0], scene.photos[1]
+    narrow = dataclasses.replace(lens, width=lens.width // 2)
+    photos = (scene.photos[0], dataclasses.replace(photo, lens=1), *scene.photos[2:])
+    with Image.open(photo.file) as image:
+        image.crop((0, 0, narrow.width, narrow.height)).save(tmp_path / "narrow.png")
+    photos = tuple(dataclasses.replace(p, file=tmp_path / "narrow.png") if p.lens == 1 else p for p in photos)
+    folder = tmp_path / "scene"
+    save_scene(dataclasses.replace(scene, lenses=(lens, narrow), photos=photos), folder)
+    pipeline, _, _ = open_scene(folder, TrainConfig(), lambda _: None)
+    generator = torch.Generator().manual_seed(0)
+    pipeline.environment.map.data.copy_(torch.randn(pipeline.environment.map.shape, generator=generator))
+    pair, crop = torch.tensor([0, 1]), torch.tensor([[1.0, 20.0, 30.0]]).repeat(2, 1)
+    camera = pipeline.camera(pair, crop, (64, 64))
+    with torch.no_grad():
+        both = pipeline.radiance(camera, [0, 1]).levels.features[0]
+        each = [pipeline.radiance(camera[i], [i]).levels.features[0] for i in range(2)]
+    assert float((both - torch.cat(each)).abs().max()) < 0.05

@@ -1,0 +1,132 @@
+"""Rendering and its files, from a run of a few steps."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import OpenEXR
+import pytest
+import torch
+
+from adop.errors import UserError
+from adop.images.writers import depth_picture
+from adop.render.camera_settings import CameraSettings
+from adop.render.paths import Frame
+from adop.render.render import (
+    find_photo,
+    photos_path,
+    pinhole,
+    render_camera,
+    render_path,
+    render_photo,
+    save_view,
+)
+from adop.run.run import Run, load
+
+
+@pytest.fixture(scope="module")
+def run(trained_folder: Path) -> Run:
+    return load(trained_folder, say=lambda _: None)
+
+
+def test_a_photo_renders_close_to_the_photo(run: Run):
+    view = render_photo(run, 5)
+    photo = run.cache.get(5).permute(2, 0, 1).float() / 255
+    assert view.image.shape == photo.shape
+    assert float((view.image - photo).abs().mean()) < 0.12
+    assert bool((view.radiance >= 0).all())
+
+
+def test_one_stop_is_half_the_light_and_a_darker_picture(run: Run):
+    frame = Frame(run.scene.photos[3].world_to_camera, 1.0)
+    camera = pinhole(frame, 160, 120, torch.device("cpu"))
+    bright, dark = render_camera(run, camera, exposure=0.0), render_camera(run, camera, exposure=1.0)
+    assert torch.equal(bright.radiance, dark.radiance)
+    assert float(dark.image.mean()) < float(bright.image.mean())
+
+
+def test_depth_is_the_nearest_points_depth(run: Run):
+    view = render_photo(run, 5)
+    pose = run.scene.photos[5].world_to_camera
+    z = (run.pipeline.xyz.numpy() @ pose[2, :3] + pose[2, 3]).astype(np.float32)
+    known = view.depth[torch.isfinite(view.depth)]
+    assert len(known) > 0.5 * view.depth.numel()
+    nearest = torch.from_numpy(np.sort(z))
+    at = torch.searchsorted(nearest, known).clamp(1, len(nearest) - 1)
+    gap = torch.minimum((nearest[at] - known).abs(), (nearest[at - 1] - known).abs())
+    assert float(gap.max()) < 1e-3
+
+
+def test_files_hold_what_was_rendered(run: Run, tmp_path: Path):
+    view = render_photo(run, 2)
+    written = save_view(view, tmp_path / "view", ("png", "exr", "depth"))
+    assert sorted(p.name for p in written) == sorted(p.name for p in tmp_path.iterdir())
+    pixels = iio.imread(tmp_path / "view.png").astype(float) / 255
+    assert np.abs(pixels - view.image.permute(1, 2, 0).numpy()).max() < 0.003
+    exr = OpenEXR.File(str(tmp_path / "view.exr")).channels()["RGB"].pixels
+    assert np.array_equal(exr, view.radiance.permute(1, 2, 0).numpy())
+    depth = OpenEXR.File(str(tmp_path / "view_depth.exr")).channels()["Z"].pixels
+    assert np.array_equal(depth, view.depth.numpy())
+
+
+def test_a_path_becomes_a_video_with_its_frames(run: Run, tmp_path: Path):
+    path = dataclasses.replace(photos_path(run, 0.5, 12, 161), rate=12)
+    assert path.width == 160 and len(path.frames) == 6
+    render_path(run, path, tmp_path / "walk.mp4", ("png",))
+    frames = iio.imread(tmp_path / "walk.mp4", plugin="pyav")
+    assert frames.shape == (6, path.height, 160, 3)
+    assert np.abs(frames[0].astype(float) - frames[-1]).mean() > 3
+    assert [p.name for p in tmp_path.iterdir()] == ["walk.mp4"]
+
+
+def test_a_path_becomes_numbered_pictures(run: Run, tmp_path: Path):
+    path = photos_path(run, 0.25, 8, 80)
+    render_path(run, path, tmp_path / "frames", ("png", "exr"), CameraSettings(exposure=0.5))
+    assert sorted(p.name for p in (tmp_path / "frames").iterdir()) == [
+        "00000.exr",
+        "00000.png",
+        "00001.exr",
+        "00001.png",
+    ]
+
+
+def test_photos_are_found_by_name_stem_and_number(run: Run):
+    name = run.scene.photos[4].name
+    assert find_photo(run, name) == find_photo(run, Path(name).stem) == find_photo(run, "4") == 4
+    with pytest.raises(UserError, match="is not in the scene"):
+        find_photo(run, "nobody.jpg")
+
+
+def test_depth_pictures_show_near_bright_and_nothing_black():
+    picture = depth_picture(np.array([[1.0, 2.0], [4.0, np.inf]], np.float32))
+    assert picture[0, 0] > picture[0, 1] > picture[1, 0] > picture[1, 1] == 0
+
+
+def test_the_commands(run: Run, tmp_path: Path):
+    def adop(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("adop")), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = adop("render", str(run.folder), "--photo", "1", "--output", str(tmp_path / "one.png"))
+    assert done.returncode == 0, done.stderr
+    assert iio.imread(tmp_path / "one.png").shape == (360, 480, 3)
+    done = adop("eval", str(run.folder))
+    assert done.returncode == 0 and "trained" in done.stdout, done.stderr
+    assert json.loads((run.folder / "eval" / "eval.json").read_text())["step"] == 3
+    for arguments, says in (
+        (("render", str(run.folder), "--output", "x.png"), "exactly one of"),
+        (("eval", str(tmp_path)), "holds no config.json"),
+        (("train", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")), "nowhere"),
+        (("fly",), "no command"),
+    ):
+        done = adop(*arguments)
+        assert done.returncode != 0 and says in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr

@@ -1,0 +1,1 @@
+"""What several tests share: small scenes, strategies, a browser, comparisons."""

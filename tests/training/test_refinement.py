@@ -1,0 +1,188 @@
+"""Groups that are on, off or frozen; both methods; what the benchmark says."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adop.bench.disturb import disturb_rolling_shutter
+from adop.bench.refinement import BenchRefineConfig, bench_refine
+from adop.config.config import (
+    GrowConfig,
+    LearnConfig,
+    LossConfig,
+    RefineConfig,
+    RenderConfig,
+    TrainConfig,
+    learned,
+)
+from adop.errors import UserError
+from adop.evaluation.photometric_truth import CameraTruth, compare, read_truth
+from adop.run.run import Run, load
+from adop.scene.scene import demo_scene_folder, load_scene, save_scene
+from adop.training.train import train
+
+TINY = dataclasses.replace(
+    TrainConfig(),
+    steps=4,
+    crop=96,
+    evaluate_every=1000,
+    render=RenderConfig(levels=4),
+    test_every=0,
+    grow=GrowConfig(side=160),
+)
+OFF = {"poses": "off", "intrinsics": "off", "distortion": "off"}
+
+
+def states(folder: Path, output: Path, config: TrainConfig) -> list[dict[str, torch.Tensor]]:
+    """Train and return the parameters after every step."""
+    found: list[dict[str, torch.Tensor]] = []
+
+    def keep(run: Run, values: dict[str, float]) -> None:
+        found.append({name: value.clone() for name, value in run.pipeline.state_dict().items()})
+
+    train(folder, output, config, say=lambda _: None, callback=keep)
+    return found
+
+
+def test_a_group_is_on_off_or_from_a_step():
+    assert learned("on", 0) and not learned("off", 10**6)
+    assert not learned(3, 2) and learned(3, 3)
+
+
+def test_frozen_groups_stay_until_their_step(small_folder: Path, tmp_path: Path):
+    groups = LearnConfig(network=2, features="off", environment="off", response="off", **OFF)
+    config = dataclasses.replace(TINY, learn=groups, loss=LossConfig(camera_prior=0.0))
+    found = states(small_folder, tmp_path / "run", config)
+    network = [name for name in found[0] if name.startswith("network") and "final" in name]
+    assert network
+    for name in network:
+        assert torch.equal(found[0][name], found[1][name])
+    assert any(not torch.equal(found[1][name], found[2][name]) for name in network)
+    for name in ("features", "environment.map", "tonemapper.response_logits", "poses"):
+        assert torch.equal(found[0][name], found[3][name])
+    assert not torch.equal(found[0]["tonemapper.exposure_delta"], found[3]["tonemapper.exposure_delta"])
+
+
+@pytest.mark.parametrize("kind", ["ghost", "bilinear"])
+def test_the_published_gradient_moves_cameras_and_points(small_folder: Path, tmp_path: Path, kind: str):
+    refine = RefineConfig(method="gradient", position_gradient=kind)  # type: ignore[arg-type]
+    config = dataclasses.replace(TINY, learn=LearnConfig(points="on"), refine=refine)
+    found = states(small_folder, tmp_path / "run", config)
+    for name in ("pose_delta", "xyz_delta", "intrinsics.0", "distortion.0"):
+        assert not torch.equal(found[0][name], found[3][name]), name
+        assert torch.isfinite(found[3][name]).all()
+
+
+def test_a_rolling_shutter_is_saved_and_loaded_and_found_again_while_training(
+    small_folder: Path, tmp_path: Path
+):
+    groups = LearnConfig(rolling_shutter=2, **OFF)
+    refine = RefineConfig(every=2, photos=2, until=1.0)
+    config = dataclasses.replace(TINY, learn=groups, refine=refine, scene=str(small_folder), test_every=20)
+    moves, still = 1, 0
+    found: list[dict[str, torch.Tensor]] = []
+
+    def lay_on(run: Run) -> None:
+        disturb_rolling_shutter(run.pipeline, [moves], 0.8, 0.01, torch.Generator().manual_seed(0))
+
+    def keep(run: Run, values: dict[str, float]) -> None:
+        found.append({name: value.clone() for name, value in run.pipeline.state_dict().items()})
+
+    train(small_folder, tmp_path / "run", config, say=lambda _: None, callback=keep, disturb=lay_on)
+    assert found[0]["motion"][moves].any()
+    assert not torch.equal(found[0]["motion"], found[3]["motion"])
+    assert torch.equal(found[0]["poses"], found[3]["poses"])
+    pipeline = load(tmp_path / "run", say=lambda _: None).pipeline
+    assert torch.equal(pipeline.motion, found[3]["motion"])
+    camera = pipeline.camera(torch.tensor([moves]))
+    assert camera.motion is not None and camera.reduced(2).photo_height.item() == camera.height
+    assert pipeline.camera(torch.tensor([still])).motion is None
+
+
+def test_the_published_gradient_has_no_rolling_shutter(small_folder: Path, tmp_path: Path):
+    config = dataclasses.replace(
+        TINY, learn=LearnConfig(rolling_shutter="on"), refine=RefineConfig(method="gradient")
+    )
+    with pytest.raises(UserError, match="refined by Gauss-Newton alone"):
+        states(small_folder, tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
+
+
+def demo_truth() -> tuple[CameraTruth, list[int]]:
+    scene = load_scene(demo_scene_folder(), report=lambda _: None)
+    truth = read_truth(demo_scene_folder() / "truth" / "truth.json", scene)
+    return truth, list(range(len(scene.photos)))
+
+
+def test_a_camera_that_differs_by_the_gauge_alone_is_right():
+    """Another common EV, other gains of channels, another power of light: the same photos."""
+    truth, photos = demo_truth()
+    power, gains = 1.2, np.array([1.1, 1.0, 0.9])
+    light = np.linspace(0, 1.05, 4000)
+    found = CameraTruth(
+        (truth.exposure - 3.0) / power,
+        (truth.white_balance * gains) ** (1 / power),
+        truth.vignette ** (1 / power),
+        light,
+        np.stack(
+            [np.interp((light * g) ** power, truth.light, truth.response[:, c]) for c, g in enumerate(gains)],
+            1,
+        ),
+    )
+    errors = compare(found, truth, photos, exposures_known=False)
+    assert errors.exponent == pytest.approx(power, rel=1e-2)
+    assert np.abs(errors.exposure).max() < 0.02
+    assert errors.white_balance.max() < 0.01
+    assert errors.vignette_rmse < 2e-3
+    assert errors.response_rmse < 5e-3
+    # With exposures known there is no such freedom, and the same camera is wrong.
+    assert np.abs(compare(found, truth, photos, exposures_known=True).exposure).max() > 0.1
+
+
+def test_a_camera_that_is_wrong_is_found_wrong():
+    truth, photos = demo_truth()
+    rng = np.random.default_rng(0)
+    wrong = dataclasses.replace(truth, exposure=truth.exposure + rng.normal(0, 0.3, len(photos)))
+    errors = compare(wrong, truth, photos, exposures_known=True)
+    assert 0.15 < np.median(np.abs(errors.exposure)) < 0.3
+    assert errors.response_rmse < 1e-6
+
+
+def test_the_benchmark_writes_what_others_read(small_folder: Path, tmp_path: Path):
+    scene = load_scene(small_folder, report=lambda _: None)
+    save_scene(dataclasses.replace(scene, photos=scene.photos[:5]), tmp_path / "few")
+    config = BenchRefineConfig(
+        tmp_path / "few", "poses", steps=1, output=tmp_path / "bench", json=tmp_path / "bench.json"
+    )
+    assert bench_refine(config) == 0
+    groups = json.loads((tmp_path / "bench.json").read_text())["groups"]
+    for name in ("pose_rotation_deg", "pose_translation_rel", "pose_reprojection_px", "focal_rel", "k1"):
+        assert {"start", "end"} <= set(groups[name])
+    assert groups["pose_rotation_deg"]["start"] == pytest.approx(0.3, abs=1e-3)
+    assert groups["pose_reprojection_px"]["end"] < 0.3 * groups["pose_reprojection_px"]["start"]
+    assert (tmp_path / "bench" / "errors_picture.png").is_file()
+    with pytest.raises(UserError, match="not empty"):
+        bench_refine(config)
+
+
+def test_the_benchmark_lays_on_a_rolling_shutter(small_folder: Path, tmp_path: Path):
+    scene = load_scene(small_folder, report=lambda _: None)
+    save_scene(dataclasses.replace(scene, photos=scene.photos[:5]), tmp_path / "few")
+    config = BenchRefineConfig(
+        tmp_path / "few", "rolling_shutter", steps=1, output=tmp_path / "bench", json=tmp_path / "bench.json"
+    )
+    # A third of the points show a motion to about 0.2 px.
+    config = dataclasses.replace(config, motion_rotation=0.8, motion_translation=0.012)
+    assert bench_refine(config) == 0
+    groups = json.loads((tmp_path / "bench.json").read_text())["groups"]
+    assert groups["rolling_shutter_px"]["end"] < 0.5 * groups["rolling_shutter_px"]["start"]
+    assert groups["pose_rotation_deg"]["end"] < 1e-6
+
+
+def test_a_scene_without_a_true_camera_says_so(small_folder: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="--truth"):
+        bench_refine(BenchRefineConfig(small_folder, "photometry", output=tmp_path / "bench"))

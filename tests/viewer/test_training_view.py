@@ -1,0 +1,178 @@
+"""A scene that is watched while it learns."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from support.small_scene import small_scene
+from support.viewer_client import Client
+from websockets.exceptions import ConnectionClosed
+
+from adop.config.config import RenderConfig, TrainConfig
+from adop.errors import UserError
+from adop.run.checkpoint import checkpoints
+from adop.run.run import load
+from adop.scene.scene import save_scene
+from adop.training.train import train
+from adop.viewer.training_view import Gate, LiveView
+
+
+@pytest.fixture(scope="module")
+def ball_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scene that is prepared and learned in a moment."""
+    folder = tmp_path_factory.mktemp("ball")
+    save_scene(small_scene(folder / "photos"), folder / "scene")
+    return folder / "scene"
+
+
+def config(folder: Path, steps: int) -> TrainConfig:
+    return TrainConfig(
+        steps=steps, crop=32, render=RenderConfig(levels=3, fill_levels=3), test_every=0, scene=str(folder)
+    )
+
+
+def test_a_run_is_watched_paused_saved_and_resumed(ball_folder: Path, tmp_path: Path):
+    told: list[str] = []
+    live = LiveView(port=0, say=told.append)
+    losses: list[float] = []
+
+    def callback(run, values):
+        losses.append(values["loss"])
+        return live(run, values)
+
+    training = threading.Thread(
+        target=train,
+        args=(ball_folder, tmp_path / "run", config(ball_folder, 200), False, lambda _: None, callback),
+    )
+    training.start()
+    while live.viewer is None:
+        time.sleep(0.05)
+        assert training.is_alive()
+    try:
+        with Client(live.viewer.url) as client:
+            client.send(type="size", width=160, height=90)
+            first = client.rested()
+            client.send(type="move", orbit=[0.1, 0])
+            client.until(lambda: client.header["moving"])
+            client.send(type="learn", action="pause")
+            client.until(lambda: client.said("status")["training"]["paused"])
+            time.sleep(0.3)
+            steps = len(losses)
+            client.send(type="home")
+            paused = client.rested()  # pictures go on while training stands
+            assert len(losses) == steps and paused.shape == first.shape
+            client.send(type="learn", action="save")
+            client.send(type="learn", action="resume")
+            client.until(lambda: client.texts[-1].get("training", {}).get("step", 0) > steps + 15, 60)
+            client.until(lambda: any(text["type"] == "history" for text in client.texts), 60)
+            rows = [row for text in client.texts if text["type"] == "history" for row in text["rows"]]
+            assert [row[0] for row in rows] == list(range(len(rows)))
+            assert rows[0][2] == pytest.approx(sum(losses[:10]) / 10)
+            saved = checkpoints(tmp_path / "run" / "checkpoints")
+            assert len(saved) == 1
+            assert steps <= int(saved[0].stem.split("_")[1]) < 200
+    finally:
+        training.join(timeout=120)
+        live.finish()
+    assert len(losses) == 200 and any(live.viewer.url in text for text in told)
+    assert load(tmp_path / "run", say=lambda _: None).progress.step == 200
+
+
+def test_watching_changes_no_number(ball_folder: Path, tmp_path: Path):
+    """The same steps give the same losses with a browser that steers all the while."""
+    alone: list[float] = []
+    train(
+        ball_folder, tmp_path / "alone", config(ball_folder, 12),
+        say=lambda _: None, callback=lambda _, values: alone.append(values["loss"]),
+    )  # fmt: skip
+    live, watched = LiveView(port=0, say=lambda _: None), []
+    drawn: list[int] = []
+
+    def steer() -> None:
+        assert live.viewer is not None
+        with contextlib.suppress(ConnectionClosed, OSError), Client(live.viewer.url) as client:
+            client.send(type="size", width=96, height=54)
+            while True:
+                client.send(type="move", orbit=[0.02, 0])
+                client.step()
+                drawn.append(client.frames)
+
+    def callback(run, values):
+        watched.append(values["loss"])
+        live(run, values)
+        if len(watched) == 1:
+            threading.Thread(target=steer, daemon=True).start()
+        time.sleep(0.1)  # so that the steps last as long as some pictures
+        live(run, values)
+
+    train(ball_folder, tmp_path / "watched", config(ball_folder, 12), say=lambda _: None, callback=callback)
+    live.close()
+    assert max(drawn) > 3
+    assert watched == alone
+
+
+def test_the_gate_lets_nobody_in_while_it_is_shut():
+    gate, inside = Gate(), []
+
+    def draw() -> None:
+        with gate:
+            inside.append(1)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    thread.join(0.1)
+    assert not inside and gate.wanted
+    gate.open_until(lambda: bool(inside))
+    thread.join(1)
+    assert inside and not gate.wanted
+
+
+def test_a_taken_port_is_said_before_anything_is_prepared():
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="--port"):
+        LiveView(port=taken.getsockname()[1])
+
+
+def test_ctrl_c_ends_a_paused_run_with_a_checkpoint(ball_folder: Path, tmp_path: Path):
+    output = tmp_path / "run"
+    (tmp_path / "config.json").write_text(
+        json.dumps({**dataclasses.asdict(config(ball_folder, 5000)), "scene": str(ball_folder)})
+    )
+    options = ["--output", str(output), "--view", "--port", "0"]
+    process = subprocess.Popen(
+        [
+            str(Path(sys.executable).with_name("adop")),
+            "train",
+            "--config",
+            str(tmp_path / "config.json"),
+            *options,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        url = next(line.split()[1] for line in process.stdout if line.startswith("viewer:"))
+        with Client(url) as client:
+            client.send(type="size", width=96, height=54)
+            client.rested(60)
+            client.send(type="learn", action="pause")
+            client.until(lambda: client.said("status")["training"]["paused"])
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 130
+        assert checkpoints(output / "checkpoints")
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
