@@ -46,23 +46,23 @@ class GeometryErrors:
 
 def geometry(pipeline: Pipeline) -> Geometry:
     """Return a copy of the cameras and points as they are now."""
-    photos = torch.arange(len(pipeline.poses))
-    own = pipeline.origin >= 0
-    xyz = torch.full((pipeline.scene_points, 3), torch.nan, device=pipeline.xyz.device)
-    xyz[pipeline.origin[own].long()] = pipeline.points().xyz.detach()[own]
+    photos = torch.arange(len(pipeline.cameras.poses))
+    own = pipeline.points.origin >= 0
+    xyz = torch.full((pipeline.points.cloud_size, 3), torch.nan, device=pipeline.device)
+    xyz[pipeline.points.origin[own].long()] = pipeline.points().xyz.detach()[own]
     return Geometry(
-        pipeline.world_to_camera(photos).detach().clone(),
-        pipeline.motion.clone(),
-        [lens.detach().clone() for lens in pipeline.intrinsics],
-        [lens.detach().clone() for lens in pipeline.distortion],
+        pipeline.cameras.world_to_camera(photos).detach().clone(),
+        pipeline.cameras.motion.clone(),
+        [lens.detach().clone() for lens in pipeline.cameras.intrinsics],
+        [lens.detach().clone() for lens in pipeline.cameras.distortion],
         xyz,
-        None if pipeline.normals is None else pipeline.normals.clone(),
+        None if pipeline.points.normals is None else pipeline.points.normals.clone(),
     )
 
 
 def true_camera(pipeline: Pipeline, truth: Geometry, photo: int) -> Camera:
     """Return the camera of a photo as it truly is."""
-    camera, lens = pipeline.camera(torch.tensor([photo])), pipeline.lens_of[photo]
+    camera, lens = pipeline.camera(torch.tensor([photo])), pipeline.cameras.lens_of[photo]
     motion = truth.motion[photo][None].float()
     return replace(
         camera,
@@ -80,11 +80,11 @@ def disturb_poses(
     """Turn each photo's camera about itself by `degrees` and move it by `relative` of the distance it sees, at random."""
     for photo in photos:
         distance = photo_distance(pipeline, photo)
-        pose = pipeline.poses[photo].cpu().clone()
+        pose = pipeline.cameras.poses[photo].cpu().clone()
         centre = -pose[:3, :3].T @ pose[:3, 3] + _direction(generator) * relative * distance
         pose[:3, :3] = so3_exp(_direction(generator) * math.radians(degrees)) @ pose[:3, :3]
         pose[:3, 3] = -pose[:3, :3] @ centre
-        pipeline.poses[photo] = pose
+        pipeline.cameras.set_pose(photo, pose)
 
 
 @torch.no_grad()
@@ -95,7 +95,8 @@ def disturb_rolling_shutter(
     are read out."""
     for photo in photos:
         shift = _direction(generator) * relative * photo_distance(pipeline, photo)
-        pipeline.motion[photo] = torch.cat((shift, _direction(generator) * math.radians(degrees)))
+        turn = _direction(generator) * math.radians(degrees)
+        pipeline.cameras.set_motion(photo, torch.cat((shift, turn)))
 
 
 def _direction(generator: torch.Generator) -> Tensor:
@@ -106,9 +107,11 @@ def _direction(generator: torch.Generator) -> Tensor:
 @torch.no_grad()
 def disturb_lens(pipeline: Pipeline, focal: float, k1: float) -> None:
     """Make every lens's focal length longer by a share, and add to its first radial coefficient."""
-    for intrinsics, distortion in zip(pipeline.intrinsics, pipeline.distortion, strict=True):
-        intrinsics[:2] *= 1 + focal
-        distortion[0] += k1
+    for lens, intrinsics in enumerate(pipeline.cameras.intrinsics):
+        values = torch.cat((intrinsics, pipeline.cameras.distortion[lens]))
+        values[:2] *= 1 + focal
+        values[4] += k1
+        pipeline.cameras.set_lens(lens, values)
 
 
 @torch.no_grad()
@@ -120,15 +123,15 @@ def disturb_points(
     The shift is so long that along an image plane, at the distance of what photos see, its mean square is `pixels`
     squared.
     """
-    count = len(pipeline.xyz)
+    count = len(pipeline.points.xyz)
     of_point = torch.arange(count)
     if patch > 0:
-        groups = group_by_voxel(pipeline.xyz, patch * extent(pipeline.xyz))
+        groups = group_by_voxel(pipeline.points.xyz, patch * extent(pipeline.points.xyz))
         count, of_point = len(groups), groups.of_point
     shift = torch.randn(count, 3, generator=generator)
     shift = shift / shift.norm(dim=1, keepdim=True)
     length = pixels * math.sqrt(1.5) * pixel_size(pipeline, photos)
-    pipeline.xyz += (length * shift).to(pipeline.xyz)[of_point]
+    pipeline.points.move((length * shift).to(pipeline.points.xyz)[of_point])
 
 
 @torch.no_grad()
@@ -143,7 +146,7 @@ def measure(pipeline: Pipeline, truth: Geometry, photos: list[int]) -> GeometryE
         camera = true_camera(pipeline, truth, photo)
         depth = render_points(pipeline, camera, torch.tensor([photo])).depth
         known = depth[torch.isfinite(depth)]
-        distance = float(known.median()) if len(known) else pipeline.extent
+        distance = float(known.median()) if len(known) else pipeline.points.extent
         relative.append(float((centres[0] - centres[1]).norm()) / distance)
         present = pipeline.camera(torch.tensor([photo]))
         pixels.append(pixel_shift(camera, present, depth))

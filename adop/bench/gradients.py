@@ -78,8 +78,8 @@ def bench_gradients(config: BenchGradientsConfig) -> int:
     pipeline, scene, cache = open_scene(scene_folder, TrainConfig(), lambda _: None)
     photo = split_photos(len(scene.photos), 8)["train"][config.photo]
     camera = pipeline.camera(torch.tensor([photo]))
-    colours = srgb_encode(pipeline.features[:, :3].detach().exp()).clamp(0, 1)
-    target = cache.image(photo, pipeline.xyz.device)
+    colours = srgb_encode(pipeline.points.features[:, :3].detach().exp()).clamp(0, 1)
+    target = cache.image(photo, pipeline.device)
     methods: dict[str, Callable[[Problem], Tensor]] = {
         "ghost, as published": ghost_gradient,
         "bilinear footprint": bilinear_gradient,

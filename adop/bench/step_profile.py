@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adop.model.cameras import LearnedCameras
 from adop.model.environment import Environment
 from adop.model.network import NeuralRenderer
 from adop.model.pipeline import Pipeline
@@ -37,9 +38,9 @@ class Stage:
 # In the order of a step. A stage's backward pass ends where that of the stage before it begins.
 STAGES = (
     Stage("batch", Ahead, "batch"),
-    Stage("rays", Pipeline, "ray_grid"),
+    Stage("rays", LearnedCameras, "ray_grid"),
     Stage("draw", "adop.model.pipeline", "draw", lambda levels: levels.features[0]),
-    Stage("environment", Environment, "show_behind", lambda levels: levels.features[0]),
+    Stage("environment", Environment, "composite", lambda levels: levels.features[0]),
     Stage("base picture", "adop.model.pipeline", "fill_holes", lambda base: base.colours[0]),
     Stage("network", NeuralRenderer, "forward", lambda picture: picture),
     Stage("physical camera", Pipeline, "photo", lambda image: image),

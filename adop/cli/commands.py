@@ -149,11 +149,7 @@ def eval_command(name: str, arguments: list[str]) -> int:
     run = load(options.run, options.scene, options.device)
     if not run.split["held_out"]:
         raise UserError(f"{options.run}: was trained with every photo; there is none to score")
-    about = {"step": run.progress.step, "seconds": run.progress.seconds}
-    folder = run.folder / "eval"
-    print(
-        _table(evaluate(run.pipeline, run.scene, run.cache, run.split, folder, about, options.refine_poses))
-    )
+    print(_table(evaluate(run, options.refine_poses)))
     print(f"pictures: {run.folder / 'eval' / 'index.html'}")
     return 0
 

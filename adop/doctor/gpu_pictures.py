@@ -58,8 +58,11 @@ def environment(device: str, backend: Backend) -> list[Tensor]:
     else:
         whole, size = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[camera.width, camera.height]]).float()
         parts = (camera.ray_grid(129), size, whole, camera.world_to_camera)
-        grid, blurs = RayGrid(*(part.to(device) for part in parts)), model.blurs(0.005, len(levels.features))
-        shown = model.show_behind(levels, grid, blurs).features
+        grid, blurs = (
+            RayGrid(*(part.to(device) for part in parts)),
+            model.mip_levels(0.005, len(levels.features)),
+        )
+        shown = model.composite(levels, grid, blurs).features
     return _with_gradients(shown, [*levels.features, model.map])
 
 

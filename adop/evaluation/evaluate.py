@@ -6,22 +6,21 @@ import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from adop.config.config import NetworkConfig, TrainConfig
+from adop.config.config import NetworkConfig
+from adop.evaluation.report import Report
 from adop.images.metrics import psnr, ssim
 from adop.initialisation.environment import initialise_environment
 from adop.initialisation.photometry import fit_photometry, left_half
-from adop.model.pipeline import Pipeline
+from adop.model.pipeline import build_pipeline
 from adop.model.tonemapper import Photometry
 from adop.refine.align import RefinedParameters, align_cameras, render_network
 from adop.run.checkpoint import write_atomically
-from adop.scene.photo_cache import PhotoCache
-from adop.scene.scene import Scene
+from adop.run.run import Run
 from adop.training.loss import Vgg
 
 
@@ -49,17 +48,16 @@ class View:
 
 
 @torch.no_grad()
-def score_photo(
-    pipeline: Pipeline, scene: Scene, cache: PhotoCache, photo: int, vgg: Vgg | None = None
-) -> tuple[Score, View]:
+def score_photo(run: Run, photo: int, vgg: Vgg | None = None) -> tuple[Score, View]:
     """Render a photo's view and compare; its pose and lens stay as they are in the scene."""
-    device = pipeline.xyz.device
+    pipeline, device = run.pipeline, run.device
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
-    radiance = pipeline.radiance(camera, [pipeline.lens_of[photo]], new_view=True).picture
-    target = cache.image(photo, device)
+    views = pipeline.cameras.view_info([photo], [1.0], trained=False)
+    radiance = pipeline.render(camera, views, extrapolate=True).image
+    target = run.cache.image(photo, device)
     mask = torch.ones_like(target[:, :1])
-    photo_mask = cache.mask(photo)
+    photo_mask = run.cache.mask(photo)
     if photo_mask is not None:
         mask *= photo_mask.to(device).float()
     plain = pipeline.tonemapper.photometry(index)
@@ -72,7 +70,7 @@ def score_photo(
     fit = fit_photometry(shoot, target, left, plain)
     fitted = shoot(fit)
     score = Score(
-        photo=scene.photos[photo].name,
+        photo=run.scene.photos[photo].name,
         psnr=float(psnr(render, target, mask)),
         psnr_exif=float(psnr(shoot(pipeline.tonemapper.start_photometry(index)), target, mask)),
         psnr_fitted=float(psnr(fitted, target, right)),
@@ -84,34 +82,29 @@ def score_photo(
     return score, View(target[0], render[0], fitted[0])
 
 
-def baseline_pipeline(pipeline: Pipeline, scene: Scene, cache: PhotoCache, photos: list[int]) -> Pipeline:
-    """Return the points in their own colours, holes filled, environment from the photos, nothing trained."""
+def untrained_run(run: Run) -> Run:
+    """Return a run of the points in their own colours, holes filled, environment from the photos, nothing trained."""
     config = dataclasses.replace(
-        pipeline.config,
+        run.config,
         network=NetworkConfig(kind="none"),
-        render=dataclasses.replace(pipeline.config.render, extrapolation_views=0),
+        render=dataclasses.replace(run.config.render, extrapolation_views=0),
     )
-    trained = torch.zeros(len(scene.photos), dtype=torch.bool)
-    trained[photos] = True
-    exposure = pipeline.tonemapper.exposure_start.cpu()
-    baseline = Pipeline(scene, config, exposure, trained).to(pipeline.xyz.device)
+    trained = torch.zeros(len(run.scene.photos), dtype=torch.bool)
+    trained[run.split["train"]] = True
+    exposure = run.pipeline.tonemapper.exposure_start.cpu()
+    baseline = build_pipeline(run.scene, config, exposure, trained).to(run.device)
     if config.environment.enabled:
-        initialise_environment(baseline, cache, photos)
-    return baseline
+        initialise_environment(baseline, run.cache, run.split["train"])
+    return dataclasses.replace(run, config=config, pipeline=baseline)
 
 
-def score_all(
-    pipeline: Pipeline,
-    scene: Scene,
-    cache: PhotoCache,
-    photos: list[int],
-    vgg: Vgg | None = None,
-    each: Callable[[Score, View], None] | None = None,
+def score_held_out(
+    run: Run, vgg: Vgg | None = None, each: Callable[[Score, View], None] | None = None
 ) -> dict[str, Any]:
-    """Return the scores of the photos and their means, as `eval.json` holds them."""
+    """Return the scores of the held-out photos and their means, as `eval.json` holds them."""
     scores = []
-    for photo in photos:
-        score, view = score_photo(pipeline, scene, cache, photo, vgg)
+    for photo in run.split["held_out"]:
+        score, view = score_photo(run, photo, vgg)
         if each is not None:
             each(score, view)
         scores.append(dataclasses.asdict(score))
@@ -120,52 +113,43 @@ def score_all(
     return {"mean": mean, "photos": scores}
 
 
-def score_aligned(
-    pipeline: Pipeline, scene: Scene, cache: PhotoCache, photos: list[int], vgg: Vgg | None = None
-) -> dict[str, Any]:
-    """Return the scores with each photo's pose aligned by the network's picture of it; poses end as they were.
+def score_aligned(run: Run, vgg: Vgg | None = None) -> dict[str, Any]:
+    """Return the scores with each held-out photo's pose aligned with the photo itself; poses end as they were.
 
-    Such a score has seen the photo: it tells an error of the pose from one of the picture, and is no measure of
+    Such a score has seen the photo: it tells an error of the pose from one of the image, and is no measure of
     novel views.
     """
-    poses = pipeline.poses.clone()
+    cameras, photos = run.pipeline.cameras, run.split["held_out"]
+    poses = cameras.poses[photos].clone()
     only_poses = RefinedParameters(poses=True, intrinsics=False, distortion=False)
-    align = pipeline.config.refine.align
+    align = run.config.refine.align
     try:
-        moved = align_cameras(pipeline, cache, photos, align, only_poses, render_network, finest_only=True)
-        result = score_all(pipeline, scene, cache, photos, vgg)
+        moved = align_cameras(
+            run.pipeline, run.cache, photos, align, only_poses, render_network, finest_only=True
+        )
+        result = score_held_out(run, vgg)
     finally:
-        pipeline.poses.copy_(poses)
+        cameras.set_poses(photos, poses)
     shift = {m.photo: m.pixels if m.kept else 0.0 for m in moved}
     for photo, score in zip(photos, result["photos"], strict=True):
         score["moved_px"] = shift[photo]
     return result
 
 
-def evaluate(
-    pipeline: Pipeline,
-    scene: Scene,
-    cache: PhotoCache,
-    split: dict[str, list[int]],
-    folder: Path,
-    progress: dict[str, Any],
-    refine_poses: bool = False,
-) -> dict[str, Any]:
-    """Score all held-out photos and the untrained points; write `eval.json`, pictures and `index.html`.
+def evaluate(run: Run, refine_poses: bool = False) -> dict[str, Any]:
+    """Score all held-out photos and the untrained points; write `eval.json`, pictures and `index.html` into `eval/`.
 
     Args:
         refine_poses: score once more with the held-out photos' poses aligned, as `poses_refined`, apart from the rest.
 
     Returns what `eval.json` holds.
     """
-    from adop.evaluation.report import Report
-
-    config: TrainConfig = pipeline.config
-    vgg = Vgg(config.loss.vgg_weights).to(pipeline.xyz.device) if config.loss.vgg_weights else None
+    folder, scene, split = run.folder / "eval", run.scene, run.split
+    weights = run.config.loss.vgg_weights
+    vgg = Vgg(weights).to(run.device) if weights else None
     report = Report(folder)
-    result = score_all(pipeline, scene, cache, split["held_out"], vgg, report.add)
-    baseline = baseline_pipeline(pipeline, scene, cache, split["train"])
-    untrained = score_all(baseline, scene, cache, split["held_out"], vgg)
+    result = score_held_out(run, vgg, report.add)
+    untrained = score_held_out(untrained_run(run), vgg)
     result["baseline_points"] = untrained["mean"] | {"photos": untrained["photos"]}
     result["protocol"] = {
         "held_out": [scene.photos[i].name for i in split["held_out"]],
@@ -175,11 +159,11 @@ def evaluate(
         "psnr_fitted": "right half, exposure and white balance fitted on the left half",
     }
     if refine_poses:
-        result["poses_refined"] = score_aligned(pipeline, scene, cache, split["held_out"], vgg)
+        result["poses_refined"] = score_aligned(run, vgg)
         result["protocol"]["poses_refined"] = (
             "the same, each photo's pose first aligned with the photo itself"
         )
-    result |= progress
+    result |= {"step": run.progress.step, "seconds": run.progress.seconds}
     text = json.dumps(result, indent=2) + "\n"
     write_atomically(folder / "eval.json", lambda path: path.write_text(text))
     report.write(result)

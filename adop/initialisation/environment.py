@@ -13,7 +13,8 @@ from torch import Tensor
 
 from adop.initialisation.photometry import clipped_share, radiance_behind, trust_in
 from adop.model.environment import push_pull
-from adop.model.pipeline import MIN_RADIANCE, Pipeline
+from adop.model.pipeline import Pipeline
+from adop.model.points import MIN_RADIANCE
 from adop.model.tonemapper import srgb_encode
 from adop.ops import draw
 from adop.scene.photo_cache import PhotoCache, reduction
@@ -61,7 +62,7 @@ def initialise_environment(pipeline: Pipeline, cache: PhotoCache, photos: list[i
     if not environment.fixed:
         environment.resize(ROWS[-1])
     light, share = _gather_rays(pipeline, cache, photos)
-    mean = pipeline.features[:, :3].mean(0).cpu()
+    mean = pipeline.points.features[:, :3].mean(0).cpu()
     if not environment.fixed:
         environment.resize(choose_rows(light, mean))
     found, seen = reconcile(light.pooled(light.measured.shape[2] // environment.map.shape[2]))
@@ -128,7 +129,7 @@ def foretell(light: Light, rows: int, otherwise: Tensor) -> tuple[Tensor, Tensor
 
 def _gather_rays(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> tuple[Light, float]:
     """Return what the photos show along rays that meet no point, and the share of such rays."""
-    environment, render = pipeline.environment, pipeline.config.render
+    environment, render = pipeline.environment, pipeline.config
     rows, columns = environment.map.shape[2:]
     groups = max(1, min(FOLDS, len(photos)))
     light = Light(*(torch.zeros(groups, channels, rows * columns) for channels in (3, 1, 3, 1)))
@@ -140,7 +141,9 @@ def _gather_rays(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> tu
         whole = pipeline.camera(index)
         smaller = reduction((whole.width, whole.height), SIDE)
         camera = whole.reduced(smaller)
-        levels = draw(camera, pipeline.points(), pipeline.features[:, :4], coarse, backend=render.backend)
+        levels = draw(
+            camera, pipeline.points(), pipeline.points.features[:, :4], coarse, backend=render.backend
+        )
         covered = (levels.weight[-1] > 0).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
         height, width = levels.weight[0].shape[2:]
         value, mask = (part[0] for part in cache.reduced(photo, smaller, covered.device))
@@ -148,7 +151,10 @@ def _gather_rays(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> tu
         rays, missed = rays + empty.numel(), missed + int(empty.sum())
         if not bool(empty.any()):
             continue
-        shown, where = value[:, empty, None], pipeline.position(camera, index)[0][:, empty, None]
+        shown, where = (
+            value[:, empty, None],
+            pipeline.cameras.photo_position(camera, index)[0][:, empty, None],
+        )
         radiance = radiance_behind(pipeline, photo, shown, where)[..., 0]
         logarithm = radiance.clamp_min(MIN_RADIANCE).log()
         uv = torch.nonzero(empty).flip(1)[None].float() + 0.5

@@ -21,6 +21,7 @@ from adop.initialisation.reduced_photos import (
 )
 from adop.initialisation.stereo import agreed, depth_map, pyramid
 from adop.model.pipeline import Pipeline
+from adop.ops import Points
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.point_cloud import morton_order
 
@@ -55,7 +56,7 @@ def grow_points(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config
         return 0
     views = reduce_photos(pipeline, cache, photos, config.side)
     chosen = photos[:: max(1, -(-len(photos) // config.photos))]
-    fill_levels, added = pipeline.config.render.fill_levels, 0
+    fill_levels, added = pipeline.config.fill_levels, 0
     if config.stereo:
         gaps = min(config.stereo_levels, fill_levels)
         added = _add(pipeline, _from_stereo(views, chosen, gaps, config), config.budget)
@@ -80,9 +81,9 @@ def _add(pipeline: Pipeline, found: list[Candidates], most: int) -> int:
         new = new[torch.arange(most, device=new.xyz.device) * len(new.xyz) // most]
     order = torch.from_numpy(morton_order(new.xyz.cpu().numpy()).astype("int64"))
     new = new[order.to(new.xyz.device)]
-    spare = new.xyz.new_zeros(len(new.xyz), pipeline.features.shape[1] - 3)
+    spare = new.xyz.new_zeros(len(new.xyz), pipeline.points.features.shape[1] - 3)
     features = torch.cat((new.log_radiance, spare), dim=1)
-    pipeline.add_points(new.xyz, 2 * new.radius, new.normals, features)
+    pipeline.points.add(Points(new.xyz, 2 * new.radius, new.normals), features)
     return len(new.xyz)
 
 

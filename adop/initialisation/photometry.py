@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from adop.model.hole_filling import fill_holes
-from adop.model.pipeline import MIN_RADIANCE, Pipeline
+from adop.model.pipeline import Pipeline
+from adop.model.points import MIN_RADIANCE
 from adop.model.tonemapper import Photometry, srgb_decode, srgb_encode
 from adop.ops import Backend, draw
 from adop.scene.photo_cache import PhotoCache
@@ -58,17 +59,17 @@ def gather(pipeline: Pipeline, cache: PhotoCache, photo: int, backend: Backend =
     """
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
-    value = cache.image(photo, pipeline.xyz.device)
+    value = cache.image(photo, pipeline.device)
     trust = trust_in(value)
     mask = cache.mask(photo)
     if mask is not None:
         trust = trust * mask.to(trust.device).float()
-    image = torch.cat((value, trust, pipeline.position(camera, index)), dim=1)
-    features = torch.zeros(len(pipeline.xyz), 6, device=image.device, requires_grad=True)
+    image = torch.cat((value, trust, pipeline.cameras.photo_position(camera, index)), dim=1)
+    features = torch.zeros(len(pipeline.points.xyz), 6, device=image.device, requires_grad=True)
     raster = dataclasses.replace(pipeline.raster, levels=GATHER_LEVELS, radius_threshold=0.0)
     levels = draw(camera, pipeline.points(), features, raster, image.new_zeros(6), backend=backend)
     background = [level[:, :3] for level in levels.features]
-    base = fill_holes(levels, background, 0, pipeline.config.render.occlusion_tolerance)
+    base = fill_holes(levels, background, 0, pipeline.config.occlusion_tolerance)
     shown = image * levels.weight[0] * base.valid[0]
     (looked_up,) = torch.autograd.grad(levels.features[0], features, shown)
     looked_up = looked_up.cpu()
@@ -115,11 +116,11 @@ def colour_points(pipeline: Pipeline, point_samples: dict[int, PointSamples]) ->
     The colour that the cloud came with, developed by the mean camera, counts as much as `OWN_WEIGHT` photos: it
     is smoother than single pixels.
     """
-    count = len(pipeline.xyz)
-    device = pipeline.xyz.device
+    count = len(pipeline.points.xyz)
+    device = pipeline.device
     tonemapper = pipeline.tonemapper
     own = tonemapper.linearise_response(
-        srgb_encode(pipeline.features[:, :3].exp()).T[None, :, None], pipeline.photo_lens[:1]
+        srgb_encode(pipeline.points.features[:, :3].exp()).T[None, :, None], pipeline.cameras.photo_lens[:1]
     )
     total = own[0, :, 0].T.clamp_min(MIN_RADIANCE).log() * OWN_WEIGHT
     weight = torch.full((count, 1), OWN_WEIGHT, device=device)
@@ -130,14 +131,14 @@ def colour_points(pipeline: Pipeline, point_samples: dict[int, PointSamples]) ->
         # Of logarithms, so that a few photos in which something bright is in the way do not rule.
         total.index_add_(0, g.points.to(device), radiance.clamp_min(MIN_RADIANCE).log() * trust[:, None])
         weight.index_add_(0, g.points.to(device), trust[:, None])
-    pipeline.features[:, :3] = total / weight
+    pipeline.points.features[:, :3] = total / weight
 
 
 def radiance_behind(pipeline: Pipeline, photo: int, value: Tensor, position: Tensor) -> Tensor:
     """Return the radiance [3, H, W] behind a photo's values [3, H, W] at places [2, H, W] on it."""
     index = torch.tensor([photo])
     tonemapper = pipeline.tonemapper
-    lens = pipeline.photo_lens[index]
+    lens = pipeline.cameras.photo_lens[index]
     return tonemapper.linearise(value[None], tonemapper.photometry(index), position[None], lens)[0]
 
 

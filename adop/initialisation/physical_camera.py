@@ -9,7 +9,8 @@ from torch import Tensor
 
 from adop.config.config import LearnConfig, learned
 from adop.initialisation.photometry import PointSamples
-from adop.model.pipeline import MIN_RADIANCE, Pipeline
+from adop.model.pipeline import Pipeline
+from adop.model.points import MIN_RADIANCE
 
 POINTS = 10_000
 OBSERVATIONS = 100_000
@@ -40,7 +41,7 @@ def calibrate(
 
     Source: radiometric self-calibration as in Debevec and Malik 1997 and Goldman 2010, by gradient descent.
     """
-    chosen = _choose_points(len(pipeline.xyz), point_samples, seed)
+    chosen = _choose_points(len(pipeline.points.xyz), point_samples, seed)
     if len(chosen) < 100:
         return float("nan")
     observed = _observe(pipeline, point_samples, chosen, seed)
@@ -92,14 +93,14 @@ def _choose_points(count: int, point_samples: dict[int, PointSamples], seed: int
 def _observe(
     pipeline: Pipeline, point_samples: dict[int, PointSamples], chosen: Tensor, seed: int
 ) -> list[Observations]:
-    number = torch.full((len(pipeline.xyz),), -1, dtype=torch.long)
+    number = torch.full((len(pipeline.points.xyz),), -1, dtype=torch.long)
     number[chosen] = torch.arange(len(chosen))
-    device = pipeline.xyz.device
+    device = pipeline.device
     groups = []
-    for lens in sorted({pipeline.lens_of[i] for i in point_samples}):
+    for lens in sorted({pipeline.cameras.lens_of[i] for i in point_samples}):
         rows = []
         for photo, g in point_samples.items():
-            if pipeline.lens_of[photo] == lens:
+            if pipeline.cameras.lens_of[photo] == lens:
                 keep = number[g.points] >= 0
                 point = number[g.points[keep]]
                 rows.append(
@@ -122,7 +123,7 @@ def _observe(
 
 def _start(pipeline: Pipeline, groups: list[Observations], count: int) -> Tensor:
     """Return [count, 3] log radiance: the weighted mean of what the present camera makes of the photos."""
-    device = pipeline.xyz.device
+    device = pipeline.device
     total, weight = torch.zeros(count, 3, device=device), torch.full((count, 1), 1e-9, device=device)
     tonemapper = pipeline.tonemapper
     with torch.no_grad():

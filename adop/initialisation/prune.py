@@ -19,11 +19,11 @@ def unsupported(pipeline: Pipeline, point_samples: dict[int, PointSamples], conf
 
     Source: photo-consistency (Kutulakos and Seitz 2000), asked of single points.
     """
-    device = pipeline.xyz.device
-    seen, agreed = (torch.zeros(len(pipeline.xyz), device=device) for _ in range(2))
+    device = pipeline.device
+    seen, agreed = (torch.zeros(len(pipeline.points.xyz), device=device) for _ in range(2))
     for photo, g in point_samples.items():
         points, value, position = (x.to(device) for x in (g.points, g.value, g.position))
-        own = pipeline.photo_of_points(pipeline.features[points, :3].exp(), photo, position)
+        own = pipeline.photo_of_points(pipeline.points.features[points, :3].exp(), photo, position)
         alike = (own - value).abs().amax(1) < config.tolerance
         seen.index_add_(0, points, torch.ones_like(own[:, 0]))
         agreed.index_add_(0, points, alike.float())
@@ -35,5 +35,5 @@ def remove_unsupported(
 ) -> int:
     """Take unsupported points out of the pipeline; return how many. `point_samples` is of no use afterwards."""
     wrong = unsupported(pipeline, point_samples, config)
-    pipeline.keep_points(~wrong)
+    pipeline.points.keep(~wrong)
     return int(wrong.sum())

@@ -12,7 +12,8 @@ from torch import Tensor
 from adop.geometry.camera import Camera
 from adop.initialisation.photometry import clipped_share, radiance_behind
 from adop.model.environment import push_pull
-from adop.model.pipeline import MIN_RADIANCE, Pipeline
+from adop.model.pipeline import Pipeline
+from adop.model.points import MIN_RADIANCE
 from adop.ops import Points, draw, project
 from adop.scene.photo_cache import PhotoCache
 
@@ -114,11 +115,13 @@ def _reduce_photo(pipeline: Pipeline, cache: PhotoCache, photo: int, side: int) 
     index = torch.tensor([photo])
     whole = pipeline.camera(index)
     camera = whole.scaled(min(1.0, side / max(whole.width, whole.height)))
-    device = pipeline.xyz.device
+    device = pipeline.device
     value = cache.image(photo, device)
     size = (camera.height, camera.width)
     value = F.interpolate(value, size=size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
-    radiance = radiance_behind(pipeline, photo, value[0], pipeline.position(camera, index)[0])[None]
+    radiance = radiance_behind(pipeline, photo, value[0], pipeline.cameras.photo_position(camera, index)[0])[
+        None
+    ]
     trust = torch.ones_like(value[:, :1])
     mask = cache.mask(photo)
     if mask is not None:
@@ -130,9 +133,9 @@ def _reduce_photo(pipeline: Pipeline, cache: PhotoCache, photo: int, side: int) 
 
 
 def _depth(pipeline: Pipeline, camera: Camera) -> Tensor:
-    nothing = torch.zeros(len(pipeline.xyz), 1, device=pipeline.xyz.device)
+    nothing = torch.zeros(len(pipeline.points.xyz), 1, device=pipeline.device)
     raster = replace(pipeline.raster, levels=1, radius_threshold=0.0)
-    backend = pipeline.config.render.backend
+    backend = pipeline.config.backend
     levels = draw(camera, pipeline.points(), nothing, raster, nothing.new_zeros(1), backend=backend)
     return torch.where(levels.weight[0] > 0, levels.depth[0], torch.inf)
 

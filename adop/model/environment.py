@@ -62,13 +62,13 @@ class Environment(nn.Module):
             return [self.map.expand(d.shape[0], -1, d.shape[2], d.shape[3]) for d in directions]
         angle = _pixel_angle(directions[0]) if pixel_angle is None else pixel_angle
         images, maps = [], [self.map]
-        for blur, rays in zip(self.blurs(angle, len(directions)), directions, strict=True):
+        for blur, rays in zip(self.mip_levels(angle, len(directions)), directions, strict=True):
             while len(maps) <= blur:
                 maps.append(F.avg_pool2d(maps[-1], 2))  # type: ignore[arg-type]
             images.append(self._lookup(maps[blur], rays))
         return images
 
-    def blurs(self, pixel_angle: float, levels: int) -> list[int]:
+    def mip_levels(self, pixel_angle: float, levels: int) -> list[int]:
         """Return how often the map is halved for each level, so that its texels are not much smaller than pixels."""
         spacing, rows = pixel_angle * self.map.shape[2] / math.pi, self.map.shape[2]
         result = [0] * levels
@@ -79,15 +79,17 @@ class Environment(nn.Module):
             result[level] = blur
         return result
 
-    def show_behind(self, levels: Levels, grid: RayGrid, blurs: list[int]) -> Levels:
+    def composite(self, levels: Levels, grid: RayGrid, mip_levels: list[int]) -> Levels:
         """Return the levels with the map's features where no point is drawn: `forward` by a kernel, there alone.
 
         Args:
-            blurs: of each level, see `blurs`.
+            mip_levels: of each pyramid level, see `mip_levels`.
 
         Gradients: exact to the features and the map.
         """
-        shown = show_behind(levels.features, levels.weight, self.map.squeeze(0).permute(1, 2, 0), blurs, grid)
+        shown = show_behind(
+            levels.features, levels.weight, self.map.squeeze(0).permute(1, 2, 0), mip_levels, grid
+        )
         return replace(levels, features=shown)
 
     def _lookup(self, maps: Tensor, directions: Tensor) -> Tensor:

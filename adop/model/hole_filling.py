@@ -1,4 +1,4 @@
-"""The base picture: the points in their own colours, holes filled from coarser levels."""
+"""Holes of the finest level filled from coarser levels: the points in their own colours, and their depth."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ OCCLUSION_LEVELS = 3
 
 @dataclass(frozen=True)
 class FilledPyramid:
-    """The base picture at every level, finest first; each list has one tensor per level."""
+    """The hole-filled points at every level, finest first; each list has one tensor per level."""
 
     colours: list[Tensor]  # [B, 3, H_l, W_l] linear light, holes filled
     valid: list[Tensor]  # [B, 1, H_l, W_l] 1 where the level's own points are shown
-    behind: list[
+    occlusion: list[
         Tensor
-    ]  # [B, 1, H_l, W_l] how far the own point lies behind the coarser surface, relative, 0..1
+    ]  # [B, 1, H_l, W_l] relative depth by which the own point lies behind the coarser surface
 
 
 def upsample(image: Tensor, like: Tensor, mode: str = "bilinear") -> Tensor:
@@ -80,13 +80,28 @@ def fill_holes(
     return FilledPyramid(*ops.fill_holes(*parts, fill_levels, OCCLUSION_LEVELS, tolerance))
 
 
+def filled_depth(levels: Levels, filled: FilledPyramid, fill_levels: int) -> Tensor:
+    """Return [B, 1, H, W] depth in scene units, holes filled as `fill_holes` fills colours; +inf where nothing is near.
+
+    A pixel whose own point is seen through a gap in a nearer surface takes that surface's depth.
+    """
+    count = min(fill_levels, len(levels.depth))
+    depth = torch.full_like(levels.depth[count - 1], torch.inf)
+    for level in reversed(range(count)):
+        if level < count - 1:
+            depth = upsample(depth, levels.depth[level], "nearest")
+        own = (filled.valid[level] > 0) & (levels.weight[level] > 0)
+        depth = torch.where(own, levels.depth[level], depth)
+    return depth
+
+
 def _fill_holes_reference(
     levels: Levels, background: list[Tensor] | None, fill_levels: int, tolerance: float
 ) -> FilledPyramid:
     """The oracle of the kernels."""
     count = len(levels.features)
     colours: list[Tensor] = [torch.empty(0)] * count
-    valid, behind, surfaces = list(colours), list(colours), list(colours)
+    valid, occlusion, surfaces = list(colours), list(colours), list(colours)
     for level in reversed(range(count)):
         own = levels.features[level][:, :3].exp()
         depth = levels.depth[level]
@@ -100,10 +115,10 @@ def _fill_holes_reference(
                     surface = torch.minimum(surface, upsample(surfaces[level + 1], depth, "nearest"))
             far = torch.where(shown & torch.isfinite(surface), (1 - surface / depth).clamp(0, 1), 0.0)
             shown = shown & (far <= tolerance)
-            valid[level], behind[level], surfaces[level] = shown.float(), far, surface
+            valid[level], occlusion[level], surfaces[level] = shown.float(), far, surface
         fills = level + 1 < min(count, fill_levels)
         rest = own if background is None else background[level]
         if fills:
             rest = upsample(colours[level + 1], own)
         colours[level] = torch.where(valid[level] > 0, own, rest)
-    return FilledPyramid(colours, valid, behind)
+    return FilledPyramid(colours, valid, occlusion)

@@ -105,7 +105,7 @@ class UNet(nn.Module):
 class NeuralRenderer(nn.Module):
     """Turn a pyramid of feature images into linear radiance.
 
-    With `residual` the output is `brightness * (base * exp(r1) + r2)`, where `base` is the hole-filled picture of
+    With `residual` the output is `brightness * (filled * exp(r1) + r2)`, where `filled` is the hole-filled picture of
     the points, `brightness` its mean and r1, r2 the network's output, zero at the start: the first step already
     shows a picture, and the network knows nothing of exposure. Without, it is the exponential of the output
     of the paper's plain network on the raw levels.
@@ -113,8 +113,9 @@ class NeuralRenderer(nn.Module):
     Source: ADOP section 4; the residual form and its inputs are ours.
     """
 
-    def __init__(self, config: NetworkConfig, levels: int, features: int) -> None:
+    def __init__(self, config: NetworkConfig, levels: int, features: int, bf16: bool = False) -> None:
         super().__init__()
+        self.bf16 = bf16
         self.kind, self.residual = config.kind, config.residual
         if self.kind == "none":
             return
@@ -126,29 +127,35 @@ class NeuralRenderer(nn.Module):
             for parameter in self.body.final.parameters():
                 nn.init.zeros_(parameter)
 
-    def forward(self, levels: Levels, base: FilledPyramid) -> Tensor:
+    def forward(self, levels: Levels, filled: FilledPyramid) -> Tensor:
         """Return the radiance [B, 3, H, W], linear light, >= 0. Gradients: exact."""
+        if not self.bf16:
+            return self._radiance(levels, filled)
+        with torch.autocast(filled.colours[0].device.type, torch.bfloat16):
+            return self._radiance(levels, filled)
+
+    def _radiance(self, levels: Levels, filled: FilledPyramid) -> Tensor:
         if self.kind == "none":
-            return base.colours[0]
+            return filled.colours[0]
         if not self.residual:
             return self.body(levels.features).float().clamp(-20, 20).exp()
-        brightness = self.brightness(base)
+        brightness = self.brightness(filled)
         log_brightness, precision = brightness.log(), _precision(brightness)
         layout = torch.channels_last if brightness.device.type == "cpu" else torch.contiguous_format
         inputs = []
         for level, image in enumerate(levels.features):
-            own = torch.where(base.valid[level] > 0, image[:, :3] - log_brightness, 0.0)
-            compressed = _compress(base.colours[level] / brightness)
-            parts = (own, image[:, 3:], base.valid[level], base.behind[level], compressed)
+            own = torch.where(filled.valid[level] > 0, image[:, :3] - log_brightness, 0.0)
+            compressed = _compress(filled.colours[level] / brightness)
+            parts = (own, image[:, 3:], filled.valid[level], filled.occlusion[level], compressed)
             inputs.append(torch.cat([part.to(precision, memory_format=layout) for part in parts], dim=1))
         change, offset = self.body(inputs).float().chunk(2, dim=1)
-        picture = base.colours[0] / brightness
+        picture = filled.colours[0] / brightness
         return brightness * (picture * change.clamp(-8, 8).exp() + offset).clamp_min(0)
 
     @staticmethod
-    def brightness(base: FilledPyramid) -> Tensor:
-        """Return [B, 1, 1, 1], the mean of the base picture, without gradient."""
-        return base.colours[-1].detach().mean((1, 2, 3), keepdim=True).clamp_min(1e-6)
+    def brightness(filled: FilledPyramid) -> Tensor:
+        """Return [B, 1, 1, 1], the mean of the hole-filled image, without gradient."""
+        return filled.colours[-1].detach().mean((1, 2, 3), keepdim=True).clamp_min(1e-6)
 
 
 def _precision(like: Tensor) -> torch.dtype:

@@ -13,9 +13,9 @@ from tqdm import tqdm
 from adop.config.config import AlignConfig
 from adop.geometry.camera import Camera
 from adop.geometry.rigid_motion import se3_exp, se3_log
-from adop.model.hole_filling import FilledPyramid, fill_holes, upsample
-from adop.model.pipeline import MIN_RADIANCE, Pipeline
-from adop.ops import Levels, draw
+from adop.model.hole_filling import filled_depth
+from adop.model.pipeline import Pipeline
+from adop.model.points import MIN_RADIANCE
 from adop.refine.alignment_equations import POSE, AlignmentEquations, normal_equations, pixel_shift
 from adop.scene.photo_cache import PhotoCache, reduction
 
@@ -30,9 +30,9 @@ FOCAL_TRUST, RADIAL_TRUST, TANGENTIAL_TRUST = 0.02, 0.05, 0.005
 
 @dataclass(frozen=True)
 class Rendering:
-    """A picture of the scene and the depth of its pixels."""
+    """An image of the scene as a photo's camera would take it, and the depth of its pixels."""
 
-    picture: Tensor  # [1, 3, H, W] in [0, 1], as the photo's camera would take it
+    image: Tensor  # [1, 3, H, W] in [0, 1], as the photo's camera would take it
     depth: Tensor  # [1, 1, H, W] holes filled; +inf where nothing is near
 
 
@@ -74,35 +74,22 @@ class CameraMove:
     kept: bool  # False: no better than the start, and left there
 
 
-def filled_depth(levels: Levels, base: FilledPyramid, fill_levels: int) -> Tensor:
-    """Return [B, 1, H, W] depth, holes taken from coarser levels as the base picture takes its colours."""
-    depth = torch.full_like(levels.depth[fill_levels - 1], torch.inf)
-    for level in reversed(range(min(fill_levels, len(levels.depth)))):
-        if depth.shape[2:] != levels.depth[level].shape[2:]:
-            depth = upsample(depth, levels.depth[level], "nearest")
-        own = (base.valid[level] > 0) & (levels.weight[level] > 0)
-        depth = torch.where(own, levels.depth[level], depth)
-    return depth
-
-
 def render_points(pipeline: Pipeline, camera: Camera, photo: Tensor) -> Rendering:
     """Return the hole-filled points in their own colours, without network and environment."""
-    render = pipeline.config.render
-    count = min(render.fill_levels, render.levels)
-    config = replace(pipeline.raster, levels=count)
-    levels = draw(camera, pipeline.points(), pipeline.features[:, :3], config, backend=render.backend)
-    dark = [torch.full_like(image[:, :3], MIN_RADIANCE) for image in levels.features]
-    base = fill_holes(levels, dark, count, render.occlusion_tolerance)
-    picture = pipeline.photo(base.colours[0], camera, photo)
-    return Rendering(picture.clamp(0, 1), filled_depth(levels, base, count))
+    raster = replace(pipeline.raster, levels=pipeline.fill_levels)
+    colours = pipeline.points.features[:, :3]
+    levels = pipeline.draw(camera, colours, raster)
+    dark = [torch.full_like(image, MIN_RADIANCE) for image in levels.features]
+    filled = pipeline.fill_holes(levels, dark)
+    image = pipeline.photo(filled.colours[0], camera, photo)
+    return Rendering(image.clamp(0, 1), filled_depth(levels, filled, pipeline.fill_levels))
 
 
 def render_network(pipeline: Pipeline, camera: Camera, photo: Tensor) -> Rendering:
     """Return the network's picture of a photo's view."""
-    radiance = pipeline.radiance(camera)
-    picture = pipeline.photo(radiance.picture, camera, photo)
-    fill = min(pipeline.config.render.fill_levels, pipeline.config.render.levels)
-    return Rendering(picture.clamp(0, 1), filled_depth(radiance.levels, radiance.base, fill))
+    rendered = pipeline.render(camera)
+    image = pipeline.photo(rendered.image, camera, photo)
+    return Rendering(image.clamp(0, 1), pipeline.depth(rendered))
 
 
 @dataclass(frozen=True)
@@ -152,14 +139,11 @@ class Alignment:
 
     def lens_values(self) -> Tensor:
         """Return intrinsics and distortion, end to end, float64."""
-        parts = self.pipeline.intrinsics[self.lens], self.pipeline.distortion[self.lens]
-        return torch.cat([part.detach().cpu().double() for part in parts])
+        return self.pipeline.cameras.lens_values(self.lens)
 
     def set_lens(self, values: Tensor) -> None:
         """Put intrinsics and distortion, end to end, into the pipeline."""
-        intrinsics, distortion = self.pipeline.intrinsics[self.lens], self.pipeline.distortion[self.lens]
-        intrinsics.copy_(values[: len(intrinsics)])
-        distortion.copy_(values[len(intrinsics) :])
+        self.pipeline.cameras.set_lens(self.lens, values)
 
     @property
     def own(self) -> int:
@@ -168,15 +152,15 @@ class Alignment:
 
     def camera(self, photo: int, place: CameraPlacement, scale: int) -> Camera:
         """Put a photo's camera at a place, and return it, 1/scale as large."""
-        self.pipeline.poses[photo] = place.pose.to(self.pipeline.poses.device)
-        self.pipeline.motion[photo] = place.motion.to(self.pipeline.motion.device)
+        self.pipeline.cameras.set_pose(photo, place.pose)
+        self.pipeline.cameras.set_motion(photo, place.motion)
         return self.pipeline.camera(torch.tensor([photo])).reduced(scale)
 
     def directions(self, scale: int) -> Tensor:
         """Return what the lens sees at the pixels [H, W, 3] of pictures 1/scale as large, depth 1: once a lens."""
         lens = self.lens_values()
         if scale not in self.directions_at or not self.directions_at[scale][0].equal(lens):
-            first = self.pipeline.lens_of.index(self.lens)
+            first = self.pipeline.cameras.lens_of.index(self.lens)
             camera = self.pipeline.camera(torch.tensor([first])).reduced(scale)
             seen = camera.lens_directions(camera.pixel_centres())
             self.directions_at[scale] = lens, seen.reshape(camera.height, camera.width, 3)
@@ -186,9 +170,9 @@ class Alignment:
         """Return the equations of a photo at a place, and the depth [1, 1, h, w] that they were made with."""
         camera = self.camera(photo, place, scale)
         seen = self.view(self.pipeline, camera, torch.tensor([photo]))
-        image, mask = self.cache.reduced(photo, scale, self.pipeline.xyz.device)
+        image, mask = self.cache.reduced(photo, scale, self.pipeline.device)
         sigma, pixels = self.config.sigma, self.config.pixels
-        pictures, rolling = (seen.picture, image, seen.depth, mask), self.refined.rolling_shutter
+        pictures, rolling = (seen.image, image, seen.depth, mask), self.refined.rolling_shutter
         directions = self.directions(scale)
         made = normal_equations(*pictures, camera, self.columns, sigma, pixels, rolling, directions)
         return made, seen.depth
@@ -216,17 +200,21 @@ def align_cameras(
     Source: design.md section 4; Levenberg-Marquardt with the lens eliminated last (Triggs et al. 2000).
     """
     found: list[CameraMove] = []
-    lenses = sorted({pipeline.lens_of[i] for i in photos})
-    scales_of = {lens: _scales(pipeline.lens_size[lens], config, finest_only) for lens in lenses}
+    lenses = sorted({pipeline.cameras.lens_of[i] for i in photos})
+    scales_of = {lens: _scales(pipeline.cameras.lens_size[lens], config, finest_only) for lens in lenses}
     rounds = sum(len(scales) * (config.rounds + 1) for scales in scales_of.values())
     with tqdm(total=rounds, desc="aligning cameras", leave=False, disable=None) as bar:
         for lens, scales in scales_of.items():
-            own = [i for i in photos if pipeline.lens_of[i] == lens]
-            columns = lens_columns(pipeline.models[own[0]], pipeline.distortion[lens], config, refined)
+            own = [i for i in photos if pipeline.cameras.lens_of[i] == lens]
+            columns = lens_columns(
+                pipeline.cameras.lens_model[lens], pipeline.cameras.distortion[lens], config, refined
+            )
             one = Alignment(pipeline, cache, config, refined, view, lens, columns, torch.empty(0))
             one = replace(one, lens_start=one.lens_values())
             starts = [
-                CameraPlacement(pipeline.poses[i].cpu().clone(), pipeline.motion[i].cpu().clone())
+                CameraPlacement(
+                    pipeline.cameras.poses[i].cpu().clone(), pipeline.cameras.motion[i].cpu().clone()
+                )
                 for i in own
             ]
             tracked = [TrackedPhoto(photo, start, start) for photo, start in zip(own, starts, strict=True)]

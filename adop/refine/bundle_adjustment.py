@@ -77,7 +77,7 @@ def gather_both(
     radiance: Tensor,
 ) -> tuple[ShiftEquations, PoseEquations]:
     """Ask every photo, 1/scale as large, where it and each group's points should be; see `adop.refine.observations`."""
-    device = pipeline.xyz.device
+    device = pipeline.device
     sums = torch.zeros(len(groups), 14, device=device)
     matrix, gradient, count, pairs, depths = [], [], [], [], []
     for number, photo in enumerate(photos):
@@ -156,16 +156,16 @@ def refine_both(
     poses were off, points found wrong places: with the better poses they look once more from their start. Single points,
     where asked for, move last.
     """
-    start = pipeline.xyz.clone()
+    start = pipeline.points.xyz.clone()
     if config.groups:
         adjust_poses_and_points(pipeline, cache, photos, start, config, align, COARSE)
         for _ in range(ROUNDS):
-            pipeline.xyz.copy_(start)
+            pipeline.points.set_xyz(start)
             move_points(pipeline, cache, photos, replace(config, single=False))
             adjust_poses_and_points(pipeline, cache, photos, start, config, align, FINE)
     if config.single:
         move_points(pipeline, cache, photos, replace(config, groups=False), start)
-    return float((pipeline.xyz - start).norm(dim=1).median())
+    return float((pipeline.points.xyz - start).norm(dim=1).median())
 
 
 @torch.no_grad()
@@ -188,7 +188,7 @@ def adjust_poses_and_points(
         start: [N, 3] where points were right to within `config.trust`.
     """
     size, pixel, finest = extent(start), pixel_size(pipeline, photos), finest_scale(pipeline)
-    trust, starts = config.trust * size, pipeline.poses[photos].clone()
+    trust, starts = config.trust * size, pipeline.cameras.poses[photos].clone()
     groups = group_by_voxel(start, config.sizes[0] * size)
     total = len(scales) * (config.rounds + 1)
     with tqdm(total=total, desc="adjusting both", leave=False, disable=None) as bar:
@@ -199,23 +199,23 @@ def adjust_poses_and_points(
             best, poses = ask()
             bar.update()
             for _ in range(config.rounds):
-                known = with_prior(best, groups, pipeline.xyz - start, trust)
-                before = pipeline.poses[photos]
+                known = with_prior(best, groups, pipeline.points.xyz - start, trust)
+                before = pipeline.cameras.poses[photos]
                 away = se3_log(before @ torch.linalg.inv(starts))
                 change = solve_poses(known, stiffness, poses, away, align, damping)
                 pushed = known.gradient + poses.push(change, len(groups)).to(known.gradient)
                 shift = solve_shifts(replace(known, gradient=pushed), groups, stiffness, config.smooth)
-                pipeline.poses[photos] = se3_exp(change) @ before
-                pipeline.xyz += shift[groups.of_point]
+                pipeline.cameras.set_poses(photos, se3_exp(change) @ before)
+                pipeline.points.move(shift[groups.of_point])
                 tried, tried_poses = ask()
                 bar.update()
                 if _mean_cost(tried) > _mean_cost(best):
-                    pipeline.poses[photos] = before
-                    pipeline.xyz -= shift[groups.of_point]
+                    pipeline.cameras.set_poses(photos, before)
+                    pipeline.points.move(-shift[groups.of_point])
                     damping, stiffness = 10 * damping, 10 * stiffness
                     continue
                 worse = looks_worse(best, tried)
-                pipeline.xyz -= torch.where(worse[:, None], shift, 0.0)[groups.of_point]
+                pipeline.points.move(-torch.where(worse[:, None], shift, 0.0)[groups.of_point])
                 damping = max(damping / 4, 1e-6)
                 stiffness = torch.where(worse, stiffness * 10, (stiffness / 4).clamp_min(1e-4))
                 best, poses = tried, tried_poses
@@ -238,15 +238,17 @@ def fix_gauge(
     if not float(weight.sum()) > 0:
         return
     scale, rotation, translation = common_motion(
-        group_means(start, groups), group_means(pipeline.xyz, groups), weight
+        group_means(start, groups), group_means(pipeline.points.xyz, groups), weight
     )
-    pipeline.xyz.copy_(scale * pipeline.xyz.double() @ rotation.T + translation)
-    poses = pipeline.poses[photos]
+    pipeline.points.set_xyz(scale * pipeline.points.xyz.double() @ rotation.T + translation)
+    poses = pipeline.cameras.poses[photos]
     turned = poses[:, :3, :3] @ rotation.T
     poses[:, :3, 3] = scale * poses[:, :3, 3] - turned @ translation
     poses[:, :3, :3] = turned
-    pipeline.poses[photos] = poses
-    pipeline.motion[photos, :3] *= scale
+    pipeline.cameras.set_poses(photos, poses)
+    motion = pipeline.cameras.motion[photos]
+    motion[:, :3] *= scale
+    pipeline.cameras.set_motion(photos, motion)
 
 
 def common_motion(start: Tensor, moved: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:

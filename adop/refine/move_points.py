@@ -62,7 +62,7 @@ def move_points(
     Source: labels with few borders between them, as in Boykov et al. 2001, by belief propagation; candidates from
         around, as in PatchMatch (Barnes et al. 2009).
     """
-    start = pipeline.xyz.clone() if start is None else start
+    start = pipeline.points.xyz.clone() if start is None else start
     finest, trust = finest_scale(pipeline), config.trust * extent(start)
     total = config.groups * (2 * len(REACHES) + 1) + config.single * (config.rounds + 1)
     with tqdm(total=total, desc="moving points", leave=False, disable=None) as bar:
@@ -70,10 +70,13 @@ def move_points(
             pixel = pixel_size(pipeline, photos)
             _move_parts(_Search(pipeline, cache, photos, start, trust, finest, pixel), config, bar)
         if config.single:
-            groups, radiance = single_point_groups(len(start), start.device), pipeline.features[:, :3].exp()
+            groups, radiance = (
+                single_point_groups(len(start), start.device),
+                pipeline.points.features[:, :3].exp(),
+            )
             ask = functools.partial(gather_shift_equations, pipeline, cache, photos, finest, groups, radiance)
             descend(pipeline, config, groups, ask, start, trust, bar)
-    return float((pipeline.xyz - start).norm(dim=1).median())
+    return float((pipeline.points.xyz - start).norm(dim=1).median())
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class _Search:
 
     def moved(self, groups: PointGroups) -> Tensor:
         """Return [K, 3] how far each group is from its start."""
-        return group_means(self.pipeline.xyz - self.start, groups)
+        return group_means(self.pipeline.points.xyz - self.start, groups)
 
     def costs(self, scale: int, groups: PointGroups, shifts: Tensor, most: int) -> tuple[Tensor, Tensor]:
         """Return nats [K, S] by which shifts [K or 1, S, 3] of each group are unlikely by the photos, and observations
@@ -111,7 +114,7 @@ class _Search:
     def move(self, groups: PointGroups, shifts: Tensor, best: Tensor) -> None:
         """Move each group by the best [K] of its shifts [K or 1, S, 3]."""
         every = torch.arange(len(groups), device=best.device)
-        self.pipeline.xyz += shifts.expand(len(groups), -1, -1)[every, best][groups.of_point]
+        self.pipeline.points.move(shifts.expand(len(groups), -1, -1)[every, best][groups.of_point])
 
 
 def _move_parts(search: _Search, config: MovePointsConfig, bar: tqdm) -> None:
@@ -194,7 +197,7 @@ def costs_of_shifts(
     Cauchy's cost summed over the observations and colours. Of all points `most` or fewer are looked at, evenly, each
     for those it stands for, of COUNTED at most: a denser cloud shows the same pixels again.
     """
-    device, tried, points = pipeline.xyz.device, shifts.shape[1], len(pipeline.xyz)
+    device, tried, points = pipeline.device, shifts.shape[1], len(pipeline.points.xyz)
     shifts = shifts.expand(len(groups), -1, -1)
     every = max(1, points // most)
     weight = every * min(1.0, COUNTED / points)

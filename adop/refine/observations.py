@@ -101,10 +101,10 @@ def show(
     index = torch.tensor([photo])
     camera = pipeline.camera(index).reduced(scale)
     seen = render_points(pipeline, camera, index)
-    target, mask = cache.reduced(photo, scale, pipeline.xyz.device)
+    target, mask = cache.reduced(photo, scale, pipeline.device)
     known = torch.isfinite(seen.depth).float() * mask
     # The cloud has a hole where points that are astray belong; the photo shows the place all the same.
-    picture, target = smooth(seen.picture, known, SIGMA), smooth(target, mask, SIGMA)
+    picture, target = smooth(seen.image, known, SIGMA), smooth(target, mask, SIGMA)
     gain = fit_gain(picture, target, known).expand_as(target)
     asked = F.pad(known[..., rim : known.shape[2] - rim, rim : known.shape[3] - rim], [rim] * 4) > 0
     if not silhouettes:
@@ -114,9 +114,9 @@ def show(
     column, row = found.uv[0, chosen].long().unbind(1)
     shown = asked[0, 0, row, column] & (found.z[0, chosen] <= (1 + BEHIND) * seen.depth[0, 0, row, column])
     chosen, column, row = chosen[shown], column[shown], row[shown]
-    position = pipeline.position(camera, index)[0, :, row, column].T
+    position = pipeline.cameras.photo_position(camera, index)[0, :, row, column].T
     own = pipeline.photo_of_points(radiance[chosen], photo, position).clamp(0, 1)
-    uv_by_pose, uv_by_point = motion_of_points(camera, pipeline.xyz[chosen], [])
+    uv_by_pose, uv_by_point = motion_of_points(camera, pipeline.points.xyz[chosen], [])
     own = own * gain[0, :, row, column].T
     forward = camera.world_to_camera[0, 2, :3].to(own)
     uv, depth = found.uv[0, chosen], found.z[0, chosen]

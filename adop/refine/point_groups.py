@@ -58,8 +58,8 @@ def group_means(values: Tensor, groups: PointGroups) -> Tensor:
 
 def mean_colours(pipeline: Pipeline, size: float) -> Tensor:
     """Return [N, 3] the radiance of each point, mean over its group of a size: as a picture's pixel would hold it."""
-    groups = group_by_voxel(pipeline.xyz, size)
-    return group_means(pipeline.features[:, :3].detach().exp(), groups)[groups.of_point]
+    groups = group_by_voxel(pipeline.points.xyz, size)
+    return group_means(pipeline.points.features[:, :3].detach().exp(), groups)[groups.of_point]
 
 
 def extent(xyz: Tensor) -> float:
@@ -73,7 +73,7 @@ def photo_distance(pipeline: Pipeline, photo: int) -> float:
     """Return the median depth of what a photo sees, scene units."""
     depth = render_points(pipeline, pipeline.camera(torch.tensor([photo])), torch.tensor([photo])).depth
     known = depth[torch.isfinite(depth)]
-    return float(known.median()) if len(known) else pipeline.extent
+    return float(known.median()) if len(known) else pipeline.points.extent
 
 
 @torch.no_grad()
@@ -81,11 +81,11 @@ def pixel_size(pipeline: Pipeline, photos: list[int]) -> float:
     """Return the width in scene units of a pixel of the photos, where they look; the median of a few."""
     sizes = []
     for photo in photos[:: max(1, len(photos) // ASKED)]:
-        focal = pipeline.focal_length(pipeline.lens_of[photo])
+        focal = pipeline.cameras.focal_length(pipeline.cameras.lens_of[photo])
         sizes.append(photo_distance(pipeline, photo) / focal)
     return sorted(sizes)[len(sizes) // 2]
 
 
 def finest_scale(pipeline: Pipeline) -> int:
     """Return the factor by which the largest photos are reduced to about 1,000 pixels."""
-    return max(1, round(max(max(size) for size in pipeline.lens_size) / 1000))
+    return max(1, round(max(max(size) for size in pipeline.cameras.lens_size) / 1000))

@@ -41,7 +41,7 @@ def gather_shift_equations(
     radiance: Tensor,
 ) -> ShiftEquations:
     """Ask every photo, 1/scale as large, where each group's points should be; see `observe`."""
-    sums = torch.zeros(len(groups), 14, device=pipeline.xyz.device)
+    sums = torch.zeros(len(groups), 14, device=pipeline.device)
     for photo in photos:
         add_observed(sums, groups, observe(pipeline, cache, photo, scale, radiance))
     return equations_from_sums(sums)
@@ -114,16 +114,16 @@ def descend(
     """
     best = ask()
     bar.update()
-    damping = torch.full((len(groups),), DAMPING, device=pipeline.xyz.device)
+    damping = torch.full((len(groups),), DAMPING, device=pipeline.device)
     for _ in range(config.rounds):
-        known = with_prior(best, groups, pipeline.xyz - start, trust)
+        known = with_prior(best, groups, pipeline.points.xyz - start, trust)
         shift = solve_shifts(known, groups, damping, config.smooth)
-        pipeline.xyz += shift[groups.of_point]
+        pipeline.points.move(shift[groups.of_point])
         tried = ask()
         bar.update()
         worse = looks_worse(best, tried)
         back = torch.where(worse[:, None], shift, 0.0)
-        pipeline.xyz -= back[groups.of_point]
+        pipeline.points.move(-back[groups.of_point])
         damping = torch.where(worse, damping * 10, (damping / 4).clamp_min(1e-4))
         kept = {}
         for part in fields(ShiftEquations):

@@ -16,8 +16,8 @@ from adop.errors import UserError
 from adop.evaluation.report import to_uint8
 from adop.geometry.camera import Camera
 from adop.images.writers import depth_picture, save_exr, save_png, video_writer
-from adop.model.hole_filling import upsample
-from adop.model.pipeline import Radiance
+from adop.model.cameras import ViewInfo
+from adop.model.environment_lookup import pixel_angle
 from adop.render.camera_settings import CameraSettings, develop
 from adop.render.paths import Frame, load_path, smooth_path, thin_out
 from adop.run.run import Run
@@ -84,13 +84,14 @@ def render_cameras(
     Args: lens: index of the scene's lens that each camera has, if one: its rays are then looked up.
     """
     look = look or CameraSettings()
-    camera = camera.to(run.pipeline.xyz.device)
+    camera = camera.to(run.pipeline.device)
     views = []
     for index in range(len(camera)):
-        own = None if lens is None else lens[index : index + 1]
-        rendered = run.pipeline.radiance(camera[index], own, new_view=True)
-        image = develop(run.pipeline.tonemapper, rendered.picture, look)
-        views.append((rendered.picture, image, filled_depth(run, rendered)))
+        view = camera[index]
+        known = None if lens is None else ViewInfo((lens[index],), pixel_angle(view))
+        rendered = run.pipeline.render(view, known, extrapolate=True)
+        image = develop(run.pipeline.tonemapper, rendered.image, look)
+        views.append((rendered.image, image, run.pipeline.depth(rendered)[:, 0]))
     return Views(*(torch.cat(parts) for parts in zip(*views, strict=True)))
 
 
@@ -116,19 +117,10 @@ def render_photo(run: Run, photo: int) -> View:
     pipeline = run.pipeline
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
-    rendered = pipeline.radiance(camera, [pipeline.lens_of[photo]], new_view=True)
-    image = pipeline.photo(rendered.picture, camera, index)
-    return View(rendered.picture[0], image[0].clamp(0, 1), filled_depth(run, rendered)[0])
-
-
-def filled_depth(run: Run, rendered: Radiance) -> Tensor:
-    """Return [B, H, W], the depth of the nearest points, holes filled from coarser levels; +inf where none is."""
-    levels = rendered.levels.depth
-    count = min(run.config.render.fill_levels, len(levels))
-    depth = levels[count - 1]
-    for finer in reversed(levels[: count - 1]):
-        depth = torch.where(torch.isfinite(finer), finer, upsample(depth, finer, "nearest"))
-    return depth[:, 0]
+    views = pipeline.cameras.view_info([photo], [1.0], trained=False)
+    rendered = pipeline.render(camera, views, extrapolate=True)
+    image = pipeline.photo(rendered.image, camera, index)
+    return View(rendered.image[0], image[0].clamp(0, 1), pipeline.depth(rendered)[0, 0])
 
 
 def pinhole(frame: Frame, width: int, height: int, device: torch.device) -> Camera:
@@ -208,7 +200,7 @@ def render_path(
 
     def views() -> Iterator[View]:
         for frame in tqdm(path.frames, desc="rendering", unit="frame", disable=None):
-            camera = pinhole(frame, path.width, path.height, run.pipeline.xyz.device)
+            camera = pinhole(frame, path.width, path.height, run.pipeline.device)
             own = replace(look, exposure=look.exposure + frame.exposure)
             yield draw(camera, own) if draw else render_cameras(run, camera, own)[0]
 

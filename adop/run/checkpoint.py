@@ -16,7 +16,10 @@ from adop.errors import UserError
 from adop.model.pipeline import Pipeline
 from adop.training.optimiser import Optimiser
 
-FORMAT = "adop-checkpoint-3"
+FORMAT = "adop-checkpoint-4"
+OLDER_FORMAT = "adop-checkpoint-3"  # the same tensors, points and cameras not yet apart
+POINT_TENSORS = ("xyz", "lod_radius", "normals", "origin", "features", "xyz_delta")
+CAMERA_TENSORS = ("poses", "motion", "photo_lens", "photo_size", "intrinsics", "distortion", "pose_delta")
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,10 @@ def load_checkpoint(path: Path, pipeline: Pipeline) -> Progress:
     """
     tensors, metadata = _read(path)
     model = _part(tensors, "model.")
-    points = model.get("xyz")
+    points = model.get("points.xyz")
     # Room is made for as much as the file holds; any other shape is refused below.
-    if points is not None and points.shape[1:] == (3,) and len(points) != len(pipeline.xyz):
-        pipeline.resize(len(points))
+    if points is not None and points.shape[1:] == (3,) and len(points) != len(pipeline.points):
+        pipeline.points.resize(len(points))
     environment, present = model.get("environment.map"), pipeline.environment
     if not present.fixed and environment is not None and environment.dim() == 4:
         rows = environment.shape[2]
@@ -106,9 +109,22 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise UserError(
             f"{path}: cannot be read as a checkpoint ({error}); delete it to use an older one"
         ) from None
+    if metadata.get("format") == OLDER_FORMAT:
+        return {_present_name(name): value for name, value in tensors.items()}, metadata
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path}: is not a checkpoint of this version of adop ({FORMAT})")
     return tensors, metadata
+
+
+def _present_name(name: str) -> str:
+    """Return what a tensor of the older format is called now."""
+    kind, _, rest = name.partition(".")
+    first = rest.split(".")[0]
+    if kind == "model" and first in POINT_TENSORS:
+        return f"model.points.{rest}"
+    if kind == "model" and first in CAMERA_TENSORS:
+        return f"model.cameras.{rest}"
+    return name
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, torch.Tensor]:

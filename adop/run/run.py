@@ -13,7 +13,7 @@ import torch
 from adop.config.config import TrainConfig, load_config
 from adop.errors import UserError
 from adop.initialisation.photometry import known_exposures
-from adop.model.pipeline import Pipeline
+from adop.model.pipeline import Pipeline, build_pipeline
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import Scene, load_scene
@@ -39,7 +39,7 @@ class Run:
     @property
     def device(self) -> torch.device:
         """Where the points and the network live."""
-        return self.pipeline.xyz.device
+        return self.pipeline.device
 
     def render(self, camera: Camera, look: CameraSettings | None = None) -> Views:
         """Render B cameras of one size; see `adop.render.render.render_cameras`."""
@@ -63,7 +63,7 @@ class Run:
         index = photo if isinstance(photo, int) else find_photo(self, photo)
         photometry = self.pipeline.tonemapper.photometry(torch.tensor([index]))
         red, green, blue = photometry.white_balance[0].tolist()
-        lens = self.pipeline.lens_of[index]
+        lens = self.pipeline.cameras.lens_of[index]
         return CameraSettings(float(photometry.exposure), (red, green, blue), vignette=True, lens=lens)
 
 
@@ -110,7 +110,7 @@ def open_scene(
     if exposure is None:
         say("exposure: not every photo has EXIF, so it is estimated from the photos")
     start = torch.zeros(len(scene.photos)) if exposure is None else exposure - exposure[trained].mean()
-    pipeline = Pipeline(scene, config, start, trained).to(choose_device(config.device))
+    pipeline = build_pipeline(scene, config, start, trained).to(choose_device(config.device))
     return pipeline, scene, cache
 
 

@@ -46,12 +46,12 @@ def _groups(pipeline: Pipeline, config: TrainConfig) -> list[ParameterGroup]:
         ParameterGroup([tonemapper.response_logits], rates.response, when.response),
     ]
     if config.refine.method == "gradient":
-        focal = max(float(lens[0].detach()) for lens in pipeline.intrinsics)
+        focal = max(float(lens[0].detach()) for lens in pipeline.cameras.intrinsics)
         groups += [
-            ParameterGroup([pipeline.pose_delta], rates.pose, when.poses),
-            ParameterGroup(list(pipeline.intrinsics), rates.lens * focal, when.intrinsics),
-            ParameterGroup(list(pipeline.distortion), rates.lens, when.distortion),
-            ParameterGroup([pipeline.xyz_delta], rates.points, when.points),
+            ParameterGroup([pipeline.cameras.pose_delta], rates.pose, when.poses),
+            ParameterGroup(list(pipeline.cameras.intrinsics), rates.lens * focal, when.intrinsics),
+            ParameterGroup(list(pipeline.cameras.distortion), rates.lens, when.distortion),
+            ParameterGroup([pipeline.points.xyz_delta], rates.points, when.points),
         ]
     return _joined([g for g in groups if g.parameters and g.when != "off"])
 
@@ -81,13 +81,13 @@ class Optimiser:
         for group in self.groups:
             for tensor in group.parameters:
                 tensor.requires_grad_(True)
-        pipeline.features.requires_grad_(config.learn.features != "off")
+        pipeline.points.features.requires_grad_(config.learn.features != "off")
         self.adam = torch.optim.Adam(
             [{"params": g.parameters, "lr": g.rate, "start": g.rate, "eps": g.epsilon} for g in self.groups],
             betas=BETAS,
             fused=True,
         )
-        self.features = pipeline.features
+        self.features = pipeline.points.features
         self.exp_avg = torch.zeros_like(self.features)
         self.exp_avg_sq = torch.zeros_like(self.features)
         self.row_steps = torch.zeros(len(self.features), dtype=torch.int32, device=self.features.device)
@@ -104,11 +104,13 @@ class Optimiser:
                     tensor.grad = None
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
+        if self.pipeline.moves_by_gradient():
+            self.pipeline.invalidate()
         if not learned(self.config.learn.features, step):
             self.features.grad = None
         if self.features.grad is not None:
             sparse_adam_(
-                self.features.data,
+                self.features.detach(),
                 self.features.grad,
                 self.exp_avg,
                 self.exp_avg_sq,

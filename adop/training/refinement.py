@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adop.config.config import TrainConfig, learned
 from adop.errors import UserError
-from adop.model.pipeline import MIN_RADIANCE
+from adop.model.points import MIN_RADIANCE
 from adop.refine.align import CameraMove, RefinedParameters, align_cameras, render_network, render_points
 from adop.refine.alignment_equations import pixel_shift
 from adop.refine.bundle_adjustment import refine_both
@@ -95,9 +95,9 @@ def refine_together(run: Run, own: Tensor, say: Callable[[str], None]) -> None:
         run.pipeline, run.cache, photos, config.align, refined_now(run, 0), finest_only=True
     )
     say(describe(run, moved))
-    run.pipeline.features.copy_(own)
+    run.pipeline.points.features.copy_(own)
     light = run.pipeline.tonemapper.linearise_colours(own[:, :3].exp())
-    run.pipeline.features[:, :3] = light.clamp_min(MIN_RADIANCE).log()
+    run.pipeline.points.features[:, :3] = light.clamp_min(MIN_RADIANCE).log()
     shift = refine_both(run.pipeline, run.cache, photos, config.points, config.align)
     say(f"poses and points: adjusted together, points by {shift:.3g} scene units (median)")
 
@@ -140,7 +140,7 @@ def describe(run: Run, moved: list[CameraMove]) -> str:
     if left:
         named = ", ".join(left[:8]) + (f" and {len(left) - 8} more" if len(left) > 8 else "")
         text += f"; found no better place and were put back: {named}"
-    lens = run.pipeline.intrinsics[0]
+    lens = run.pipeline.cameras.intrinsics[0]
     return text + f"; focal length {float(lens[0]):.1f} px"
 
 
@@ -167,8 +167,10 @@ def plot_run(run: Run, folder: Path) -> None:
             motion=None,
         )
         pixels.append(pixel_shift(start, now, render_points(pipeline, now.reduced(4), index).depth))
-    own = pipeline.origin.cpu() >= 0
-    xyz = torch.from_numpy(np.ascontiguousarray(scene.points.xyz)).float()[pipeline.origin.cpu()[own].long()]
+    own = pipeline.points.origin.cpu() >= 0
+    xyz = torch.from_numpy(np.ascontiguousarray(scene.points.xyz)).float()[
+        pipeline.points.origin.cpu()[own].long()
+    ]
     moved = (pipeline.points().xyz.cpu()[own] - xyz).norm(dim=1).numpy()
     names = [Path(scene.photos[photo].name).stem for photo in photos]
     plot_moves(pixels, names, moved, folder / "moves.png")

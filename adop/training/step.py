@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from adop.config.config import TrainConfig
-from adop.geometry.camera import Camera
-from adop.model.pipeline import EnvironmentLookup, Pipeline
+from adop.model.cameras import ViewInfo
+from adop.model.pipeline import Pipeline, ViewInputs
 from adop.ops import sample_ghosts
 from adop.run.run import Run
 from adop.training.loss import Vgg, training_loss
@@ -21,10 +21,9 @@ PRIOR_EVERY = 4  # steps: the camera's prior changes slowly, and asking it each 
 class StepInputs:
     """What a step works on, on the pipeline's device."""
 
-    camera: Camera
+    view: ViewInputs
+    views: ViewInfo
     photos: Tensor  # [B] index of the photo
-    behind: EnvironmentLookup | None  # None: the environment is looked up in every pixel
-    ghosts: Tensor | None  # [B, N] bool
     target: Tensor  # [B, 3, H, W] in [0, 1]
     mask: Tensor  # [B, 1, H, W]
     prior: bool  # whether the physical camera's prior counts in this step
@@ -42,20 +41,18 @@ def draw_batch(run: Run, step: int) -> Batch:
 def step_inputs(run: Run, batch: Batch) -> StepInputs:
     """Return what the step of the run's progress works on: all that is decided on the host is decided here."""
     pipeline, config, step = run.pipeline, run.config, run.progress.step
-    device, side = pipeline.xyz.device, batch.target.shape[2]
+    device, side = pipeline.device, batch.target.shape[2]
     photos = batch.photos.to(device, non_blocking=True)
-    lens = [pipeline.lens_of[i] for i in batch.photos.tolist()]
-    focal = [zoom * pipeline.focal_length(i) for zoom, i in zip(batch.crop[:, 0].tolist(), lens, strict=True)]
+    views = pipeline.cameras.view_info(batch.photos.tolist(), batch.crop[:, 0].tolist(), trained=True)
     camera = pipeline.camera(batch.photos, batch.crop, (side, side))
     ghosts = None
     if pipeline.moves_by_gradient() and config.refine.position_gradient == "ghost":
         draw = step_generator(config.seed + 1, step)
-        ghosts = sample_ghosts(pipeline.raster, len(camera), len(pipeline.xyz), draw).to(device)
+        ghosts = sample_ghosts(pipeline.raster, len(camera), len(pipeline.points), draw).to(device)
     return StepInputs(
-        camera=camera,
+        view=pipeline.view_inputs(camera, views, ghosts),
+        views=views,
         photos=photos,
-        behind=pipeline.behind(camera, lens, ghosts, len(focal) / sum(focal)),
-        ghosts=ghosts,
         target=batch.target.to(device, non_blocking=True),
         mask=batch.mask.to(device, non_blocking=True),
         prior=step % PRIOR_EVERY == 0,
@@ -67,12 +64,12 @@ def step_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Render the inputs' views; return what is to be minimised, and the loss, its PSNR and its terms to be logged.
 
-    Where the inputs say what is `behind`, nothing here waits for the device or asks it for a number.
+    Where the environment is looked up sparsely, nothing here waits for the device or asks it for a number.
     """
     tonemapper, photos = pipeline.tonemapper, inputs.photos
-    radiance = pipeline.radiance(inputs.camera, None, inputs.ghosts, behind=inputs.behind)
-    photometry = tonemapper.photometry(photos, trained=True)
-    image = pipeline.photo(radiance.picture, inputs.camera, photos, photometry, leak=True)
+    rendered = pipeline.radiance(inputs.view)
+    photometry = tonemapper.photometry(photos, inputs.views.trained)
+    image = pipeline.photo(rendered.image, inputs.view.camera, photos, photometry, leak=True)
     loss = training_loss(image, inputs.target, inputs.mask, config.loss, vgg, config.render.backend)
     total = loss.total
     if inputs.prior:

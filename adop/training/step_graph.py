@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adop.model.environment_lookup import SparseLookup
 from adop.model.hole_filling import OCCLUSION_LEVELS
 from adop.run.run import Run
 from adop.training.loss import Vgg
@@ -129,16 +130,22 @@ def _laid_as(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
 
 
 def _kind(inputs: StepInputs) -> Hashable:
-    camera, blurs = inputs.camera, tuple(inputs.behind.blurs) if inputs.behind else None
+    camera, lookup = inputs.view.camera, _sparse(inputs)
     shapes = tuple(tuple(tensor.shape) for tensor in input_tensors(inputs))
-    return camera.model, camera.width, camera.height, camera.motion is None, blurs, inputs.prior, shapes
+    cameras = (camera.model, camera.width, camera.height, camera.motion is None)
+    return (*cameras, tuple(lookup.mip_levels), inputs.prior, shapes)
+
+
+def _sparse(inputs: StepInputs) -> SparseLookup:
+    """Return how a step that can be captured looks up the environment."""
+    lookup = inputs.view.lookup
+    assert isinstance(lookup, SparseLookup)  # `can_capture` admits no other
+    return lookup
 
 
 def input_tensors(inputs: StepInputs) -> list[Tensor]:
-    """Return all tensors of a step that can be captured, in one order; the cameras' stand in their rays too."""
-    camera, behind = inputs.camera, inputs.behind
-    assert behind is not None and inputs.ghosts is None
-    rays = behind.rays
+    """Return all tensors of a step that can be captured, always in one order."""
+    camera, rays = inputs.view.camera, _sparse(inputs).rays
     parts = [camera.intrinsics, camera.distortion, camera.world_to_camera, camera.crop, camera.photo_height]
     parts += [] if camera.motion is None else [camera.motion]
     parts += [rays.local, rays.size, rays.crop, rays.world_to_camera]
@@ -147,8 +154,7 @@ def input_tensors(inputs: StepInputs) -> list[Tensor]:
 
 def copied(inputs: StepInputs) -> StepInputs:
     """Return the same inputs at addresses of their own."""
-    camera, behind = inputs.camera, inputs.behind
-    assert behind is not None
+    camera, lookup = inputs.view.camera, _sparse(inputs)
     camera = replace(
         camera,
         intrinsics=camera.intrinsics.clone(),
@@ -158,9 +164,9 @@ def copied(inputs: StepInputs) -> StepInputs:
         motion=None if camera.motion is None else camera.motion.clone(),
         photo_height=camera.photo_height.clone(),
     )
-    rays = behind.rays
+    rays = lookup.rays
     parts = (rays.local, rays.size, rays.crop, rays.world_to_camera)
     own = type(rays)(*(part.clone(memory_format=torch.contiguous_format) for part in parts))
     photos, target, mask = inputs.photos.clone(), inputs.target.clone(), inputs.mask.clone()
-    behind = replace(behind, rays=own)
-    return replace(inputs, camera=camera, behind=behind, photos=photos, target=target, mask=mask)
+    view = replace(inputs.view, camera=camera, lookup=replace(lookup, rays=own))
+    return replace(inputs, view=view, photos=photos, target=target, mask=mask)

@@ -56,7 +56,7 @@ def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
     """Start cameras, exposures (where EXIF has none), the points' colours and the environment from the photos."""
     refine_start(run, say)
     if refines_together(run):
-        own = run.pipeline.features.detach().clone()
+        own = run.pipeline.points.features.detach().clone()
         colour_from_photos(run, say)
         refine_together(run, own, say)
     point_samples = colour_from_photos(run, say)
@@ -79,7 +79,7 @@ def colour_from_photos(run: Run, say: Callable[[str], None]) -> dict[int, PointS
         point_samples[photo] = gather(run.pipeline, run.cache, photo, run.config.render.backend)
     tonemapper = run.pipeline.tonemapper
     if known_exposures(run.scene) is None:
-        exposure = estimate_exposures(point_samples, len(run.pipeline.xyz), len(run.scene.photos))
+        exposure = estimate_exposures(point_samples, len(run.pipeline.points.xyz), len(run.scene.photos))
         tonemapper.exposure_start.copy_(exposure)
         tonemapper.exposure_trust.fill_(1.0)
     error = calibrate(run.pipeline, point_samples, run.config.learn, run.config.seed)
@@ -111,7 +111,7 @@ def prepare(
     save_config(config, output / "config.json")
     say(
         f"{scene.name}: {len(split['train'])} photos to train on, {len(split['held_out'])} held out, "
-        f"{len(pipeline.xyz):,} points, on {pipeline.xyz.device}"
+        f"{len(pipeline.points.xyz):,} points, on {pipeline.device}"
     )
     say_groups(run, say)
     saved = checkpoints(output / "checkpoints") if resume else []
@@ -180,9 +180,8 @@ def _learn(
     if not run.split["held_out"]:
         return {}
     say("evaluating held-out photos")
-    about = {"step": run.progress.step, "seconds": run.progress.seconds}
     plot_run(run, output / "eval")
-    result = evaluate(run.pipeline, run.scene, run.cache, run.split, output / "eval", about)
+    result = evaluate(run)
     log.write(run.progress.step, result["mean"], "held_out")
     return result
 
@@ -255,7 +254,7 @@ def _glance(run: Run, log: Log) -> None:
     photos = run.split["held_out"][:: max(1, len(run.split["held_out"]) // 4)][:4]
     scores = []
     for photo in photos:
-        score, view = score_photo(run.pipeline, run.scene, run.cache, photo)
+        score, view = score_photo(run, photo)
         scores.append(score)
         log.picture(run.progress.step, f"held_out/{score.photo}", view.fitted)
     if scores:

@@ -12,7 +12,7 @@ from support.small_scene import with_points
 from adop.config.config import GrowConfig, TrainConfig
 from adop.initialisation.grow import grow_points
 from adop.initialisation.photometry import known_exposures
-from adop.model.pipeline import Pipeline
+from adop.model.pipeline import build_pipeline
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import Scene, load_scene
 
@@ -21,12 +21,17 @@ def grown(scene: Scene, stereo: bool = True, budget: int = 200_000) -> np.ndarra
     """The points that filling adds, [M, 3]."""
     exposure = known_exposures(scene)
     assert exposure is not None
-    pipeline = Pipeline(scene, TrainConfig(), exposure, torch.ones(len(scene.photos), dtype=torch.bool))
-    before = len(pipeline.xyz)
+    pipeline = build_pipeline(scene, TrainConfig(), exposure, torch.ones(len(scene.photos), dtype=torch.bool))
+    before = len(pipeline.points.xyz)
     config = GrowConfig(photos=8, side=240, stereo=stereo, budget=budget)
     added = grow_points(pipeline, PhotoCache(scene), list(range(0, len(scene.photos), 2)), config)
-    assert len(pipeline.xyz) == len(pipeline.features) == len(pipeline.lod_radius) == before + added
-    return pipeline.xyz[before:].numpy()
+    assert (
+        len(pipeline.points.xyz)
+        == len(pipeline.points.features)
+        == len(pipeline.points.lod_radius)
+        == before + added
+    )
+    return pipeline.points.xyz[before:].numpy()
 
 
 def holed(scene: Scene) -> tuple[Scene, np.ndarray, np.ndarray]:

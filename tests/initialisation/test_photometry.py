@@ -9,7 +9,7 @@ import torch
 
 from adop.config.config import RenderConfig, TrainConfig
 from adop.initialisation.photometry import PointSamples, estimate_exposures, fit_photometry, gather, left_half
-from adop.model.pipeline import Pipeline
+from adop.model.pipeline import build_pipeline
 from adop.model.tonemapper import Photometry, Tonemapper, srgb_encode
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import load_scene
@@ -60,7 +60,7 @@ def test_gathered_light_is_the_photos_at_the_points(demo_folder: Path):
     scene = load_scene(demo_folder, report=lambda _: None)
     config = TrainConfig(render=RenderConfig(levels=1))
     count = len(scene.photos)
-    pipeline = Pipeline(scene, config, torch.zeros(count), torch.ones(count, dtype=torch.bool))
+    pipeline = build_pipeline(scene, config, torch.zeros(count), torch.ones(count, dtype=torch.bool))
     cache = PhotoCache(scene)
     found = gather(pipeline, cache, 4)
     assert len(found.points) > 1000
@@ -82,11 +82,11 @@ def test_exposures_are_found_without_exif(demo_folder: Path, photo: int):
     """PointSamples from the demo's photos: the estimate is near what EXIF says."""
     scene = load_scene(demo_folder, report=lambda _: None)
     count = len(scene.photos)
-    pipeline = Pipeline(scene, TrainConfig(), torch.zeros(count), torch.ones(count, dtype=torch.bool))
+    pipeline = build_pipeline(scene, TrainConfig(), torch.zeros(count), torch.ones(count, dtype=torch.bool))
     cache = PhotoCache(scene)
     chosen = list(range(photo, photo + 8))
     point_samples = {i: gather(pipeline, cache, i) for i in chosen}
-    found = estimate_exposures(point_samples, len(pipeline.xyz), count)[chosen]
+    found = estimate_exposures(point_samples, len(pipeline.points.xyz), count)[chosen]
     exif = torch.tensor([scene.photos[i].exposure for i in chosen], dtype=torch.float32)
     # The true response is not sRGB, which bends the scale a little.
     assert float((found - (exif - exif.mean())).abs().median()) < 0.35

@@ -10,7 +10,7 @@ import torch
 from adop.config.config import LearnConfig, TrainConfig
 from adop.initialisation.photometry import gather, known_exposures
 from adop.initialisation.physical_camera import calibrate
-from adop.model.pipeline import Pipeline
+from adop.model.pipeline import Pipeline, build_pipeline
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import demo_scene_folder, load_scene
 
@@ -21,7 +21,7 @@ def calibrated(demo_folder: Path) -> Pipeline:
     count = len(scene.photos)
     exposure = known_exposures(scene)
     assert exposure is not None
-    pipeline = Pipeline(scene, TrainConfig(), exposure, torch.ones(count, dtype=torch.bool))
+    pipeline = build_pipeline(scene, TrainConfig(), exposure, torch.ones(count, dtype=torch.bool))
     cache = PhotoCache(scene)
     point_samples = {photo: gather(pipeline, cache, photo) for photo in range(0, count, 2)}
     calibrate(pipeline, point_samples, LearnConfig())

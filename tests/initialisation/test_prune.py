@@ -9,7 +9,7 @@ import torch
 from adop.config.config import PruneConfig, TrainConfig
 from adop.initialisation.photometry import colour_points, gather, known_exposures
 from adop.initialisation.prune import remove_unsupported
-from adop.model.pipeline import Pipeline
+from adop.model.pipeline import build_pipeline
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import load_scene
 
@@ -31,7 +31,7 @@ def test_floaters_go_and_the_scene_stays(demo_folder: Path):
     exposure = known_exposures(moved)
     assert exposure is not None
     photos = list(range(0, len(scene.photos), 3))
-    pipeline = Pipeline(moved, TrainConfig(), exposure, torch.ones(len(scene.photos), dtype=torch.bool))
+    pipeline = build_pipeline(moved, TrainConfig(), exposure, torch.ones(len(scene.photos), dtype=torch.bool))
     point_samples = {photo: gather(pipeline, PhotoCache(moved), photo) for photo in photos}
     seen = torch.zeros(len(xyz))
     for g in point_samples.values():
@@ -39,12 +39,13 @@ def test_floaters_go_and_the_scene_stays(demo_folder: Path):
     colour_points(pipeline, point_samples)
     removed = remove_unsupported(pipeline, point_samples, PruneConfig())
     left = torch.zeros(len(xyz), dtype=torch.bool)
-    left[pipeline.origin.long()] = True
-    assert len(pipeline.xyz) == len(pipeline.features) == len(pipeline.lod_radius) == len(xyz) - removed
+    left[pipeline.points.origin.long()] = True
+    points = pipeline.points
+    assert len(points) == len(points.features) == len(points.lod_radius) == len(xyz) - removed
     floaters = torch.zeros(len(xyz), dtype=torch.bool)
     floaters[chosen] = True
     judged = seen >= 3
     assert (floaters & judged).sum() > 30
     assert (left & floaters & judged).sum() < 0.4 * (floaters & judged).sum()
     assert (~left & ~floaters).sum() < 0.03 * len(xyz)
-    assert torch.equal(pipeline.xyz, torch.from_numpy(xyz).float()[left])
+    assert torch.equal(pipeline.points.xyz, torch.from_numpy(xyz).float()[left])

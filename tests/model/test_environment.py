@@ -19,6 +19,7 @@ from adop.initialisation.environment import (
     reconcile,
 )
 from adop.model.environment import Environment, push_pull
+from adop.model.environment_lookup import level_directions
 from adop.run.run import open_scene
 
 
@@ -159,7 +160,9 @@ def test_the_start_is_as_fine_as_configured_or_chosen(small_folder: Path):
         assert (rows in ROWS, rows == 60, (rows, columns) == (1, 1))[len(lights)]
         camera = pipeline.camera(torch.tensor([0]))
         with torch.no_grad():
-            lights.append(pipeline.environment(pipeline.directions(camera))[0][:, :3].mean())
+            lights.append(
+                pipeline.environment(level_directions(camera, pipeline.config.levels))[0][:, :3].mean()
+            )
     assert shares[0] == shares[1] == shares[2] > 0
     assert float(torch.stack(lights).std()) < 0.2
 

@@ -40,7 +40,7 @@ def test_a_far_point_seen_through_a_gap_is_a_hole():
     depth[8, 8], colour[8, 8] = 5.0, 0.1
     base = fill_holes(levels_of(depth, colour, 3), background(3, 16, 9.0), 3, 0.05)
     assert float(base.valid[0][0, 0, 8, 8]) == 0
-    assert math.isclose(float(base.behind[0][0, 0, 8, 8]), 0.6, abs_tol=1e-5)
+    assert math.isclose(float(base.occlusion[0][0, 0, 8, 8]), 0.6, abs_tol=1e-5)
     assert math.isclose(float(base.colours[0][0, 0, 8, 8]), 0.5, abs_tol=1e-5)
 
 

@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 
 from adop.config.config import RenderConfig, TrainConfig
+from adop.model.cameras import ViewInfo
+from adop.model.environment_lookup import pixel_angle
 from adop.run.run import open_scene
 from adop.scene.scene import load_scene, save_scene
 from adop.training.loss import training_loss
@@ -31,15 +33,16 @@ def test_kernels_and_oracles_learn_the_same(small_folder: Path, fill_levels: int
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.05
         photos, crop = torch.tensor([3, 5]), torch.tensor([[1.2, 60.0, 40.0], [0.9, 200.0, 30.0]])
         camera = pipeline.camera(photos, crop, (96, 80))
-        radiance = pipeline.radiance(camera, [pipeline.lens_of[i] for i in photos.tolist()])
-        image = pipeline.photo(radiance.picture, camera, photos, leak=True)
+        views = ViewInfo(tuple(pipeline.cameras.lens_of[i] for i in photos.tolist()), pixel_angle(camera))
+        rendered = pipeline.render(camera, views)
+        image = pipeline.photo(rendered.image, camera, photos, leak=True)
         target = torch.cat([cache.image(int(i), image.device)[..., 40:120, 60:156] for i in photos])
         mask = torch.ones(2, 1, 80, 96)
         loss = training_loss(image, target, mask, config.loss, None, config.render.backend)
-        learned = [pipeline.features, pipeline.environment.map, *pipeline.network.parameters()]
+        learned = [pipeline.points.features, pipeline.environment.map, *pipeline.network.parameters()]
         learned += list(pipeline.tonemapper.parameters())
         gradients = torch.autograd.grad(loss.total, learned)
-        results.append(([radiance.picture, image, loss.total, loss.psnr], gradients))
+        results.append(([rendered.image, image, loss.total, loss.psnr], gradients))
     (slow, slow_gradients), (fast, fast_gradients) = results
     for expected, got in zip(slow, fast, strict=True):
         # A few points cross a pixel's edge by rounding, and rays between the points of their grid are interpolated.
@@ -48,7 +51,7 @@ def test_kernels_and_oracles_learn_the_same(small_folder: Path, fill_levels: int
         assert float((got - expected).norm()) <= 0.03 * float(expected.norm()) + 1e-7
 
 
-def test_cameras_near_a_place(small_folder: Path, tmp_path: Path) -> None:
+def test_nearest_cameras(small_folder: Path, tmp_path: Path) -> None:
     """Those of photos that have a lens each, but alike, come together; held-out photos do not come."""
     scene = load_scene(small_folder, report=lambda _: None)
     lenses = [dataclasses.replace(scene.lenses[0]) for _ in scene.photos]
@@ -59,9 +62,10 @@ def test_cameras_near_a_place(small_folder: Path, tmp_path: Path) -> None:
         centres = pipeline.camera(torch.arange(len(photos))).centre()
         away = (centres - centres[0]).norm(dim=1)
         away[~pipeline.tonemapper.trained] = torch.inf
-        (near,) = pipeline.cameras_near(centres[0], 4)
+        trained = torch.nonzero(pipeline.tonemapper.trained)[:, 0]
+        (near,) = pipeline.cameras.nearest(centres[0], trained, 4)
         assert torch.allclose(near.centre(), centres[away.argsort()[:4]])
-        (every,) = pipeline.cameras_near(centres[0], 1000)
+        (every,) = pipeline.cameras.nearest(centres[0], trained, 1000)
         assert len(every) == int(pipeline.tonemapper.trained.sum())
 
 
@@ -82,6 +86,9 @@ def test_photos_of_other_proportions_stand_in_one_batch(small_folder: Path, tmp_
     pair, crop = torch.tensor([0, 1]), torch.tensor([[1.0, 20.0, 30.0]]).repeat(2, 1)
     camera = pipeline.camera(pair, crop, (64, 64))
     with torch.no_grad():
-        both = pipeline.radiance(camera, [0, 1]).levels.features[0]
-        each = [pipeline.radiance(camera[i], [i]).levels.features[0] for i in range(2)]
+        both = pipeline.render(camera, ViewInfo((0, 1), pixel_angle(camera))).levels.features[0]
+        each = [
+            pipeline.render(camera[i], ViewInfo((i,), pixel_angle(camera))).levels.features[0]
+            for i in range(2)
+        ]
     assert float((both - torch.cat(each)).abs().max()) < 0.05

@@ -58,8 +58,8 @@ def test_empty_pixels_show_what_torch_says(model: str, backend: str) -> None:
     moved = environment.to(backend)
     images = [image.to(backend).requires_grad_() for image in levels.features]
     there = [[t.to(backend) for t in part] for part in (levels.weight, levels.depth)]
-    grid, blurs = to(grid_of(scene.camera), backend), moved.blurs(0.02, len(images))
-    shown = moved.show_behind(Levels(images, *there), grid, blurs).features
+    grid, blurs = to(grid_of(scene.camera), backend), moved.mip_levels(0.02, len(images))
+    shown = moved.composite(Levels(images, *there), grid, blurs).features
     loss = sum((s * w.to(backend)).sum() for s, w in zip(shown, weights, strict=True))
     got, *below = torch.autograd.grad(loss, [moved.map, *images])  # type: ignore[arg-type, list-item]
     for image, e, weight in zip(shown, expected, levels.weight, strict=True):

@@ -41,7 +41,7 @@ def test_it_is_the_oracle(backend: str, fill_levels: int, own: bool, size: tuple
         loss = sum((c * w.to(device)).sum() for c, w in zip(base.colours, weights, strict=True))
         leaves = images if own else images + behind
         gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)  # type: ignore[arg-type]
-        results.append([t.detach().cpu() for t in (*base.colours, *base.valid, *base.behind, *gradients)])
+        results.append([t.detach().cpu() for t in (*base.colours, *base.valid, *base.occlusion, *gradients)])
     for expected, got in zip(*results, strict=True):
         torch.testing.assert_close(got, expected, rtol=2e-5, atol=2e-5)
     if size[0] == 3:

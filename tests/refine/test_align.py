@@ -16,7 +16,7 @@ from adop.bench.disturb import (
     measure,
 )
 from adop.config.config import AlignConfig, TrainConfig
-from adop.model.pipeline import Pipeline
+from adop.model.pipeline import Pipeline, build_pipeline
 from adop.refine.align import Alignment, RefinedParameters, align_cameras, render_points
 from adop.run.run import open_scene
 from adop.scene.photo_cache import PhotoCache
@@ -46,8 +46,8 @@ def test_poses_come_back_and_other_photos_stay(small_folder: Path):
     assert all(m.kept for m in moved)
     assert median(after.reprojection_px) < 0.15 * median(before.reprojection_px)
     assert all(a < b for a, b in zip(after.reprojection_px, before.reprojection_px, strict=True))
-    others = [i for i in range(len(pipeline.poses)) if i not in PHOTOS]
-    assert torch.equal(pipeline.poses[others], truth.poses[others])
+    others = [i for i in range(len(pipeline.cameras.poses)) if i not in PHOTOS]
+    assert torch.equal(pipeline.cameras.poses[others], truth.poses[others])
 
 
 @pytest.mark.parametrize("poses", [False, True])
@@ -65,9 +65,9 @@ def test_a_rolling_shutter_is_found(small_folder: Path, poses: bool):
     assert all(m.kept for m in moved)
     assert median(after.rolling_shutter_px) < 0.5 * median(before.rolling_shutter_px)
     assert median(after.reprojection_px) < 0.5 * median(before.reprojection_px)
-    assert torch.equal(pipeline.poses, truth.poses) == (not poses)
-    others = [i for i in range(len(pipeline.poses)) if i not in PHOTOS]
-    assert not pipeline.motion[others].any()
+    assert torch.equal(pipeline.cameras.poses, truth.poses) == (not poses)
+    others = [i for i in range(len(pipeline.cameras.poses)) if i not in PHOTOS]
+    assert not pipeline.cameras.motion[others].any()
 
 
 def test_a_photo_that_was_read_out_row_by_row_shows_how_its_camera_moved(small_folder: Path):
@@ -76,9 +76,9 @@ def test_a_photo_that_was_read_out_row_by_row_shows_how_its_camera_moved(small_f
     truth = geometry(pipeline)
     for photo in PHOTOS:
         index = torch.tensor([photo])
-        seen = render_points(pipeline, pipeline.camera(index), index).picture
+        seen = render_points(pipeline, pipeline.camera(index), index).image
         cache._kept[photo, 1] = ((255 * seen[0].permute(1, 2, 0) + 0.5).byte(), None)
-    pipeline.motion.zero_()
+    pipeline.cameras.motion.zero_()
     before = measure(pipeline, truth, PHOTOS)
     refined = RefinedParameters(poses=False, intrinsics=False, distortion=False, rolling_shutter=True)
     assert all(m.kept for m in align_cameras(pipeline, cache, PHOTOS, COARSE, refined))
@@ -89,20 +89,20 @@ def test_a_photo_that_was_read_out_row_by_row_shows_how_its_camera_moved(small_f
 def test_without_its_group_a_motion_stays_and_a_photo_of_something_else_keeps_it(small_folder: Path):
     pipeline, cache = opened(small_folder)
     disturb_rolling_shutter(pipeline, PHOTOS[:1], 0.4, 0.006, torch.Generator().manual_seed(0))
-    motion = pipeline.motion.clone()
+    motion = pipeline.cameras.motion.clone()
     align_cameras(pipeline, cache, PHOTOS[:1], COARSE, POSES_ONLY)
-    assert torch.equal(pipeline.motion, motion)
+    assert torch.equal(pipeline.cameras.motion, motion)
     cache._kept[PHOTOS[0], 1] = (torch.full_like(cache.get(PHOTOS[0]), 128), None)
     refined = RefinedParameters(poses=False, intrinsics=False, distortion=False, rolling_shutter=True)
     (moved,) = align_cameras(pipeline, cache, PHOTOS[:1], COARSE, refined)
-    assert not moved.kept and torch.equal(pipeline.motion, motion)
+    assert not moved.kept and torch.equal(pipeline.cameras.motion, motion)
 
 
 def test_a_wrong_lens_comes_back(small_folder: Path):
     pipeline, cache = opened(small_folder)
     truth = geometry(pipeline)
     disturb_lens(pipeline, 0.01, 0.02)
-    photos = list(range(1, len(pipeline.poses), 2))
+    photos = list(range(1, len(pipeline.cameras.poses), 2))
     align_cameras(pipeline, cache, photos, COARSE, RefinedParameters(poses=False))
     after = measure(pipeline, truth, photos[:1])
     assert after.focal_rel < 0.4 * 0.01
@@ -133,10 +133,10 @@ def test_a_photo_of_something_else_stays_where_it_was(small_folder: Path):
         0, 255, (height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     cache._kept[PHOTOS[0], 1] = (noise, None)
-    before = pipeline.poses.clone()
+    before = pipeline.cameras.poses.clone()
     (moved,) = align_cameras(pipeline, cache, PHOTOS[:1], COARSE, POSES_ONLY)
     assert not moved.kept
-    assert torch.equal(pipeline.poses, before)
+    assert torch.equal(pipeline.cameras.poses, before)
 
 
 def test_the_unit_of_the_scene_and_the_size_of_photos_change_nothing(small_folder: Path, tmp_path: Path):
@@ -168,7 +168,9 @@ def test_the_unit_of_the_scene_and_the_size_of_photos_change_nothing(small_folde
     shifts = []
     for same, pixel in ((scene, 1.0), (big, 2.0)):
         count = len(same.photos)
-        pipeline = Pipeline(same, TrainConfig(), torch.zeros(count), torch.ones(count, dtype=torch.bool))
+        pipeline = build_pipeline(
+            same, TrainConfig(), torch.zeros(count), torch.ones(count, dtype=torch.bool)
+        )
         disturb_poses(pipeline, PHOTOS[:2], 0.3, 0.005, torch.Generator().manual_seed(3))
         moved = align_cameras(pipeline, PhotoCache(same), PHOTOS[:2], COARSE, POSES_ONLY)
         shifts.append([m.pixels / pixel for m in moved])

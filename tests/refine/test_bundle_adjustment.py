@@ -72,38 +72,40 @@ def test_the_reduced_system_has_the_whole_system_s_solution():
 def test_the_gauge_changes_no_picture(small_folder: Path):
     """A turn, a shift and a scale of points and poses is taken out, and every point stays in its pixel."""
     pipeline, _, _ = open_scene(small_folder, TrainConfig(), lambda _: None)
-    photos, start = list(range(len(pipeline.poses))), pipeline.xyz.clone()
+    photos, start = list(range(len(pipeline.cameras.poses))), pipeline.points.xyz.clone()
     camera = pipeline.camera(torch.tensor([2]))
     turn = so3_exp(torch.tensor([0.01, -0.02, 0.015]).double())
     shift, scale = torch.tensor([0.1, 0.2, -0.1]).double(), 1.02
-    pipeline.xyz.copy_(scale * pipeline.xyz.double() @ turn.T + shift)
-    poses = pipeline.poses.clone()
-    pipeline.poses[:, :3, :3] = poses[:, :3, :3] @ turn.T
-    pipeline.poses[:, :3, 3] = scale * poses[:, :3, 3] - pipeline.poses[:, :3, :3] @ shift
-    moved = project_points(pipeline.camera(torch.tensor([2])), pipeline.xyz)
+    pipeline.points.set_xyz(scale * pipeline.points.xyz.double() @ turn.T + shift)
+    poses = pipeline.cameras.poses.clone()
+    turned = poses.clone()
+    turned[:, :3, :3] = poses[:, :3, :3] @ turn.T
+    turned[:, :3, 3] = scale * poses[:, :3, 3] - turned[:, :3, :3] @ shift
+    pipeline.cameras.set_poses(photos, turned)
+    moved = project_points(pipeline.camera(torch.tensor([2])), pipeline.points.xyz)
     groups = group_by_voxel(start, 0.05)
     fix_gauge(pipeline, photos, start, groups, torch.ones(len(groups)))
-    there = project_points(pipeline.camera(torch.tensor([2])), pipeline.xyz)
+    there = project_points(pipeline.camera(torch.tensor([2])), pipeline.points.xyz)
     near = (project_points(camera, start) - moved).norm(
         dim=1
     ) < 0.1  # those not behind the camera or beside it
     assert near.float().mean() > 0.3
     assert float((there - moved)[near].norm(dim=1).max()) < 0.05
-    torch.testing.assert_close(pipeline.xyz, start, atol=1e-3, rtol=0)
-    torch.testing.assert_close(pipeline.poses, poses, atol=1e-3, rtol=0)
+    torch.testing.assert_close(pipeline.points.xyz, start, atol=1e-3, rtol=0)
+    torch.testing.assert_close(pipeline.cameras.poses, poses, atol=1e-3, rtol=0)
 
 
 def test_each_cube_counts_once_in_the_gauge(small_folder: Path):
     """A crowd of points that moved together is one group of many: it does not take the gauge along."""
     pipeline, _, _ = open_scene(small_folder, TrainConfig(), lambda _: None)
-    start = pipeline.xyz.clone()
+    start = pipeline.points.xyz.clone()
     groups = group_by_voxel(start, 0.05)
     crowd = torch.bincount(groups.of_point).argmax()
     many = (groups.of_point == crowd)[:, None]
     shift = 0.3 * torch.ones(3)
-    pipeline.xyz += torch.where(many, shift, 0.0)
-    fix_gauge(pipeline, list(range(len(pipeline.poses))), start, groups, torch.ones(len(groups)))
-    others = (pipeline.xyz - start)[~many[:, 0]].norm(dim=1).median()
+    pipeline.points.move(torch.where(many, shift, 0.0))
+    fix_gauge(pipeline, list(range(len(pipeline.cameras.poses))), start, groups, torch.ones(len(groups)))
+    others = (pipeline.points.xyz - start)[~many[:, 0]].norm(dim=1).median()
     assert len(groups) > 20
     assert float(others) < 5 * float(shift.norm()) / len(groups)
 
@@ -133,7 +135,7 @@ def test_the_least_that_photos_say_of_a_place_counts():
 def test_poses_and_patches_come_back_together(small_folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("adop.refine.move_points.SEARCHED", 16_000)  # every fifth: enough, and quicker
     pipeline, _, cache = open_scene(small_folder, TrainConfig(), lambda _: None)
-    truth, photos = geometry(pipeline), list(range(0, len(pipeline.poses), 2))
+    truth, photos = geometry(pipeline), list(range(0, len(pipeline.cameras.poses), 2))
     generator = torch.Generator().manual_seed(0)
     disturb_points(pipeline, photos, 3.0, 0.05, generator)
     disturb_poses(pipeline, photos, 0.3, 0.003, generator)
@@ -169,8 +171,8 @@ def test_the_common_motion_is_taken_out():
 def test_single_points_move_when_the_poses_stand(small_folder: Path):
     """As asked for alone: no pose is touched by it."""
     pipeline, _, cache = open_scene(small_folder, TrainConfig(), lambda _: None)
-    start, poses = pipeline.xyz.clone(), pipeline.poses.clone()
+    start, poses = pipeline.points.xyz.clone(), pipeline.cameras.poses.clone()
     config = MovePointsConfig(groups=False, rounds=1, single=True)
     refine_both(pipeline, cache, [1, 5, 9], config, AlignConfig())
-    assert not torch.equal(pipeline.xyz, start)
-    assert torch.equal(pipeline.poses, poses)
+    assert not torch.equal(pipeline.points.xyz, start)
+    assert torch.equal(pipeline.cameras.poses, poses)

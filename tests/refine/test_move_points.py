@@ -34,7 +34,7 @@ def opened(folder: Path) -> tuple[Pipeline, PhotoCache]:
 def test_patches_of_points_come_back_in_part(small_folder: Path):
     pipeline, cache = opened(small_folder)
     truth = geometry(pipeline)
-    photos = list(range(0, len(pipeline.poses), 2))
+    photos = list(range(0, len(pipeline.cameras.poses), 2))
     disturb_points(pipeline, photos, 4.0, 0.05, torch.Generator().manual_seed(0))
     before = measure(pipeline, truth, photos)
     move_points(pipeline, cache, photos, MovePointsConfig(sizes=(0.05, 0.0125, 0.0025)))
@@ -45,31 +45,33 @@ def test_patches_of_points_come_back_in_part(small_folder: Path):
 @pytest.mark.usefixtures("fewer")
 def test_most_points_stay_where_nothing_is_wrong(small_folder: Path):
     pipeline, cache = opened(small_folder)
-    start = pipeline.xyz.clone()
-    assert move_points(pipeline, cache, list(range(0, len(pipeline.poses), 2)), MovePointsConfig()) == 0
-    away = (pipeline.xyz - start).norm(dim=1)
+    start = pipeline.points.xyz.clone()
+    assert (
+        move_points(pipeline, cache, list(range(0, len(pipeline.cameras.poses), 2)), MovePointsConfig()) == 0
+    )
+    away = (pipeline.points.xyz - start).norm(dim=1)
     assert float((away == 0).float().mean()) > 0.6
 
 
 def test_points_move_singly_without_any_cubes(small_folder: Path):
     """As `adop bench refine --disturb noise` asks for."""
     pipeline, cache = opened(small_folder)
-    start = pipeline.xyz.clone()
+    start = pipeline.points.xyz.clone()
     config = MovePointsConfig(groups=False, rounds=1, single=True)
-    assert move_points(pipeline, cache, list(range(len(pipeline.poses))), config) >= 0
-    assert not torch.equal(pipeline.xyz, start)
+    assert move_points(pipeline, cache, list(range(len(pipeline.cameras.poses))), config) >= 0
+    assert not torch.equal(pipeline.points.xyz, start)
 
 
 def test_a_shift_s_cost_is_what_photos_say_of_points_moved_by_it(small_folder: Path):
     """Against the points really moved; only what hides what differs, and the lens is taken as straight nearby."""
     pipeline, cache = opened(small_folder)
-    groups = group_by_voxel(pipeline.xyz, 0.1 * extent(pipeline.xyz))
+    groups = group_by_voxel(pipeline.points.xyz, 0.1 * extent(pipeline.points.xyz))
     own = mean_colours(pipeline, 1e-3)
-    shifts = 2e-3 * extent(pipeline.xyz) * torch.tensor([[[0.0, 0, 0], [1, 0, 0], [0, -1, 0.5]]])
+    shifts = 2e-3 * extent(pipeline.points.xyz) * torch.tensor([[[0.0, 0, 0], [1, 0, 0], [0, -1, 0.5]]])
     cost, count = costs_of_shifts(pipeline, cache, PHOTOS, 2, groups, own, shifts, 10**9)
-    start = pipeline.xyz.clone()
+    start = pipeline.points.xyz.clone()
     for number, shift in enumerate(shifts[0]):
-        pipeline.xyz.copy_(start + shift)
+        pipeline.points.set_xyz(start + shift)
         there, seen = torch.zeros(len(groups)), torch.zeros(len(groups))
         for photo in PHOTOS:
             found = show(pipeline, cache, photo, 2, own)
@@ -84,9 +86,9 @@ def test_a_shift_s_cost_is_what_photos_say_of_points_moved_by_it(small_folder: P
 
 def test_fewer_points_stand_for_all(small_folder: Path):
     pipeline, cache = opened(small_folder)
-    groups = group_by_voxel(pipeline.xyz, 0.2 * extent(pipeline.xyz))
+    groups = group_by_voxel(pipeline.points.xyz, 0.2 * extent(pipeline.points.xyz))
     own, none = mean_colours(pipeline, 1e-3), torch.zeros(1, 1, 3)
-    most = len(pipeline.xyz) // 3
+    most = len(pipeline.points.xyz) // 3
     (every, count), (some, fewer) = (
         costs_of_shifts(pipeline, cache, PHOTOS, 2, groups, own, none, n) for n in (10**9, most)
     )
@@ -97,10 +99,13 @@ def test_fewer_points_stand_for_all(small_folder: Path):
 def test_a_denser_cloud_is_no_more_evidence(small_folder: Path, monkeypatch: pytest.MonkeyPatch):
     """Its points show the same pixels again."""
     pipeline, cache = opened(small_folder)
-    groups, none = group_by_voxel(pipeline.xyz, 0.2 * extent(pipeline.xyz)), torch.zeros(1, 1, 3)
+    groups, none = (
+        group_by_voxel(pipeline.points.xyz, 0.2 * extent(pipeline.points.xyz)),
+        torch.zeros(1, 1, 3),
+    )
     own = mean_colours(pipeline, 1e-3)
     cost, count = costs_of_shifts(pipeline, cache, PHOTOS, 2, groups, own, none, 10**9)
-    monkeypatch.setattr(module, "COUNTED", len(pipeline.xyz) // 2)
+    monkeypatch.setattr(module, "COUNTED", len(pipeline.points.xyz) // 2)
     half, fewer = costs_of_shifts(pipeline, cache, PHOTOS, 2, groups, own, none, 10**9)
     torch.testing.assert_close(half, cost / 2, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(fewer, count / 2, rtol=1e-3, atol=1e-3)

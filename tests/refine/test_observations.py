@@ -28,7 +28,7 @@ def test_a_slope_is_no_step_and_the_end_of_the_world_is_one():
 
 def test_points_at_silhouettes_are_left_out_where_asked(small_folder: Path):
     pipeline, _, cache = open_scene(small_folder, TrainConfig(), lambda _: None)
-    own = pipeline.features[:, :3].detach().exp()
+    own = pipeline.points.features[:, :3].detach().exp()
     every, inner = (observe(pipeline, cache, 2, 2, own, silhouettes) for silhouettes in (True, False))
     assert set(inner.points.tolist()) < set(every.points.tolist())
     kept = torch.isin(every.points, inner.points)
@@ -39,13 +39,13 @@ def test_points_at_silhouettes_are_left_out_where_asked(small_folder: Path):
 def test_a_patch_astray_finds_its_own_place_as_it_was(small_folder: Path):
     """Where it should be nothing is drawn while it is away; the photo shows it all the same."""
     pipeline, _, cache = open_scene(small_folder, TrainConfig(), lambda _: None)
-    own, size = pipeline.features[:, :3].detach().exp(), extent(pipeline.xyz)
+    own, size = pipeline.points.features[:, :3].detach().exp(), extent(pipeline.points.xyz)
     before = show(pipeline, cache, 2, 1, own)
-    group = group_by_voxel(pipeline.xyz, 0.1 * size).of_point
+    group = group_by_voxel(pipeline.points.xyz, 0.1 * size).of_point
     near = before.points[before.depth < before.depth.quantile(0.3)]
     patch = (group == group[near].mode().values)[:, None]
     shift = 0.008 * size * torch.tensor([0.5, -0.6, 0.6])
-    pipeline.xyz += torch.where(patch, shift, 0.0)
+    pipeline.points.move(torch.where(patch, shift, 0.0))
     after = show(pipeline, cache, 2, 1, own)
     assert torch.equal(after.photo, before.photo)
     both, place = torch.isin(after.points, before.points), after.moved(-shift[None])

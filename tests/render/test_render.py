@@ -52,7 +52,7 @@ def test_one_stop_is_half_the_light_and_a_darker_picture(run: Run):
 def test_depth_is_the_nearest_points_depth(run: Run):
     view = render_photo(run, 5)
     pose = run.scene.photos[5].world_to_camera
-    z = (run.pipeline.xyz.numpy() @ pose[2, :3] + pose[2, 3]).astype(np.float32)
+    z = (run.pipeline.points.xyz.numpy() @ pose[2, :3] + pose[2, 3]).astype(np.float32)
     known = view.depth[torch.isfinite(view.depth)]
     assert len(known) > 0.5 * view.depth.numel()
     nearest = torch.from_numpy(np.sort(z))

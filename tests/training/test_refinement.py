@@ -97,7 +97,7 @@ def test_a_rolling_shutter_is_saved_and_loaded_and_found_again_while_training(
     assert not torch.equal(found[0]["motion"], found[3]["motion"])
     assert torch.equal(found[0]["poses"], found[3]["poses"])
     pipeline = load(tmp_path / "run", say=lambda _: None).pipeline
-    assert torch.equal(pipeline.motion, found[3]["motion"])
+    assert torch.equal(pipeline.cameras.motion, found[3]["motion"])
     camera = pipeline.camera(torch.tensor([moves]))
     assert camera.motion is not None and camera.reduced(2).photo_height.item() == camera.height
     assert pipeline.camera(torch.tensor([still])).motion is None

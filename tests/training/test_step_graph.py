@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from adop.config.config import TrainConfig
+from adop.model.environment_lookup import SparseLookup
 from adop.run.checkpoint import Progress
 from adop.run.run import Run, new_run
 from adop.training.step import StepInputs, draw_batch, step_inputs
@@ -28,6 +29,13 @@ def inputs_of(run: Run, step: int) -> StepInputs:
     return step_inputs(run, draw_batch(run, step))
 
 
+def with_mip_levels(inputs: StepInputs, mip_levels: list[int]) -> StepInputs:
+    """The same step, looking at other levels of the environment."""
+    assert isinstance(inputs.view.lookup, SparseLookup)
+    lookup = dataclasses.replace(inputs.view.lookup, mip_levels=mip_levels)
+    return dataclasses.replace(inputs, view=dataclasses.replace(inputs.view, lookup=lookup))
+
+
 def tensors_in(value: Any) -> list[Tensor]:
     """Every tensor in a tree of dataclasses."""
     if isinstance(value, Tensor):
@@ -39,9 +47,11 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 @pytest.mark.parametrize("moving", [False, True])
 def test_all_that_a_step_reads_is_copied_into_its_graph(run: Run, moving: bool) -> None:
-    run.pipeline.motion.fill_(0.001 if moving else 0.0)
+    cameras = run.pipeline.cameras
+    every = list(range(len(cameras)))
+    cameras.set_motion(every, torch.full_like(cameras.motion, 0.001 if moving else 0.0))
     inputs = inputs_of(run, 1)
-    assert (inputs.camera.motion is not None) == moving
+    assert (inputs.view.camera.motion is not None) == moving
     listed = {tensor.data_ptr() for tensor in input_tensors(inputs)}
     assert {tensor.data_ptr() for tensor in tensors_in(inputs)} == listed
     own = copied(inputs)
@@ -49,16 +59,16 @@ def test_all_that_a_step_reads_is_copied_into_its_graph(run: Run, moving: bool) 
     assert not {tensor.data_ptr() for tensor in tensors_in(own)} & listed
     for mine, theirs in zip(input_tensors(own), input_tensors(inputs), strict=True):
         assert torch.equal(mine, theirs)
-    run.pipeline.motion.zero_()
+    cameras.set_motion(every, torch.zeros_like(cameras.motion))
 
 
 def test_steps_are_of_one_kind_where_the_host_decides_alike(run: Run) -> None:
     first, prior, other = (inputs_of(run, step) for step in (1, 4, 5))
-    blurs = dataclasses.replace(first.behind, blurs=[9])  # type: ignore[type-var]
+    coarse = with_mip_levels(first, [9])
     assert _kind(first) != _kind(prior)
-    assert _kind(first) != _kind(dataclasses.replace(first, behind=blurs))
-    alike = dataclasses.replace(other.behind, blurs=first.behind.blurs)  # type: ignore[type-var, union-attr]
-    assert _kind(first) == _kind(dataclasses.replace(other, behind=alike))
+    assert _kind(first) != _kind(coarse)
+    assert isinstance(first.view.lookup, SparseLookup)
+    assert _kind(first) == _kind(with_mip_levels(other, first.view.lookup.mip_levels))
 
 
 def test_a_cpu_captures_nothing(run: Run) -> None:

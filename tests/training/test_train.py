@@ -108,19 +108,21 @@ def test_loading_renders_what_was_evaluated(trained: Path, small_folder: Path):
 
 def test_refined_poses_of_held_out_photos_are_scored_apart(trained: Path, small_folder: Path):
     """A held-out photo whose pose is off scores better refined; the run's pose and plain score stay what they were."""
-    from adop.evaluation.evaluate import score_aligned, score_all
+    from adop.evaluation.evaluate import score_aligned, score_held_out
 
     run = load(trained, small_folder, say=lambda _: None)
     photo = run.split["held_out"][1]
+    run.split["held_out"] = [photo]
     turn = torch.tensor([0.0, 0.0, 0.0, 0.01, 0.0, 0.0], dtype=torch.float64)
-    run.pipeline.poses[photo] = se3_exp(turn) @ run.pipeline.poses[photo]
-    before = run.pipeline.poses.clone()
-    plain = score_all(run.pipeline, run.scene, run.cache, [photo])["photos"][0]
-    refined = score_aligned(run.pipeline, run.scene, run.cache, [photo])["photos"][0]
-    assert torch.equal(run.pipeline.poses, before)
+    cameras = run.pipeline.cameras
+    cameras.set_pose(photo, se3_exp(turn) @ cameras.poses[photo])
+    before = cameras.poses.clone()
+    plain = score_held_out(run)["photos"][0]
+    refined = score_aligned(run)["photos"][0]
+    assert torch.equal(cameras.poses, before)
     assert refined["moved_px"] > 1
     assert refined["psnr_fitted"] > plain["psnr_fitted"] + 0.2
-    assert score_all(run.pipeline, run.scene, run.cache, [photo])["photos"][0] == plain
+    assert score_held_out(run)["photos"][0] == plain
 
 
 def test_killed_and_resumed_ends_at_the_same_numbers(small_folder: Path, tmp_path: Path):
@@ -207,6 +209,6 @@ def test_a_checkpoint_brings_the_size_of_its_environment_and_no_other_shape(
 def test_points_that_no_crop_shows_stay_put(trained: Path, small_folder: Path):
     """Adam moves only rows with a gradient, so a point no photo sees keeps its start value."""
     run = load(trained, small_folder, say=lambda _: None)
-    spare = run.pipeline.features[:, 3]
+    spare = run.pipeline.points.features[:, 3]
     assert bool((spare == 0).any()) and bool((spare != 0).any())
-    assert torch.isfinite(run.pipeline.features).all()
+    assert torch.isfinite(run.pipeline.points.features).all()

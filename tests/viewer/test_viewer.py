@@ -61,7 +61,7 @@ def mean(pixels: np.ndarray) -> float:
 
 def test_a_page_is_greeted_and_gets_a_picture(client: Client, run: Run):
     hello = client.said("hello")
-    assert hello["points"] == len(run.pipeline.xyz) and len(hello["photos"]) == len(run.scene.photos)
+    assert hello["points"] == len(run.pipeline.points.xyz) and len(hello["photos"]) == len(run.scene.photos)
     assert client.pixels.shape == (90, 160, 3) and client.pixels.std() > 10
     assert {"points", "network", "develop", "encode"} <= set(client.header["stages"])
     assert client.said("status")["training"]["live"] is False
@@ -285,7 +285,7 @@ def test_a_picture_that_nobody_wants_is_given_up(run: Run):
     with pytest.raises(AbandonedError):
         shoot(run.pipeline, camera, None, lambda: len(asked) > 2 or bool(asked.append(1)))
     assert len(asked) == 3  # not asked further, and no hook is left behind:
-    assert shoot(run.pipeline, camera).radiance.picture.shape[1] == 3
+    assert shoot(run.pipeline, camera).radiance.image.shape[1] == 3
     assert not run.pipeline.network._forward_pre_hooks and not run.pipeline.environment._forward_hooks
 
 

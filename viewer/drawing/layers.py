@@ -14,10 +14,10 @@ from torch import Tensor
 from adop.evaluation.report import error_picture
 from adop.geometry.camera import Camera
 from adop.images.writers import depth_picture
+from adop.model.environment_lookup import level_directions
+from adop.model.hole_filling import filled_depth
 from adop.model.pipeline import Radiance
-from adop.ops import draw
 from adop.render.camera_settings import CameraSettings, clips_at, expose, picture_position, respond
-from adop.render.render import filled_depth
 from adop.run.run import Run
 
 Layer = Literal["neural", "points", "base", "level", "depth", "weight", "mask", "environment", "map", "error"]
@@ -53,9 +53,9 @@ def layer_picture(
     Pictures of light go through the look; the others have fixed colours: depth near bright, weights and masks grey.
     """
     tonemapper = run.pipeline.tonemapper
-    position = picture_position(radiance.picture) if look.vignette else None
-    light = expose(tonemapper, radiance.picture, look, position)
-    size = radiance.picture.shape[2:]
+    position = picture_position(radiance.image) if look.vignette else None
+    light = expose(tonemapper, radiance.image, look, position)
+    size = radiance.image.shape[2:]
     note = ""
     if shown.layer == "neural":
         pixels = _bytes(respond(tonemapper, light, look))
@@ -87,18 +87,18 @@ def _fit(pixels: np.ndarray, size: torch.Size) -> np.ndarray:
 
 def _linear_layer(run: Run, camera: Camera, radiance: Radiance, shown: Shown) -> Tensor:
     """Return [1, 3, h, w] linear light of a layer."""
-    levels, base = radiance.levels, radiance.base
+    levels, base = radiance.levels, radiance.filled
     level = min(shown.level, len(levels.features) - 1)
     if shown.layer == "base":
         return base.colours[level]
     if shown.layer == "environment":
-        background = run.pipeline.environment(run.pipeline.directions(camera))
+        background = run.pipeline.environment(level_directions(camera, run.pipeline.config.levels))
         return background[0][:, :3].exp()
     if shown.layer == "map":
         return run.pipeline.environment.map[:, :3].exp()
     if shown.layer == "level":
         return torch.where(levels.weight[level] > 0, levels.features[level][:, :3].exp(), EMPTY)
-    picture = torch.full_like(radiance.picture, EMPTY)
+    picture = torch.full_like(radiance.image, EMPTY)
     for coarse in reversed(range(min(max(1, shown.point_size).bit_length(), len(levels.features)))):
         own = levels.features[coarse][:, :3].exp()
         covered = levels.weight[coarse] > 0
@@ -118,12 +118,12 @@ def _grey_layer(run: Run, radiance: Radiance, shown: Shown) -> np.ndarray:
     """Return [h, w, 3] uint8 of depth, of how many points a pixel has, or of where a level shows its own points."""
     level = min(shown.level, len(radiance.levels.weight) - 1)
     if shown.layer == "depth":
-        depth = filled_depth(run, radiance)[0] if level == 0 else radiance.levels.depth[level][0, 0]
+        depth = run.pipeline.depth(radiance)[0, 0] if level == 0 else radiance.levels.depth[level][0, 0]
         return _heat(depth_picture(depth.cpu().numpy()))
     if shown.layer == "weight":
         weight = radiance.levels.weight[level][0, 0].cpu().numpy()
         return _heat((255 * np.clip(np.log2(1 + weight) / 6, 0, 1)).astype(np.uint8))
-    mask = radiance.base.valid[level][0, 0].cpu().numpy()
+    mask = radiance.filled.valid[level][0, 0].cpu().numpy()
     return np.repeat((mask * 235 + 10).astype(np.uint8)[..., None], 3, axis=2)
 
 
@@ -159,17 +159,11 @@ def _error(run: Run, camera: Camera, radiance: Radiance) -> tuple[np.ndarray, st
     pipeline = run.pipeline
     photo = nearest_photo(run, camera.world_to_camera[0].double().cpu().numpy())
     index = torch.tensor([photo])
-    depth = filled_depth(run, radiance)
+    depth = pipeline.depth(radiance)[:, 0]
     seen_from = pipeline.camera(index)
     uv, z = _reproject(camera, seen_from, depth)
-    theirs = draw(
-        seen_from,
-        pipeline.points(),
-        pipeline.features[:, :3],
-        pipeline.raster,
-        backend=run.config.render.backend,
-    )
-    known = filled_depth(run, Radiance(radiance.picture, theirs, radiance.base))[:, None]
+    theirs = pipeline.draw(seen_from, pipeline.points.features[:, :3], pipeline.raster)
+    known = filled_depth(theirs, pipeline.fill_holes(theirs, None), pipeline.fill_levels)
     size = torch.tensor([seen_from.width, seen_from.height], device=uv.device)
     grid = 2 * uv / size - 1
     there = F.grid_sample(known.nan_to_num(posinf=1e30), grid, mode="nearest", align_corners=False)[:, 0]
@@ -177,7 +171,7 @@ def _error(run: Run, camera: Camera, radiance: Radiance) -> tuple[np.ndarray, st
     inside = (grid.abs() < 1).all(-1) & (z > 0) & (z < there * (1 + OCCLUDED))
     position = ((uv - size / 2) / (size.float().norm() / 2)).permute(0, 3, 1, 2)
     photometry = pipeline.tonemapper.photometry(index)
-    render = pipeline.tonemapper(radiance.picture, photometry, position, pipeline.photo_lens[index])
+    render = pipeline.tonemapper(radiance.image, photometry, position, pipeline.cameras.photo_lens[index])
     pixels = error_picture(render[0], image[0])
     pixels[~inside[0].cpu().numpy()] = (34, 36, 44)
     return pixels, f"against {run.scene.photos[photo].name}"

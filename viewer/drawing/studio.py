@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import torch
 
 from adop.geometry.camera import Camera
+from adop.model.cameras import ViewInfo
+from adop.model.environment_lookup import pixel_angle
 from adop.model.pipeline import Pipeline, Radiance
 from adop.run.run import Run
 
@@ -105,7 +107,8 @@ def shoot(
     Raises: AbandonedError.
     """
     with watch(pipeline, unwanted) as stages, torch.no_grad():
-        radiance = pipeline.radiance(camera, lens, new_view=True)
+        views = None if lens is None else ViewInfo(tuple(lens), pixel_angle(camera))
+        radiance = pipeline.render(camera, views, extrapolate=True)
     return Shot(radiance, stages)
 
 
@@ -113,7 +116,7 @@ def shoot(
 def watch(pipeline: Pipeline, unwanted: Callable[[], bool]) -> Iterator[dict[str, float]]:
     """Time the stages of the pipeline and stop it where its picture is unwanted, by hooks on its modules."""
     stages: dict[str, float] = {}
-    device = pipeline.xyz.device
+    device = pipeline.device
     last = time.perf_counter()
 
     def ask(*_: Any) -> None:

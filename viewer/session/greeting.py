@@ -34,9 +34,9 @@ def hello(run: Run, files: Files) -> dict[str, Any]:
         "type": "hello",
         "scene": run.scene.name,
         "trained": run.config.network.kind != "none",
-        "points": len(run.pipeline.xyz),
+        "points": len(run.pipeline.points.xyz),
         "levels": run.config.render.levels,
-        "device": run.pipeline.xyz.device.type,
+        "device": run.pipeline.device.type,
         "lenses": len(run.scene.lenses),
         "scale": eye.scale,
         "photos": photos,
@@ -48,7 +48,7 @@ def hello(run: Run, files: Files) -> dict[str, Any]:
 
 def curves(run: Run) -> dict[str, Any]:
     """Return the responses' values (red, green, blue) over stops of sensor light, for their plot."""
-    stops = torch.linspace(DARKEST_STOP, BRIGHTEST_STOP, 66, device=run.pipeline.xyz.device)
+    stops = torch.linspace(DARKEST_STOP, BRIGHTEST_STOP, 66, device=run.pipeline.device)
     light = stops.exp2()[None, None, None].expand(1, 3, 1, -1)
     plots = {}
     with torch.no_grad():

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from adop.errors import UserError
 from adop.render.camera_settings import CameraSettings, clips_at
-from adop.render.render import filled_depth, render_cameras
+from adop.render.render import render_cameras
 from adop.viewer.drawing.layers import layer_picture
 from adop.viewer.drawing.studio import AbandonedError, Shot, Studio, shoot
 from adop.viewer.session import navigate, protocol
@@ -188,7 +188,7 @@ class Session:
         if kept is None:
             return None
         camera, _ = camera_of(self.house.studio.run, self.state)
-        depth = filled_depth(self.house.studio.run, kept.shot.radiance)[0]
+        depth = self.house.studio.run.pipeline.depth(kept.shot.radiance)[0, 0]
         rows, columns = depth.shape
         z = depth[min(rows - 1, int(v * rows)), min(columns - 1, int(u * columns))]
         if not bool(torch.isfinite(z)):
@@ -360,8 +360,8 @@ class Session:
         if not state.auto:
             self._goal = None
             return state.look
-        gains = torch.tensor(state.look.white_balance, device=shot.radiance.picture.device)
-        light = shot.radiance.picture[0] * gains[:, None, None]
+        gains = torch.tensor(state.look.white_balance, device=shot.radiance.image.device)
+        light = shot.radiance.image[0] * gains[:, None, None]
         goal = round(min(12.0, max(-12.0, metered(light))), 3)
         passed = min(0.5, time.monotonic() - self._adapted)
         exposure = adapt(state.look.exposure, goal, passed)

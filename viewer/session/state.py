@@ -58,7 +58,7 @@ def start_state(run: Run) -> State:
 
 def camera_of(run: Run, state: State, scale: float = 1.0) -> tuple[Camera, list[int] | None]:
     """Return the camera (B = 1) of a state at a scale of its canvas, and the lens's index for a photo's own view."""
-    device = run.pipeline.xyz.device
+    device = run.pipeline.device
     width, height = state.width, state.height
     if state.beside:
         width = max(2, width // 2)
@@ -66,7 +66,7 @@ def camera_of(run: Run, state: State, scale: float = 1.0) -> tuple[Camera, list[
         index = torch.tensor([state.photo])
         camera = run.pipeline.camera(index)
         fit = min(width / camera.width, height / camera.height, 1.0)
-        return camera.scaled(fit * scale).to(device), [run.pipeline.lens_of[state.photo]]
+        return camera.scaled(fit * scale).to(device), [run.pipeline.cameras.lens_of[state.photo]]
     size = (max(2, round(width * scale)), max(2, round(height * scale)))
     return pinhole(state.eye.frame(), *size, device), None
 

@@ -1,0 +1,145 @@
+"""The points of a scene, their features, and how far the published gradient has moved them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from adop.model.tonemapper import srgb_decode
+from adop.ops import Blocks, Points, make_blocks
+from adop.scene.point_cloud import PointCloud
+
+MIN_RADIANCE = 1e-3
+GREY = 0.2  # linear light of points that come without colours
+
+
+class LearnedPoints(nn.Module):
+    """Points that are drawn, their level-of-detail radii and normals, and the features that are learned.
+
+    Positions change through `set_xyz` and `move`, so that the blocks that cull them are bounded anew.
+
+    Args:
+        cloud: the scene's points.
+        channels: C, channels of a feature; the first three are the logarithm of the point's linear colour.
+        moved_by_gradient: whether the optimiser moves the points through `xyz_delta`.
+    """
+
+    xyz: Tensor  # [N, 3] world
+    lod_radius: Tensor  # [N] scene units
+    normals: Tensor | None  # [N, 3] unit, or None where the scene has none
+    origin: Tensor  # [N] int32 index in the scene's cloud, -1 for points that were added
+
+    def __init__(self, cloud: PointCloud, channels: int, moved_by_gradient: bool) -> None:
+        super().__init__()
+        xyz = _tensor(cloud.xyz)
+        self.register_buffer("xyz", xyz)
+        self.register_buffer("lod_radius", _tensor(cloud.lod_radius))
+        self.register_buffer("normals", None if cloud.normals is None else _tensor(cloud.normals))
+        self.register_buffer("origin", torch.arange(len(xyz), dtype=torch.int32))
+        self.features = nn.Parameter(start_features(cloud, channels))
+        self.cloud_size = len(xyz)  # before points were added or dropped
+        self.extent = median_distance(xyz)
+        count = len(xyz) if moved_by_gradient else 0
+        # [N, 3] in units of the extent, or [0, 3] where the published gradient moves no points.
+        self.xyz_delta = nn.Parameter(torch.zeros(count, 3), requires_grad=False)
+        self._blocks: Blocks | None = None
+        self.register_load_state_dict_post_hook(lambda module, _: module.invalidate())
+
+    def __len__(self) -> int:
+        return len(self.xyz)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the points live."""
+        return self.xyz.device
+
+    def forward(self) -> Points:
+        """Return the points as the rasterizer takes them, bounded by blocks."""
+        xyz = self.xyz
+        if len(self.xyz_delta):
+            xyz = xyz + self.extent * self.xyz_delta
+        if self._blocks is None:
+            self._blocks = make_blocks(xyz.detach(), self.lod_radius)
+        return Points(xyz, self.lod_radius, self.normals, self._blocks)
+
+    def invalidate(self) -> None:
+        """Forget the blocks: positions have changed."""
+        self._blocks = None
+
+    @torch.no_grad()
+    def set_xyz(self, xyz: Tensor) -> None:
+        """Put the points at world coordinates [N, 3]."""
+        self.xyz.copy_(xyz)
+        self.invalidate()
+
+    @torch.no_grad()
+    def move(self, shift: Tensor) -> None:
+        """Move the points by [N, 3] scene units."""
+        self.xyz += shift
+        self.invalidate()
+
+    @torch.no_grad()
+    def add(self, new: Points, features: Tensor) -> None:
+        """Append points with features [M, C]; their normals are dropped where the scene has none."""
+        normals = None
+        if self.normals is not None:
+            if new.normals is None:
+                raise ValueError("normals: expected for new points, because the scene's points have them")
+            normals = torch.cat((self.normals, new.normals))
+        self._replace(
+            Points(torch.cat((self.xyz, new.xyz)), torch.cat((self.lod_radius, new.radius)), normals),
+            torch.cat((self.features, features)),
+            torch.cat((self.origin, torch.full_like(self.origin[:1], -1).expand(len(features)))),
+        )
+
+    @torch.no_grad()
+    def keep(self, mask: Tensor) -> None:
+        """Drop all points but those of `mask` [N] bool."""
+        if len(self.xyz_delta):
+            self.xyz_delta = nn.Parameter(self.xyz_delta[mask], requires_grad=False)
+        normals = None if self.normals is None else self.normals[mask]
+        kept = Points(self.xyz[mask], self.lod_radius[mask], normals)
+        self._replace(kept, self.features[mask], self.origin[mask])
+
+    def resize(self, count: int) -> None:
+        """Make room for `count` points, whose values a checkpoint will set."""
+        xyz = self.xyz.new_zeros(count, 3)
+        normals = None if self.normals is None else torch.zeros_like(xyz)
+        features = self.features.new_zeros(count, self.features.shape[1])
+        self._replace(Points(xyz, xyz.new_zeros(count), normals), features, self.origin.new_zeros(count))
+
+    def _replace(self, points: Points, features: Tensor, origin: Tensor) -> None:
+        self.xyz, self.lod_radius, self.normals = points.xyz, points.radius, points.normals
+        self.origin = origin
+        self.features = nn.Parameter(features.detach())
+        if len(self.xyz_delta):
+            kept = self.xyz_delta.detach()[: len(origin)]
+            added = kept.new_zeros(len(origin) - len(kept), 3)
+            self.xyz_delta = nn.Parameter(torch.cat((kept, added)), requires_grad=False)
+        self.invalidate()
+
+    def _apply(self, *args: Any, **kwargs: Any) -> LearnedPoints:
+        self.invalidate()
+        return super()._apply(*args, **kwargs)
+
+
+def median_distance(xyz: Tensor) -> float:
+    """Return the median distance of points [N, 3] from their median: the scene's extent."""
+    return float((xyz - xyz.median(0).values).norm(dim=1).median().clamp_min(1e-12))
+
+
+def start_features(cloud: PointCloud, channels: int) -> Tensor:
+    """Return [N, C]: the logarithm of the points' own colours in linear light, then zeros."""
+    features = torch.zeros(len(cloud.xyz), channels)
+    if cloud.colors is None:
+        features[:, :3] = float(np.log(GREY))
+    else:
+        features[:, :3] = srgb_decode(_tensor(cloud.colors) / 255).clamp_min(MIN_RADIANCE).log()
+    return features
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values)).float()
