@@ -1,0 +1,1 @@
+"""What is learned of a scene, and the pipeline that renders it."""

@@ -64,6 +64,7 @@ class LearnedCameras(nn.Module):
         self.register_load_state_dict_post_hook(lambda module, _: module.invalidate())
 
     def __len__(self) -> int:
+        """Return the number of photos."""
         return len(self.poses)
 
     @property

@@ -1,4 +1,4 @@
-"""What lies behind the points: a latitude-longitude map of features, or one colour."""
+"""The environment, seen where no point is drawn: a latitude-longitude map of features, or one colour."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ from adop.errors import UserError
 from adop.ops import Levels
 from adop.ops.environment import RayGrid, show_behind
 
-START_ROWS = 64  # until the photos or a checkpoint decide
-ERROR_ROWS = 16  # of the map of how well photos foretell one another
+START_ROWS = 64  # of the map until the photos or a checkpoint decide
+ERROR_ROWS = 16  # of the map of cross-validation errors
+MOST_STRETCH = 1.5  # texels are halved until one is at least this fraction of a pixel wide
+FEWEST_ROWS = 4  # of a halved map
 
 
 class Environment(nn.Module):
     """Features seen along a ray that meets no point.
 
-    The map is indexed by the ray's direction in the world, wraps at its seam and is averaged over a pixel of
-    the level asked for. Source: ADOP section 1.6, with the seam, the blur and the size mended.
+    The map is indexed by the ray's world direction and wraps around horizontally. Coarse pyramid levels read a halved
+    map, so that one texel is not much smaller than one pixel.
+
+    Args:
+        config: whether there is a map, and its height.
+        features: C, channels of a feature.
+
+    Source: the environment map of ADOP (Rückert et al. 2022); wrapping, halving and the choice of its size are ours.
     """
 
     error: Tensor
@@ -30,20 +38,20 @@ class Environment(nn.Module):
     def __init__(self, config: EnvironmentConfig, features: int) -> None:
         super().__init__()
         self.enabled = config.enabled
-        self.fixed = not config.enabled or config.height is not None  # else the photos decide how fine it is
+        self.fixed = not config.enabled or config.height is not None  # False: the photos decide its size
         if config.height is not None and (type(config.height) is not int or config.height < 1):
             raise UserError(f"environment.height must be a whole number of at least 1, not {config.height!r}")
         rows = (config.height or START_ROWS) if config.enabled else 1
         self.map = _empty_map(features, rows, 2 * rows if config.enabled else 1)
-        # [1, 1, R, 2R] root mean square error, of sRGB, with which photos foretell one another; unknown is 1.
+        # [1, 1, R, 2R] RMS error in sRGB of predicting one group of photos from the others; 1 where unknown.
         self.register_buffer("error", torch.ones(1, 1, ERROR_ROWS, 2 * ERROR_ROWS))
 
     def resize(self, rows: int) -> None:
-        """Make an empty map of so many rows."""
+        """Replace the map by an empty one with `rows` rows and twice as many columns."""
         self.map = _empty_map(self.map.shape[1], rows, 2 * rows, self.map.device)
 
     def coordinates(self, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (column, row) [B, H, W] on the map, in its pixels, of world directions [B, 3, H, W]."""
+        """Return the (column, row) [B, H, W], in texels, at which world directions [B, 3, H, W] meet the map."""
         height, width = self.map.shape[2:]
         x, y, z = directions.unbind(1)
         column = (torch.atan2(x, z) / (2 * math.pi) + 0.5) * width
@@ -51,10 +59,10 @@ class Environment(nn.Module):
         return column, row
 
     def forward(self, directions: list[Tensor], pixel_angle: float | None = None) -> list[Tensor]:
-        """Return [B, C, H_l, W_l] features per level, of world directions [B, 3, H_l, W_l] per level.
+        """Return the features [B, C, H_l, W_l] per level seen along world directions [B, 3, H_l, W_l] per level.
 
         Args:
-            pixel_angle: between neighbouring pixels of level 0, radians; None measures it.
+            pixel_angle: radians between neighbouring pixels of level 0; None: it is measured from the directions.
 
         Gradients: exact to the map, none to the directions.
         """
@@ -62,28 +70,36 @@ class Environment(nn.Module):
             return [self.map.expand(d.shape[0], -1, d.shape[2], d.shape[3]) for d in directions]
         angle = _pixel_angle(directions[0]) if pixel_angle is None else pixel_angle
         images, maps = [], [self.map]
-        for blur, rays in zip(self.mip_levels(angle, len(directions)), directions, strict=True):
-            while len(maps) <= blur:
+        for halvings, rays in zip(self.mip_levels(angle, len(directions)), directions, strict=True):
+            while len(maps) <= halvings:
                 maps.append(F.avg_pool2d(maps[-1], 2))  # type: ignore[arg-type]
-            images.append(self._lookup(maps[blur], rays))
+            images.append(self._lookup(maps[halvings], rays))
         return images
 
     def mip_levels(self, pixel_angle: float, levels: int) -> list[int]:
-        """Return how often the map is halved for each level, so that its texels are not much smaller than pixels."""
+        """Return, for each pyramid level, how often the map is halved so that its texels are about as wide as pixels.
+
+        Args:
+            pixel_angle: radians between neighbouring pixels of level 0.
+            levels: number of pyramid levels.
+        """
         spacing, rows = pixel_angle * self.map.shape[2] / math.pi, self.map.shape[2]
-        result = [0] * levels
+        result, halvings = [], 0
         for level in range(levels):
-            blur = result[level - 1] if level else 0
-            while spacing * 2**level > 1.5 * rows / (rows >> blur) and rows >> blur > 4:
-                blur += 1
-            result[level] = blur
+            while (
+                spacing * 2**level > MOST_STRETCH * rows / (rows >> halvings)
+                and rows >> halvings > FEWEST_ROWS
+            ):
+                halvings += 1
+            result.append(halvings)
         return result
 
     def composite(self, levels: Levels, grid: RayGrid, mip_levels: list[int]) -> Levels:
-        """Return the levels with the map's features where no point is drawn: `forward` by a kernel, there alone.
+        """Return the levels with the map's features in the pixels that no point covers; one kernel looks up only those.
 
         Args:
-            mip_levels: of each pyramid level, see `mip_levels`.
+            grid: the rays of the pixels, interpolated between the grid's points.
+            mip_levels: how often the map is halved for each pyramid level, see `mip_levels`.
 
         Gradients: exact to the features and the map.
         """
@@ -101,56 +117,67 @@ class Environment(nn.Module):
         return F.grid_sample(wrapped, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
     def error_along(self, directions: Tensor) -> Tensor:
-        """Return [B, 1, H, W] with which error photos foretell one another along world directions [B, 3, H, W]."""
+        """Return the cross-validation error [B, 1, H, W] along world directions [B, 3, H, W], see `set_error`."""
         return self._lookup(self.error, directions)
 
     @torch.no_grad()
     def set_error(self, error: Tensor, weight: Tensor) -> None:
-        """Take over sums [1, 1, H, W] of squared errors and of their weights in the texels of any map."""
+        """Set how badly photos predict one another, from sums [1, 1, H, W] of squared errors and of their weights.
+
+        The sums may come on a map of any size.
+        """
         if self.enabled:
             size = ERROR_ROWS, 2 * ERROR_ROWS
             total, count = (F.adaptive_avg_pool2d(part, size) for part in (error, weight))
             self.error.copy_(push_pull(total, count, torch.ones(1)).sqrt())
 
     @torch.no_grad()
-    def fill(self, total: Tensor, count: Tensor, otherwise: Tensor) -> None:
-        """Set the first three features from sums of log colours and fill what no ray saw from its surroundings.
+    def fill(self, total: Tensor, count: Tensor, fallback: Tensor) -> None:
+        """Set the first three features to mean log colours; texels that no ray met are interpolated from others.
 
         Args:
-            total: [3, H, W] weighted sums of log radiance over the rays of each texel.
+            total: [3, H, W] weighted sums of log radiance over the rays that meet each texel.
             count: [1, H, W] sums of the weights.
-            otherwise: [3] log colour where nothing is known at all.
+            fallback: [3] log colour to use where no texel has a value.
         """
         if not self.enabled:
             seen = count.sum() > 0
-            colour = total.sum((1, 2)) / count.sum().clamp_min(1) if seen else otherwise
+            colour = total.sum((1, 2)) / count.sum().clamp_min(1) if seen else fallback
             self.map[0, :3] = colour[:, None, None]
             return
-        self.map[0, :3] = push_pull(total[None], count[None], otherwise)[0]
+        self.map[0, :3] = push_pull(total[None], count[None], fallback)[0]
 
 
 def _empty_map(features: int, rows: int, columns: int, device: torch.device | None = None) -> nn.Parameter:
     empty = torch.zeros(1, features, rows, columns, device=device)
-    # A texel's features lie side by side in memory, where the kernel looks them up.
+    # The kernel reads a texel's features side by side in memory.
     return nn.Parameter(empty.to(memory_format=torch.channels_last))
 
 
-def push_pull(total: Tensor, count: Tensor, otherwise: Tensor) -> Tensor:
-    """Return means `total / count` [1, C, H, W] where `count` > 0, elsewhere filled from coarser and coarser means."""
+def push_pull(total: Tensor, count: Tensor, fallback: Tensor) -> Tensor:
+    """Return the means `total / count` [1, C, H, W] where `count` > 0; holes are filled from ever coarser means.
+
+    Args:
+        total: [1, C, H, W] sums of values.
+        count: [1, 1, H, W] sums of weights.
+        fallback: [C] value to use where nothing has weight.
+
+    Source: the pull-push algorithm (Gortler et al. 1996, The Lumigraph).
+    """
     if total.shape[2] < 4 or total.shape[2] % 2 or total.shape[3] % 2:
         whole = count.sum()
-        mean = total.sum((2, 3), keepdim=True) / whole if whole > 0 else otherwise[None, :, None, None]
+        mean = total.sum((2, 3), keepdim=True) / whole if whole > 0 else fallback[None, :, None, None]
         return torch.where(count > 0, total / count.clamp_min(1e-9), mean)
-    # A coarse texel counts once what its texels have, so that one much-seen texel does not rule its surroundings.
+    # Each filled texel counts once, so that one with much weight does not dominate its neighbours.
     seen = (count > 0).float()
     mean = total / count.clamp_min(1e-9) * seen
-    coarse = push_pull(F.avg_pool2d(mean, 2), F.avg_pool2d(seen, 2), otherwise)
+    coarse = push_pull(F.avg_pool2d(mean, 2), F.avg_pool2d(seen, 2), fallback)
     fine = F.interpolate(coarse, scale_factor=2.0, mode="bilinear", align_corners=False)
     return torch.where(seen > 0, mean, fine)
 
 
 def _pixel_angle(directions: Tensor) -> float:
-    """Return the median angle between neighbouring pixels, radians."""
+    """Return the median angle in radians between the directions [B, 3, H, W] of neighbouring pixels."""
     if directions.shape[3] < 2:
         return 1e-3
     step = (directions[..., 1:] - directions[..., :-1]).square().sum(1).sqrt()

@@ -1,8 +1,8 @@
-"""Where a view looks into space that hardly any photo saw: what is drawn around goes on there."""
+"""Extrapolation of new views: where no photo has looked, the drawn surfaces continue instead of the environment."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +11,24 @@ from torch import Tensor
 from adop.geometry.camera import Camera
 from adop.model.environment import Environment, push_pull
 from adop.model.hole_filling import upsample
-from adop.ops import Levels, Points, project
+from adop.ops import Backend, Levels, Points, project
 
-REACH = 0.25  # of the picture's longer side: as far as that from what is drawn, the environment is back
-KNOWN = 0.05, 0.15  # errors, of sRGB, up to which the environment counts as known, from which on as a guess
-NEAREST = 100  # photos that are asked, those taken next to the view
+REACH = 0.25  # of the image's longer side: how far surfaces continue beyond what is drawn
+KNOWN, GUESSED = 0.05, 0.15  # sRGB error up to which the environment is trusted, and from which it is not
+NEAREST = 100  # photos, nearest to the view, that are asked whether they see a place
+
+
+@dataclass(frozen=True)
+class Extrapolation:
+    """When and where surfaces continue."""
+
+    least_views: (
+        int  # photos that must see a place for it to count as empty; of few photos, a quarter is enough
+    )
+    fill_levels: (
+        int  # levels whose holes are filled; the decision is made on the pixels of the next coarser one
+    )
+    backend: Backend = "auto"
 
 
 @torch.no_grad()
@@ -24,29 +37,26 @@ def extrapolate(
     camera: Camera,
     photos: list[Camera],
     environment: Environment,
-    views: int,
-    fill_levels: int,
+    settings: Extrapolation,
 ) -> list[tuple[Tensor, Tensor]]:
-    """Return what goes on where hardly any photo looked, and how much of it shows.
+    """Return what continues into space that hardly any photo saw, and how much of it shows.
 
-    Empty pixels are taken to be as far as what is drawn around them. Where `views` photos look at that place, it is
-    known to be empty, and the environment behind it shows. Elsewhere a surface may as well go on past the edges of
-    the photos, and what is around says more than an environment that other photos saw past that surface; unless it is
-    one that photos foretell each other well, such as a far sky. What this asks of space is the reverse of space
-    carving (Kutulakos and Seitz 2000); colours spread by push and pull.
+    Empty pixels are assumed to be as far away as what is drawn around them. If at least `settings.least_views` photos
+    have that place in their picture, it is known to be empty, and the environment shows. Otherwise a surface may well
+    continue beyond the edges of the photos, and the colours around the pixel say more than an environment that was
+    seen past that surface, unless the photos predict each other's environment well there, as with a distant sky.
+    This is space carving in reverse (Kutulakos and Seitz 2000); colours spread by `push_pull`.
 
     Args:
-        levels: of one view, B = 1.
+        levels: the pyramid of one view, B = 1.
         camera: the view.
-        photos: the cameras of the trained photos next to the view, those of one model and size at a time.
+        photos: cameras of the trained photos nearest to the view, one batch for each lens model and size.
         environment: what shows in empty pixels.
-        views: so many photos must look at a place; of few photos a quarter.
-        fill_levels: levels that fill holes; it is decided on the pixels of the next one.
 
-    Returns: per level features [1, C, H_l, W_l] and the share [1, 1, H_l, W_l] with which they replace the
-        environment's in empty pixels; nothing where every place is known or nothing is drawn.
+    Returns: per level, features [1, C, H_l, W_l] and the share [1, 1, H_l, W_l] by which they replace the
+        environment's in empty pixels. Empty where every place is known or nothing is drawn.
     """
-    grid = min(fill_levels, len(levels.weight) - 1)
+    grid = min(settings.fill_levels, len(levels.weight) - 1)
     if grid == 0:
         return []
     drawn = levels.weight[grid] > 0
@@ -54,40 +64,41 @@ def extrapolate(
     if not bool(hole.any()) or not bool(drawn.any()):
         return []
     depth = _spread(torch.where(drawn, levels.depth[grid], 1.0).log(), drawn).exp()
-    where = torch.nonzero(hole[0, 0])
-    places = camera.unproject((where.flip(1)[None] + 0.5) * 2**grid, depth[hole][None])[0]
-    unseen, views = torch.zeros_like(hole), min(views, max(1, sum(map(len, photos)) // 4))
-    unseen[hole] = _count_looks(places, photos) < views
-    if not bool(unseen.any()):
+    pixels = torch.nonzero(hole[0, 0])
+    places = camera.unproject((pixels.flip(1)[None] + 0.5) * 2**grid, depth[hole][None])[0]
+    least_views = min(settings.least_views, max(1, sum(map(len, photos)) // 4))
+    unknown = torch.zeros_like(hole)
+    unknown[hole] = _count_views(places, photos, settings.backend) < least_views
+    if not bool(unknown.any()):
         return []
-    features = _spread(levels.features[grid], drawn | ~unseen)
-    low, high = KNOWN
-    doubt = ((environment.error_along(camera.rays(grid)) - low) / (high - low)).clamp(0, 1)
-    share = unseen * _nearness(drawn) * doubt
-    around = [(features, share)]
+    features = _spread(levels.features[grid], drawn | ~unknown)
+    doubt = ((environment.error_along(camera.rays(grid)) - KNOWN) / (GUESSED - KNOWN)).clamp(0, 1)
+    share = unknown * _nearness(drawn) * doubt
+    continued = [(features, share)]
     for image in reversed(levels.weight[:grid]):
-        around.insert(0, (upsample(around[0][0], image), upsample(around[0][1], image)))
+        features, share = continued[0]
+        continued.insert(0, (upsample(features, image), upsample(share, image)))
     for _ in levels.weight[grid + 1 :]:
         features, share = (
-            F.avg_pool2d(part, 2, ceil_mode=True, count_include_pad=False) for part in around[-1]
+            F.avg_pool2d(part, 2, ceil_mode=True, count_include_pad=False) for part in continued[-1]
         )
-        around.append((features, share))
-    return around
+        continued.append((features, share))
+    return continued
 
 
-def composite_extrapolation(levels: Levels, around: list[tuple[Tensor, Tensor]]) -> Levels:
+def composite_extrapolation(levels: Levels, continued: list[tuple[Tensor, Tensor]]) -> Levels:
     """Return the levels with what `extrapolate` found in their empty pixels."""
-    parts = zip(levels.features, levels.weight, around, strict=True)
+    parts = zip(levels.features, levels.weight, continued, strict=True)
     images = [torch.where(weight > 0, image, image.lerp(*other)) for image, weight, other in parts]
     return replace(levels, features=images)
 
 
-def _count_looks(places: Tensor, photos: list[Camera]) -> Tensor:
+def _count_views(places: Tensor, photos: list[Camera], backend: Backend) -> Tensor:
     """Return [M], how many photos have places [M, 3] in their picture."""
-    points, looks = Points(places, torch.ones_like(places[:, 0])), torch.zeros_like(places[:, 0])
+    points, views = Points(places, torch.ones_like(places[:, 0])), torch.zeros_like(places[:, 0])
     for cameras in photos:
-        looks += project(cameras, points, near=1e-9).visible.sum(0)
-    return looks
+        views += project(cameras, points, 1e-9, backend).visible.sum(0)
+    return views
 
 
 def _spread(image: Tensor, known: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from adop.ops import Backend, Levels
 from adop.ops import hole_filling as ops
 
-OCCLUSION_LEVELS = 3
+OCCLUSION_LEVELS = 3  # finest levels, in which points may be seen through gaps in nearer surfaces
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,12 @@ class FilledPyramid:
 
     colours: list[Tensor]  # [B, 3, H_l, W_l] linear light, holes filled
     valid: list[Tensor]  # [B, 1, H_l, W_l] 1 where the level's own points are shown
-    occlusion: list[
-        Tensor
-    ]  # [B, 1, H_l, W_l] relative depth by which the own point lies behind the coarser surface
+    # [B, 1, H_l, W_l] in [0, 1], by what share of its depth the level's own point lies behind a nearer surface
+    occlusion: list[Tensor]
 
 
 def upsample(image: Tensor, like: Tensor, mode: str = "bilinear") -> Tensor:
-    """Return `image` at twice its size, cut to the height and width of `like`."""
+    """Return `image` [B, C, h, w] at twice its size, cut to the height and width of `like`."""
     if mode == "nearest":
         large = image.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     else:
@@ -35,11 +34,11 @@ def upsample(image: Tensor, like: Tensor, mode: str = "bilinear") -> Tensor:
 
 
 def _surface_around(depth: Tensor, reach: int = 2) -> Tensor:
-    """Return, per pixel, the depth of a surface that lies all around it.
+    """Return, per pixel, the depth [B, 1, H, W] of a surface that surrounds it; +inf where none does.
 
-    Of the four lines through a pixel, each gives the farther of its two sides' nearest depths within `reach`
-    pixels; three lines must agree. Along an outline only one line has the near surface on both sides, so
-    outlines do not grow.
+    On each of the four lines through a pixel, a surface is as far as the farther of the two sides' nearest depths within
+    `reach` pixels. Three of the four lines must have one. Along the outline of an object only one line has the object
+    on both sides, so outlines do not grow.
     """
     padded = F.pad(depth, (reach, reach, reach, reach), value=float("inf"))
     height, width = depth.shape[2:]
@@ -67,12 +66,16 @@ def fill_holes(
 ) -> FilledPyramid:
     """Return the hole-filled points.
 
-    From the coarsest level down, a level shows its own points where it has any that are not seen through a
-    gap in a nearer surface, else the coarser level's picture. Levels beyond `fill_levels` fill nothing: where
-    no point is that near, the picture shows `background` ([B, 3, H_l, W_l] per level, linear light; None is what
-    the levels themselves show).
+    From the coarsest level to the finest, a level shows its own points where it has any that are not seen through a
+    gap in a nearer surface; elsewhere it shows the next coarser level, enlarged.
 
-    Gradients: exact to the features and the background; the choice of what fills what has none.
+    Args:
+        background: [B, 3, H_l, W_l] per level, linear light, shown where no level has a point; None: what the levels'
+            own empty pixels show.
+        fill_levels: number of levels that fill holes.
+        tolerance: share of its depth by which a point may lie behind the surface around it and still be shown.
+
+    Gradients: exact to the features and the background; the choice of what fills a hole has none.
     """
     if backend == "reference":
         return _fill_holes_reference(levels, background, fill_levels, tolerance)
@@ -98,7 +101,7 @@ def filled_depth(levels: Levels, filled: FilledPyramid, fill_levels: int) -> Ten
 def _fill_holes_reference(
     levels: Levels, background: list[Tensor] | None, fill_levels: int, tolerance: float
 ) -> FilledPyramid:
-    """The oracle of the kernels."""
+    """Fill holes as the kernels do, in plain torch: their oracle."""
     count = len(levels.features)
     colours: list[Tensor] = [torch.empty(0)] * count
     valid, occlusion, surfaces = list(colours), list(colours), list(colours)

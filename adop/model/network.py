@@ -1,4 +1,4 @@
-"""Neural renderer: the pyramid becomes radiance."""
+"""The neural renderer: a network that turns the pyramid into radiance."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from adop.ops import Levels
 
 
 class GatedConv(nn.Module):
-    """3x3 convolution times a sigmoid gate; one convolution's weights give both halves.
+    """Multiply a 3x3 convolution by a sigmoid gate; both are halves of one convolution.
 
-    Source: gated convolutions as in ADOP section 4; ELU or none as activation, no normalisation.
+    ELU or no activation, no normalisation.
+
+    Source: gated convolution (Yu et al. 2019), as used in ADOP (Rückert et al. 2022).
     """
 
     def __init__(self, inputs: int, outputs: int, activation: bool = True) -> None:
@@ -25,7 +27,7 @@ class GatedConv(nn.Module):
         self.activation = activation
 
     def forward(self, *parts: Tensor) -> Tensor:
-        """Return [B, outputs, H, W] of parts [B, C_i, H, W] that have `inputs` channels together."""
+        """Return [B, outputs, H, W] from parts [B, C_i, H, W], whose channels add up to `inputs`."""
         if parts[0].device.type == "cpu":
             value, gate = self._apart(parts)
         else:
@@ -33,8 +35,10 @@ class GatedConv(nn.Module):
         return (F.elu(value) if self.activation else value) * torch.sigmoid(gate)
 
     def _apart(self, parts: Sequence[Tensor]) -> list[Tensor]:
-        """Return both halves, each the sum of the parts' convolutions: on a CPU, where a pixel's channels lie side by
-        side, that is faster than joining the parts and taking the result apart."""
+        """Return value and gate, each the sum of the parts' own convolutions.
+
+        On a CPU, in channels-last layout, this is faster than to concatenate the parts and split the result.
+        """
         assert self.convolution.bias is not None
         weight, bias = (p.to(parts[0].dtype) for p in (self.convolution.weight, self.convolution.bias))
         halves = []
@@ -48,7 +52,7 @@ class GatedConv(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Coarse to fine: upsample, concatenate the level's inputs, one gated convolution.
+    """Go from coarse to fine: upsample, concatenate the level's inputs, apply one gated convolution.
 
     Source: the decoder of TRIPS (Franke et al. 2024), narrower.
     """
@@ -63,7 +67,7 @@ class Decoder(nn.Module):
         self.final = nn.Conv2d(width, outputs, 1)
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
-        """Return [B, outputs, H, W] of the levels' inputs, finest first."""
+        """Return [B, outputs, H, W] from the levels' inputs [B, C_l, H_l, W_l], finest first."""
         hidden = self.levels[-1](inputs[-1])
         for level in reversed(range(len(inputs) - 1)):
             hidden = _upsample(hidden, inputs[level])
@@ -72,9 +76,11 @@ class Decoder(nn.Module):
 
 
 class UNet(nn.Module):
-    """The paper's multi-scale U-Net: raw levels join on the way down, skips on the way up.
+    """Apply the paper's multi-scale U-Net to the four finest levels.
 
-    Uses the four finest levels. Source: ADOP section 4 (574,651 parameters with width 16 and 4 channels).
+    Each level's inputs are concatenated on the way down, skip connections on the way up.
+
+    Source: the neural renderer of ADOP (Rückert et al. 2022); 574,651 parameters with width 16 and 4 channels.
     """
 
     def __init__(self, channels: list[int], width: int, outputs: int) -> None:
@@ -90,7 +96,7 @@ class UNet(nn.Module):
         self.final = nn.Conv2d(width, outputs, 1)
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
-        """Return [B, outputs, H, W] of the levels' inputs, finest first."""
+        """Return [B, outputs, H, W] from the levels' inputs [B, C_l, H_l, W_l], finest first."""
         skips = [self.start(inputs[0])]
         for level, block in enumerate(self.down, start=1):
             pooled = F.avg_pool2d(skips[-1], 2, ceil_mode=True, count_include_pad=False)
@@ -105,12 +111,18 @@ class UNet(nn.Module):
 class NeuralRenderer(nn.Module):
     """Turn a pyramid of feature images into linear radiance.
 
-    With `residual` the output is `brightness * (filled * exp(r1) + r2)`, where `filled` is the hole-filled picture of
-    the points, `brightness` its mean and r1, r2 the network's output, zero at the start: the first step already
-    shows a picture, and the network knows nothing of exposure. Without, it is the exponential of the output
-    of the paper's plain network on the raw levels.
+    With `config.residual` the output is `filled * exp(r1) + brightness * r2`, where `filled` is the hole-filled points,
+    `brightness` their mean, and r1, r2 are the network's outputs. They are zero at the start, so that the first step
+    already shows an image, and all inputs are divided by the brightness, so that the network need not know the
+    exposure. Otherwise the output is the exponential of the paper's plain network on the raw levels.
 
-    Source: ADOP section 4; the residual form and its inputs are ours.
+    Args:
+        config: which network, and how wide.
+        levels: number of pyramid levels.
+        features: C, channels of a feature.
+        bf16: whether to compute in bfloat16.
+
+    Source: ADOP (Rückert et al. 2022); the residual form and its inputs are ours.
     """
 
     def __init__(self, config: NetworkConfig, levels: int, features: int, bf16: bool = False) -> None:
@@ -154,22 +166,22 @@ class NeuralRenderer(nn.Module):
 
     @staticmethod
     def brightness(filled: FilledPyramid) -> Tensor:
-        """Return [B, 1, 1, 1], the mean of the hole-filled image, without gradient."""
+        """Return [B, 1, 1, 1], the mean light of the coarsest hole-filled level, without gradient."""
         return filled.colours[-1].detach().mean((1, 2, 3), keepdim=True).clamp_min(1e-6)
 
 
 def _precision(like: Tensor) -> torch.dtype:
-    """Return what convolutions compute in here: inputs that come in it are not turned again and again."""
+    """Return the precision in which convolutions compute: inputs already in it are converted only once."""
     kind = like.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else like.dtype
 
 
 def _upsample(hidden: Tensor, like: Tensor) -> Tensor:
-    """Return `hidden` at twice its size in its own precision, which a CPU's autocast would widen."""
+    """Return `hidden` at twice its size in its own precision, to which autocast on a CPU would not keep."""
     with torch.autocast(hidden.device.type, enabled=False):
         return upsample(hidden, like)
 
 
 def _compress(x: Tensor) -> Tensor:
-    """Return log(1 + x): near 0 linear, bounded growth in highlights."""
+    """Return log(1 + x): linear near 0, slow growth in highlights."""
     return torch.log1p(x)

@@ -19,7 +19,7 @@ from adop.model.environment_lookup import (
     level_directions,
     pixel_angle,
 )
-from adop.model.extrapolation import NEAREST, composite_extrapolation, extrapolate
+from adop.model.extrapolation import NEAREST, Extrapolation, composite_extrapolation, extrapolate
 from adop.model.hole_filling import OCCLUSION_LEVELS, FilledPyramid, fill_holes, filled_depth
 from adop.model.network import NeuralRenderer
 from adop.model.points import LearnedPoints
@@ -173,14 +173,14 @@ class Pipeline(nn.Module):
     ) -> tuple[Levels, list[Tensor] | None]:
         trained = torch.nonzero(self.tonemapper.trained)[:, 0]
         photos = self.cameras.nearest(camera.centre()[0], trained, NEAREST)
-        views, fill_levels = self.config.extrapolation_views, self.config.fill_levels
-        around = extrapolate(levels, camera, photos, self.environment, views, fill_levels)
-        if not around:
+        settings = Extrapolation(self.config.extrapolation_views, self.config.fill_levels, self.backend)
+        continued = extrapolate(levels, camera, photos, self.environment, settings)
+        if not continued:
             return levels, background
         if background is not None:
-            parts = zip(background, around, strict=True)
+            parts = zip(background, continued, strict=True)
             background = [image.lerp(other[:, :3].exp(), share) for image, (other, share) in parts]
-        return composite_extrapolation(levels, around), background
+        return composite_extrapolation(levels, continued), background
 
     def photo(
         self,

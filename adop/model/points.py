@@ -49,6 +49,7 @@ class LearnedPoints(nn.Module):
         self.register_load_state_dict_post_hook(lambda module, _: module.invalidate())
 
     def __len__(self) -> int:
+        """Return the number of points."""
         return len(self.xyz)
 
     @property

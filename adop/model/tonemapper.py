@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from adop.ops.tonemap import take_photo
 
-RESPONSE_SAMPLES = 25
-LEAK = 0.01
+RESPONSE_SAMPLES = 25  # of the response curve
+LEAK = 0.01  # slope beyond the range in training, so that clipped values can come back
 
 
 def srgb_encode(linear: Tensor) -> Tensor:
-    """Return the sRGB value of linear light; values outside [0, 1] follow the same curve."""
+    """Return the sRGB value of linear light; values outside [0, 1] follow the same formula."""
     low = linear <= 0.0031308
     safe = torch.where(low, torch.ones_like(linear), linear)
     return torch.where(low, 12.92 * linear, 1.055 * safe.pow(1 / 2.4) - 0.055)
@@ -28,25 +28,25 @@ def srgb_decode(value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Photometry:
-    """How `B` photos were exposed; what `Tonemapper.apply` needs beside the lens."""
+    """Exposure and white balance of B photos."""
 
     exposure: Tensor  # [B] EV relative to the scene's
     white_balance: Tensor  # [B, 3] gains, green is 1
 
 
 def _white_balance(red_blue: Tensor) -> Tensor:
-    """Return [B, 3] gains of logarithms [B, 2] of red and blue."""
+    """Return the gains [B, 3] for the logarithms [B, 2] of red and blue; green is 1."""
     red, blue = red_blue.exp().unbind(1)
     return torch.stack((red, torch.ones_like(red), blue), dim=1)
 
 
 def _gain(photometry: Photometry) -> Tensor:
-    """Return the factor [B, 3] of each photo's channels."""
+    """Return the factor [B, 3] by which exposure and white balance scale each channel."""
     return torch.exp(photometry.exposure * -math.log(2))[:, None] * photometry.white_balance
 
 
 def _trained_neighbours(lens: Tensor, trained: Tensor) -> Tensor:
-    """Return [P, 2] the trained photos of the same lens next before and after each photo; where none is, itself."""
+    """Return [P, 2], the trained photos of the same lens before and after each photo; the photo itself if none is."""
     neighbours = torch.arange(len(lens))[:, None].repeat(1, 2)
     for photo in range(len(lens)):
         same = torch.nonzero(trained.bool().cpu() & (lens.cpu() == lens[photo].cpu()))[:, 0]
@@ -58,22 +58,22 @@ def _trained_neighbours(lens: Tensor, trained: Tensor) -> Tensor:
 
 
 class Tonemapper(nn.Module):
-    """Hold the exposure and white balance of each photo, the vignette and response of each lens.
+    """Turn radiance into photos: exposure and white balance of each photo, vignette and response of each lens.
 
-    `exposure - scene_exposure` of the training photos keeps its mean (their common brightness belongs to the
-    scene), white balance has green 1 and geometric mean 1 over the training photos, the response is
-    monotonic with f(0) = 0 and f(1) = 1: no factor can wander between them unseen.
+    A factor could move between these without changing any photo. Such gauges are fixed by construction: the exposures
+    of the trained photos keep their mean, their white balance has green 1 and geometric mean 1, and the response is
+    monotonic with f(0) = 0 and f(1) = 1.
 
-    The response is piecewise linear, 25 samples, over the sRGB-encoded value: it starts as sRGB exactly, and its
-    samples are spread over what an eye tells apart instead of crowding in the highlights.
+    The response is piecewise linear between 25 samples of the sRGB-encoded value, so that it starts as sRGB exactly and
+    the samples are spread evenly over perceived brightness.
 
     Args:
-        exposure: [P] EV of each photo relative to the scene's, from EXIF or from the photos.
+        exposure: [P] EV of each photo relative to the scene's, from EXIF or estimated from the photos.
         lens: [P] index of each photo's lens.
-        trained: [P] bool, the photos whose parameters are learned and fix the gauge.
-        exposure_trust: how far, in EV, the given exposures may be off: EXIF rounds to a third of a stop.
+        trained: [P] bool, the photos whose parameters are learned and fix the gauges.
+        exposure_trust: expected error of the given exposures in EV; EXIF rounds to a third of a stop.
 
-    Source: ADOP section 5 (Rückert et al. 2021), with the gauges fixed by construction.
+    Source: the physical camera of ADOP (Rückert et al. 2022); the gauges are ours.
     """
 
     exposure_start: Tensor
@@ -100,24 +100,24 @@ class Tonemapper(nn.Module):
         self.response_logits = nn.Parameter(torch.zeros(lenses, 3, RESPONSE_SAMPLES - 1))
 
     def exposures(self) -> Tensor:
-        """Return [P] EV of each photo relative to the scene's, gauge fixed; of others than trained, as expected."""
-        return self.exposure_start + self._expected(self._corrections())[:, 0]
+        """Return the EV [P] of each photo relative to the scene's; that of photos not trained on is predicted."""
+        return self.exposure_start + self._predicted(self._corrections())[:, 0]
 
     def white_balances(self) -> Tensor:
-        """Return [P, 3] gains of each photo, gauge fixed; of others than trained, as expected."""
-        return _white_balance(self.white_balance_start + self._expected(self._corrections())[:, 1:])
+        """Return the gains [P, 3] of each photo; those of photos not trained on are predicted."""
+        return _white_balance(self.white_balance_start + self._predicted(self._corrections())[:, 1:])
 
     def _corrections(self) -> Tensor:
-        """Return [P, 3] what is learned of EV and of the logarithms of red and blue, each of mean 0."""
+        """Return the learned corrections [P, 3] of EV and of the logarithms of red and blue; each has mean 0."""
         delta = torch.cat((self.exposure_delta[:, None], self.white_balance_log), dim=1)
         mask = self.trained.to(delta.dtype)[:, None]
         return (delta - mask.T @ delta / mask.sum().clamp_min(1)) * mask
 
-    def _expected(self, delta: Tensor) -> Tensor:
-        """Return corrections [P, 3], those of photos that are not trained on as their neighbours suggest.
+    def _predicted(self, delta: Tensor) -> Tensor:
+        """Return the corrections [P, 3], with those of photos not trained on predicted from their neighbours.
 
-        The mean of the trained photos before and after in the order of capture, as far as such a mean foretells
-        the trained photos' own corrections: its least-squares factor there, between 0 and 1.
+        The prediction is the mean of the trained photos before and after, in the order of capture, times a factor in
+        [0, 1]: the least-squares factor with which such means predict the trained photos' own corrections.
         """
         with torch.no_grad():
             around = delta[self.neighbours].mean(1)
@@ -126,20 +126,24 @@ class Tonemapper(nn.Module):
         return torch.where(self.trained[:, None], delta, factor * around)
 
     def response(self) -> Tensor:
-        """Return [lenses, 3, 25] samples of the response over evenly spaced sRGB-encoded values."""
+        """Return the samples [lenses, 3, 25] of the responses at evenly spaced sRGB-encoded values."""
         steps = torch.softmax(self.response_logits, dim=-1)
         return torch.cat((torch.zeros_like(steps[..., :1]), steps.cumsum(-1)), dim=-1)
 
     def photometry(self, photos: Tensor, trained: bool = False) -> Photometry:
-        """Return how the photos of these indices [B] were exposed; with `trained` all are known to be trained on."""
+        """Return how photos [B] were exposed.
+
+        Args:
+            trained: whether all of them are known to be trained on; a GPU is then not asked which photos they are.
+        """
         delta = self._corrections()
         if not trained and not self.trained_photos.issuperset(photos.tolist()):
-            delta = self._expected(delta)
+            delta = self._predicted(delta)
         exposure = self.exposure_start[photos] + delta[photos, 0]
         return Photometry(exposure, _white_balance(self.white_balance_start[photos] + delta[photos, 1:]))
 
     def start_photometry(self, photos: Tensor) -> Photometry:
-        """Return how the photos of these indices [B] were exposed by EXIF alone, white balance 1."""
+        """Return how photos [B] were exposed according to EXIF alone, with neutral white balance."""
         return Photometry(self.exposure_start[photos], _white_balance(self.white_balance_start[photos]))
 
     def vignette(self, position: Tensor, lens: Tensor) -> Tensor:
@@ -150,9 +154,9 @@ class Tonemapper(nn.Module):
         return 1 + r2 * (a + r2 * (b + r2 * c))
 
     def apply_response(self, linear: Tensor, lens: Tensor, leak: bool = False) -> Tensor:
-        """Return the photo's value of sensor light `linear` [B, 3, H, W]; outside [0, 1] it clips.
+        """Return the photo's values [B, 3, H, W] of sensor light `linear` [B, 3, H, W], clipped to [0, 1].
 
-        Gradients: exact; with `leak`, clipped values keep a small one so that they can come back.
+        Gradients: exact; with `leak`, clipped values keep a small gradient, so that they can come back.
         """
         encoded = srgb_encode(linear.clamp(0, 1)) * (RESPONSE_SAMPLES - 1)
         below = encoded.detach().floor().clamp(0, RESPONSE_SAMPLES - 2)
@@ -175,20 +179,20 @@ class Tonemapper(nn.Module):
         lens: Tensor,
         leak: bool = False,
     ) -> Tensor:
-        """Return the photo [B, 3, H, W] in [0, 1] that the lens takes of `radiance` [B, 3, H, W].
+        """Return the photos [B, 3, H, W] in [0, 1] that lenses take of `radiance` [B, 3, H, W].
 
         Args:
-            position: [B, 2, H, W] of each pixel on the full photo, half diagonals from its centre; None leaves
-                the vignette out.
-            lens: [B] index.
-            leak: let clipped values keep a gradient of 0.01 (training); values may leave [0, 1] a little.
+            position: [B, 2, H, W] of each pixel on the whole photo, in half diagonals from its centre; None: no
+                vignette.
+            lens: [B] index of each photo's lens.
+            leak: let clipped values keep a small gradient, for training; values may then leave [0, 1] a little.
         """
         return self.apply_response(self.expose(radiance, photometry, position, lens), lens, leak)
 
     def expose(
         self, radiance: Tensor, photometry: Photometry, position: Tensor | None, lens: Tensor
     ) -> Tensor:
-        """Return the light on the sensor [B, 3, H, W], before the response; arguments as of `forward`."""
+        """Return the light [B, 3, H, W] on the sensor, before the response; arguments as for `forward`."""
         light = radiance * _gain(photometry)[:, :, None, None]
         if position is not None:
             light = light * self.vignette(position, lens)
@@ -203,11 +207,11 @@ class Tonemapper(nn.Module):
         lens: Tensor,
         leak: bool = False,
     ) -> Tensor:
-        """Return the same as `forward`, by a kernel and in one pass.
+        """Return the same as `forward`, computed by one kernel in one pass.
 
         Args:
-            crop: [B, 3] zoom and offset of the picture on the whole photo, whose width and height
-                `photo_size` [B, 2] holds.
+            crop: [B, 3] zoom and offset of the image on the whole photo.
+            photo_size: [B, 2] width and height of the whole photo, pixels.
         """
         vignette = torch.cat((self.vignette_coefficients[lens], self.vignette_centre[lens]), dim=1)
         curve = self.response()[lens]
@@ -217,7 +221,7 @@ class Tonemapper(nn.Module):
 
     @torch.no_grad()
     def linearise_response(self, photo: Tensor, lens: Tensor) -> Tensor:
-        """Return the sensor light [B, 3, H, W] behind a photo in [0, 1]: the response undone, without gradient."""
+        """Return the sensor light [B, 3, H, W] of photos in [0, 1]: the response inverted, without gradient."""
         curve = self.response()[lens].contiguous()
         size = photo.shape
         flat = photo.reshape(size[0], size[1], -1).contiguous()
@@ -228,24 +232,26 @@ class Tonemapper(nn.Module):
 
     @torch.no_grad()
     def linearise_colours(self, linear: Tensor) -> Tensor:
-        """Return the light [N, 3] behind colours that photos once showed, given as sRGB would have it: by the lenses'
-        mean response."""
+        """Return the light [N, 3] of colours [N, 3] that were taken from photos and linearised as if they were sRGB.
+
+        They are linearised again, by the mean of the lenses' responses.
+        """
         value = srgb_encode(linear).clamp(0, 1).T[None, :, None]
         lenses = torch.arange(len(self.response_logits), device=linear.device)
         return self.linearise_response(value.expand(len(lenses), -1, -1, -1), lenses).mean(0)[:, 0].T
 
     @torch.no_grad()
     def linearise(self, photo: Tensor, photometry: Photometry, position: Tensor, lens: Tensor) -> Tensor:
-        """Return the radiance [B, 3, H, W] behind a photo in [0, 1]: the inverse of `forward`, without gradient."""
+        """Return the radiance [B, 3, H, W] of photos in [0, 1]: the inverse of `forward`, without gradient."""
         gain = torch.exp2(-photometry.exposure)[:, None] * photometry.white_balance
         light = self.linearise_response(photo, lens)
         return light / gain[:, :, None, None] / self.vignette(position, lens).clamp_min(0.05)
 
     def prior(self) -> Tensor:
-        """Return the scalar penalty that decides what no photo can: small beside any error that photos see.
+        """Return a scalar penalty on what photos alone cannot determine; it is small beside any error that they show.
 
-        Exposures near their start (closely where EXIF named it), white balance near 1, the response smooth and near
-        sRGB, the vignette small and falling outwards. Without it, a curve of another exponent and exposures of
+        It prefers exposures near their start (within `exposure_trust`), neutral white balance, a smooth response near
+        sRGB, and a small vignette that darkens outwards. Without it, a response of another exponent and exposures of
         another scale would make the same photos.
         """
         exposure, red, blue = (self._corrections().square().sum(0) / self.trained.sum().clamp_min(1)).unbind(

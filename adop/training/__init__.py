@@ -1,0 +1,1 @@
+"""Training: batches, losses, optimiser, the step, and the loop around it."""

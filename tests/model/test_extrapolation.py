@@ -1,4 +1,4 @@
-"""What is drawn goes on into space that no photo saw, and only there."""
+"""Drawn surfaces continue into space that no photo saw, and only there."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from adop.config.config import EnvironmentConfig, RenderConfig, TrainConfig
 from adop.geometry.camera import Camera
 from adop.model.environment import Environment
-from adop.model.extrapolation import composite_extrapolation, extrapolate
+from adop.model.extrapolation import Extrapolation, composite_extrapolation, extrapolate
 from adop.ops import Levels, Points, RasterConfig, draw
 from adop.run.run import open_scene
 
@@ -19,14 +19,14 @@ MODELS = ["opencv", "fisheye"]
 
 
 def environment(error: float = 1.0) -> Environment:
-    """An environment by which photos foretell one another with such an error."""
+    """Return an environment with the same cross-validation error everywhere."""
     result = Environment(EnvironmentConfig(), 4)
     result.error.fill_(error)
     return result
 
 
-def looking(model: str, x: float, count: int = 1) -> Camera:
-    """Cameras at x that look along z, a hair apart, 45 degrees to each side."""
+def camera_at(model: str, x: float, count: int = 1) -> Camera:
+    """Return cameras at x, 1 mm apart, that look along z with a field of view of 90 degrees."""
     pose = torch.eye(4).repeat(count, 1, 1)
     pose[:, 0, 3] = -x + 0.001 * torch.arange(count)
     focal = 64.0 if model == "opencv" else 64.0 / (torch.pi / 4)
@@ -36,7 +36,7 @@ def looking(model: str, x: float, count: int = 1) -> Camera:
 
 
 def wall(camera: Camera, right: float) -> Levels:
-    """A wall two units ahead from far left up to `right`, before a sky."""
+    """Draw a wall two units ahead, from far left up to `right`, in front of a sky."""
     x, y = torch.meshgrid(torch.arange(-8, right, 0.02), torch.arange(-4, 4, 0.02), indexing="ij")
     xyz = torch.stack((x, y, torch.full_like(x, 2.0)), -1).reshape(-1, 3)
     points = Points(xyz, torch.full((len(xyz),), 1.0))
@@ -46,14 +46,14 @@ def wall(camera: Camera, right: float) -> Levels:
 
 
 def continued(levels: Levels, view: Camera, photos: Camera) -> list[torch.Tensor]:
-    around = extrapolate(levels, view, [photos], environment(), 4, FILLS)
+    around = extrapolate(levels, view, [photos], environment(), Extrapolation(4, FILLS))
     return composite_extrapolation(levels, around).features if around else levels.features
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_wall_goes_on_beyond_all_photos(model: str) -> None:
-    view, photos = looking(model, 1.5), looking(model, -0.1, 4)
-    levels = wall(view, 1.9)  # they look up to x = 1.9, where the view has column 77
+def test_a_wall_continues_beyond_all_photos(model: str) -> None:
+    view, photos = camera_at(model, 1.5), camera_at(model, -0.1, 4)
+    levels = wall(view, 1.9)  # the photos see up to x = 1.9, which is column 77 of the view
     shown = continued(levels, view, photos)
     assert len(shown) == 5
     for level, image in enumerate(shown):
@@ -62,21 +62,21 @@ def test_a_wall_goes_on_beyond_all_photos(model: str) -> None:
         assert torch.equal(image[:, :1][drawn], levels.features[level][:, :1][drawn])
     row = shown[0][0, 0, 48]
     assert row[90].item() == pytest.approx(WALL, abs=0.2)
-    # Farther from the wall than a quarter of the picture nothing is known of it.
+    # Beyond a quarter of the image from the wall, the environment is back.
     assert row[125].item() > row[95].item()
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_space_that_photos_see_empty_stays_empty(model: str) -> None:
-    view, photos = looking(model, 1.5), looking(model, 1.4, 4)
+    view, photos = camera_at(model, 1.5), camera_at(model, 1.4, 4)
     levels = wall(view, 1.9)
     for before, after in zip(levels.features, continued(levels, view, photos), strict=True):
-        seen = slice(0, before.shape[3] * 7 // 8)  # the photos look up to x = 3.4, beyond column 120 of 128
+        seen = slice(0, before.shape[3] * 7 // 8)  # the photos see up to x = 3.4, beyond column 120 of 128
         assert torch.equal(after[..., seen], before[..., seen])
 
 
 @pytest.mark.parametrize(
-    ("look", "away", "views", "enough"),
+    ("seeing", "elsewhere", "least_views", "enough"),
     [
         (3, 13, 3, True),
         (3, 13, 4, False),
@@ -85,18 +85,18 @@ def test_space_that_photos_see_empty_stays_empty(model: str) -> None:
         (0, 4, 4, False),
     ],
 )
-def test_as_many_photos_must_look(look: int, away: int, views: int, enough: bool) -> None:
-    view = looking("opencv", 1.5)
-    photos = [looking("opencv", 1.6, look), looking("opencv", 100.0, away)]
-    around = extrapolate(wall(view, 1.9), view, photos, environment(), views, FILLS)
+def test_enough_photos_must_see_a_place(seeing: int, elsewhere: int, least_views: int, enough: bool) -> None:
+    view = camera_at("opencv", 1.5)
+    photos = [camera_at("opencv", 1.6, seeing), camera_at("opencv", 100.0, elsewhere)]
+    around = extrapolate(wall(view, 1.9), view, photos, environment(), Extrapolation(least_views, FILLS))
     assert len(around) == (0 if enough else 5)
 
 
-def test_a_far_sky_stays() -> None:
-    view, nowhere = looking("opencv", 1.5), [looking("opencv", 100.0, 4)]
+def test_a_distant_sky_stays() -> None:
+    view, nowhere = camera_at("opencv", 1.5), [camera_at("opencv", 100.0, 4)]
     levels = wall(view, 1.9)
     shares = [
-        extrapolate(levels, view, nowhere, environment(error), 4, FILLS)[0][1].max().item()
+        extrapolate(levels, view, nowhere, environment(error), Extrapolation(4, FILLS))[0][1].max().item()
         for error in (0.005, 0.1, 0.5)
     ]
     assert shares[0] < 0.01
@@ -104,52 +104,47 @@ def test_a_far_sky_stays() -> None:
     assert shares[2] > 0.95
 
 
-def test_behind_the_photos_is_no_look() -> None:
-    view, photos = looking("opencv", 1.5), looking("opencv", 1.5, 4)
+def test_what_lies_behind_a_photo_is_not_seen_by_it() -> None:
+    view, photos = camera_at("opencv", 1.5), camera_at("opencv", 1.5, 4)
     turned = photos.world_to_camera.clone()
     turned[:, [0, 2]] *= -1  # half a turn about y
     levels = wall(view, 1.9)
-    assert (
-        len(
-            extrapolate(
-                levels, view, [dataclasses.replace(photos, world_to_camera=turned)], environment(), 1, FILLS
-            )
-        )
-        == 5
-    )
+    behind = [dataclasses.replace(photos, world_to_camera=turned)]
+    assert len(extrapolate(levels, view, behind, environment(), Extrapolation(1, FILLS))) == 5
 
 
-def test_nothing_to_do() -> None:
-    view = looking("opencv", 0.0)
-    nowhere = [looking("opencv", 100.0, 4)]
+def test_without_holes_or_points_nothing_is_extrapolated() -> None:
+    view = camera_at("opencv", 0.0)
+    nowhere = [camera_at("opencv", 100.0, 4)]
     full, none = wall(view, 8.0), wall(view, -7.9)
-    assert extrapolate(full, view, nowhere, environment(), 4, FILLS) == []
-    assert extrapolate(none, view, nowhere, environment(), 4, FILLS) == []
+    assert extrapolate(full, view, nowhere, environment(), Extrapolation(4, FILLS)) == []
+    assert extrapolate(none, view, nowhere, environment(), Extrapolation(4, FILLS)) == []
     one = Levels(*(part[:1] for part in (full.features, full.weight, full.depth)))
-    assert extrapolate(one, view, nowhere, environment(), 4, FILLS) == []
+    assert extrapolate(one, view, nowhere, environment(), Extrapolation(4, FILLS)) == []
 
 
 @pytest.mark.parametrize("size", [(1, 40), (33, 1), (17, 50), (64, 64)])
-def test_pictures_of_any_size(size: tuple[int, int]) -> None:
+def test_images_of_any_size(size: tuple[int, int]) -> None:
     width, height = size
-    view = dataclasses.replace(looking("opencv", 1.5), width=width, height=height)
+    view = dataclasses.replace(camera_at("opencv", 1.5), width=width, height=height)
     levels = wall(view, 1.0 if width > 1 else 8.0)
     for image, changed in zip(
-        levels.features, continued(levels, view, looking("opencv", 100.0, 4)), strict=True
+        levels.features, continued(levels, view, camera_at("opencv", 100.0, 4)), strict=True
     ):
         assert image.shape == changed.shape
         assert torch.isfinite(changed).all()
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
-def test_only_new_views_go_on(small_folder: Path, backend: str) -> None:
+def test_only_new_views_are_extrapolated(small_folder: Path, backend: str) -> None:
     pictures = []
-    for views in (0, 100):  # a hundred photos never look: whatever is empty goes on
+    for views in (0, 100):  # no place is seen by a hundred photos: every hole is filled
         render = RenderConfig(levels=5, extrapolation_views=views, backend=backend)  # type: ignore[arg-type]
         config = dataclasses.replace(TrainConfig(), render=render, bf16=False)
         torch.manual_seed(0)
         pipeline, _, _ = open_scene(small_folder, config, lambda _: None)
-        pipeline.environment.map.data.fill_(1.0)
+        with torch.no_grad():
+            pipeline.environment.map.fill_(1.0)
         photo = torch.tensor([3])
         camera = pipeline.camera(photo)
         known = pipeline.cameras.view_info([3], [1.0], trained=False)
