@@ -20,7 +20,7 @@ from adop.model.network import NeuralRenderer
 from adop.model.pipeline import Pipeline
 from adop.training import step_graph
 from adop.training.optimiser import Optimiser
-from adop.training.sampler import Ahead
+from adop.training.sampler import BatchPrefetcher
 
 WARM = 20  # first steps that do not count: threads start, memory is taken, kernels are loaded
 
@@ -37,7 +37,7 @@ class Stage:
 
 # In the order of a step. A stage's backward pass ends where that of the stage before it begins.
 STAGES = (
-    Stage("batch", Ahead, "batch"),
+    Stage("batch", BatchPrefetcher, "batch"),
     Stage("rays", LearnedCameras, "ray_grid"),
     Stage("draw", "adop.model.pipeline", "draw", lambda levels: levels.features[0]),
     Stage("environment", Environment, "composite", lambda levels: levels.features[0]),

@@ -1,4 +1,4 @@
-"""Optimiser groups, their schedule, and their state as plain tensors."""
+"""Adam for everything that is learned: groups, schedule, and state as plain tensors."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from adop.training.sparse_adam import sparse_adam_
 
 BETAS = (0.9, 0.99)
 EPSILON = 1e-10
-# Adam moves a texel that crops hardly show as fast as one that fills them, and such texels end far from what any photo
-# shows. A gradient well below these counts by its size instead; of a map's texels each has its share of a crop.
+# Adam would move a texel of the environment that crops hardly show as fast as one that fills them, far away from what
+# any photo shows. With these epsilons a small gradient moves its texel in proportion to its size. A texel's gradient
+# shrinks with the number of texels, so the smaller of the first and the second divided by that number is used.
 TEXEL_EPSILON, MAP_EPSILON = 3e-4, 0.04
 
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Tensors that learn at one rate."""
+    """Tensors that share a learning rate."""
 
     parameters: Sequence[Tensor]
     rate: float
@@ -32,7 +33,7 @@ class ParameterGroup:
 
 
 def _groups(pipeline: Pipeline, config: TrainConfig) -> list[ParameterGroup]:
-    """Return what Adam moves, the points' features apart; cameras and points only with the published gradient."""
+    """Return what Adam moves besides the points' features; cameras and points only with the published gradient."""
     tonemapper, rates, when = pipeline.tonemapper, config.lr, config.learn
     vignette = [tonemapper.vignette_coefficients, tonemapper.vignette_centre]
     environment = pipeline.environment.map
@@ -57,9 +58,9 @@ def _groups(pipeline: Pipeline, config: TrainConfig) -> list[ParameterGroup]:
 
 
 def _joined(groups: list[ParameterGroup]) -> list[ParameterGroup]:
-    """Return the groups, neighbours of one rate, time and epsilon as one, which is moved in one pass.
+    """Join neighbouring groups of the same rate, schedule and epsilon, so that one pass moves them.
 
-    No parameter changes its place: checkpoints number the optimiser's state by it.
+    The order of the parameters stays, because checkpoints number the optimiser's state by it.
     """
     runs = itertools.groupby(groups, key=lambda group: (group.rate, group.when, group.epsilon))
     return [
@@ -68,9 +69,9 @@ def _joined(groups: list[ParameterGroup]) -> list[ParameterGroup]:
 
 
 class Optimiser:
-    """Adam for every learned group; of the features, only rows that were drawn in the step move.
+    """Apply Adam to every learned group; only the features of points that were drawn in the step are moved.
 
-    Source: Kingma and Ba 2015; lazy rows as in ADOP's follow-ups, so that points no crop shows stay put.
+    Source: Kingma and Ba 2015; sparse rows, so that points which no crop shows stay as they are.
     """
 
     def __init__(self, pipeline: Pipeline, config: TrainConfig) -> None:
@@ -93,7 +94,7 @@ class Optimiser:
         self.row_steps = torch.zeros(len(self.features), dtype=torch.int32, device=self.features.device)
 
     def step(self, step: int, progress: float) -> None:
-        """Move every group by its gradient; `progress` in [0, 1] sets the learning rate."""
+        """Move every group along its gradient; `progress` in [0, 1] sets the learning rate."""
         optim = self.config.lr
         scale = optim.final + (1 - optim.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
         scale *= min(1.0, (step + 1) / max(optim.warmup, 1))
@@ -123,7 +124,7 @@ class Optimiser:
             self.features.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        """Return the state as named tensors."""
+        """Return the optimiser's state as named tensors."""
         tensors = {
             "features.exp_avg": self.exp_avg,
             "features.exp_avg_sq": self.exp_avg_sq,
@@ -135,7 +136,7 @@ class Optimiser:
         return tensors
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take the state that `state` returned."""
+        """Restore a state that `state` returned."""
         self.exp_avg.copy_(tensors["features.exp_avg"])
         self.exp_avg_sq.copy_(tensors["features.exp_avg_sq"])
         self.row_steps.copy_(tensors["features.row_steps"])
@@ -145,7 +146,7 @@ class Optimiser:
             kind, index, *name = key.split(".")
             if kind == "adam":
                 like = parameters[int(index)]
-                # One pass over parameter and moments needs them in one order in memory.
+                # The fused optimiser needs parameter and moments in one memory layout.
                 same = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
                 state.setdefault(int(index), {})[".".join(name)] = same
         whole = self.adam.state_dict()

@@ -1,4 +1,4 @@
-"""Random crops of the photos, at random magnification."""
+"""Batches of random crops of the photos, at random magnification."""
 
 from __future__ import annotations
 
@@ -17,38 +17,43 @@ from adop.scene.scene import Scene
 
 @dataclass(frozen=True)
 class Batch:
-    """B crops of one size, from photos of one camera model."""
+    """B crops of one size, from photos of one lens model."""
 
     photos: Tensor  # [B] index of the photo
     crop: Tensor  # [B, 3] zoom, offset_x, offset_y: uv of the crop = zoom * uv of the photo - offset
     target: Tensor  # [B, 3, H, W] in [0, 1]
-    mask: Tensor  # [B, 1, H, W] 1 where the photo counts
+    mask: Tensor  # [B, 1, H, W] 1 where the photo is compared, 0 where it is masked
 
     def pinned(self) -> Batch:
-        """Return the batch in memory that a GPU copies from by itself."""
+        """Return the batch in pinned memory, from which a GPU copies without waiting."""
         return replace(self, target=self.target.pin_memory(), mask=self.mask.pin_memory())
 
 
+@dataclass(frozen=True)
+class CropConfig:
+    """Which crops a batch holds."""
+
+    batch: int  # crops, each from another photo
+    side: int  # pixels
+    zoom: tuple[float, float]  # range of the random magnification
+
+
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """Return the generator of one step: a function of seed and step, so that a resumed run draws the same numbers."""
+    """Return the generator of one step. It depends on seed and step alone, so that a resumed run draws the same numbers."""
     generator = torch.Generator()
     generator.manual_seed((seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 1) % 2**63)
     return generator
 
 
 def sample(
-    scene: Scene,
-    cache: PhotoCache,
-    photos: list[int],
-    batch: int,
-    side: int,
-    zoom: tuple[float, float],
-    generator: torch.Generator,
+    scene: Scene, cache: PhotoCache, photos: list[int], config: CropConfig, generator: torch.Generator
 ) -> Batch:
-    """Draw crops of `side` pixels (or the shorter side of the smallest photo) from the given photos.
+    """Draw crops of `config.side` pixels, or of the shorter side of the smallest chosen photo, from the given photos.
 
-    The zoom is uniform in its range, the place uniform over the photo and half a crop around it, then moved
-    inside: borders come more often. Source: ADOP section 3.3, with an area filter where the zoom is below 1.
+    The zoom is uniform in its range. The position is uniform over the photo and half a crop around it, then moved
+    inside, so that borders are drawn more often.
+
+    Source: the crops of ADOP (Rückert et al. 2022), with an area filter where the zoom is below 1.
     """
 
     def uniform(low: float, high: float) -> float:
@@ -58,14 +63,14 @@ def sample(
     model = scene.lenses[scene.photos[first].lens].model
     same = [i for i in photos if scene.lenses[scene.photos[i].lens].model == model]
     order = [i for i in torch.randperm(len(same), generator=generator).tolist() if same[i] != first]
-    chosen = [first] + [same[i] for i in order[: batch - 1]]
+    chosen = [first] + [same[i] for i in order[: config.batch - 1]]
     sizes = [
         (scene.lenses[scene.photos[i].lens].width, scene.lenses[scene.photos[i].lens].height) for i in chosen
     ]
-    side = min(side, min(min(size) for size in sizes))
+    side = min(config.side, min(min(size) for size in sizes))
     windows = []
     for width, height in sizes:
-        source = min(round(side / uniform(*zoom)), width, height)
+        source = min(round(side / uniform(*config.zoom)), width, height)
         x, y = (
             round(min(max(uniform(-source / 2, size - source / 2), 0), size - source))
             for size in (width, height)
@@ -86,7 +91,7 @@ def _cut(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return target [3, side, side] and mask [1, side, side] of a window (x, y, side) of a photo.
 
-    Without torch: its threads of a second pool would get into the way of those that train.
+    It uses no torch, whose threads would compete with those that train.
     """
     x, y, source = window
     part = np.s_[y : y + source, x : x + source]
@@ -99,11 +104,11 @@ def _cut(
     return np.ascontiguousarray(target.transpose(2, 0, 1)), counts
 
 
-class Ahead:
-    """Batches by their step, the next one drawn by a thread while this one is learned from.
+class BatchPrefetcher:
+    """Return the batch of each step, and draw the next one in a thread meanwhile.
 
     Args:
-        draw: the batch of a step, a function of the step alone: so it does not matter when it is drawn.
+        draw: returns the batch of a step. It depends on the step alone, so it does not matter when it is called.
     """
 
     def __init__(self, draw: Callable[[int], Batch]) -> None:
@@ -112,11 +117,11 @@ class Ahead:
         self._next: tuple[int, Future[Batch]] | None = None
 
     def close(self) -> None:
-        """End the thread; what it has begun is thrown away."""
+        """End the thread and drop the batch that it has begun."""
         self._pool.shutdown(cancel_futures=True)
 
     def batch(self, step: int) -> Batch:
-        """Return the batch of a step and begin the one of the next."""
+        """Return the batch of a step, and begin to draw that of the next step."""
         ready = self._next[1] if self._next and self._next[0] == step else self._pool.submit(self._draw, step)
         self._next = (step + 1, self._pool.submit(self._draw, step + 1))
         return ready.result()

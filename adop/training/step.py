@@ -1,4 +1,4 @@
-"""A training step: its batch, what it needs on the device, and the work there up to the gradients."""
+"""A training step up to its gradients: its batch, what the host decides, and what runs on the device."""
 
 from __future__ import annotations
 
@@ -12,34 +12,33 @@ from adop.model.pipeline import Pipeline, ViewInputs
 from adop.ops import sample_ghosts
 from adop.run.run import Run
 from adop.training.loss import Vgg, training_loss
-from adop.training.sampler import Batch, sample, step_generator
+from adop.training.sampler import Batch, CropConfig, sample, step_generator
 
-PRIOR_EVERY = 4  # steps: the camera's prior changes slowly, and asking it each time is a fiftieth of a step
+PRIOR_EVERY = 4  # steps: the physical camera changes slowly, and its prior costs a fiftieth of a step
 
 
 @dataclass(frozen=True)
 class StepInputs:
-    """What a step works on, on the pipeline's device."""
+    """What a step computes with, on the pipeline's device."""
 
     view: ViewInputs
     views: ViewInfo
     photos: Tensor  # [B] index of the photo
     target: Tensor  # [B, 3, H, W] in [0, 1]
     mask: Tensor  # [B, 1, H, W]
-    prior: bool  # whether the physical camera's prior counts in this step
+    prior: bool  # whether the physical camera's prior is part of this step's loss
 
 
 def draw_batch(run: Run, step: int) -> Batch:
-    """Return the batch of a step, a function of the run's seed and the step; in pinned memory where a GPU takes it."""
+    """Return the batch of a step, which depends on the run's seed and the step alone; pinned where a GPU will read it."""
     config, generator = run.config, step_generator(run.config.seed, step)
-    batch = sample(
-        run.scene, run.cache, run.split["train"], config.batch, config.crop, config.zoom, generator
-    )
+    crops = CropConfig(config.batch, config.crop, config.zoom)
+    batch = sample(run.scene, run.cache, run.split["train"], crops, generator)
     return batch.pinned() if run.device.type == "cuda" else batch
 
 
 def step_inputs(run: Run, batch: Batch) -> StepInputs:
-    """Return what the step of the run's progress works on: all that is decided on the host is decided here."""
+    """Return the inputs of the run's present step; all decisions of the host are made here."""
     pipeline, config, step = run.pipeline, run.config, run.progress.step
     device, side = pipeline.device, batch.target.shape[2]
     photos = batch.photos.to(device, non_blocking=True)
@@ -62,7 +61,7 @@ def step_inputs(run: Run, batch: Batch) -> StepInputs:
 def step_loss(
     pipeline: Pipeline, config: TrainConfig, inputs: StepInputs, vgg: Vgg | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Render the inputs' views; return what is to be minimised, and the loss, its PSNR and its terms to be logged.
+    """Render the inputs' views; return the scalar to minimise, and the numbers to log: loss, PSNR and the loss's terms.
 
     Where the environment is looked up sparsely, nothing here waits for the device or asks it for a number.
     """

@@ -1,5 +1,4 @@
-"""Training steps replayed as CUDA graphs: a step is some 800 small operations, and launching them takes longer than
-they do."""
+"""Training steps replayed as CUDA graphs: launching a step's 800 small operations takes longer than running them."""
 
 from __future__ import annotations
 
@@ -17,13 +16,13 @@ from adop.training.loss import Vgg
 from adop.training.sampler import Batch
 from adop.training.step import StepInputs, step_inputs, step_loss
 
-MOST = 16  # graphs; a scene with photos of many sizes would fill the memory with them
-WARM_UP = 3  # runs before a capture: libraries choose their kernels, modules are loaded
+MOST_GRAPHS = 16  # a scene with photos of many sizes would otherwise fill the memory with them
+WARM_UP = 3  # runs before a capture, in which libraries choose their kernels and modules are loaded
 
 
 @dataclass(frozen=True)
 class Captured:
-    """A graph, where it reads its inputs, and where it leaves its results."""
+    """A graph, the tensors that it reads, and those that it writes."""
 
     graph: torch.cuda.CUDAGraph
     inputs: StepInputs
@@ -32,26 +31,26 @@ class Captured:
 
 
 class StepGraphs:
-    """The learning steps of a run. On a GPU each kind of step is captured once and replayed from then on.
+    """Run the training steps of a run up to their gradients. On a GPU, capture each kind of step once, then replay it.
 
-    Steps are of one kind when all that the host decides is the same for them: sizes, camera model, whether cameras
-    move, how coarse a map of the environment each level looks at, and whether the physical camera's prior counts.
+    Steps are of one kind if the host decides everything alike: sizes, lens model, whether there is a rolling shutter,
+    which mip level of the environment each pyramid level reads, and whether the physical camera's prior is included.
     """
 
     def __init__(self, run: Run, vgg: Vgg | None, say: Callable[[str], None]) -> None:
         self.run, self.vgg, self.say = run, vgg, say
         self.enabled = can_capture(run)
-        self.replayed = 0  # steps
+        self.replayed = 0  # steps so far
         self._graphs: dict[Hashable, Captured] = {}
         self._blocks: Any = None
-        self._pool: Any = None  # from the first blocks on
+        self._pool: Any = None  # memory of the graphs, from the first capture on
         if self.enabled:
             self._stream = torch.cuda.Stream(run.device)
 
     def learning_step(self, batch: Batch) -> dict[str, Tensor]:
-        """Render the batch and leave the gradients; return the loss, its PSNR and its terms.
+        """Render the batch and set the parameters' gradients; return loss, PSNR and the loss's terms.
 
-        Both hold until the next step.
+        Gradients and returned tensors are valid until the next step.
         """
         inputs = step_inputs(self.run, batch)
         parameters = [p for p in self.run.pipeline.parameters() if p.requires_grad]
@@ -60,8 +59,8 @@ class StepGraphs:
             total, values = step_loss(self.run.pipeline, self.run.config, inputs, self.vgg)
             total.backward()
             return values
-        for place, tensor in zip(input_tensors(captured.inputs), input_tensors(inputs), strict=True):
-            place.copy_(tensor, non_blocking=True)
+        for target, tensor in zip(input_tensors(captured.inputs), input_tensors(inputs), strict=True):
+            target.copy_(tensor, non_blocking=True)
         captured.graph.replay()
         self.replayed += 1
         for parameter, gradient in zip(parameters, captured.gradients, strict=True):
@@ -70,27 +69,27 @@ class StepGraphs:
 
     def _captured(self, inputs: StepInputs, parameters: Sequence[Tensor]) -> Captured | None:
         blocks = self.run.pipeline.points().blocks
-        if blocks is not self._blocks:  # the graphs hold addresses of the points
+        if blocks is not self._blocks:  # points have moved: the graphs read them at old addresses
             self._blocks = blocks
             self._forget()
         kind = _kind(inputs)
-        if kind not in self._graphs and len(self._graphs) < MOST:
+        if kind not in self._graphs and len(self._graphs) < MOST_GRAPHS:
             try:
                 self._graphs[kind] = self._capture(inputs, parameters)
             except RuntimeError as error:
                 self.enabled = False
                 self._forget()
                 reason = str(error).splitlines()[0]
-                self.say(f"steps are not replayed as CUDA graphs but run singly: capture failed ({reason})")
-            if len(self._graphs) == MOST:
+                self.say(f"CUDA graphs are off for this run: capturing a step failed ({reason})")
+            if len(self._graphs) == MOST_GRAPHS:
                 self.say(
-                    f"{MOST} kinds of steps are replayed as CUDA graphs; others, if they come, run singly"
+                    f"{MOST_GRAPHS} kinds of steps are replayed as CUDA graphs; any other kind runs without"
                 )
         return self._graphs.get(kind)
 
     def _forget(self) -> None:
         self._graphs.clear()
-        self._pool = torch.cuda.graph_pool_handle()  # one that has lost its graphs takes no new ones
+        self._pool = torch.cuda.graph_pool_handle()  # a pool whose graphs are gone cannot be used again
 
     def _capture(self, inputs: StepInputs, parameters: Sequence[Tensor]) -> Captured:
         inputs = copied(inputs)
@@ -102,11 +101,11 @@ class StepGraphs:
 
         graph, own = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.run.device)
         self._stream.wait_stream(own)
-        # This stream is left again where the capture fails, which leaves its own only when it does not.
+        # A failed capture leaves the stream that it ran on current; this context restores ours in any case.
         with torch.cuda.device(self.run.device), torch.cuda.stream(self._stream):
             for _ in range(WARM_UP):
                 work()
-            # The thread that draws the next batch takes pinned memory meanwhile: others may do what they want.
+            # Another thread allocates pinned memory for the next batch meanwhile, which other modes forbid.
             with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
                 values, gradients = work()
         own.wait_stream(self._stream)
@@ -114,8 +113,10 @@ class StepGraphs:
 
 
 def can_capture(run: Run) -> bool:
-    """Return whether the run's steps can be replayed: on a GPU, by the kernels, points and cameras fixed in a step, and
-    nothing asked of the device in between."""
+    """Return whether the run's steps can be replayed.
+
+    They run on a GPU, by the kernels; points and cameras are fixed in a step; and the host asks the device for nothing.
+    """
     config = run.config
     on_gpu = run.device.type == "cuda" and config.render.backend != "reference"
     fixed = config.render.fill_levels > OCCLUSION_LEVELS and not run.pipeline.moves_by_gradient()
@@ -123,7 +124,7 @@ def can_capture(run: Run) -> bool:
 
 
 def _laid_as(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
-    """Return a gradient in its parameter's order in memory, as one pass over both needs it."""
+    """Return a gradient with its parameter's memory layout, which the fused optimiser needs."""
     if gradient is None or gradient.stride() == parameter.stride():
         return gradient
     return torch.empty_like(parameter).copy_(gradient)
@@ -153,7 +154,7 @@ def input_tensors(inputs: StepInputs) -> list[Tensor]:
 
 
 def copied(inputs: StepInputs) -> StepInputs:
-    """Return the same inputs at addresses of their own."""
+    """Return a copy of the inputs at addresses of its own."""
     camera, lookup = inputs.view.camera, _sparse(inputs)
     camera = replace(
         camera,

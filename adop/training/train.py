@@ -44,7 +44,7 @@ from adop.training.refinement import (
     refines_together,
     say_groups,
 )
-from adop.training.sampler import Ahead
+from adop.training.sampler import BatchPrefetcher
 from adop.training.step import draw_batch
 from adop.training.step_graph import StepGraphs
 
@@ -211,7 +211,7 @@ def _loop(
     saved, line, recent = time.monotonic(), ProgressLine(), Recent()
     read_every = 1 if callback is not None or run.device.type == "cpu" else READ_EVERY
 
-    batches = Ahead(functools.partial(draw_batch, run))
+    batches = BatchPrefetcher(functools.partial(draw_batch, run))
     while _share_done(run) < 1 and not interrupted():
         step = run.progress.step
         batch = batches.batch(step)
