@@ -39,7 +39,7 @@ class CropConfig:
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """Return the generator of one step. It depends on seed and step alone, so that a resumed run draws the same numbers."""
+    """Return the generator of a step, a function of seed and step alone: a resumed run draws the same numbers."""
     generator = torch.Generator()
     generator.manual_seed((seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 1) % 2**63)
     return generator
