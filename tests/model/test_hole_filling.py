@@ -1,4 +1,4 @@
-"""Hole filling: who shows, who is a hole, what fills it."""
+"""Hole filling: which points show, which pixels are holes, and what fills them."""
 
 import math
 
@@ -9,7 +9,7 @@ from adop.ops import Levels
 
 
 def levels_of(depth: torch.Tensor, colour: torch.Tensor, count: int) -> Levels:
-    """A pyramid whose coarser levels keep the nearest point of each cell."""
+    """Return a pyramid whose coarser levels keep the nearest point of each cell."""
     features, weights, depths = [], [], []
     for level in range(count):
         size, step = depth.shape[0] // 2**level, 2**level
@@ -52,7 +52,7 @@ def test_an_outline_does_not_grow():
     assert torch.allclose(base.colours[0][0, 0], colour, atol=1e-5)
 
 
-def test_wide_emptiness_shows_the_background():
+def test_wide_holes_show_the_background():
     depth, colour = torch.full((32, 32), float("inf")), torch.full((32, 32), 0.5)
     depth[:, :8] = 2.0
     base = fill_holes(levels_of(depth, colour, 5), background(5, 32, 9.0), 2, 0.05)

@@ -1,4 +1,4 @@
-"""Both networks: the paper's size, the identity at the start, any picture size."""
+"""Both networks: the paper's size, the identity at the start, images of any size."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def test_the_plain_unet_has_the_papers_size():
 
 @pytest.mark.parametrize("kind", ["decoder", "unet"])
 @pytest.mark.parametrize("size", [(64, 64), (33, 50), (17, 9)])
-def test_starts_as_the_base_picture(kind: str, size: tuple[int, int]):
+def test_starts_as_the_hole_filled_points(kind: str, size: tuple[int, int]):
     levels = pyramid(*size, 4)
     base = base_of(levels)
     picture = NeuralRenderer(NetworkConfig(kind=kind), 4, 4)(levels, base)
@@ -41,8 +41,8 @@ def test_starts_as_the_base_picture(kind: str, size: tuple[int, int]):
 
 
 @pytest.mark.parametrize("kind", ["decoder", "unet"])
-def test_brightness_of_the_scene_passes_through(kind: str):
-    """Twice the light in, twice the light out: the network knows nothing of exposure."""
+def test_output_scales_with_the_brightness_of_the_scene(kind: str):
+    """Twice the light in, twice the light out: the network does not depend on exposure."""
     torch.manual_seed(0)
     levels = pyramid(32, 32, 4)
     network = NeuralRenderer(NetworkConfig(kind=kind), 4, 4)
@@ -55,7 +55,7 @@ def test_brightness_of_the_scene_passes_through(kind: str):
     assert torch.allclose(twice, 2 * once, rtol=1e-3, atol=1e-5)
 
 
-def test_a_gated_convolution_of_parts_is_that_of_them_joined():
+def test_a_gated_convolution_of_parts_equals_that_of_their_concatenation():
     torch.manual_seed(0)
     gated = GatedConv(7, 5)
     first, second = torch.randn(2, 4, 9, 11), torch.randn(2, 3, 9, 11)

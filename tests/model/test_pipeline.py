@@ -1,4 +1,4 @@
-"""The pipeline by kernels is the pipeline by the oracles: pictures, photos, and every gradient."""
+"""The pipeline run by kernels agrees with the one run by the oracles: images, photos, and every gradient."""
 
 import dataclasses
 from pathlib import Path
@@ -16,7 +16,7 @@ from adop.training.loss import training_loss
 
 
 @pytest.mark.parametrize("fill_levels", [4, 2])
-def test_kernels_and_oracles_learn_the_same(small_folder: Path, fill_levels: int) -> None:
+def test_kernels_and_oracles_give_the_same_images_and_gradients(small_folder: Path, fill_levels: int) -> None:
     results = []
     for backend in ("reference", "auto"):
         render = RenderConfig(levels=4, fill_levels=fill_levels, backend=backend)  # type: ignore[arg-type]
@@ -45,14 +45,14 @@ def test_kernels_and_oracles_learn_the_same(small_folder: Path, fill_levels: int
         results.append(([rendered.image, image, loss.total, loss.psnr], gradients))
     (slow, slow_gradients), (fast, fast_gradients) = results
     for expected, got in zip(slow, fast, strict=True):
-        # A few points cross a pixel's edge by rounding, and rays between the points of their grid are interpolated.
+        # Rounding moves a few points over a pixel's edge, and rays are interpolated between the points of a grid.
         assert float((got - expected).detach().norm() / expected.detach().norm()) < 5e-3
     for expected, got in zip(slow_gradients, fast_gradients, strict=True):
         assert float((got - expected).norm()) <= 0.03 * float(expected.norm()) + 1e-7
 
 
 def test_nearest_cameras(small_folder: Path, tmp_path: Path) -> None:
-    """Those of photos that have a lens each, but alike, come together; held-out photos do not come."""
+    """Photos with equal lenses of their own come in one batch; held-out photos are left out."""
     scene = load_scene(small_folder, report=lambda _: None)
     lenses = [dataclasses.replace(scene.lenses[0]) for _ in scene.photos]
     photos = [dataclasses.replace(photo, lens=index) for index, photo in enumerate(scene.photos)]
@@ -69,8 +69,8 @@ def test_nearest_cameras(small_folder: Path, tmp_path: Path) -> None:
         assert len(every) == int(pipeline.tonemapper.trained.sum())
 
 
-def test_photos_of_other_proportions_stand_in_one_batch(small_folder: Path, tmp_path: Path) -> None:
-    """Their lenses' grids of rays differ in size; crops of them are drawn together all the same."""
+def test_photos_of_different_proportions_share_a_batch(small_folder: Path, tmp_path: Path) -> None:
+    """Their lenses' ray grids differ in size, and crops of them are still rendered together."""
     scene = load_scene(small_folder, report=lambda _: None)
     lens, photo = scene.lenses[0], scene.photos[1]
     narrow = dataclasses.replace(lens, width=lens.width // 2)

@@ -1,4 +1,4 @@
-"""The physical camera: hand-computed values, its inverse, its gauges."""
+"""The physical camera: values computed by hand, its inverse, and its gauges."""
 
 import math
 
@@ -13,7 +13,7 @@ def make(photos: int = 4) -> Tonemapper:
     return Tonemapper(exposure, torch.zeros(photos, dtype=torch.long), torch.ones(photos, dtype=torch.bool))
 
 
-def test_srgb_by_the_standard():
+def test_srgb_follows_the_standard():
     # IEC 61966-2-1: linear 0.2140 is 0.5 encoded; the toe is 12.92 x.
     assert math.isclose(float(srgb_encode(torch.tensor(0.21404))), 0.5, abs_tol=1e-4)
     assert math.isclose(float(srgb_encode(torch.tensor(0.002))), 0.02584, abs_tol=1e-6)
@@ -28,7 +28,7 @@ def test_starts_as_plain_srgb():
     assert torch.allclose(image, srgb_encode(linear), atol=1e-5)
 
 
-def test_the_factors_by_hand():
+def test_exposure_white_balance_and_vignette_by_hand():
     tonemapper = make()
     with torch.no_grad():
         tonemapper.vignette_coefficients[0] = torch.tensor([-0.2, 0.05, -0.01])
@@ -40,12 +40,12 @@ def test_the_factors_by_hand():
     vignette = 1 - 0.2 * 0.25 + 0.05 * 0.25**2 - 0.01 * 0.25**3
     linear = 0.5 * 0.5 * np.array([1.2, 1.0, 0.8]) * vignette
     expected = 1.055 * linear ** (1 / 2.4) - 0.055
-    # 25 straight pieces of a curve that is straight to begin with.
+    # 24 linear pieces of a curve that starts linear.
     assert np.allclose(image.flatten().detach().numpy(), expected, atol=1e-4)
 
 
 def test_response_is_monotonic_whatever_the_parameters():
-    tonemapper = make().double()  # steps of 1e-8 near 1 are none in single precision
+    tonemapper = make().double()  # steps of 1e-8 near 1 vanish in single precision
     torch.nn.init.normal_(tonemapper.response_logits, std=3)
     curve = tonemapper.response()
     assert curve.shape == (1, 3, RESPONSE_SAMPLES)
@@ -69,8 +69,8 @@ def test_linearise_inverts():
     assert torch.allclose(back[unclipped], radiance[unclipped], rtol=2e-3)
 
 
-def test_colours_of_photos_go_back_to_light_by_the_response():
-    """A cloud's colours were photo values; sRGB took them to light, and the camera's curve is another."""
+def test_colours_taken_from_photos_are_linearised_by_the_response():
+    """A cloud's colours were photo values that were linearised as sRGB, although the camera has another response."""
     tonemapper = make()
     with torch.no_grad():
         tonemapper.response_logits[0] = torch.linspace(1, -1, RESPONSE_SAMPLES - 1)
@@ -81,7 +81,7 @@ def test_colours_of_photos_go_back_to_light_by_the_response():
     torch.testing.assert_close(tonemapper.linearise_colours(by_srgb), light, rtol=2e-3, atol=1e-4)
 
 
-def test_gauges_take_no_gradient_and_change_no_picture():
+def test_gauges_have_no_gradient_and_change_no_photo():
     tonemapper = make()
     torch.nn.init.normal_(tonemapper.exposure_delta)
     torch.nn.init.normal_(tonemapper.white_balance_log, std=0.1)
@@ -103,7 +103,7 @@ def test_gauges_take_no_gradient_and_change_no_picture():
     assert math.isclose(float(tonemapper.exposures().detach().mean()), 0.0, abs_tol=1e-6)
 
 
-def test_held_out_photos_keep_their_start():
+def test_held_out_photos_keep_their_initial_exposure():
     trained = torch.tensor([True, True, False])
     tonemapper = Tonemapper(torch.tensor([-1.0, 1.0, 0.5]), torch.zeros(3, dtype=torch.long), trained)
     with torch.no_grad():

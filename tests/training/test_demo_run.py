@@ -1,4 +1,4 @@
-"""The whole on the demo scene, against its truth. Minutes long: run with -m slow."""
+"""A whole run of the demo scene against its truth. It takes minutes: run with -m slow."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ def test_held_out_photos_reach_24_db(run: Run):
 
 
 def test_linear_radiance_is_within_15_percent_where_points_are(run: Run):
-    """Up to one factor for the whole picture; the photos never showed it: they are exposed, vignetted, bent."""
+    """Up to one factor per image. No photo shows this radiance: photos are exposed, vignetted and tone-mapped."""
     for photo in run.split["held_out"]:
         stem = Path(run.scene.photos[photo].name).stem
         file = OpenEXR.File(str(demo_scene_folder() / "truth" / f"{stem}.exr"), separate_channels=True)

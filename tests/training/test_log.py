@@ -1,4 +1,4 @@
-"""What a run says while it learns."""
+"""What a run logs while it trains."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from adop.training.log import Log, Recent
 
 
-def test_a_closed_log_is_whole_and_its_folder_may_move(tmp_path: Path):
+def test_a_closed_log_is_complete_and_its_folder_may_be_moved(tmp_path: Path):
     run, moved = tmp_path / "run", tmp_path / "moved"
     run.mkdir()
     log = Log(run, 0)
@@ -17,10 +17,10 @@ def test_a_closed_log_is_whole_and_its_folder_may_move(tmp_path: Path):
     run.rename(moved)
     events = EventAccumulator(str(moved / "tensorboard")).Reload()
     assert [(e.step, e.value) for e in events.Scalars("held_out/psnr")] == [(3, 21.5)]
-    assert not log.board.all_writers  # no thread is left that would write into the folder
+    assert not log.board.all_writers  # no thread is left that could write into the folder
 
 
-def test_lines_after_the_step_that_is_continued_from_are_dropped(tmp_path: Path):
+def test_resuming_drops_lines_after_the_checkpoint(tmp_path: Path):
     log = Log(tmp_path, 0)
     for step in (10, 20, 30):
         log.write(step, {"loss": 1.0})
@@ -32,7 +32,7 @@ def test_lines_after_the_step_that_is_continued_from_are_dropped(tmp_path: Path)
     ]
 
 
-def test_recent_numbers_are_read_when_asked_for() -> None:
+def test_recent_numbers_are_read_on_request() -> None:
     recent = Recent()
     for step in range(60):
         recent.add({"loss": torch.tensor(float(step)), "psnr": torch.tensor(2.0 * step)})

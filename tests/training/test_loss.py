@@ -1,4 +1,4 @@
-"""The training loss: its terms, its mask, and the perceptual loss with weights of a file."""
+"""The training loss: its terms, its mask, and the perceptual loss with weights from a file."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def test_masked_pixels_do_not_count():
     assert bool((image.grad[..., :16] == 0).all()) and bool((image.grad[..., 16:] != 0).all())
 
 
-def test_the_same_picture_costs_nothing():
+def test_equal_images_have_no_loss():
     image = torch.rand(1, 3, 32, 32)
     loss = training_loss(image, image.clone(), torch.ones(1, 1, 32, 32), LossConfig(mse=1.0))
     assert float(loss.total) < 1e-5
@@ -32,7 +32,7 @@ def test_the_same_picture_costs_nothing():
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights in torchvision's names and shapes: the loading and the arithmetic are real, the taste is not."""
+    """Write random weights with torchvision's names and shapes: loading and arithmetic are real, the weights are not."""
     generator = torch.Generator().manual_seed(0)
     index, inputs, tensors = 0, 3, {}
     for width in Vgg.LAYERS:
@@ -59,7 +59,7 @@ def test_vgg_grows_with_the_difference(weights: Path):
     assert 0 < float(little) < float(much)
 
 
-def test_wrong_weights_are_named(tmp_path: Path):
+def test_errors_name_the_wrong_weights(tmp_path: Path):
     with pytest.raises(UserError, match="no such file"):
         Vgg(str(tmp_path / "missing.safetensors"))
     save_file({"features.0.weight": torch.zeros(1)}, tmp_path / "bad.safetensors")

@@ -1,4 +1,4 @@
-"""The optimiser's groups, and the order by which checkpoints number its state."""
+"""The optimiser's groups, and the order in which checkpoints number its state."""
 
 import dataclasses
 from pathlib import Path
@@ -11,7 +11,7 @@ from adop.run.run import open_scene
 from adop.training.optimiser import Optimiser
 
 
-def test_joined_groups_leave_every_parameter_in_its_place(small_folder: Path):
+def test_joining_groups_keeps_the_order_of_parameters(small_folder: Path):
     pipeline, _, _ = open_scene(small_folder, TrainConfig(), lambda _: None)
     tonemapper = pipeline.tonemapper
     expected = [
@@ -28,7 +28,7 @@ def test_joined_groups_leave_every_parameter_in_its_place(small_folder: Path):
     assert len({(group["start"], id(group["params"][0])) for group in groups}) == len(groups) == 5
 
 
-def test_texels_that_crops_hardly_show_move_little(small_folder: Path):
+def test_texels_that_crops_hardly_show_hardly_move(small_folder: Path):
     moved = []
     for height in (8, 64):
         config = dataclasses.replace(TrainConfig(), environment=EnvironmentConfig(height=height))

@@ -1,4 +1,4 @@
-"""Groups that are on, off or frozen; both methods; what the benchmark says."""
+"""What is learned, and from which step; both methods of refinement; the results of the benchmark."""
 
 import dataclasses
 import json
@@ -48,7 +48,7 @@ def states(folder: Path, output: Path, config: TrainConfig) -> list[dict[str, to
     return found
 
 
-def test_a_group_is_on_off_or_from_a_step():
+def test_a_group_is_learned_always_never_or_from_a_step():
     assert learned("on", 0) and not learned("off", 10**6)
     assert not learned(3, 2) and learned(3, 3)
 
@@ -77,9 +77,7 @@ def test_the_published_gradient_moves_cameras_and_points(small_folder: Path, tmp
         assert torch.isfinite(found[3][name]).all()
 
 
-def test_a_rolling_shutter_is_saved_and_loaded_and_found_again_while_training(
-    small_folder: Path, tmp_path: Path
-):
+def test_a_rolling_shutter_is_saved_loaded_and_refined_while_training(small_folder: Path, tmp_path: Path):
     groups = LearnConfig(rolling_shutter=2, **OFF)
     refine = RefineConfig(every=2, photos=2, until=1.0)
     config = dataclasses.replace(TINY, learn=groups, refine=refine, scene=str(small_folder), test_every=20)
@@ -103,7 +101,7 @@ def test_a_rolling_shutter_is_saved_and_loaded_and_found_again_while_training(
     assert pipeline.camera(torch.tensor([still])).motion is None
 
 
-def test_the_published_gradient_has_no_rolling_shutter(small_folder: Path, tmp_path: Path):
+def test_the_published_gradient_refuses_a_rolling_shutter(small_folder: Path, tmp_path: Path):
     config = dataclasses.replace(
         TINY, learn=LearnConfig(rolling_shutter="on"), refine=RefineConfig(method="gradient")
     )
@@ -118,8 +116,8 @@ def demo_truth() -> tuple[CameraTruth, list[int]]:
     return truth, list(range(len(scene.photos)))
 
 
-def test_a_camera_that_differs_by_the_gauge_alone_is_right():
-    """Another common EV, other gains of channels, another power of light: the same photos."""
+def test_a_camera_that_differs_only_by_the_gauge_has_no_error():
+    """Another common EV, other channel gains and another exponent of all light give the same photos."""
     truth, photos = demo_truth()
     power, gains = 1.2, np.array([1.1, 1.0, 0.9])
     light = np.linspace(0, 1.05, 4000)
@@ -139,11 +137,11 @@ def test_a_camera_that_differs_by_the_gauge_alone_is_right():
     assert errors.white_balance.max() < 0.01
     assert errors.vignette_rmse < 2e-3
     assert errors.response_rmse < 5e-3
-    # With exposures known there is no such freedom, and the same camera is wrong.
+    # With known exposures there is no such freedom, and the same camera is wrong.
     assert np.abs(compare(found, truth, photos, exposures_known=True).exposure).max() > 0.1
 
 
-def test_a_camera_that_is_wrong_is_found_wrong():
+def test_the_error_of_a_wrong_camera_is_measured():
     truth, photos = demo_truth()
     rng = np.random.default_rng(0)
     wrong = dataclasses.replace(truth, exposure=truth.exposure + rng.normal(0, 0.3, len(photos)))
@@ -152,7 +150,7 @@ def test_a_camera_that_is_wrong_is_found_wrong():
     assert errors.response_rmse < 1e-6
 
 
-def test_the_benchmark_writes_what_others_read(small_folder: Path, tmp_path: Path):
+def test_the_benchmark_writes_its_results(small_folder: Path, tmp_path: Path):
     scene = load_scene(small_folder, report=lambda _: None)
     save_scene(dataclasses.replace(scene, photos=scene.photos[:5]), tmp_path / "few")
     config = BenchRefineConfig(
@@ -169,13 +167,13 @@ def test_the_benchmark_writes_what_others_read(small_folder: Path, tmp_path: Pat
         bench_refine(config)
 
 
-def test_the_benchmark_lays_on_a_rolling_shutter(small_folder: Path, tmp_path: Path):
+def test_the_benchmark_disturbs_and_recovers_a_rolling_shutter(small_folder: Path, tmp_path: Path):
     scene = load_scene(small_folder, report=lambda _: None)
     save_scene(dataclasses.replace(scene, photos=scene.photos[:5]), tmp_path / "few")
     config = BenchRefineConfig(
         tmp_path / "few", "rolling_shutter", steps=1, output=tmp_path / "bench", json=tmp_path / "bench.json"
     )
-    # A third of the points show a motion to about 0.2 px.
+    # With a third of the points, a motion can be found to about 0.2 px.
     config = dataclasses.replace(config, motion_rotation=0.8, motion_translation=0.012)
     assert bench_refine(config) == 0
     groups = json.loads((tmp_path / "bench.json").read_text())["groups"]
@@ -183,6 +181,6 @@ def test_the_benchmark_lays_on_a_rolling_shutter(small_folder: Path, tmp_path: P
     assert groups["pose_rotation_deg"]["end"] < 1e-6
 
 
-def test_a_scene_without_a_true_camera_says_so(small_folder: Path, tmp_path: Path):
+def test_a_scene_without_a_known_true_camera_is_refused(small_folder: Path, tmp_path: Path):
     with pytest.raises(UserError, match="--truth"):
         bench_refine(BenchRefineConfig(small_folder, "photometry", output=tmp_path / "bench"))

@@ -1,4 +1,4 @@
-"""Crops: the target is what the crop's camera sees."""
+"""Batches of crops: a target shows what its camera sees."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_a_crop_without_zoom_is_a_window_of_the_photo(scene):
     assert torch.equal(batch.target[0], window)
 
 
-def test_a_zoomed_crop_shows_the_pixel_that_its_camera_says(scene):
+def test_a_zoomed_crop_shows_its_window_of_the_photo(scene):
     """The crop's mean colour is the mean of the photo's window [offset / zoom, (offset + side) / zoom)."""
     cache = PhotoCache(scene)
     for step in range(5):
@@ -48,7 +48,7 @@ def test_the_same_step_draws_the_same_crops(scene):
     assert not torch.equal(first.crop, other.crop)
 
 
-def test_borders_come_more_often(scene):
+def test_borders_are_drawn_more_often(scene):
     cache = PhotoCache(scene)
     offsets = [
         sample(scene, cache, [0], CropConfig(1, 200, (1.0, 1.0)), step_generator(0, i)).crop[0, 1]
@@ -63,7 +63,7 @@ def test_a_photo_smaller_than_the_crop_makes_a_smaller_crop(scene):
     assert batch.target.shape[2:] == (360, 360)
 
 
-def test_batches_drawn_ahead_are_those_of_their_steps():
+def test_prefetched_batches_belong_to_their_steps():
     drawn: list[int] = []
 
     def draw(step: int) -> Batch:
@@ -74,10 +74,10 @@ def test_batches_drawn_ahead_are_those_of_their_steps():
     batches = BatchPrefetcher(draw)
     assert [int(batches.batch(step).photos) for step in (3, 4, 9, 10)] == [3, 4, 9, 10]
     batches.close()
-    assert {3, 4, 9, 10} <= set(drawn) <= {3, 4, 5, 9, 10, 11}, "none but the next is drawn ahead"
+    assert {3, 4, 9, 10} <= set(drawn) <= {3, 4, 5, 9, 10, 11}, "only the next batch is drawn ahead"
 
 
-def test_what_goes_wrong_in_the_thread_is_raised():
+def test_errors_of_the_thread_are_raised():
     def draw(step: int) -> Batch:
         raise UserError("photo.jpg: cannot be read")
 

@@ -1,5 +1,4 @@
-"""What a captured step reads: every tensor of its inputs, from places of its own. Replaying is checked on a GPU, by
-`adop doctor --gpu-check`."""
+"""A captured step copies every tensor that it reads. Replaying is checked on a GPU by `adop doctor --gpu-check`."""
 
 from __future__ import annotations
 
@@ -30,14 +29,14 @@ def inputs_of(run: Run, step: int) -> StepInputs:
 
 
 def with_mip_levels(inputs: StepInputs, mip_levels: list[int]) -> StepInputs:
-    """The same step, looking at other levels of the environment."""
+    """Return the same step with other mip levels of the environment."""
     assert isinstance(inputs.view.lookup, SparseLookup)
     lookup = dataclasses.replace(inputs.view.lookup, mip_levels=mip_levels)
     return dataclasses.replace(inputs, view=dataclasses.replace(inputs.view, lookup=lookup))
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """Every tensor in a tree of dataclasses."""
+    """Return every tensor in a tree of dataclasses."""
     if isinstance(value, Tensor):
         return [value]
     if not dataclasses.is_dataclass(value):
@@ -46,7 +45,7 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("moving", [False, True])
-def test_all_that_a_step_reads_is_copied_into_its_graph(run: Run, moving: bool) -> None:
+def test_everything_a_step_reads_is_copied(run: Run, moving: bool) -> None:
     cameras = run.pipeline.cameras
     every = list(range(len(cameras)))
     cameras.set_motion(every, torch.full_like(cameras.motion, 0.001 if moving else 0.0))
@@ -62,7 +61,7 @@ def test_all_that_a_step_reads_is_copied_into_its_graph(run: Run, moving: bool) 
     cameras.set_motion(every, torch.zeros_like(cameras.motion))
 
 
-def test_steps_are_of_one_kind_where_the_host_decides_alike(run: Run) -> None:
+def test_steps_for_which_the_host_decides_alike_are_of_one_kind(run: Run) -> None:
     first, prior, other = (inputs_of(run, step) for step in (1, 4, 5))
     coarse = with_mip_levels(first, [9])
     assert _kind(first) != _kind(prior)
@@ -71,5 +70,5 @@ def test_steps_are_of_one_kind_where_the_host_decides_alike(run: Run) -> None:
     assert _kind(first) == _kind(with_mip_levels(other, first.view.lookup.mip_levels))
 
 
-def test_a_cpu_captures_nothing(run: Run) -> None:
+def test_nothing_is_captured_on_a_cpu(run: Run) -> None:
     assert not can_capture(run)

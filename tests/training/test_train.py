@@ -1,4 +1,4 @@
-"""Training as a whole: it learns, it can be killed, it says what is wrong."""
+"""Training as a whole: it learns, it survives being killed, and it explains errors."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ TINY = dataclasses.replace(
     render=RenderConfig(levels=4),
     grow=GrowConfig(side=160),
     test_every=10,
-    # Cameras are aligned again at the eighth step, so that a resumed run is held to the same there.
+    # Cameras are aligned at the eighth step, so that a resumed run must reproduce that too.
     learn=LearnConfig(poses=1, intrinsics="off", distortion="off"),
     refine=RefineConfig(every=8, photos=2, align=AlignConfig(side=240)),
 )
@@ -62,7 +62,7 @@ def trained(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return once(tmp_path_factory, "tiny", make)
 
 
-def test_a_run_holds_what_it_should(trained: Path):
+def test_a_run_folder_is_complete(trained: Path):
     result = json.loads((trained / "eval" / "eval.json").read_text())
     for values in (result["mean"], result["baseline_points"], *result["photos"]):
         assert {"psnr", "psnr_fitted", "ssim"} <= set(values)
@@ -76,15 +76,15 @@ def test_a_run_holds_what_it_should(trained: Path):
     assert lines[-1]["kind"] == "held_out" and lines[-1]["step"] == 40
 
 
-def test_the_picture_is_there_from_the_first_steps_and_training_helps(trained: Path):
+def test_the_first_steps_already_show_the_scene_and_training_helps(trained: Path):
     result = json.loads((trained / "eval" / "eval.json").read_text())
     assert result["mean"]["psnr_fitted"] > 15
-    # Forty small crops do not beat the points' own colours yet; tests of a whole run are in test_demo_run.py.
+    # Forty small crops do not yet beat the points' own colours; test_demo_run.py tests a whole run.
     assert result["mean"]["psnr_fitted"] > result["baseline_points"]["psnr_fitted"] - 0.5
 
 
-def test_the_loss_falls_on_what_is_trained_on(small_folder: Path, tmp_path: Path):
-    """One photo's crop, trained over and over: the picture comes nearer to it."""
+def test_the_loss_falls_on_the_training_photos(small_folder: Path, tmp_path: Path):
+    """Train on one photo's crop over and over: the image approaches it."""
     losses: list[float] = []
     config = dataclasses.replace(TINY, steps=40, crop=360, zoom=(1.0, 1.0), test_every=0)
     train(
@@ -107,7 +107,7 @@ def test_loading_renders_what_was_evaluated(trained: Path, small_folder: Path):
 
 
 def test_refined_poses_of_held_out_photos_are_scored_apart(trained: Path, small_folder: Path):
-    """A held-out photo whose pose is off scores better refined; the run's pose and plain score stay what they were."""
+    """A held-out photo with a wrong pose scores better refined; the run's pose and plain score stay as they were."""
     from adop.evaluation.evaluate import score_aligned, score_held_out
 
     run = load(trained, small_folder, say=lambda _: None)
@@ -162,13 +162,13 @@ def test_split_follows_the_protocol():
         split_photos(2, 8)
 
 
-def test_a_used_output_folder_is_refused(small_folder: Path, tmp_path: Path):
+def test_an_output_folder_in_use_is_refused(small_folder: Path, tmp_path: Path):
     (tmp_path / "something").write_text("mine")
     with pytest.raises(UserError, match="not empty"):
         train(small_folder, tmp_path, TINY, say=lambda _: None)
 
 
-def test_a_damaged_checkpoint_is_named(trained: Path, small_folder: Path, tmp_path: Path):
+def test_the_error_names_a_damaged_checkpoint(trained: Path, small_folder: Path, tmp_path: Path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.json").write_text((trained / "config.json").read_text())
     whole = checkpoints(trained / "checkpoints")[-1].read_bytes()
@@ -188,7 +188,7 @@ def test_another_scene_or_configuration_is_refused(trained: Path, small_folder: 
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 16, 32), (1, 4, 0, 0), (1, 1, 5000, 1), (1, 0, 10**9, 1)])
-def test_a_checkpoint_brings_the_size_of_its_environment_and_no_other_shape(
+def test_only_the_environment_may_have_another_size_in_a_checkpoint(
     trained: Path, small_folder: Path, tmp_path: Path, shape: tuple[int, ...]
 ):
     whole = checkpoints(trained / "checkpoints")[-1]
@@ -206,8 +206,8 @@ def test_a_checkpoint_brings_the_size_of_its_environment_and_no_other_shape(
         load(tmp_path, small_folder, say=lambda _: None)
 
 
-def test_points_that_no_crop_shows_stay_put(trained: Path, small_folder: Path):
-    """Adam moves only rows with a gradient, so a point no photo sees keeps its start value."""
+def test_points_that_no_crop_shows_do_not_change(trained: Path, small_folder: Path):
+    """Adam moves only rows with a gradient, so a point that no photo sees keeps its initial features."""
     run = load(trained, small_folder, say=lambda _: None)
     spare = run.pipeline.points.features[:, 3]
     assert bool((spare == 0).any()) and bool((spare != 0).any())
