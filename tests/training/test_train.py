@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -204,6 +205,22 @@ def test_only_the_environment_may_have_another_size_in_a_checkpoint(
         return
     with pytest.raises(UserError, match=r"environment\.map should be"):
         load(tmp_path, small_folder, say=lambda _: None)
+
+
+def test_a_checkpoint_of_the_older_format_is_loaded(trained: Path, small_folder: Path, tmp_path: Path):
+    """Format 3 held the same tensors, those of points and cameras without a prefix."""
+    whole = checkpoints(trained / "checkpoints")[-1]
+    with safe_open(whole, framework="pt") as file:
+        metadata = file.metadata() | {"format": "adop-checkpoint-3"}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    older = {re.sub(r"^model\.(points|cameras)\.", "model.", name): value for name, value in tensors.items()}
+    assert "model.xyz" in older and "model.intrinsics.0" in older
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.json").write_text((trained / "config.json").read_text())
+    save_file(older, tmp_path / "checkpoints" / whole.name, metadata)
+    loaded = load(tmp_path, small_folder, say=lambda _: None).pipeline.state_dict()
+    for name, value in load(trained, small_folder, say=lambda _: None).pipeline.state_dict().items():
+        assert torch.equal(loaded[name], value), name
 
 
 def test_points_that_no_crop_shows_do_not_change(trained: Path, small_folder: Path):
