@@ -144,7 +144,7 @@ def training(steps: int) -> None:
     """Time training steps of the demo scene by turns: without a viewer, with one, with a browser that rests."""
     import tempfile
 
-    from adop.config.config import TrainConfig
+    from adop.config import TrainConfig
     from adop.scene.scene import demo_scene_folder
     from adop.training.train import train
     from adop.viewer.training_view import LiveView

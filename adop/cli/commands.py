@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from adop.config.config import TrainConfig, load_config, preset
+from adop.config import TrainConfig, load_config, preset
 from adop.errors import UserError
 from adop.importers.import_scene import ImportConfig
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adop.config.config import NetworkConfig, TrainConfig
+from adop.config import NetworkConfig, TrainConfig
 from adop.images.metrics import psnr, ssim
 from adop.initialisation.environment import initialise_environment
 from adop.initialisation.photometry import fit_photometry, left_half

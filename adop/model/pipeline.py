@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adop.config.config import TrainConfig
+from adop.config import TrainConfig
 from adop.geometry.camera import Camera, Model
 from adop.geometry.rigid_motion import se3_exp
 from adop.model.environment import Environment

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from adop.config.config import TrainConfig
+from adop.config import TrainConfig
 from adop.geometry.camera import Camera
 from adop.model.pipeline import EnvironmentLookup, Pipeline
 from adop.ops import sample_ghosts

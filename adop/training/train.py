@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from adop.config.config import TrainConfig, save_config
+from adop.config import TrainConfig, save_config
 from adop.errors import UserError
 from adop.evaluation.evaluate import evaluate, score_photo
 from adop.initialisation.environment import initialise_environment

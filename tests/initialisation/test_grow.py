@@ -9,7 +9,7 @@ import torch
 from scipy.spatial import cKDTree
 from support.small_scene import with_points
 
-from adop.config.config import GrowConfig, TrainConfig
+from adop.config import GrowConfig, TrainConfig
 from adop.initialisation.grow import grow_points
 from adop.initialisation.photometry import known_exposures
 from adop.model.pipeline import Pipeline
@@ -23,7 +23,7 @@ def grown(scene: Scene, stereo: bool = True, budget: int = 200_000) -> np.ndarra
     assert exposure is not None
     pipeline = Pipeline(scene, TrainConfig(), exposure, torch.ones(len(scene.photos), dtype=torch.bool))
     before = len(pipeline.xyz)
-    config = GrowConfig(photos=8, side=240, stereo=stereo, budget=budget)
+    config = GrowConfig(max_photos=8, longest_side=240, stereo=stereo, max_points=budget)
     added = grow_points(pipeline, PhotoCache(scene), list(range(0, len(scene.photos), 2)), config)
     assert len(pipeline.xyz) == len(pipeline.features) == len(pipeline.lod_radius) == before + added
     return pipeline.xyz[before:].numpy()

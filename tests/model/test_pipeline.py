@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from adop.config.config import RenderConfig, TrainConfig
+from adop.config import RenderConfig, TrainConfig
 from adop.run.run import open_scene
 from adop.scene.scene import load_scene, save_scene
 from adop.training.loss import training_loss

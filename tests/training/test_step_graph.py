@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adop.config.config import TrainConfig
+from adop.config import TrainConfig
 from adop.run.checkpoint import Progress
 from adop.run.run import Run, new_run
 from adop.training.step import StepInputs, draw_batch, step_inputs
