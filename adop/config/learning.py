@@ -62,11 +62,9 @@ class LearningRateConfig:
     response: float = 1e-3
     """Parameters of the response curves, per step."""
     poses: float = 5e-4
-    """Poses, per step: radians, and translations as a fraction of the scene's extent. Only for refine.method
-    gradient."""
+    """Poses, per step: radians, and fractions of the scene's extent. Only for refine.method gradient."""
     lens: float = 5e-4
-    """Focal lengths, as a fraction of themselves, and distortion coefficients, per step. Only for refine.method
-    gradient."""
+    """Relative focal lengths, and distortion coefficients, per step. Only for refine.method gradient."""
     points: float = 2e-4
     """Positions of points, as a fraction of the scene's extent, per step. Only for refine.method gradient."""
     final: float = 0.03
@@ -86,10 +84,8 @@ class LossConfig:
     ssim: float = 0.2
     """Weight of 1 - SSIM. Source: Wang et al. 2004, structural similarity."""
     vgg: float = 0.0
-    """Weight of the perceptual loss on VGG-19 features; above 0 it needs `vgg_weights`. Source: Johnson et al. 2016,
-    perceptual losses."""
+    """Weight of the perceptual loss on VGG-19 features; needs `vgg_weights`. Source: Johnson et al. 2016."""
     vgg_weights: str | None = None
     """Safetensors file with torchvision's VGG-19 weights (features.N.weight, features.N.bias)."""
     camera_prior: float = 1.0
-    """Weight of the prior on the physical camera: exposures near EXIF, a smooth response near sRGB, a weak vignette. It
-    decides what the photos leave open."""
+    """Weight of the prior on the physical camera: exposure near EXIF, response near sRGB, weak vignette."""

@@ -1,4 +1,8 @@
-"""Options of the renderer, and of what happens to points and cameras: one frozen dataclass per stage."""
+"""Options of the renderer, and of what happens to points and cameras: one frozen dataclass per stage.
+
+"ADOP" as a source is Rückert, Franke and Stamminger 2022, "ADOP: Approximate Differentiable One-Pixel Point Rendering".
+Each option's help is one line: tyro keeps the line breaks of longer ones.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +19,17 @@ class RenderConfig:
     features: int = 4
     """Number of features per point, at least 3. The first three are the logarithm of the point's linear colour."""
     depth_tolerance: float = 0.01
-    """A pixel blends the points whose depth is at most (1 + this) times its smallest depth. Source: Rückert et al.
-    2022, ADOP (fuzzy depth test)."""
+    """A pixel blends points that lie at most this fraction of its depth behind its nearest point. Source: ADOP."""
     radius_threshold: float = 0.6
-    """Draw a point at a level only if its radius there is at least this many pixels. Source: Rückert et al. 2022, ADOP
-    (stochastic point discarding)."""
+    """Draw a point at a level only if its radius there is at least this many pixels. Source: ADOP."""
     fill_levels: int = 4
     """Fill holes from this many of the finest levels, 1 to `levels`. Wider holes show the environment."""
     occlusion_tolerance: float = 0.05
-    """A pixel that is farther away than a nearer surface on all sides, by this fraction of the depth, shows through a
-    gap in that surface and is filled like a hole."""
+    """A pixel counts as a hole if the surface all around it is nearer by more than this fraction of its depth."""
     extrapolation_views: int = 4
-    """In new views, continue the surrounding surface into empty space that fewer than this many photos look at. 0 shows
-    the environment there instead."""
+    """In new views, extend surfaces into empty space that fewer photos than this look at; 0: show the environment."""
     backend: Literal["auto", "reference", "cpu", "cuda"] = "auto"
-    """Implementation of the rasterizer and its related operators. auto uses cuda on a GPU and cpu elsewhere; reference
-    is plain torch, slow."""
+    """Implementation: auto takes cuda on a GPU and cpu elsewhere; reference is plain torch, slow."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +37,11 @@ class NetworkConfig:
     """Turn the pyramid into radiance."""
 
     kind: Literal["decoder", "unet", "none"] = "decoder"
-    """decoder: a small network from coarse to fine; unet: the gated U-Net of Rückert et al. 2022, ADOP; none: show the
-    hole-filled points without a network."""
+    """decoder: a small network from coarse to fine; unet: ADOP's gated U-Net; none: only the hole-filled points."""
     width: int = 16
     """Channels of the decoder, or of the U-Net's finest level (each coarser level has twice as many)."""
     residual: bool = True
-    """Add the network's output, zero at first, to the hole-filled points. Off: the network makes the whole image, as in
-    Rückert et al. 2022, ADOP."""
+    """Add the network's output, zero at first, to the hole-filled points. Off: the output alone, as in ADOP."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +51,7 @@ class EnvironmentConfig:
     enabled: bool = True
     """Learn a map of the environment. Off: learn a single background colour."""
     height: int | None = None
-    """Rows of the latitude-longitude map, at least 1; it has twice as many columns. None: choose from 8, 16, ..., 256
-    the height with which part of the photos predicts the others best."""
+    """Rows of the latitude-longitude map; twice as many columns. None: choose from 8 to 256 by cross-validation."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +89,7 @@ class PruneConfig:
     min_views: int = 3
     """Number of photos that must see a point before it can be removed."""
     colour_tolerance: float = 0.15
-    """A photo agrees with a point if their colours differ by at most this much in every channel (the photo's range is
-    0 to 1)."""
+    """Largest difference in any channel at which a photo agrees with a point's colour; photos range from 0 to 1."""
     min_agreement: float = 0.35
     """Keep a point if at least this fraction of the photos that see it agree with it, 0 to 1."""
 
@@ -104,8 +99,7 @@ class AlignConfig:
     """Align the cameras: move each until the rendered scene matches its photo."""
 
     principal_point: bool = False
-    """Also refine each lens's principal point and tangential distortion. Photos hardly distinguish them from a rotation
-    of the camera."""
+    """Also refine principal points and tangential distortion, which photos hardly distinguish from rotations."""
     longest_side: int = 1000
     """Longer side of the photos at the finest scale, pixels."""
     scales: int = 4
@@ -119,7 +113,7 @@ class AlignConfig:
     min_improvement: float = 0.01
     """Keep a photo's new camera only if its cost fell by at least this fraction."""
     rotation_prior_degrees: float = 1.0
-    """How far the given rotations may be off: standard deviation of a prior that matters where a photo shows little."""
+    """Expected error of the given rotations, degrees: a prior's standard deviation. Counts where photos show little."""
     translation_prior: float = 0.02
     """The same for camera centres, as a fraction of the distance to what the camera sees."""
     rolling_shutter_prior: float = 0.25
@@ -139,8 +133,7 @@ class MovePointsConfig:
     smoothness: float = 1.0
     """How strongly neighbouring groups pull each other along, relative to what the photos say about a group."""
     position_prior: float = 0.004
-    """How far points may be off, as a fraction of the scene's extent: standard deviation of a prior that matters where
-    the photos show little."""
+    """Expected error of the points, as a fraction of the scene's extent: a prior's standard deviation."""
     individual: bool = False
     """Finally move every point on its own, with damping."""
 
@@ -150,12 +143,9 @@ class RefineConfig:
     """Refine cameras and points."""
 
     method: Literal["picture", "gradient"] = "picture"
-    """picture: Gauss-Newton steps that compare rendered images with the photos; gradient: Adam on the approximate point
-    gradient of Rückert et al. 2022, ADOP."""
+    """picture: Gauss-Newton on rendered images against photos; gradient: Adam on ADOP's approximate point gradient."""
     position_gradient: Literal["ghost", "bilinear"] = "ghost"
-    """Approximate gradient of method gradient. ghost: leave out random points and ask what drawing them would change,
-    as in Rückert et al. 2022, ADOP; bilinear: treat every point as a bilinear footprint. `adop bench gradients`
-    compares them."""
+    """With method gradient. ghost: ADOP's, for random points left out; bilinear: from footprints of all points."""
     align_every: int = 1000
     """Training steps between two alignments of the cameras."""
     align_photos: int = 8

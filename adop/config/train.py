@@ -26,8 +26,7 @@ class TrainConfig:
     """Configure a training run."""
 
     preset: Literal["quick", "gpu", "large"] = "quick"
-    """Values of all other options that are not given. quick: minutes on two CPU cores; gpu: a GPU; large: a GPU with
-    much memory."""
+    """Where the other options start from. quick: minutes on two CPU cores; gpu: a GPU; large: a large GPU."""
     scene: Annotated[str, tyro.conf.Suppress] = ""
     """Scene folder; the command line takes it as its first argument."""
     steps: int = 3000
