@@ -49,6 +49,7 @@ class BenchGradientsConfig:
     json: Path | None = None
     """Write all figures here."""
     seed: int = 0
+    """Seed of the random numbers."""
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,7 @@ class BenchRefineConfig:
     json: Path | None = None
     """Write all figures here."""
     seed: int = 0
+    """Seed of the random numbers."""
 
 
 @dataclass
