@@ -1,10 +1,11 @@
-"""adop: point-based neural rendering, from photos and points to pictures from anywhere, at any exposure.
+"""adop: point-based neural rendering, from photos and points to images from any viewpoint, at any exposure.
 
-The public names are loaded when they are first used, so that `import adop` does not wait for torch.
+The public names are imported when they are first used, so that `import adop` does not wait for torch.
 """
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -18,7 +19,7 @@ _PUBLIC = {
     "Projection": "adop.ops",
     "RasterConfig": "adop.ops",
     "Scene": "adop.scene.scene",
-    "TrainConfig": "adop.config.config",
+    "TrainConfig": "adop.config",
     "UserError": "adop.errors",
     "View": "adop.render.render",
     "Views": "adop.render.render",
@@ -27,7 +28,7 @@ _PUBLIC = {
     "import_colmap": "adop.importers.import_scene",
     "load": "adop.run.run",
     "load_scene": "adop.scene.scene",
-    "preset": "adop.config.config",
+    "preset": "adop.config",
     "project": "adop.ops",
     "rasterize": "adop.ops",
     "render_camera": "adop.render.render",
@@ -35,11 +36,16 @@ _PUBLIC = {
     "render_photo": "adop.render.render",
     "save_scene": "adop.scene.scene",
 }
+_RENAMED = {"Look": "CameraSettings"}  # former names, which work with a warning
 
 __all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        present = _RENAMED[name]
+        warnings.warn(f"adop.{name} is called adop.{present} now", DeprecationWarning, stacklevel=2)
+        name = present
     if name not in _PUBLIC:
         raise AttributeError(f"module 'adop' has no attribute {name!r}")
     return getattr(import_module(_PUBLIC[name]), name)

@@ -1,4 +1,4 @@
-"""Build the pages of the Python API from its docstrings: `python docs/make_api.py [FOLDER]` (default docs/api).
+"""Build the reference of the Python API from its docstrings: `python docs/make_api.py [FOLDER]` (default docs/api).
 
 Needs `pip install '.[docs]'`.
 """
@@ -21,7 +21,10 @@ MODULES = (
     "adop.ops",
     "adop.model.pipeline",
     "adop.training.train",
-    "adop.config.config",
+    "adop.config.stages",
+    "adop.config.learning",
+    "adop.config.train",
+    "adop.config.files",
     "adop.scene.scene",
     "adop.viewer.app",
     "adop.viewer.training_view",
@@ -29,13 +32,13 @@ MODULES = (
 
 
 def main(folder: Path) -> None:
-    """Write the pages."""
+    """Write the pages into a folder."""
     import pdoc
 
     for name in MODULES:
         module = importlib.import_module(name)
         for public in getattr(module, "__all__", ()):
-            # adop loads its names when they are first used; pdoc looks only at what is there.
+            # adop imports its names when they are first used, and pdoc documents only what is imported.
             setattr(module, public, getattr(module, public))
     pdoc.render.configure(docformat="google", footer_text="adop", search=True)
     pdoc.pdoc(*MODULES, output_directory=folder)

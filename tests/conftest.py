@@ -55,14 +55,14 @@ def small_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def trained_folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the small scene, of three steps."""
-    from adop.config.config import GrowConfig, LearnConfig, RenderConfig, TrainConfig
+    from adop.config import GrowConfig, LearnConfig, RenderConfig, TrainConfig
     from adop.training.train import train
 
     config = TrainConfig(
         steps=3,
         crop=64,
         render=RenderConfig(levels=4),
-        grow=GrowConfig(side=200),
+        grow=GrowConfig(longest_side=200),
         test_every=20,
         scene=str(small_folder),
         learn=LearnConfig(poses="off", intrinsics="off", distortion="off"),

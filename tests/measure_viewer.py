@@ -25,7 +25,7 @@ from typing import Any
 from support import browser
 from support.viewer_client import Client
 
-from adop.__main__ import wait_awake_for_a_moment
+from adop.__main__ import limit_spinning
 
 TURN = 50  # training steps with and without a viewer, by turns
 
@@ -144,7 +144,7 @@ def training(steps: int) -> None:
     """Time training steps of the demo scene by turns: without a viewer, with one, with a browser that rests."""
     import tempfile
 
-    from adop.config.config import TrainConfig
+    from adop.config import TrainConfig
     from adop.scene.scene import demo_scene_folder
     from adop.training.train import train
     from adop.viewer.training_view import LiveView
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--browsers", type=int, default=4)
     parser.add_argument("--steps", type=int, default=900)
     options = parser.parse_args()
-    wait_awake_for_a_moment()
+    limit_spinning()
     if options.what == "training":
         training(options.steps)
         return

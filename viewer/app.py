@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from adop.config.config import NetworkConfig, preset
+from adop.config import NetworkConfig, preset
 from adop.errors import UserError
 from adop.initialisation.environment import initialise_environment
 from adop.interrupts import interrupts

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor
 
-from adop.config.config import TrainConfig
+from adop.config import TrainConfig
 from adop.geometry.camera import Camera
 from adop.initialisation.grow import first_of_each
 from adop.model.tonemapper import srgb_encode
@@ -49,6 +49,7 @@ class BenchGradientsConfig:
     json: Path | None = None
     """Write all figures here."""
     seed: int = 0
+    """Seed of the random numbers."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from adop.bench.disturb import (
     geometry,
     measure,
 )
-from adop.config.config import LearnConfig, TrainConfig, preset
+from adop.config import LearnConfig, TrainConfig, preset
 from adop.errors import UserError
 from adop.evaluation.photometric_truth import CameraTruth, compare, laid_over, learned_camera, read_truth
 from adop.evaluation.plots import plot_camera, plot_errors
@@ -96,6 +96,7 @@ class BenchRefineConfig:
     json: Path | None = None
     """Write all figures here."""
     seed: int = 0
+    """Seed of the random numbers."""
 
 
 @dataclass
@@ -163,7 +164,7 @@ def _train_config(
     base = preset("quick")
     moves = base.refine.points
     if disturb == "noise":  # which neighbours do not share
-        moves = dataclasses.replace(moves, groups=False, single=True)
+        moves = dataclasses.replace(moves, grouped=False, individual=True)
     refinement = dataclasses.replace(
         base.refine,
         method=method,  # type: ignore[arg-type]

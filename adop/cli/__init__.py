@@ -1,0 +1,1 @@
+"""The commands of the command line: each parses its options and calls one function."""

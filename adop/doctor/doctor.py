@@ -11,12 +11,11 @@ from adop.backend.compile import cache_folder, cpu_target, find_compiler, librar
 from adop.errors import UserError
 
 PACKAGES = {
-    "open3d": "normals and point preparation",
+    "open3d": "normals of imported points that have none",
     "scipy": "neighbour search",
     "av": "video",
     "OpenEXR": "EXR pictures",
-    "viser": "the viewer: pip install 'adop[viewer]'",
-    "pycolmap": "photos to cameras: pip install 'adop[capture]'",
+    "tensorboard": "TensorBoard files of a run: pip install 'adop[tensorboard]'",
     "cupy-cuda13x": "the CUDA kernels: pip install 'adop[cuda]'",
     "cuda-bindings": "the compile matrix: pip install 'adop[cuda-compile]'",
 }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adop.bench.raster_scene import bench_camera, make_bench_scene
-from adop.config.config import EnvironmentConfig
+from adop.config import EnvironmentConfig
 from adop.model.environment import Environment
 from adop.model.hole_filling import fill_holes
 from adop.model.tonemapper import Tonemapper

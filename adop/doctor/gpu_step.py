@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from adop.config.config import TrainConfig
+from adop.config import TrainConfig
 from adop.run.checkpoint import Progress
 from adop.run.run import new_run
 from adop.scene.scene import demo_scene_folder

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adop.config.config import NetworkConfig
+from adop.config import NetworkConfig
 from adop.evaluation.report import Report
 from adop.images.metrics import psnr, ssim
 from adop.initialisation.environment import initialise_environment

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from adop.config.config import GrowConfig
+from adop.config import GrowConfig
 from adop.initialisation.reduced_photos import (
     ReducedPhoto,
     dimmed,
@@ -26,6 +26,9 @@ from adop.scene.photo_cache import PhotoCache
 from adop.scene.point_cloud import morton_order
 
 FAR = 1000.0  # times the depth around a hole
+DEPTH_FACTORS = (1.0, 0.9, 1.1, 0.75, 1.3)  # depths that are tried, relative to the depth around the hole
+MAX_LOG_DIFFERENCE = 0.15  # largest difference in log radiance at which two photos agree
+MIN_COHERENCE = 0.7  # fraction of the hole around a pixel that must agree too: chance agreement stands alone
 
 
 @dataclass(frozen=True)
@@ -52,22 +55,22 @@ def grow_points(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config
 
     Source: `adop.initialisation.stereo`; space carving's photo-consistency (Kutulakos and Seitz 2000), for holes only.
     """
-    if len(photos) < 2 or config.budget < 1:
+    if len(photos) < 2 or config.max_points < 1:
         return 0
-    views = reduce_photos(pipeline, cache, photos, config.side)
-    chosen = photos[:: max(1, -(-len(photos) // config.photos))]
+    views = reduce_photos(pipeline, cache, photos, config.longest_side)
+    chosen = photos[:: max(1, -(-len(photos) // config.max_photos))]
     fill_levels, added = pipeline.config.fill_levels, 0
     if config.stereo:
         gaps = min(config.stereo_levels, fill_levels)
-        added = _add(pipeline, _from_stereo(views, chosen, gaps, config), config.budget)
+        added = _add(pipeline, _from_stereo(views, chosen, gaps, config), config.max_points)
         views = with_depth(pipeline, views) if added else views
-    if added >= config.budget:
+    if added >= config.max_points:
         return added
     found = []
     for photo in chosen:
-        others = [views[i] for i in _neighbours(views, photo, config.others)]
+        others = [views[i] for i in _neighbours(views, photo, config.neighbour_photos)]
         found.append(_from_around(views[photo], others, config, fill_levels))
-    return added + _add(pipeline, found, config.budget - added)
+    return added + _add(pipeline, found, config.max_points - added)
 
 
 def _add(pipeline: Pipeline, found: list[Candidates], most: int) -> int:
@@ -138,15 +141,15 @@ def _from_around(
     around = view.inverse_depth_around()[0, 0, pixels[:, 0], pixels[:, 1]].clamp_min(1e-12)
     best_cost = view.depth.new_full((len(pixels),), torch.inf)
     best_z = view.depth.new_zeros(len(pixels))
-    for factor in config.depths:
+    for factor in DEPTH_FACTORS:
         z = factor / around
         cost = _disagreement(_at(view, pixels, z), others, config)
         better = cost < best_cost
         best_cost, best_z = torch.where(better, cost, best_cost), torch.where(better, z, best_z)
     # What agrees at an endless distance too is left to the environment: a sky is no curtain.
     endless = _disagreement(_at(view, pixels, FAR / around), others, config)
-    keep = (best_cost < config.agreement) & (around > 1e-12) & (endless > config.agreement)
-    keep &= _coherent(hole, pixels, keep, config.coherence)
+    keep = (best_cost < MAX_LOG_DIFFERENCE) & (around > 1e-12) & (endless > MAX_LOG_DIFFERENCE)
+    keep &= _coherent(hole, pixels, keep, MIN_COHERENCE)
     return _at(view, pixels[keep], best_z[keep])
 
 
@@ -168,14 +171,14 @@ def _disagreement(places: Candidates, others: list[ReducedPhoto], config: GrowCo
         shown = sample_image(other.log_radiance, uv).T
         row, column = pixel_of(other, uv)
         depth = other.depth[0, 0, row, column]
-        hidden = z > depth * (1 + config.tolerance)
+        hidden = z > depth * (1 + config.depth_tolerance)
         seen = inside & (other.trust[0, 0, row, column] > 0.99) & ~hidden
         difference = (dimmed(shown) - own).abs().amax(1)
         differences.append(torch.where(seen, difference, torch.inf))
-        before = torch.isfinite(depth) & (z < depth * (1 - config.tolerance))
-        through += seen & before & (difference > config.agreement)
+        before = torch.isfinite(depth) & (z < depth * (1 - config.depth_tolerance))
+        through += seen & before & (difference > MAX_LOG_DIFFERENCE)
     ranked = torch.stack(differences).sort(0).values
-    agreed_on = ranked[min(config.views - 2, len(ranked) - 1)]
+    agreed_on = ranked[min(config.min_views - 2, len(ranked) - 1)]
     return torch.where(through > 0, torch.inf, agreed_on)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adop.config.config import LearnConfig, learned
+from adop.config import LearnConfig, learned
 from adop.initialisation.photometry import PointSamples
 from adop.model.pipeline import Pipeline
 from adop.model.points import MIN_RADIANCE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adop.config.config import PruneConfig
+from adop.config import PruneConfig
 from adop.initialisation.photometry import PointSamples
 from adop.model.pipeline import Pipeline
 
@@ -24,10 +24,10 @@ def unsupported(pipeline: Pipeline, point_samples: dict[int, PointSamples], conf
     for photo, g in point_samples.items():
         points, value, position = (x.to(device) for x in (g.points, g.value, g.position))
         own = pipeline.photo_of_points(pipeline.points.features[points, :3].exp(), photo, position)
-        alike = (own - value).abs().amax(1) < config.tolerance
+        alike = (own - value).abs().amax(1) < config.colour_tolerance
         seen.index_add_(0, points, torch.ones_like(own[:, 0]))
         agreed.index_add_(0, points, alike.float())
-    return (seen >= config.views) & (agreed < config.share * seen)
+    return (seen >= config.min_views) & (agreed < config.min_agreement * seen)
 
 
 def remove_unsupported(

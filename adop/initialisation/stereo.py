@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adop.config.config import GrowConfig
+from adop.config import GrowConfig
 from adop.initialisation.reduced_photos import ReducedPhoto, dimmed, pixel_of, sample_image, see
 
 LEVELS = 3  # sizes of the photos, from coarse, at which all depths are tried, to fine
@@ -19,6 +19,7 @@ BEST_ANGLE = 6.0  # degrees between two photos' rays, where stereo is at its bes
 NARROWER, WIDER = 2.0, 12.0  # degrees, how fast it gets worse from there
 LEAST_OVERLAP = 0.01
 WINDOW = 7  # pixels
+MIN_SIMILARITY = 0.5  # fraction of a window's variance that the other photos must share for a depth to count
 NOISE = 2e-3  # variance of log radiance that tells nothing
 DIFFERENT = 0.1  # log radiance: windows whose means differ by more are less alike
 SAMPLE = 500  # pixels of a hole that stand for it where photos are chosen
@@ -64,8 +65,8 @@ def depth_map(views: Pyramid, photo: int, fill_levels: int, config: GrowConfig) 
     inside = torch.nonzero(hole.flatten())[:, 0]
     inside = inside[:: max(1, len(inside) // SAMPLE)]
     rays, around = view.rays()[inside], view.inverse_depth_around().flatten()[inside, None]
-    sources = choose_sources(views[0], photo, rays / around.clamp_min(farthest), config.sources)
-    if len(sources) < config.views - 1:
+    sources = choose_sources(views[0], photo, rays / around.clamp_min(farthest), config.stereo_photos)
+    if len(sources) < config.min_views - 1:
         return None
     moved = _motion(views[0], photo, sources, rays / nearest, rays / farthest)
     planes = int(min(MOST_PLANES, max(12, moved / 2 ** (LEVELS - 1))))
@@ -81,7 +82,7 @@ def depth_map(views: Pyramid, photo: int, fill_levels: int, config: GrowConfig) 
             fine = F.interpolate(inverse[None, None], size=views[level - 1][photo].size())[0, 0]
             offsets = step * torch.arange(-REFINED, REFINED + 1, device=fine.device)
             tried = (fine + offsets[:, None, None]).clamp_min(farthest)
-    found = hole[0, 0] & (best > config.likeness) & (inverse > farthest + 2 * step)
+    found = hole[0, 0] & (best > MIN_SIMILARITY) & (inverse > farthest + 2 * step)
     shown = torch.where(known, 1 / view.depth, torch.nan)[0, 0]
     return DepthMap(found, torch.where(found, inverse, shown), step)
 
@@ -147,7 +148,7 @@ def _alikeness(
     ranked = torch.stack(scores).sort(0, descending=True).values  # [S, P, h, w]
     valid = torch.isfinite(ranked)
     count = valid.sum(0)
-    least = config.views - 1
+    least = config.min_views - 1
     rank = torch.arange(len(scores), device=count.device)[:, None, None, None]
     used = valid & (rank < (count / 2).ceil().clamp_min(least))
     mean = torch.where(used, ranked, 0.0).sum(0) / used.sum(0).clamp_min(1)
@@ -169,7 +170,7 @@ def _alike(
     light = torch.cat((dimmed(other.log_radiance).mean(1, keepdim=True), other.reliable().float()), dim=1)
     shown, reliable = sample_image(light, uv).reshape(2, count, 1, height, width)
     row, column = pixel_of(other, uv)
-    visible = inside & (z < other.depth[0, 0, row, column] * (1 + config.tolerance))
+    visible = inside & (z < other.depth[0, 0, row, column] * (1 + config.depth_tolerance))
     visible = visible.reshape(shown.shape) & (reliable > 0.99)
     weight = visible * view.reliable().float()
     products = torch.cat((own, shown, own * own, shown * shown, own * shown), dim=1)

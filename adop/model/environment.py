@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adop.config.config import EnvironmentConfig
+from adop.config import EnvironmentConfig
 from adop.errors import UserError
 from adop.ops import Levels
 from adop.ops.environment import RayGrid, show_behind

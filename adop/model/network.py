@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adop.config.config import NetworkConfig
+from adop.config import NetworkConfig
 from adop.model.hole_filling import FilledPyramid, upsample
 from adop.ops import Levels
 

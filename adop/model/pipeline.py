@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from adop.config.config import RenderConfig, TrainConfig
+from adop.config import RenderConfig, TrainConfig
 from adop.geometry.camera import Camera
 from adop.model.cameras import LearnedCameras, ViewInfo
 from adop.model.environment import Environment

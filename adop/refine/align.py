@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from adop.config.config import AlignConfig
+from adop.config import AlignConfig
 from adop.geometry.camera import Camera
 from adop.geometry.rigid_motion import se3_exp, se3_log
 from adop.model.hole_filling import filled_depth
@@ -21,6 +21,7 @@ from adop.scene.photo_cache import PhotoCache, reduction
 
 INDEPENDENT = 2000  # of a photo's pixels, as the priors count them: neighbours err alike
 DAMPING = 1e-3
+BLUR_PX = 0.7  # standard deviation of the blur of render and photo, pixels of the scale
 NOTHING_KNOWN = AlignmentEquations(torch.zeros(0, 0), torch.zeros(0), math.inf, 0.0, math.nan)
 SMALLEST = 48  # pixels of the shorter side of the coarsest pictures
 MOST_DAMPING = 1e4
@@ -113,12 +114,12 @@ def lens_columns(
     columns: list[int] = []
     if refined.intrinsics and model != "ocam":
         columns += [0, 1]
-    if refined.intrinsics and config.centre:
+    if refined.intrinsics and config.principal_point:
         columns += [2, 3]
     if refined.distortion and model != "ocam":
         tangential = (2, 3) if model == "opencv" else ()
         used = [i for i, value in enumerate(distortion.tolist()) if i < 2 or value != 0]
-        columns += [4 + i for i in used if config.centre or i not in tangential]
+        columns += [4 + i for i in used if config.principal_point or i not in tangential]
     return columns
 
 
@@ -171,7 +172,7 @@ class Alignment:
         camera = self.camera(photo, place, scale)
         seen = self.view(self.pipeline, camera, torch.tensor([photo]))
         image, mask = self.cache.reduced(photo, scale, self.pipeline.device)
-        sigma, pixels = self.config.sigma, self.config.pixels
+        sigma, pixels = BLUR_PX, self.config.pixels_per_photo
         pictures, rolling = (seen.image, image, seen.depth, mask), self.refined.rolling_shutter
         directions = self.directions(scale)
         made = normal_equations(*pictures, camera, self.columns, sigma, pixels, rolling, directions)
@@ -202,7 +203,7 @@ def align_cameras(
     found: list[CameraMove] = []
     lenses = sorted({pipeline.cameras.lens_of[i] for i in photos})
     scales_of = {lens: _scales(pipeline.cameras.lens_size[lens], config, finest_only) for lens in lenses}
-    rounds = sum(len(scales) * (config.rounds + 1) for scales in scales_of.values())
+    rounds = sum(len(scales) * (config.iterations + 1) for scales in scales_of.values())
     with tqdm(total=rounds, desc="aligning cameras", leave=False, disable=None) as bar:
         for lens, scales in scales_of.items():
             own = [i for i in photos if pipeline.cameras.lens_of[i] == lens]
@@ -234,19 +235,19 @@ def align_cameras(
 
 def _scales(size: tuple[int, int], config: AlignConfig, finest_only: bool) -> list[int]:
     """Return the factors by which photos are reduced, coarse first."""
-    finest = reduction(size, config.side)
+    finest = reduction(size, config.longest_side)
     scales = [finest * 2**i for i in reversed(range(1 if finest_only else config.scales))]
     return [s for s in scales if min(size) // s >= SMALLEST] or [finest]
 
 
 def _descend(one: Alignment, tracked: list[TrackedPhoto], scale: int, bar: tqdm) -> None:
-    """Take up to `rounds` steps at one scale; photos that stand still are left alone, unless the lens needs them."""
+    """Take up to `iterations` steps at one scale; photos that stand still are left alone, unless the lens needs them."""
     for t in tracked:
         t.equations, _ = one.look(t.photo, t.place, scale)
         t.shift, t.damping = math.inf, DAMPING
     bar.update()
     lens_damping = DAMPING
-    for _ in range(one.config.rounds):
+    for _ in range(one.config.iterations):
         active = [t for t in tracked if t.shift > one.config.converged_px and t.damping < MOST_DAMPING]
         bar.update()
         if not active:
@@ -305,7 +306,7 @@ def solve(one: Alignment, tracked: list[TrackedPhoto], lens_damping: float) -> t
 
 def pose_trust(config: AlignConfig, distance: float) -> Tensor:
     """Return how far a pose that sees things at a distance may be off, by each component of its twist [6], float64."""
-    trust = [config.trust_distance * distance] * 3 + [math.radians(config.trust_degrees)] * 3
+    trust = [config.translation_prior * distance] * 3 + [math.radians(config.rotation_prior_degrees)] * 3
     return torch.tensor(trust, dtype=torch.float64)
 
 
@@ -313,7 +314,7 @@ def _own_part(one: Alignment, t: TrackedPhoto, distance: float) -> tuple[Tensor,
     """Return the inverse of a photo's own damped block [6 or 12, the same], its coupling with the lens, its gradient."""
     matrix, gradient, own = t.equations.matrix, t.equations.gradient, one.own
     trust = pose_trust(one.config, distance)
-    trust = torch.cat((trust, one.config.trust_motion * trust))[:own]
+    trust = torch.cat((trust, one.config.rolling_shutter_prior * trust))[:own]
     prior = 1 / trust.square() / INDEPENDENT
     inverse = torch.zeros(own, own, dtype=torch.float64)
     if t.equations.pixels > 0 and (one.refined.poses or own > POSE):
@@ -336,7 +337,7 @@ def _lens_prior(one: Alignment) -> Tensor:
 
 def _put_back(one: Alignment, tracked: list[TrackedPhoto], scale: int) -> None:
     """Put photos that are not clearly better back to their start; with a lens, all where together they are not."""
-    lens, enough = one.lens_values(), 1 - one.config.gain
+    lens, enough = one.lens_values(), 1 - one.config.min_improvement
     one.set_lens(one.lens_start)
     starts = [one.look(t.photo, t.start, scale) for t in tracked]
     together = sum(t.equations.cost for t in tracked) < enough * sum(start.cost for start, _ in starts)

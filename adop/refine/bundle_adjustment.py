@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from adop.config.config import AlignConfig, MovePointsConfig
+from adop.config import AlignConfig, MovePointsConfig
 from adop.geometry.rigid_motion import se3_exp, se3_log
 from adop.model.pipeline import Pipeline
 from adop.refine.align import INDEPENDENT, pose_trust
@@ -157,14 +157,14 @@ def refine_both(
     where asked for, move last.
     """
     start = pipeline.points.xyz.clone()
-    if config.groups:
+    if config.grouped:
         adjust_poses_and_points(pipeline, cache, photos, start, config, align, COARSE)
         for _ in range(ROUNDS):
             pipeline.points.set_xyz(start)
-            move_points(pipeline, cache, photos, replace(config, single=False))
+            move_points(pipeline, cache, photos, replace(config, individual=False))
             adjust_poses_and_points(pipeline, cache, photos, start, config, align, FINE)
-    if config.single:
-        move_points(pipeline, cache, photos, replace(config, groups=False), start)
+    if config.individual:
+        move_points(pipeline, cache, photos, replace(config, grouped=False), start)
     return float((pipeline.points.xyz - start).norm(dim=1).median())
 
 
@@ -185,12 +185,12 @@ def adjust_poses_and_points(
     that the points have in common is taken out of points and poses in the end.
 
     Args:
-        start: [N, 3] where points were right to within `config.trust`.
+        start: [N, 3] where points were right to within `config.position_prior`.
     """
     size, pixel, finest = extent(start), pixel_size(pipeline, photos), finest_scale(pipeline)
-    trust, starts = config.trust * size, pipeline.cameras.poses[photos].clone()
+    trust, starts = config.position_prior * size, pipeline.cameras.poses[photos].clone()
     groups = group_by_voxel(start, config.sizes[0] * size)
-    total = len(scales) * (config.rounds + 1)
+    total = len(scales) * (config.iterations + 1)
     with tqdm(total=total, desc="adjusting both", leave=False, disable=None) as bar:
         for scale in scales:
             radiance = mean_colours(pipeline, scale * finest * pixel)
@@ -198,13 +198,13 @@ def adjust_poses_and_points(
             damping, stiffness = POSE_DAMPING, torch.full((len(groups),), DAMPING, device=start.device)
             best, poses = ask()
             bar.update()
-            for _ in range(config.rounds):
+            for _ in range(config.iterations):
                 known = with_prior(best, groups, pipeline.points.xyz - start, trust)
                 before = pipeline.cameras.poses[photos]
                 away = se3_log(before @ torch.linalg.inv(starts))
                 change = solve_poses(known, stiffness, poses, away, align, damping)
                 pushed = known.gradient + poses.push(change, len(groups)).to(known.gradient)
-                shift = solve_shifts(replace(known, gradient=pushed), groups, stiffness, config.smooth)
+                shift = solve_shifts(replace(known, gradient=pushed), groups, stiffness, config.smoothness)
                 pipeline.cameras.set_poses(photos, se3_exp(change) @ before)
                 pipeline.points.move(shift[groups.of_point])
                 tried, tried_poses = ask()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from adop.config.config import MovePointsConfig
+from adop.config import MovePointsConfig
 from adop.model.pipeline import Pipeline
 from adop.refine.belief_propagation import min_sum_labels, nearby_labels
 from adop.refine.observations import show
@@ -57,19 +57,19 @@ def move_points(
     change to a motion found around them, and grains of them in the end.
 
     Args:
-        start: [N, 3] where points were right to within `config.trust`; without it, where they are.
+        start: [N, 3] where points were right to within `config.position_prior`; without it, where they are.
 
     Source: labels with few borders between them, as in Boykov et al. 2001, by belief propagation; candidates from
         around, as in PatchMatch (Barnes et al. 2009).
     """
     start = pipeline.points.xyz.clone() if start is None else start
-    finest, trust = finest_scale(pipeline), config.trust * extent(start)
-    total = config.groups * (2 * len(REACHES) + 1) + config.single * (config.rounds + 1)
+    finest, trust = finest_scale(pipeline), config.position_prior * extent(start)
+    total = config.grouped * (2 * len(REACHES) + 1) + config.individual * (config.iterations + 1)
     with tqdm(total=total, desc="moving points", leave=False, disable=None) as bar:
-        if config.groups:
+        if config.grouped:
             pixel = pixel_size(pipeline, photos)
             _move_parts(_Search(pipeline, cache, photos, start, trust, finest, pixel), config, bar)
-        if config.single:
+        if config.individual:
             groups, radiance = (
                 single_point_groups(len(start), start.device),
                 pipeline.points.features[:, :3].exp(),

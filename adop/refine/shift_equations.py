@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from adop.config.config import MovePointsConfig
+from adop.config import MovePointsConfig
 from adop.model.pipeline import Pipeline
 from adop.refine.observations import Observed, observe
 from adop.refine.point_groups import PointGroups, group_means
@@ -107,7 +107,7 @@ def descend(
     trust: float,
     bar: tqdm,
 ) -> None:
-    """Take `rounds` steps of Gauss-Newton; a group that a step makes worse goes back.
+    """Take `config.iterations` steps of Gauss-Newton; a group that a step makes worse goes back.
 
     Source: Gauss-Newton on the picture as for cameras, design.md section 4; the pull between neighbours is that of
         elastic registration.
@@ -115,9 +115,9 @@ def descend(
     best = ask()
     bar.update()
     damping = torch.full((len(groups),), DAMPING, device=pipeline.device)
-    for _ in range(config.rounds):
+    for _ in range(config.iterations):
         known = with_prior(best, groups, pipeline.points.xyz - start, trust)
-        shift = solve_shifts(known, groups, damping, config.smooth)
+        shift = solve_shifts(known, groups, damping, config.smoothness)
         pipeline.points.move(shift[groups.of_point])
         tried = ask()
         bar.update()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from adop.config.config import TrainConfig, load_config
+from adop.config import TrainConfig, load_config
 from adop.errors import UserError
 from adop.initialisation.photometry import known_exposures
 from adop.model.pipeline import Pipeline, build_pipeline
@@ -140,7 +140,7 @@ def load(
         raise UserError(
             f"{folder}: holds no config.json, so it is no run folder; `adop train --output` makes one"
         )
-    config = load_config(folder / "config.json")
+    config = load_config(folder / "config.json", say)
     if device is not None:
         config = dataclasses.replace(config, device=device)
     saved = checkpoints(folder / "checkpoints")

@@ -1,12 +1,15 @@
-"""What a run says while it learns: metrics.jsonl, TensorBoard, and a line of progress."""
+"""What a run reports during training: metrics.jsonl, TensorBoard files where it is installed, a line of progress."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,28 +17,34 @@ from torch import Tensor
 from adop.evaluation.report import to_uint8
 from adop.refine.align import CameraMove
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 MEAN_OF = 50  # steps
 QUIET_SECONDS = 20.0  # between lines where nobody watches a terminal
 
 
 class Log:
-    """metrics.jsonl and TensorBoard of a run."""
+    """The metrics of a run: metrics.jsonl, and TensorBoard files where TensorBoard is installed."""
 
-    def __init__(self, folder: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(self, folder: Path, step: int, say: Callable[[str], None] = print) -> None:
         self.path = folder / "metrics.jsonl"
         if self.path.exists():
             lines = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
             self.path.write_text("".join(line + "\n" for line in lines))
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        self.board = _open_board(folder / "tensorboard", step)
+        if self.board is None:
+            say(
+                "metrics go to metrics.jsonl only: for TensorBoard files too, pip install 'adop[tensorboard]'"
+            )
 
     def write(self, step: int, values: dict[str, float], kind: str = "train") -> None:
-        """Append one line, and the same to TensorBoard."""
+        """Append one line, and write the same values for TensorBoard."""
         with open(self.path, "a") as file:
             file.write(json.dumps({"step": step, "kind": kind} | values) + "\n")
-        for name, value in values.items():
-            self.board.add_scalar(f"{kind}/{name}", value, step)
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(f"{kind}/{name}", value, step)
 
     def moved(self, step: int, moved: list[CameraMove]) -> None:
         """Append how far cameras were moved, where any were."""
@@ -45,12 +54,23 @@ class Log:
             self.write(step, values | {"moved": float(sum(m.kept for m in moved))}, "cameras")
 
     def picture(self, step: int, name: str, image: Tensor) -> None:
-        """Add a picture [3, H, W] to TensorBoard."""
-        self.board.add_image(name, to_uint8(image), step, dataformats="HWC")
+        """Write an image [3, H, W] for TensorBoard."""
+        if self.board is not None:
+            self.board.add_image(name, to_uint8(image), step, dataformats="HWC")
 
     def close(self) -> None:
-        """Write what TensorBoard has not yet written, and end its thread: the folder may be moved from here on."""
-        self.board.close()
+        """Flush the TensorBoard files and end the thread that writes them: the folder may be moved from now on."""
+        if self.board is not None:
+            self.board.close()
+
+
+def _open_board(folder: Path, step: int) -> SummaryWriter | None:
+    """Return a writer of TensorBoard files that drops what is later than `step`; None without TensorBoard."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=step + 1)
 
 
 def _step_of(line: str) -> int:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adop.config.config import LossConfig
+from adop.config import LossConfig
 from adop.errors import UserError
 from adop.ops import Backend
 from adop.ops.image_loss import EDGE, compare

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adop.config.config import Group, TrainConfig, learned
+from adop.config import Schedule, TrainConfig, learned
 from adop.model.pipeline import Pipeline
 from adop.training.sparse_adam import sparse_adam_
 
@@ -28,7 +28,7 @@ class ParameterGroup:
 
     parameters: Sequence[Tensor]
     rate: float
-    when: Group
+    when: Schedule
     epsilon: float = EPSILON
 
 
@@ -49,7 +49,7 @@ def _groups(pipeline: Pipeline, config: TrainConfig) -> list[ParameterGroup]:
     if config.refine.method == "gradient":
         focal = max(float(lens[0].detach()) for lens in pipeline.cameras.intrinsics)
         groups += [
-            ParameterGroup([pipeline.cameras.pose_delta], rates.pose, when.poses),
+            ParameterGroup([pipeline.cameras.pose_delta], rates.poses, when.poses),
             ParameterGroup(list(pipeline.cameras.intrinsics), rates.lens * focal, when.intrinsics),
             ParameterGroup(list(pipeline.cameras.distortion), rates.lens, when.distortion),
             ParameterGroup([pipeline.points.xyz_delta], rates.points, when.points),

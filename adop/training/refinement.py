@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adop.config.config import TrainConfig, learned
+from adop.config import TrainConfig, learned
 from adop.errors import UserError
 from adop.model.points import MIN_RADIANCE
 from adop.refine.align import CameraMove, RefinedParameters, align_cameras, render_network, render_points
@@ -38,7 +38,7 @@ def check_groups(config: TrainConfig) -> None:
     if config.refine.method == "gradient" and config.learn.rolling_shutter != "off":
         raise UserError(
             "a rolling shutter is refined by Gauss-Newton alone: leave out --refine.method gradient, or set "
-            "--learn.rolling_shutter off"
+            "--learn.rolling-shutter off"
         )
 
 
@@ -105,18 +105,18 @@ def refine_together(run: Run, own: Tensor, say: Callable[[str], None]) -> None:
 def refine_again(run: Run, step: int, share: float) -> list[CameraMove]:
     """Align the next few photos with the network's pictures; return what became of them.
 
-    Called after every step; does nothing but every `refine.every` steps.
+    Called after every step; does nothing but every `refine.align_every` steps.
     """
     config = run.config.refine
-    if config.method != "picture" or step % config.every or share > config.until:
+    if config.method != "picture" or step % config.align_every or share > config.align_until:
         return []
     # A lens is shared by all photos: the few of one turn may not move it.
     refined = replace(refined_now(run, step), intrinsics=False, distortion=False)
     if not refined.any():
         return []
     photos = run.split["train"]
-    turn = step // config.every - 1
-    count = min(config.photos, len(photos))
+    turn = step // config.align_every - 1
+    count = min(config.align_photos, len(photos))
     turns = -(-len(photos) // count)
     # In strides through the capture, so that no part of the scene waits for long.
     order = [photo for first in range(turns) for photo in photos[first::turns]]

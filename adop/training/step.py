@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from adop.config.config import TrainConfig
+from adop.config import TrainConfig
 from adop.model.cameras import ViewInfo
 from adop.model.pipeline import Pipeline, ViewInputs
 from adop.ops import sample_ghosts

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from adop.config.config import TrainConfig, save_config
+from adop.config import TrainConfig, save_config
 from adop.errors import UserError
 from adop.evaluation.evaluate import evaluate, score_photo
 from adop.initialisation.environment import initialise_environment
@@ -152,7 +152,7 @@ def train(
         run, optimiser = prepare(scene_folder, output, config, resume, say, disturb)
         weights = config.loss.vgg_weights if config.loss.vgg > 0 else None
         vgg = Vgg(weights).to(run.device) if weights else None
-        with closing(Log(output, run.progress.step)) as log:
+        with closing(Log(output, run.progress.step, say)) as log:
             return _learn(run, optimiser, vgg, log, say, callback)
 
 

@@ -12,7 +12,7 @@ import adop.training.step
 import adop.training.step_graph
 import adop.training.train
 from adop.bench.step_profile import STAGES, StepProfile
-from adop.config.config import LearnConfig, RenderConfig, TrainConfig
+from adop.config import LearnConfig, RenderConfig, TrainConfig
 
 
 def test_every_stage_of_a_step_is_timed_and_the_parts_add_up(

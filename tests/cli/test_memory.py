@@ -1,4 +1,4 @@
-"""The allocator of a process that makes many large pictures."""
+"""The memory allocator of a process that makes many large images."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(how: str) -> int:
-    """Return how many pages the system gave to ten pictures of 64 MiB after the first."""
+    """Return how many memory pages the system supplied for ten images of 64 MiB after the first."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, how], check=True, capture_output=True, text=True, timeout=120
     )
@@ -33,5 +33,5 @@ def faults(how: str) -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
-def test_a_picture_takes_the_place_of_the_one_before() -> None:
+def test_an_image_reuses_the_memory_of_the_previous_one() -> None:
     assert faults("keep") < 100 < faults("leave")

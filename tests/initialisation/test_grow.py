@@ -9,7 +9,7 @@ import torch
 from scipy.spatial import cKDTree
 from support.small_scene import with_points
 
-from adop.config.config import GrowConfig, TrainConfig
+from adop.config import GrowConfig, TrainConfig
 from adop.initialisation.grow import grow_points
 from adop.initialisation.photometry import known_exposures
 from adop.model.pipeline import build_pipeline

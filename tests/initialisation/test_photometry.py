@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from adop.config.config import RenderConfig, TrainConfig
+from adop.config import RenderConfig, TrainConfig
 from adop.initialisation.photometry import PointSamples, estimate_exposures, fit_photometry, gather, left_half
 from adop.model.pipeline import build_pipeline
 from adop.model.tonemapper import Photometry, Tonemapper, srgb_encode

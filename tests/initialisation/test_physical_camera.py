@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from adop.config.config import LearnConfig, TrainConfig
+from adop.config import LearnConfig, TrainConfig
 from adop.initialisation.photometry import gather, known_exposures
 from adop.initialisation.physical_camera import calibrate
 from adop.model.pipeline import Pipeline, build_pipeline

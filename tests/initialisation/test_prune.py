@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from adop.config.config import PruneConfig, TrainConfig
+from adop.config import PruneConfig, TrainConfig
 from adop.initialisation.photometry import colour_points, gather, known_exposures
 from adop.initialisation.prune import remove_unsupported
 from adop.model.pipeline import build_pipeline

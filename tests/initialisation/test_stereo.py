@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adop.config.config import GrowConfig
+from adop.config import GrowConfig
 from adop.geometry.camera import Camera
 from adop.initialisation.reduced_photos import ReducedPhoto
 from adop.initialisation.stereo import agreed, choose_sources, depth_map, pyramid

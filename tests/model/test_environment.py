@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from adop.config.config import EnvironmentConfig, TrainConfig
+from adop.config import EnvironmentConfig, TrainConfig
 from adop.errors import UserError
 from adop.initialisation.environment import (
     ROWS,

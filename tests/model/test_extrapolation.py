@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adop.config.config import EnvironmentConfig, RenderConfig, TrainConfig
+from adop.config import EnvironmentConfig, RenderConfig, TrainConfig
 from adop.geometry.camera import Camera
 from adop.model.environment import Environment
 from adop.model.extrapolation import Extrapolation, composite_extrapolation, extrapolate

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from adop.config.config import NetworkConfig
+from adop.config import NetworkConfig
 from adop.model.hole_filling import fill_holes
 from adop.model.network import GatedConv, NeuralRenderer
 from adop.ops import Levels

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from adop.config.config import RenderConfig, TrainConfig
+from adop.config import RenderConfig, TrainConfig
 from adop.model.cameras import ViewInfo
 from adop.model.environment_lookup import pixel_angle
 from adop.run.run import open_scene

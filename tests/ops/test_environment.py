@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.strategies import LENSES, make_camera, make_scene
 
-from adop.config.config import EnvironmentConfig
+from adop.config import EnvironmentConfig
 from adop.geometry.camera import Camera
 from adop.model.environment import Environment
 from adop.ops import Levels, RasterConfig, draw

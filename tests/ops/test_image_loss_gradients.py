@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from adop.config.config import LossConfig
+from adop.config import LossConfig
 from adop.images.metrics import psnr
 from adop.ops.image_loss import compare, compare_op
 from adop.training.loss import training_loss

@@ -15,14 +15,14 @@ from adop.bench.disturb import (
     geometry,
     measure,
 )
-from adop.config.config import AlignConfig, TrainConfig
+from adop.config import AlignConfig, TrainConfig
 from adop.model.pipeline import Pipeline, build_pipeline
 from adop.refine.align import Alignment, RefinedParameters, align_cameras, render_points
 from adop.run.run import open_scene
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import load_scene
 
-COARSE = AlignConfig(side=240, scales=2)
+COARSE = AlignConfig(longest_side=240, scales=2)
 POSES_ONLY = RefinedParameters(intrinsics=False, distortion=False)
 PHOTOS = [1, 5, 9]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from adop.bench.disturb import disturb_points, disturb_poses, geometry, measure
-from adop.config.config import AlignConfig, MovePointsConfig, TrainConfig
+from adop.config import AlignConfig, MovePointsConfig, TrainConfig
 from adop.geometry.rigid_motion import so3_exp
 from adop.refine.align import INDEPENDENT, RefinedParameters, align_cameras
 from adop.refine.alignment_equations import project_points
@@ -33,7 +33,7 @@ def test_the_reduced_system_has_the_whole_system_s_solution():
     normal, gradient = jacobian.T @ jacobian, jacobian.T @ error
     # The same priors and dampings, laid on the whole system.
     config, damping, stiffness, away = AlignConfig(), 0.1, 0.2, 0.01 * random.normal(size=(PHOTOS, 6))
-    trust = np.array([2.0 * config.trust_distance] * 3 + [math.radians(config.trust_degrees)] * 3)
+    trust = np.array([2.0 * config.translation_prior] * 3 + [math.radians(config.rotation_prior_degrees)] * 3)
     prior = (20 / INDEPENDENT) / trust**2
     damped = normal.copy()
     for i in range(PHOTOS):
@@ -140,7 +140,10 @@ def test_poses_and_patches_come_back_together(small_folder: Path, monkeypatch: p
     disturb_points(pipeline, photos, 3.0, 0.05, generator)
     disturb_poses(pipeline, photos, 0.3, 0.003, generator)
     before = measure(pipeline, truth, photos)
-    align, config = AlignConfig(side=240, scales=2), MovePointsConfig(sizes=(0.05, 0.0125, 0.0025), rounds=3)
+    align, config = (
+        AlignConfig(longest_side=240, scales=2),
+        MovePointsConfig(sizes=(0.05, 0.0125, 0.0025), iterations=3),
+    )
     align_cameras(pipeline, cache, photos, align, RefinedParameters(intrinsics=False, distortion=False))
     between = measure(pipeline, truth, photos)
     refine_both(pipeline, cache, photos, config, align)
@@ -172,7 +175,7 @@ def test_single_points_move_when_the_poses_stand(small_folder: Path):
     """As asked for alone: no pose is touched by it."""
     pipeline, _, cache = open_scene(small_folder, TrainConfig(), lambda _: None)
     start, poses = pipeline.points.xyz.clone(), pipeline.cameras.poses.clone()
-    config = MovePointsConfig(groups=False, rounds=1, single=True)
+    config = MovePointsConfig(grouped=False, iterations=1, individual=True)
     refine_both(pipeline, cache, [1, 5, 9], config, AlignConfig())
     assert not torch.equal(pipeline.points.xyz, start)
     assert torch.equal(pipeline.cameras.poses, poses)

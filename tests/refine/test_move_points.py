@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from adop.bench.disturb import disturb_points, geometry, measure
-from adop.config.config import MovePointsConfig, TrainConfig
+from adop.config import MovePointsConfig, TrainConfig
 from adop.model.pipeline import Pipeline
 from adop.refine import move_points as module
 from adop.refine.move_points import STEPS, ball, costs_of_shifts, move_points
@@ -57,7 +57,7 @@ def test_points_move_singly_without_any_cubes(small_folder: Path):
     """As `adop bench refine --disturb noise` asks for."""
     pipeline, cache = opened(small_folder)
     start = pipeline.points.xyz.clone()
-    config = MovePointsConfig(groups=False, rounds=1, single=True)
+    config = MovePointsConfig(grouped=False, iterations=1, individual=True)
     assert move_points(pipeline, cache, list(range(len(pipeline.cameras.poses))), config) >= 0
     assert not torch.equal(pipeline.points.xyz, start)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from adop.config.config import TrainConfig
+from adop.config import TrainConfig
 from adop.refine.observations import REACH, depth_steps, observe, show
 from adop.refine.point_groups import extent, group_by_voxel
 from adop.run.run import open_scene

@@ -9,7 +9,7 @@ import OpenEXR
 import pytest
 import torch
 
-from adop.config.config import preset
+from adop.config import preset
 from adop.render.render import render_photo
 from adop.run.run import Run, load
 from adop.scene.scene import demo_scene_folder

@@ -1,7 +1,10 @@
 """What a run logs while it trains."""
 
+import json
+import sys
 from pathlib import Path
 
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -17,7 +20,25 @@ def test_a_closed_log_is_complete_and_its_folder_may_be_moved(tmp_path: Path):
     run.rename(moved)
     events = EventAccumulator(str(moved / "tensorboard")).Reload()
     assert [(e.step, e.value) for e in events.Scalars("held_out/psnr")] == [(3, 21.5)]
-    assert not log.board.all_writers  # no thread is left that could write into the folder
+    assert (
+        log.board is not None and not log.board.all_writers
+    )  # no thread is left that could write into the folder
+
+
+def test_without_tensorboard_metrics_are_still_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)  # as if it were not installed
+    said: list[str] = []
+    log = Log(tmp_path, 0, said.append)
+    log.write(3, {"psnr": 21.5}, "held_out")
+    log.picture(3, "held_out/photo", torch.zeros(3, 4, 4))
+    log.close()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {
+        "step": 3,
+        "kind": "held_out",
+        "psnr": 21.5,
+    }
+    assert not (tmp_path / "tensorboard").exists()
+    assert len(said) == 1 and "adop[tensorboard]" in said[0]
 
 
 def test_resuming_drops_lines_after_the_checkpoint(tmp_path: Path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from adop.config.config import LossConfig
+from adop.config import LossConfig
 from adop.errors import UserError
 from adop.training.loss import Vgg, training_loss
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adop.config.config import EnvironmentConfig, TrainConfig
+from adop.config import EnvironmentConfig, TrainConfig
 from adop.run.run import open_scene
 from adop.training.optimiser import Optimiser
 

@@ -10,7 +10,7 @@ import torch
 
 from adop.bench.disturb import disturb_rolling_shutter
 from adop.bench.refinement import BenchRefineConfig, bench_refine
-from adop.config.config import (
+from adop.config import (
     GrowConfig,
     LearnConfig,
     LossConfig,
@@ -32,7 +32,7 @@ TINY = dataclasses.replace(
     evaluate_every=1000,
     render=RenderConfig(levels=4),
     test_every=0,
-    grow=GrowConfig(side=160),
+    grow=GrowConfig(longest_side=160),
 )
 OFF = {"poses": "off", "intrinsics": "off", "distortion": "off"}
 
@@ -79,7 +79,7 @@ def test_the_published_gradient_moves_cameras_and_points(small_folder: Path, tmp
 
 def test_a_rolling_shutter_is_saved_loaded_and_refined_while_training(small_folder: Path, tmp_path: Path):
     groups = LearnConfig(rolling_shutter=2, **OFF)
-    refine = RefineConfig(every=2, photos=2, until=1.0)
+    refine = RefineConfig(align_every=2, align_photos=2, align_until=1.0)
     config = dataclasses.replace(TINY, learn=groups, refine=refine, scene=str(small_folder), test_every=20)
     moves, still = 1, 0
     found: list[dict[str, torch.Tensor]] = []

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adop.config.config import TrainConfig
+from adop.config import TrainConfig
 from adop.model.environment_lookup import SparseLookup
 from adop.run.checkpoint import Progress
 from adop.run.run import Run, new_run

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from support.once import once
 
-from adop.config.config import (
+from adop.config import (
     AlignConfig,
     GrowConfig,
     LearnConfig,
@@ -37,11 +37,11 @@ TINY = dataclasses.replace(
     crop=96,
     evaluate_every=1000,
     render=RenderConfig(levels=4),
-    grow=GrowConfig(side=160),
+    grow=GrowConfig(longest_side=160),
     test_every=10,
     # Cameras are aligned at the eighth step, so that a resumed run must reproduce that too.
     learn=LearnConfig(poses=1, intrinsics="off", distortion="off"),
-    refine=RefineConfig(every=8, photos=2, align=AlignConfig(side=240)),
+    refine=RefineConfig(align_every=8, align_photos=2, align=AlignConfig(longest_side=240)),
 )
 
 

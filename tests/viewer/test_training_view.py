@@ -18,7 +18,7 @@ from support.small_scene import small_scene
 from support.viewer_client import Client
 from websockets.exceptions import ConnectionClosed
 
-from adop.config.config import RenderConfig, TrainConfig
+from adop.config import RenderConfig, TrainConfig
 from adop.errors import UserError
 from adop.run.checkpoint import checkpoints
 from adop.run.run import load

@@ -1,0 +1,56 @@
+"""`adop info`, `adop doctor` and `adop bench`: what is in a scene, what runs here, and how well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from adop.cli.parse import parse_options
+
+
+@dataclass(frozen=True)
+class InfoOptions:
+    """Show what is in a scene, and what is unusual about it."""
+
+    scene: tyro.conf.Positional[Path]
+    """Scene folder."""
+
+
+def info_command(name: str, words: list[str]) -> int:
+    """Run `adop info` and return the exit status."""
+    options = parse_options(InfoOptions, name, words)
+    from adop.scene.info import scene_info
+    from adop.scene.scene import load_scene
+
+    print(scene_info(load_scene(options.scene)))
+    return 0
+
+
+def doctor_command(name: str, words: list[str]) -> int:
+    """Run `adop doctor` and return the exit status."""
+    from adop.doctor.doctor import DoctorConfig, doctor
+
+    return doctor(parse_options(DoctorConfig, name, words))
+
+
+def bench_raster_command(name: str, words: list[str]) -> int:
+    """Run `adop bench raster` and return the exit status."""
+    from adop.bench.raster import BenchRasterConfig, bench_raster
+
+    return bench_raster(parse_options(BenchRasterConfig, name, words))
+
+
+def bench_refine_command(name: str, words: list[str]) -> int:
+    """Run `adop bench refine` and return the exit status."""
+    from adop.bench.refinement import BenchRefineConfig, bench_refine
+
+    return bench_refine(parse_options(BenchRefineConfig, name, words))
+
+
+def bench_gradients_command(name: str, words: list[str]) -> int:
+    """Run `adop bench gradients` and return the exit status."""
+    from adop.bench.gradients import BenchGradientsConfig, bench_gradients
+
+    return bench_gradients(parse_options(BenchGradientsConfig, name, words))

@@ -1,0 +1,131 @@
+"""`adop train`: train a scene."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from adop.cli.evaluate import score_table
+from adop.config import TrainConfig, load_config, preset
+from adop.errors import UserError
+
+if TYPE_CHECKING:
+    from adop.viewer.training_view import LiveView
+
+MAY_CHANGE_ON_RESUME = {"steps", "minutes", "evaluate_every", "checkpoint_seconds", "device", "cuda_graphs"}
+
+
+@dataclass(frozen=True)
+class StartOptions:
+    """The options that decide which values the others start from."""
+
+    output: Path = Path("runs/demo")
+    """Run folder."""
+    resume: bool = False
+    """Continue the run in the output folder from its newest checkpoint."""
+    config: Path | None = None
+    """JSON file with options (a run's config.json, or a part of one). Options on the command line come first."""
+    preset: str | None = None
+    """Name of the preset that the other options start from."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train a scene: points, network, environment and physical camera together, from its photos.
+
+    The run folder then holds config.json, metrics.jsonl, checkpoints/, eval/eval.json and eval/index.html.
+    """
+
+    scene: tyro.conf.Positional[Path | None] = None
+    """Scene folder (`adop import` makes one). None: the demo scene that ships with adop."""
+    output: Path = StartOptions.output
+    """Run folder."""
+    resume: bool = StartOptions.resume
+    """Continue the run in the output folder from its newest checkpoint."""
+    profile: bool = False
+    """Time every stage of the training steps and print the times at the end. Turns CUDA graphs off."""
+    config: Path | None = StartOptions.config
+    """JSON file with options (a run's config.json, or a part of one). Options on the command line come first."""
+    view: bool = False
+    """Show the scene in the browser during training."""
+    host: str = "127.0.0.1"
+    """Address at which the viewer listens; addresses beyond this machine need a token (see `adop view --help`)."""
+    port: int = 8090
+    """Port of the viewer. 0: a free one."""
+    token: str | None = None
+    """Token that a browser must present. None: make one if the viewer is open to other machines."""
+    train: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+
+
+def parse_train_options(name: str, words: list[str]) -> tuple[TrainOptions, TrainConfig]:
+    """Return the options, and the configuration that they started from.
+
+    A first parser reads the options that choose the start: a run to be resumed, a file or a preset. The second
+    parser reads all the others, with the chosen values as its defaults.
+    """
+    start, others = tyro.cli(StartOptions, prog=name, args=words, return_unknown_args=True, add_help=False)
+    chosen = preset(start.preset or "quick")
+    if start.resume and (start.output / "config.json").exists():
+        base = load_config(start.output / "config.json")
+    elif start.config is not None:
+        base = load_config(start.config)
+    else:
+        base = chosen
+    train = base if start.preset is None else dataclasses.replace(base, preset=chosen.preset)
+    defaults = TrainOptions(output=start.output, resume=start.resume, config=start.config, train=train)
+    return tyro.cli(TrainOptions, prog=name, args=others, default=defaults), base
+
+
+def train_command(name: str, words: list[str]) -> int:
+    """Run `adop train` and return the exit status."""
+    options, base = parse_train_options(name, words)
+    if options.resume and (options.output / "config.json").exists():
+        _check_resume(base, options.train)
+    if not options.view:
+        _train(options, None)
+        return 0
+    from adop.viewer.training_view import LiveView
+
+    live = LiveView(options.host, options.port, options.token)
+    try:
+        _train(options, live)
+    except BaseException:
+        live.close()
+        raise
+    live.finish()
+    return 0
+
+
+def _check_resume(begun: TrainConfig, given: TrainConfig) -> None:
+    """Raise UserError where options were given that cannot change in the middle of a run."""
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    changed = [name for name in names if getattr(begun, name) != getattr(given, name)]
+    fixed = [name.replace("_", "-") for name in changed if name not in MAY_CHANGE_ON_RESUME]
+    if fixed:
+        raise UserError(f"--resume continues the run with its own options; leave out {', '.join(fixed)}")
+
+
+def _train(options: TrainOptions, live: LiveView | None) -> None:
+    """Train with the options and print the scores."""
+    from adop.scene.scene import demo_scene_folder
+    from adop.training.train import train
+
+    scene = options.scene or (Path(options.train.scene) if options.train.scene else demo_scene_folder())
+    config = dataclasses.replace(options.train, scene=str(Path(scene).resolve()))
+    profile = None
+    if options.profile:
+        from adop.bench.step_profile import StepProfile
+
+        profile = StepProfile()
+    with profile or contextlib.nullcontext():
+        result = train(Path(scene), options.output, config, options.resume, callback=live)
+    if profile:
+        print(profile.table())
+    if result:
+        print(score_table(result))
+        print(f"pictures: {options.output / 'eval' / 'index.html'}")

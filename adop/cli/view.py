@@ -1,0 +1,41 @@
+"""`adop view`: show a run or a scene in the browser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from adop.cli.parse import parse_options
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """Show a run or a scene in the browser: move, change the exposure, compare with photos, make camera paths."""
+
+    folder: tyro.conf.Positional[Path]
+    """Run folder, or the folder of a scene that was not trained yet."""
+    host: str = "127.0.0.1"
+    """Address to listen on (0.0.0.0: all). Beyond this machine a token is needed and nothing is encrypted."""
+    port: int = 8090
+    """Port to listen on. 0: a free one."""
+    token: str | None = None
+    """Token that a browser must present. None: make one if the viewer is open to other machines."""
+    output: Path | None = None
+    """Folder for saved paths and renders. None: the run's own folder, or views/ and the scene's name."""
+    scene: Path | None = None
+    """Scene folder. None: where it was during training."""
+    device: str = "auto"
+    """Device of torch to run on: cpu, cuda, cuda:1, ... auto uses a CUDA GPU if there is one."""
+
+
+def view_command(name: str, words: list[str]) -> int:
+    """Run `adop view` and return the exit status."""
+    options = parse_options(ViewOptions, name, words)
+    from adop.viewer.app import open_run_or_scene, view_run, wait, welcome
+
+    run = open_run_or_scene(options.folder, options.scene, options.device, print)
+    with view_run(run, options.host, options.port, options.token, options.output) as viewer:
+        wait(welcome(viewer))
+    return 0

@@ -1,0 +1,156 @@
+"""Options of the renderer, and of what happens to points and cameras: one frozen dataclass per stage.
+
+"ADOP" as a source is Rückert, Franke and Stamminger 2022, "ADOP: Approximate Differentiable One-Pixel Point Rendering".
+Each option's help is one line: tyro keeps the line breaks of longer ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """Draw the points into a pyramid of images."""
+
+    levels: int = 6
+    """Number of levels of the pyramid, at least 1. Level l has 1/2^l of the image's width and height."""
+    features: int = 4
+    """Number of features per point, at least 3. The first three are the logarithm of the point's linear colour."""
+    depth_tolerance: float = 0.01
+    """A pixel blends points that lie at most this fraction of its depth behind its nearest point. Source: ADOP."""
+    radius_threshold: float = 0.6
+    """Draw a point at a level only if its radius there is at least this many pixels. Source: ADOP."""
+    fill_levels: int = 4
+    """Fill holes from this many of the finest levels, 1 to `levels`. Wider holes show the environment."""
+    occlusion_tolerance: float = 0.05
+    """A pixel counts as a hole if the surface all around it is nearer by more than this fraction of its depth."""
+    extrapolation_views: int = 4
+    """In new views, extend surfaces into empty space that fewer photos than this look at; 0: show the environment."""
+    backend: Literal["auto", "reference", "cpu", "cuda"] = "auto"
+    """Implementation: auto takes cuda on a GPU and cpu elsewhere; reference is plain torch, slow."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Turn the pyramid into radiance."""
+
+    kind: Literal["decoder", "unet", "none"] = "decoder"
+    """decoder: a small network from coarse to fine; unet: ADOP's gated U-Net; none: only the hole-filled points."""
+    width: int = 16
+    """Channels of the decoder, or of the U-Net's finest level (each coarser level has twice as many)."""
+    residual: bool = True
+    """Add the network's output, zero at first, to the hole-filled points. Off: the output alone, as in ADOP."""
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """Show what lies behind the points, such as the sky."""
+
+    enabled: bool = True
+    """Learn a map of the environment. Off: learn a single background colour."""
+    height: int | None = None
+    """Rows of the latitude-longitude map; twice as many columns. None: choose from 8 to 256 by cross-validation."""
+
+
+@dataclass(frozen=True)
+class GrowConfig:
+    """Add points in holes before training."""
+
+    enabled: bool = True
+    """Add points where several photos agree on the surface in a hole."""
+    min_views: int = 3
+    """Number of photos that must agree on a new point, at least 2."""
+    stereo: bool = True
+    """Find the depth in holes by plane-sweep stereo first. Off: try only depths near those around the hole."""
+    stereo_levels: int = 2
+    """Use stereo for gaps too wide to be filled from this many levels of the pyramid. Coarser fills are blurred."""
+    stereo_photos: int = 6
+    """Maximum number of other photos that stereo compares with each photo."""
+    depth_tolerance: float = 0.03
+    """Relative difference in depth above which one surface is taken to hide another."""
+    longest_side: int = 320
+    """Longer side of the reduced photos in which holes are found, pixels. New points are one of these pixels apart."""
+    max_photos: int = 24
+    """Maximum number of photos that are searched for holes, spread evenly over the capture."""
+    neighbour_photos: int = 12
+    """Number of nearby photos that a new point is compared with where stereo found nothing."""
+    max_points: int = 200_000
+    """Maximum number of points to add."""
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """Remove points that the photos contradict, before training."""
+
+    enabled: bool = True
+    """Remove points that enough photos see and too few show in the point's colour."""
+    min_views: int = 3
+    """Number of photos that must see a point before it can be removed."""
+    colour_tolerance: float = 0.15
+    """Largest difference in any channel at which a photo agrees with a point's colour; photos range from 0 to 1."""
+    min_agreement: float = 0.35
+    """Keep a point if at least this fraction of the photos that see it agree with it, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """Align the cameras: move each until the rendered scene matches its photo."""
+
+    principal_point: bool = False
+    """Also refine principal points and tangential distortion, which photos hardly distinguish from rotations."""
+    longest_side: int = 1000
+    """Longer side of the photos at the finest scale, pixels."""
+    scales: int = 4
+    """Number of image scales, each half as large as the previous one. The coarsest is aligned first."""
+    iterations: int = 5
+    """Maximum number of Gauss-Newton steps at each scale."""
+    converged_px: float = 0.05
+    """Stop moving a photo's camera when a step shifts its image by less than this, pixels of the scale."""
+    pixels_per_photo: int = 60_000
+    """Maximum number of pixels of a photo that are compared."""
+    min_improvement: float = 0.01
+    """Keep a photo's new camera only if its cost fell by at least this fraction."""
+    rotation_prior_degrees: float = 1.0
+    """Expected error of the given rotations, degrees: a prior's standard deviation. Counts where photos show little."""
+    translation_prior: float = 0.02
+    """The same for camera centres, as a fraction of the distance to what the camera sees."""
+    rolling_shutter_prior: float = 0.25
+    """The same for a camera's motion while its rows are read out, as a multiple of the two priors above."""
+
+
+@dataclass(frozen=True)
+class MovePointsConfig:
+    """Move points to where the photos show their colours."""
+
+    grouped: bool = True
+    """Move neighbouring points together."""
+    sizes: tuple[float, float, float] = (0.03, 0.0075, 0.0025)
+    """Voxel sizes of the groups that move together, from coarse to fine, as fractions of the scene's extent."""
+    iterations: int = 6
+    """Maximum number of Gauss-Newton steps at each scale of the photos."""
+    smoothness: float = 1.0
+    """How strongly neighbouring groups pull each other along, relative to what the photos say about a group."""
+    position_prior: float = 0.004
+    """Expected error of the points, as a fraction of the scene's extent: a prior's standard deviation."""
+    individual: bool = False
+    """Finally move every point on its own, with damping."""
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """Refine cameras and points."""
+
+    method: Literal["picture", "gradient"] = "picture"
+    """picture: Gauss-Newton on rendered images against photos; gradient: Adam on ADOP's approximate point gradient."""
+    position_gradient: Literal["ghost", "bilinear"] = "ghost"
+    """With method gradient. ghost: ADOP's, for random points left out; bilinear: from footprints of all points."""
+    align_every: int = 1000
+    """Training steps between two alignments of the cameras."""
+    align_photos: int = 8
+    """Number of photos that are aligned each time. All photos take turns."""
+    align_until: float = 0.8
+    """Stop aligning cameras after this fraction of the run, 0 to 1."""
+    align: AlignConfig = field(default_factory=AlignConfig)
+    points: MovePointsConfig = field(default_factory=MovePointsConfig)

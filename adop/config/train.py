@@ -1,0 +1,100 @@
+"""The configuration of a whole training run, and the presets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+
+from adop.config.learning import LearnConfig, LearningRateConfig, LossConfig
+from adop.config.stages import (
+    EnvironmentConfig,
+    GrowConfig,
+    NetworkConfig,
+    PruneConfig,
+    RefineConfig,
+    RenderConfig,
+)
+from adop.errors import UserError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Configure a training run."""
+
+    preset: Literal["quick", "gpu", "large"] = "quick"
+    """Where the other options start from. quick: minutes on two CPU cores; gpu: a GPU; large: a large GPU."""
+    scene: Annotated[str, tyro.conf.Suppress] = ""
+    """Scene folder; the command line takes it as its first argument."""
+    steps: int = 3000
+    """Number of training steps, at least 1."""
+    minutes: float | None = None
+    """Train for this many minutes instead of a number of steps, which then depends on the machine."""
+    seed: int = 0
+    """Seed of all random numbers: the same seed gives the same run on a CPU."""
+    device: str = "auto"
+    """Device of torch to train on: cpu, cuda, cuda:1, ... auto uses a CUDA GPU if there is one."""
+    batch: int = 1
+    """Number of crops per step, each from another photo."""
+    crop: int = 256
+    """Side of a training crop, pixels."""
+    zoom: tuple[float, float] = (0.75, 1.5)
+    """Smallest and largest magnification of a crop. Each crop's is random."""
+    bf16: bool | None = None
+    """Run the network in bfloat16. None: if the device has hardware for it."""
+    cuda_graphs: bool = True
+    """On a GPU, capture the training steps as CUDA graphs and replay them: the same operations, launched faster."""
+    test_every: int = 8
+    """Hold out every n-th photo, from the first on, for evaluation. 0: none."""
+    evaluate_every: int = 1000
+    """Steps between evaluations on up to four held-out photos. At the end all of them are evaluated."""
+    checkpoint_seconds: float = 60.0
+    """Seconds between checkpoints."""
+    render: RenderConfig = field(default_factory=RenderConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    grow: GrowConfig = field(default_factory=GrowConfig)
+    prune: PruneConfig = field(default_factory=PruneConfig)
+    learn: LearnConfig = field(default_factory=LearnConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    lr: LearningRateConfig = field(default_factory=LearningRateConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+
+
+def preset(name: str, say: Callable[[str], None] = print) -> TrainConfig:
+    """Return a preset: quick (minutes on two CPU cores), gpu (a GPU) or large (a GPU with much memory).
+
+    Args:
+        say: gets a sentence where `name` is the former name of a preset.
+
+    Raises: UserError for a name that no preset has.
+    """
+    if name == "default":
+        say("the preset 'default' is called 'gpu' now")
+        name = "gpu"
+    quick = TrainConfig()
+    gpu = dataclasses.replace(
+        quick,
+        preset="gpu",
+        steps=40_000,
+        batch=8,
+        crop=512,
+        evaluate_every=5000,
+        checkpoint_seconds=300.0,
+        network=NetworkConfig(width=32),
+    )
+    large = dataclasses.replace(
+        gpu,
+        preset="large",
+        steps=150_000,
+        batch=16,
+        render=RenderConfig(levels=8, features=8),
+        network=NetworkConfig(kind="unet", width=32),
+    )
+    for config in (quick, gpu, large):
+        if config.preset == name:
+            return config
+    raise UserError(f"preset {name!r} is not known: choose quick, gpu or large")
