@@ -198,8 +198,12 @@ def render_command(name: str, arguments: list[str]) -> int:
     chosen = [options.photo is not None, options.path, options.cameras is not None]
     if sum(chosen) != 1:
         raise UserError("say what to render: exactly one of --photo NAME, --path, --cameras FILE")
+    from adop.render.camera_path import photos_path
     from adop.render.camera_settings import CameraSettings
-    from adop.render.render import file_path, find_photo, photos_path, render_path, render_photo, save_view
+    from adop.render.nerfstudio_path import file_path
+    from adop.render.output import render_path, save_path_views, save_view
+    from adop.run.photos import find_photo
+    from adop.run.render import render_photo
     from adop.run.run import load
 
     run = load(options.run, options.scene, options.device)
@@ -215,15 +219,15 @@ def render_command(name: str, arguments: list[str]) -> int:
             if options.output.suffix.lower() in (".png", ".exr")
             else options.output
         )
-        for written in save_view(render_photo(run, find_photo(run, options.photo)), stem, formats):
+        for written in save_view(render_photo(run, find_photo(run.scene, options.photo)), stem, formats):
             print(written)
         return 0
     if options.cameras is not None:
         path = file_path(options.cameras, options.width, options.rate)
     else:
-        path = photos_path(run, options.seconds, options.rate or 24.0, options.width)
-    look = CameraSettings(options.exposure, options.white_balance, options.response, options.vignette)
-    render_path(run, path, options.output, options.formats, look)
+        path = photos_path(run.scene, options.seconds, options.rate or 24.0, options.width)
+    settings = CameraSettings(options.exposure, options.white_balance, options.response, options.vignette)
+    save_path_views(render_path(run.pipeline, path, settings), path, options.output, options.formats)
     print(options.output)
     return 0
 

@@ -25,9 +25,9 @@ from websockets.exceptions import InvalidStatus
 
 from adop.errors import UserError
 from adop.evaluation.report import to_uint8
+from adop.render.camera_path import pinhole
 from adop.render.camera_settings import CameraSettings
 from adop.render.key_frames import KeyFrame, KeyPath, save_key_path
-from adop.render.render import pinhole
 from adop.run.run import Run, load
 from adop.viewer.app import open_run_or_scene, view_run
 from adop.viewer.drawing.layers import LAYERS
@@ -212,7 +212,7 @@ def test_the_same_camera_has_the_same_pixels_in_the_api_the_command_line_and_the
         tuple(
             KeyFrame(key["time"], pinhole_frame(key)) for key in keys(run)
         ), 320, 180, 1
-    ).frames()[1]  # fmt: skip
+    ).sampled().frames[1]  # fmt: skip
     camera = pinhole(frame, 320, 180, torch.device("cpu"))
     view = run.render(camera, CameraSettings(exposure=frame.exposure))
     assert np.array_equal(to_uint8(view.image[0]), shown)
@@ -228,7 +228,7 @@ def test_the_same_camera_has_the_same_pixels_in_the_api_the_command_line_and_the
 
 
 def pinhole_frame(key: dict):
-    from adop.render.paths import Frame
+    from adop.render.camera_path import Frame
 
     matrix = np.linalg.inv(np.array(key["camera_to_world"]).reshape(4, 4))
     return Frame(matrix, key["focal"], key["exposure"])

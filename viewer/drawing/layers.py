@@ -17,7 +17,7 @@ from adop.images.writers import depth_picture
 from adop.model.environment_lookup import level_directions
 from adop.model.hole_filling import filled_depth
 from adop.model.pipeline import Radiance
-from adop.render.camera_settings import CameraSettings, clips_at, expose, picture_position, respond
+from adop.render.camera_settings import CameraSettings, expose, position_on_image, respond, white_level
 from adop.run.run import Run
 
 Layer = Literal["neural", "points", "base", "level", "depth", "weight", "mask", "environment", "map", "error"]
@@ -53,14 +53,14 @@ def layer_picture(
     Pictures of light go through the look; the others have fixed colours: depth near bright, weights and masks grey.
     """
     tonemapper = run.pipeline.tonemapper
-    position = picture_position(radiance.image) if look.vignette else None
+    position = position_on_image(radiance.image) if look.vignette else None
     light = expose(tonemapper, radiance.image, look, position)
     size = radiance.image.shape[2:]
     note = ""
     if shown.layer == "neural":
         pixels = _bytes(respond(tonemapper, light, look))
         if shown.clipping:
-            pixels = paint_clipped(pixels, light[0], clips_at(look))
+            pixels = paint_clipped(pixels, light[0], white_level(look))
     elif shown.layer in ("points", "base", "level", "environment", "map"):
         linear = _linear_layer(run, camera, radiance, shown)
         exposed = expose(tonemapper, linear, dataclasses.replace(look, vignette=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from adop.errors import UserError
 from adop.evaluation.report import to_uint8
 from adop.geometry.camera import Camera
 from adop.images.writers import save_exr
+from adop.render.camera_path import CameraPath
 from adop.render.camera_settings import CameraSettings
 from adop.render.key_frames import KeyPath, load_key_path, save_key_path
-from adop.render.render import CameraPath, Format, View, render_cameras, render_path
+from adop.render.output import Format, save_path_views
+from adop.render.views import View, render_views
 from adop.viewer.drawing.studio import AbandonedError, Studio, watch
 from adop.viewer.session.protocol import SLUG
 
@@ -95,13 +97,12 @@ class Exporter:
     def begin(self, name: str, kind: str, path: KeyPath, look: CameraSettings) -> None:
         """Start rendering; `progress` follows it. Raises: UserError where one is under way or the path is empty."""
         output = self._files.render(name, kind)
-        frames = path.frames()
+        cameras = path.sampled()
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
                 raise UserError(f"{self.progress.name} is being rendered; wait for it or cancel it")
             self._cancelled.clear()
-            self.progress = Progress(name, kind, 0, len(frames), "running", str(output))
-            cameras = CameraPath(frames, path.width, path.height, path.rate)
+            self.progress = Progress(name, kind, 0, len(cameras.frames), "running", str(output))
             self._thread = threading.Thread(
                 target=self._render,
                 args=(cameras, output, kind, replace(look, exposure=0.0)),
@@ -120,15 +121,15 @@ class Exporter:
             self._thread.join(timeout)
 
     def _render(self, path: CameraPath, output: Path, kind: str, look: CameraSettings) -> None:
-        def draw(camera: Camera, look: CameraSettings) -> View:
-            if self._cancelled.is_set():
-                raise AbandonedError
-            view = self._frame(camera, look)
-            self.progress = replace(self.progress, done=self.progress.done + 1)
-            return view
+        def views() -> Iterator[View]:
+            for camera, settings in path.cameras(look, self._studio.run.device):
+                if self._cancelled.is_set():
+                    raise AbandonedError
+                yield self._frame(camera, settings)
+                self.progress = replace(self.progress, done=self.progress.done + 1)
 
         try:
-            render_path(self._studio.run, path, output, KINDS[kind], look, draw)
+            save_path_views(views(), path, output, KINDS[kind])
         except AbandonedError:
             self.progress = replace(self.progress, state="cancelled")
         except Exception as error:  # the page says what went wrong; the server lives on
@@ -146,7 +147,7 @@ class Exporter:
 
             def job(unwanted: Callable[[], bool] = unwanted) -> View:
                 with watch(run.pipeline, unwanted):
-                    return render_cameras(run, camera, look)[0]
+                    return render_views(run.pipeline, camera, look)[0]
 
             try:
                 return self._studio.draw(job)

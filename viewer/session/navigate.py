@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from adop.render.paths import Frame
+from adop.render.camera_path import Frame
 from adop.scene.scene import Scene
 
 LEAST_TILT = math.radians(3)  # between the view and up or down, where orbiting stops

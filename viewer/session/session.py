@@ -14,8 +14,8 @@ import torch
 from websockets.exceptions import ConnectionClosed
 
 from adop.errors import UserError
-from adop.render.camera_settings import CameraSettings, clips_at
-from adop.render.render import render_cameras
+from adop.render.camera_settings import CameraSettings, white_level
+from adop.render.views import render_views
 from adop.viewer.drawing.layers import layer_picture
 from adop.viewer.drawing.studio import AbandonedError, Shot, Studio, shoot
 from adop.viewer.session import navigate, protocol
@@ -336,7 +336,7 @@ class Session:
             other = layer_picture(run, camera, shot.radiance, look, points).pixels
             pixels = np.concatenate([pixels, other], axis=1)
         stages = {"wait": waited - begun} | (shot.stages if fresh else {})
-        measured = histogram(picture.light, clips_at(look))
+        measured = histogram(picture.light, white_level(look))
         stages["develop"] = time.perf_counter() - developed
         header = {
             "kind": "frame",
@@ -376,7 +376,7 @@ class Session:
         state, run = self.state, self.house.studio.run
         camera, lens = camera_of(run, replace(state, beside=False))
         try:
-            view = self.house.studio.draw(lambda: render_cameras(run, camera, state.look, lens)[0])
+            view = self.house.studio.draw(lambda: render_views(run.pipeline, camera, state.look, lens)[0])
         except RuntimeError as error:  # torch's, where memory ends
             self._say({"type": "error", "message": f"this view cannot be drawn: {error}"[:300]})
             return

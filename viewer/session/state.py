@@ -12,10 +12,16 @@ import torch
 
 from adop.errors import UserError
 from adop.geometry.camera import Camera
-from adop.render.camera_settings import COLDEST, HOTTEST, RESPONSES, CameraSettings, gains_of, temperature_of
+from adop.render.camera_path import Frame, pinhole
+from adop.render.camera_settings import (
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    RESPONSES,
+    CameraSettings,
+    gains_of,
+    temperature_of,
+)
 from adop.render.key_frames import KeyFrame, KeyPath, interpolate
-from adop.render.paths import Frame
-from adop.render.render import pinhole
 from adop.run.run import Run
 from adop.viewer.drawing.layers import LAYERS, Shown
 from adop.viewer.session import navigate, protocol
@@ -127,7 +133,9 @@ def _look(run: Run, state: State, message: dict[str, Any]) -> State:
     if "lens" in message:
         look = replace(look, lens=protocol.index(message, "lens", len(run.scene.lenses)))
     if "temperature" in message:
-        balance = replace(balance, temperature=protocol.number(message, "temperature", COLDEST, HOTTEST))
+        balance = replace(
+            balance, temperature=protocol.number(message, "temperature", MIN_TEMPERATURE, MAX_TEMPERATURE)
+        )
     if "tint" in message:
         balance = replace(balance, tint=protocol.number(message, "tint", -1, 1))
     if balance != state.balance:
