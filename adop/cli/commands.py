@@ -255,11 +255,11 @@ class ViewOptions:
 def view_command(name: str, arguments: list[str]) -> int:
     """adop view."""
     options = _parse(ViewOptions, name, arguments)
-    from adop.viewer.app import open_run_or_scene, view_run, wait, welcome
+    from adop.viewer.app import address_text, open_run_or_scene, view_run, wait_for_interrupt
 
     run = open_run_or_scene(options.folder, options.scene, options.device, print)
     with view_run(run, options.host, options.port, options.token, options.output) as viewer:
-        wait(welcome(viewer))
+        wait_for_interrupt(address_text(viewer))
     return 0
 
 
