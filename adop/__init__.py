@@ -21,8 +21,8 @@ _PUBLIC = {
     "Scene": "adop.scene.scene",
     "TrainConfig": "adop.config",
     "UserError": "adop.errors",
-    "View": "adop.render.render",
-    "Views": "adop.render.render",
+    "View": "adop.render.views",
+    "Views": "adop.render.views",
     "demo_scene_folder": "adop.scene.scene",
     "draw": "adop.ops",
     "import_colmap": "adop.importers.import_scene",
@@ -31,9 +31,9 @@ _PUBLIC = {
     "preset": "adop.config",
     "project": "adop.ops",
     "rasterize": "adop.ops",
-    "render_camera": "adop.render.render",
-    "render_cameras": "adop.render.render",
-    "render_photo": "adop.render.render",
+    "render_camera": "adop.run.render",
+    "render_cameras": "adop.run.render",
+    "render_photo": "adop.run.render",
     "save_scene": "adop.scene.scene",
 }
 _RENAMED = {"Look": "CameraSettings"}  # former names, which work with a warning

@@ -1,10 +1,10 @@
-"""Measure the viewer as a user meets it: in headless Chromium, on a trained run.
+"""Measure the viewer as users experience it: in headless Chromium, on a trained run.
 
-    python tests/measure_viewer.py orbit RUN              pictures per second while orbiting, time to a full picture
-    python tests/measure_viewer.py soak RUN --minutes 5   four browsers at once: their rates, the server's memory
-    python tests/measure_viewer.py training               how much `adop train --view` slows training
+    python tests/measure_viewer.py orbit RUN              frames per second while orbiting, and time to a full-size frame
+    python tests/measure_viewer.py soak RUN --minutes 5   four browsers at once: their frame rates and the server's memory
+    python tests/measure_viewer.py training               how much `adop train --view` slows training down
 
-Needs Playwright and Chromium (`tests/browser.py`).
+Needs Playwright and Chromium (`tests/support/browser.py`).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from support.viewer_client import Client
 
 from adop.__main__ import limit_spinning
 
-TURN = 50  # training steps with and without a viewer, by turns
+BLOCK_STEPS = 50  # training steps with one kind of viewer before the next kind
 
 
 @contextmanager
 def serving(run: str) -> Iterator[tuple[str, int]]:
-    """Run `adop view` in a process of its own; yield its address and process id."""
+    """Run `adop view` in its own process; yield its address and process id."""
     command = [str(Path(sys.executable).with_name("adop")), "view", run, "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -47,21 +47,21 @@ def serving(run: str) -> Iterator[tuple[str, int]]:
 
 
 def open_page(chrome: Any, url: str, width: int, height: int) -> Any:
-    """Open the page with a view of exactly so many pixels."""
+    """Open the page with a view of exactly `width` x `height` pixels."""
     page = chrome.new_page(viewport={"width": width + 300, "height": height + 130})
     page.goto(url)
     browser.until(page, "!!(window.adop && adop.frame)")
-    browser.stage_of(page, width, height)
-    browser.rested(page, 60)
+    browser.resize_stage(page, width, height)
+    browser.wait_for_rest(page, 60)
     return page
 
 
 def orbit(run: str, width: int, height: int, seconds: float) -> None:
-    """Orbit by dragging, once round and back, then rest; five times."""
+    """Five times, orbit by dragging there and back, then rest; print frame rates and waiting times."""
     with serving(run) as (url, _), browser.browser() as chrome:
         page = open_page(chrome, url, width, height)
-        browser.drag(page, 200, 0, 20)  # the pace is learned
-        browser.rested(page, 60)
+        browser.drag(page, 200, 0, 20)  # so that the viewer adapts its resolution
+        browser.wait_for_rest(page, 60)
         rates, waits, scales = [], [], []
         for turn in range(5):
             box = page.locator("#overlay").bounding_box()
@@ -86,32 +86,32 @@ def orbit(run: str, width: int, height: int, seconds: float) -> None:
         f"canvas {width}x{height}, {os.cpu_count()} cores, load average {load:.1f}, five orbits of {seconds:.0f} s"
     )
     print(
-        f"while orbiting: {', '.join(f'{r:.1f}' for r in rates)} pictures/s, median {statistics.median(rates):.1f}"
+        f"while orbiting: {', '.join(f'{r:.1f}' for r in rates)} frames/s, median {statistics.median(rates):.1f}"
     )
     print(f"at a scale of:  {', '.join(f'{s:.2f}' for s in scales)}")
     print(
-        f"full picture after the hand rests: {', '.join(f'{w:.2f}' for w in waits)} s, worst {max(waits):.2f} s"
+        f"full-size frame after the drag ends: {', '.join(f'{w:.2f}' for w in waits)} s, worst {max(waits):.2f} s"
     )
     print(
-        "a full picture's time: "
+        "time of a full-size frame: "
         + ", ".join(f"{name} {1000 * value:.0f} ms" for name, value in stages.items())
     )
 
 
 def memory(process: int) -> float:
-    """Return the resident memory of a process, MiB."""
+    """Return the resident memory of a process in MiB."""
     text = Path(f"/proc/{process}/status").read_text()
     return int(next(line for line in text.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
 
 
 def soak(run: str, minutes: float, browsers: int) -> None:
-    """Let several browsers steer at once; print their rates and the server's memory every half minute."""
+    """Move the cameras of several browsers at once; print frame rates and the server's memory every half minute."""
     with serving(run) as (url, process), browser.browser() as chrome:
         pages = [open_page(chrome, url, 480, 270) for _ in range(browsers)]
         for number, page in enumerate(pages):
             page.click(f"#photos button:nth-child({1 + 7 * number})")
-            browser.rested(page, 60)
-        begun, told, sizes = time.monotonic(), time.monotonic(), [memory(process)]
+            browser.wait_for_rest(page, 60)
+        begun, reported, sizes = time.monotonic(), time.monotonic(), [memory(process)]
         frames = [page.evaluate("adop.frames") for page in pages]
         print(f"{browsers} browsers, {minutes:g} minutes; server {sizes[0]:.0f} MiB at the start")
         step = 0
@@ -122,26 +122,26 @@ def soak(run: str, minutes: float, browsers: int) -> None:
                 )
             step += 1
             time.sleep(0.03)
-            if time.monotonic() - told > 30:
+            if time.monotonic() - reported > 30:
                 now = [page.evaluate("adop.frames") for page in pages]
-                rates = [(a - b) / (time.monotonic() - told) for a, b in zip(now, frames, strict=True)]
-                frames, told = now, time.monotonic()
+                rates = [(a - b) / (time.monotonic() - reported) for a, b in zip(now, frames, strict=True)]
+                frames, reported = now, time.monotonic()
                 sizes.append(memory(process))
                 print(
-                    f"{told - begun:4.0f} s: {', '.join(f'{r:.1f}' for r in rates)} pictures/s; {sizes[-1]:.0f} MiB",
+                    f"{reported - begun:4.0f} s: {', '.join(f'{r:.1f}' for r in rates)} frames/s; {sizes[-1]:.0f} MiB",
                     flush=True,
                 )
         for page in pages:
-            browser.rested(page, 60)
+            browser.wait_for_rest(page, 60)
         cameras = [page.evaluate("adop.frame.camera_to_world") for page in pages]
         own = len({str(camera) for camera in cameras})
         grown = statistics.mean(sizes[-3:]) - statistics.mean(sizes[1:4])
-    print(f"no crash; {own} different views of {browsers}")
+    print(f"no crash; {own} of {browsers} browsers have a view of their own")
     print(f"memory: {grown:+.0f} MiB from the first to the last 1.5 minutes")
 
 
 def training(steps: int) -> None:
-    """Time training steps of the demo scene by turns: without a viewer, with one, with a browser that rests."""
+    """Time training steps of the demo scene without a viewer, with a viewer, and with a browser at rest, in turn."""
     import tempfile
 
     from adop.config import TrainConfig
@@ -150,7 +150,7 @@ def training(steps: int) -> None:
     from adop.viewer.training_view import LiveView
 
     live = LiveView(port=0)
-    times: dict[str, list[float]] = {"no viewer": [], "viewer, nobody looks": [], "one browser at rest": []}
+    times: dict[str, list[float]] = {"no viewer": [], "viewer, no browser": [], "one browser at rest": []}
     kinds, clients, last = list(times), [], [0.0]
 
     def answer(client: Client) -> None:
@@ -162,15 +162,15 @@ def training(steps: int) -> None:
 
     def callback(run: Any, values: dict[str, float]) -> None:
         step = run.progress.step
-        kind = kinds[(step // TURN) % 3]
+        kind = kinds[(step // BLOCK_STEPS) % 3]
         if kind != kinds[0]:
             live(run, values)
         now = time.monotonic()
-        if step % TURN > 0:
+        if step % BLOCK_STEPS > 0:
             times[kind].append(now - last[0])
         last[0] = now
-        if step % TURN == TURN - 1:
-            if kinds[((step + 1) // TURN) % 3] == kinds[2]:
+        if step % BLOCK_STEPS == BLOCK_STEPS - 1:
+            if kinds[((step + 1) // BLOCK_STEPS) % 3] == kinds[2]:
                 assert live.viewer is not None
                 clients.append(Client(live.viewer.url))
                 clients[-1].send(type="size", width=960, height=540)
@@ -192,7 +192,7 @@ def training(steps: int) -> None:
 
 
 def main() -> None:
-    """Parse and measure."""
+    """Parse the command line and measure."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -200,7 +200,7 @@ def main() -> None:
     parser.add_argument("run", nargs="?", default="runs/demo")
     parser.add_argument("--width", type=int, default=960)
     parser.add_argument("--height", type=int, default=540)
-    parser.add_argument("--seconds", type=float, default=6.0, help="of one orbit")
+    parser.add_argument("--seconds", type=float, default=6.0, help="duration of one orbit")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--browsers", type=int, default=4)
     parser.add_argument("--steps", type=int, default=900)

@@ -1,1 +1,1 @@
-"""The viewer: a page in the browser over one websocket; `adop.viewer.app.view_run` starts it."""
+"""The viewer: a page in the browser, connected by one websocket. `adop.viewer.app.view_run` starts it."""

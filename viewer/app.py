@@ -1,4 +1,4 @@
-"""`adop view`: a viewer of a trained run, or of a scene that was not trained yet."""
+"""`adop view`: the viewer of a trained run, or of a scene that has not been trained."""
 
 from __future__ import annotations
 
@@ -14,41 +14,42 @@ from adop.errors import UserError
 from adop.initialisation.environment import initialise_environment
 from adop.interrupts import interrupts
 from adop.run.run import Run, load, new_run
-from adop.viewer.drawing.studio import Studio
-from adop.viewer.learning import Record
+from adop.viewer.drawing.render_thread import RenderThread
 from adop.viewer.server.server import Viewer
 from adop.viewer.session.files import Exporter, Files
-from adop.viewer.session.session import House
+from adop.viewer.session.session import SharedResources
+from adop.viewer.training_record import TrainingRecord
 
 
 def view_run(
     run: Run, host: str = "127.0.0.1", port: int = 0, token: str | None = None, folder: Path | None = None
 ) -> Viewer:
-    """Start a viewer of a run; `viewer.url` is its address, `viewer.close()` or `with` ends it.
+    """Start a viewer of a run. `viewer.url` is its address; `viewer.close()` or leaving its `with` block stops it.
 
     Args:
-        host, port: where to listen: this machine only, and a free port, unless told otherwise.
-        token: what a browser must know.
-        folder: where paths and renders go (default: the run's folder).
+        host, port: where to listen: by default on a free port, for this machine only.
+        token: what a browser must send to be let in; None: one is generated where other machines can connect.
+        folder: where camera paths and renders are saved; None: the run's folder.
 
-    Raises: UserError where the port is taken.
+    Raises: UserError where the port is in use.
     """
-    studio = Studio(run)
+    render_thread = RenderThread(run)
     files = Files(folder or run.folder)
-    house = House(studio, files, Exporter(studio, files), Record(run.folder, run.progress.step))
-    return Viewer(house, host, port, token)
+    record = TrainingRecord(run.folder, run.progress.step)
+    shared = SharedResources(render_thread, files, Exporter(render_thread, files), record)
+    return Viewer(shared, host, port, token)
 
 
 def open_run_or_scene(folder: Path, scene: Path | None, device: str, say: Callable[[str], None]) -> Run:
-    """Load a trained run, or lay a scene's points with the environment that its photos show, nothing trained.
+    """Load a trained run, or make an untrained one of a scene: its points, and the environment that its photos show.
 
-    Raises: UserError where the folder holds neither.
+    Raises: UserError where the folder contains neither a run nor a scene.
     """
     if (folder / "config.json").is_file():
         return load(folder, scene, device, say)
     if not (folder / "dataset.ini").is_file():
         raise UserError(
-            f"{folder}: holds neither a run (config.json) nor a scene (dataset.ini); "
+            f"{folder}: contains neither a run (config.json) nor a scene (dataset.ini); "
             "`adop train` makes runs, `adop import` makes scenes"
         )
     config = dataclasses.replace(
@@ -66,24 +67,25 @@ def open_run_or_scene(folder: Path, scene: Path | None, device: str, say: Callab
     return run
 
 
-def welcome(viewer: Viewer) -> str:
-    """Return what the command prints: where to look, and what the address means."""
+def address_text(viewer: Viewer) -> str:
+    """Return the text that tells a user where the viewer is, and who can reach it there."""
     lines = [f"viewer: {viewer.url}"]
     if viewer.host in ("127.0.0.1", "localhost", "::1"):
         lines.append(
-            f"        this machine only; from another: ssh -L {viewer.port}:127.0.0.1:{viewer.port} HOST"
+            "        for this machine only; from another one, run "
+            f"ssh -L {viewer.port}:127.0.0.1:{viewer.port} HOST"
         )
     else:
         lines.append(
-            f"        listening on {viewer.host}: whoever reaches this machine and knows the token can look, steer and "
-            "write renders into the run; nothing is encrypted, so use it in networks you trust"
+            f"        listening on {viewer.host}: anyone who can reach this machine and knows the token can view, "
+            "steer and write renders into the run; nothing is encrypted, so use it only in networks that you trust"
         )
     return "\n".join(lines)
 
 
-def wait(text: str) -> None:
-    """Print a text and wait for Ctrl-C, which ends the viewer without a traceback."""
-    # Asked for, since an exception that is raised while Python clears up would be lost, and the wait had no end.
+def wait_for_interrupt(text: str) -> None:
+    """Print a text, then wait for Ctrl-C and return without a traceback."""
+    # Ctrl-C as an exception would be lost where Python happens to run a destructor, and the wait would never end.
     with interrupts() as interrupted:
         print(text, flush=True)
         while not interrupted():

@@ -1,4 +1,4 @@
-"""`adop train --view`: the scene in the browser while it learns. Pictures are drawn between training steps."""
+"""`adop train --view`: the scene in the browser while it is being trained. Images are rendered between steps."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from typing import Any
 
 from adop.errors import UserError
 from adop.run.run import Run
-from adop.viewer.drawing.studio import Studio
-from adop.viewer.learning import MOST_ROWS
+from adop.viewer.app import address_text
+from adop.viewer.drawing.render_thread import RenderThread
 from adop.viewer.server.server import Viewer
 from adop.viewer.session.files import Exporter, Files
-from adop.viewer.session.session import House
+from adop.viewer.session.session import SharedResources
+from adop.viewer.training_record import MAX_ROWS
 
-STEERING = 0.15  # seconds after a steered picture in which another one is awaited
-MOST_AT_ONCE = 0.35  # seconds that steering may hold up a step
-ROW_STEPS = 10  # training steps in a row of the curves, to begin with
+STEERING_SECONDS = 0.15  # after an image in motion, for which the next one is awaited
+MAX_STEP_DELAY = 0.35  # seconds for which images in motion may hold up a training step
+ROW_STEPS = 10  # training steps averaged in a row of the curves, at the start
+POLL_SECONDS = 0.02
 
 
 class Gate:
-    """Lets the drawing thread in while the training thread stands at a step's end, and never else."""
+    """Let the render thread work only while the training thread waits at the end of a step.
+
+    The render thread enters the gate as a context manager; the training thread opens it.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -32,6 +37,7 @@ class Gate:
         self._waiting = 0
 
     def __enter__(self) -> None:
+        """Wait until the gate is open."""
         with self._changed:
             self._waiting += 1
             self._changed.notify_all()
@@ -40,38 +46,70 @@ class Gate:
             self._inside = True
 
     def __exit__(self, *_: object) -> None:
+        """Leave the gate."""
         with self._changed:
             self._inside = False
             self._changed.notify_all()
 
     @property
-    def wanted(self) -> bool:
-        """Whether a picture waits to be drawn."""
+    def is_awaited(self) -> bool:
+        """Whether a job waits at the gate."""
         return self._waiting > 0
 
-    def open_until(self, enough: Callable[[], bool]) -> None:
-        """Let drawings in until `enough`, and wait for the one under way."""
+    def open_until(self, done: Callable[[], bool]) -> None:
+        """Open the gate until `done()`, and until the current job has left it."""
         with self._changed:
             self._open = True
             self._changed.notify_all()
-            while self._inside or not enough():
-                self._changed.wait(timeout=0.02)
+            while self._inside or not done():
+                self._changed.wait(timeout=POLL_SECONDS)
             self._open = False
 
-    def open_for_good(self) -> None:
-        """Let every drawing in from now on."""
+    def open_permanently(self) -> None:
+        """Open the gate for every job from now on."""
         with self._changed:
             self._open = True
             self._changed.notify_all()
+
+
+class TrainingCurves:
+    """Loss and PSNR over the steps, averaged so that there are never more than `MAX_ROWS` rows."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rows: list[list[float]] = []  # step, loss, PSNR
+        self._dropped = 0  # rows that were removed; the index of a row counts them
+        self._sums, self._row_steps = [0.0, 0.0, 0.0], ROW_STEPS  # of count, loss and PSNR
+
+    def add(self, step: int, loss: float, psnr: float) -> None:
+        """Add a step."""
+        for i, value in enumerate((1.0, loss, psnr)):
+            self._sums[i] += value
+        if self._sums[0] < self._row_steps:
+            return
+        count, loss_sum, psnr_sum = self._sums
+        with self._lock:
+            self._rows.append([step, loss_sum / count, psnr_sum / count])
+            if len(self._rows) > MAX_ROWS:
+                # Connected browsers have all rows already; those that connect later get every other one.
+                self._dropped += len(self._rows) - len(self._rows[1::2])
+                self._rows, self._row_steps = self._rows[1::2], self._row_steps * 2
+        self._sums = [0.0, 0.0, 0.0]
+
+    def rows(self, since: int) -> list[list[float]]:
+        """Return the rows (index, step, loss, PSNR) from index `since` on."""
+        with self._lock:
+            skip = max(0, since - self._dropped)
+            return [[self._dropped + skip + i, *row] for i, row in enumerate(self._rows[skip:])]
 
 
 class LiveView:
-    """A callback for `adop.training.train.train` that shows the run in the browser.
+    """A callback for `adop.training.train.train` that shows the run in the browser while it is being trained.
 
-    The viewer starts with the first step. `address` is told to `say`.
+    The viewer starts with the first step, and its address is passed to `say`.
 
-    Args: host, port, token: as of `adop.viewer.server.server.Viewer`.
-    Raises: UserError at once where the port is taken.
+    Args: host, port, token: see `adop.viewer.server.server.Viewer`.
+    Raises: UserError at once where the port is in use.
     """
 
     def __init__(
@@ -88,109 +126,94 @@ class LiveView:
             raise UserError(
                 f"port {port} on {host} cannot be used ({error.strerror}); choose another --port"
             ) from None
-        self.viewer: Viewer | None = None
+        self.viewer: Viewer | None = None  # None: training has not begun
         self.paused = False
-        self._where, self._say = (host, port, token), say
+        self._listen_at, self._say = (host, port, token), say
         self._gate = Gate()
-        self._changed = threading.Condition()
-        self._save = False
-        self._rows: list[list[float]] = []
-        self._sums, self._stride, self._dropped = [0.0, 0.0, 0.0], ROW_STEPS, 0
-        self._step, self._begun, self._first = 0, time.monotonic(), 0
+        self._curves = TrainingCurves()
+        self._save_requested = False
+        self._step = 0
+        self._speed_start = (0, time.monotonic())  # step and time from which the speed is measured
         self._live = True
 
     def __call__(self, run: Run, values: dict[str, float]) -> str | None:
-        """Note a step's numbers and let pictures be drawn; "save" asks for a checkpoint."""
+        """Record the numbers of a step and let images be rendered; return "save" to have a checkpoint saved."""
         if self.viewer is None:
-            self._open(run)
-        self._note(run.progress.step, values)
-        if self._gate.wanted:
-            self._let_draw()
+            self.viewer = self._start_viewer(run)
+        self._step = run.progress.step
+        self._curves.add(run.progress.step, values["loss"], values["psnr"])
+        if self._gate.is_awaited:
+            self._render_waiting(self.viewer.shared.render_thread)
         if self.paused:
-            self._rest()
-        wish, self._save = ("save" if self._save else None), False
-        return wish
+            self._wait_while_paused()
+        request, self._save_requested = ("save" if self._save_requested else None), False
+        return request
 
-    def _open(self, run: Run) -> None:
-        from adop.viewer.app import welcome
-
-        studio = Studio(run, self._gate)
+    def _start_viewer(self, run: Run) -> Viewer:
+        render_thread = RenderThread(run, self._gate)
         files = Files(run.folder)
-        self.viewer = Viewer(House(studio, files, Exporter(studio, files), self), *self._where)
-        self._first, self._begun = run.progress.step, time.monotonic()
-        self._say("\n" + welcome(self.viewer))
+        shared = SharedResources(render_thread, files, Exporter(render_thread, files), self)
+        viewer = Viewer(shared, *self._listen_at)
+        self._speed_start = run.progress.step, time.monotonic()
+        self._say("\n" + address_text(viewer))
+        return viewer
 
-    def _let_draw(self) -> None:
-        """Let waiting pictures be drawn; while somebody steers, wait for the next ones a moment."""
-        assert self.viewer is not None
-        studio, begun = self.viewer.house.studio, time.monotonic()
-        steered = 0.0
+    def _render_waiting(self, render_thread: RenderThread) -> None:
+        """Let the waiting images be rendered; while a camera moves, wait a moment for its next ones as well."""
+        begun, last_motion = time.monotonic(), 0.0
 
-        def enough() -> bool:
-            nonlocal steered
+        def done() -> bool:
+            nonlocal last_motion
             now = time.monotonic()
-            if studio.hurried:
-                steered = now
-            if now - begun > MOST_AT_ONCE:
+            if render_thread.has_urgent_job:
+                last_motion = now
+            if now - begun > MAX_STEP_DELAY:
                 return True
-            return not self._gate.wanted and now - steered > STEERING
+            return not self._gate.is_awaited and now - last_motion > STEERING_SECONDS
 
-        self._gate.open_until(enough)
+        self._gate.open_until(done)
 
-    def _rest(self) -> None:
-        """Wait until the run is resumed, or Ctrl-C is pressed."""
-        with _interrupt_ends(self._resume):
+    def _wait_while_paused(self) -> None:
+        """Wait until training is resumed or Ctrl-C is pressed."""
+        with _on_interrupt(self._resume):
             self._gate.open_until(lambda: not self.paused)
-        self._first, self._begun = self._step, time.monotonic()
+        self._speed_start = self._step, time.monotonic()
 
     def _resume(self) -> None:
         self.paused = False
 
-    def _note(self, step: int, values: dict[str, float]) -> None:
-        self._step = step
-        for i, value in enumerate((1.0, values["loss"], values["psnr"])):
-            self._sums[i] += value
-        if self._sums[0] >= self._stride:
-            count, loss, psnr = self._sums
-            with self._changed:
-                self._rows.append([step, loss / count, psnr / count])
-                if len(self._rows) > MOST_ROWS:
-                    # Browsers have seen the earlier rows; who comes later gets every other one of them.
-                    self._dropped += len(self._rows) - len(self._rows[1::2])
-                    self._rows, self._stride = self._rows[1::2], self._stride * 2
-            self._sums = [0.0, 0.0, 0.0]
-
-    # What sessions ask for (`session.Learning`).
+    # What sessions ask for (`adop.viewer.session.session.Training`).
 
     def status(self) -> dict[str, Any]:
-        """Return step, steps per second, and whether training is paused."""
-        speed = (self._step - self._first) / max(time.monotonic() - self._begun, 1e-3)
+        """Return the step, the steps per second, and whether training is running or paused."""
+        first, begun = self._speed_start
+        speed = (self._step - first) / max(time.monotonic() - begun, 1e-3)
         return {"live": self._live, "step": self._step, "speed": round(speed, 1), "paused": self.paused}
 
     def history(self, since: int) -> list[list[float]]:
-        """Return rows (index, step, loss, PSNR), means of some steps each, from index `since` on."""
-        with self._changed:
-            skip = max(0, since - self._dropped)
-            return [[self._dropped + skip + i, *row] for i, row in enumerate(self._rows[skip:])]
+        """Return the rows (index, step, loss, PSNR) of the training curves from index `since` on."""
+        return self._curves.rows(since)
 
     def command(self, action: str) -> None:
-        """Pause, resume or save; takes effect at the end of the step under way."""
+        """Carry out `pause`, `resume` or `save` at the end of the current step."""
         if action == "save":
-            self._save = True
+            self._save_requested = True
         elif self._live:
             self.paused = action == "pause"
 
-    # The end.
+    # After training.
 
     def finish(self) -> None:
-        """Training is done: draw freely, and stay for as long as a browser is connected (Ctrl-C ends it)."""
+        """Keep the viewer running while a browser is connected or until Ctrl-C; training is finished."""
         self._live = False
         if self.viewer is None:
             return
-        self._gate.open_for_good()
+        self._gate.open_permanently()
         try:
             if self.viewer.browsers:
-                self._say(f"the viewer stays at {self.viewer.url} while a browser shows it; Ctrl-C ends it")
+                self._say(
+                    f"the viewer at {self.viewer.url} keeps running while a browser is connected; Ctrl-C stops it"
+                )
             while self.viewer.browsers:
                 time.sleep(0.5)
         except KeyboardInterrupt:
@@ -198,26 +221,26 @@ class LiveView:
         self.close()
 
     def close(self) -> None:
-        """End the viewer."""
-        self._gate.open_for_good()
+        """Stop the viewer."""
+        self._gate.open_permanently()
         if self.viewer is not None:
             self.viewer.close()
 
 
 @contextmanager
-def _interrupt_ends(act: Callable[[], None]) -> Iterator[None]:
-    """Let Ctrl-C call `act` beside what it does anyway; only the main thread has signals."""
+def _on_interrupt(act: Callable[[], None]) -> Iterator[None]:
+    """Let Ctrl-C call `act` before its previous handler; only on the main thread, which alone receives signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.getsignal(signal.SIGINT)
 
-    def press(number: int, frame: Any) -> None:
+    def handle(number: int, frame: Any) -> None:
         act()
         if callable(before):
             before(number, frame)
 
-    signal.signal(signal.SIGINT, press)
+    signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:

@@ -19,7 +19,8 @@ from adop.initialisation.grow import first_of_each
 from adop.model.tonemapper import srgb_encode
 from adop.ops import Points, Projection, RasterConfig, project, rasterize
 from adop.refine.alignment_equations import slopes, smooth
-from adop.run.run import open_scene, split_photos
+from adop.run.photos import split_photos
+from adop.run.run import open_scene
 from adop.scene.scene import demo_scene_folder
 
 CELL = 12  # pixels: points in different cells are moved at once

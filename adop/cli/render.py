@@ -72,7 +72,9 @@ def render_command(name: str, words: list[str]) -> int:
 
 def _render_photo(run: Run, options: RenderOptions, photo: str) -> None:
     """Render one photo's view, and print the files that were written."""
-    from adop.render.render import find_photo, render_photo, save_view
+    from adop.render.output import save_view
+    from adop.run.photos import find_photo
+    from adop.run.render import render_photo
 
     output, formats = options.output, options.formats
     ending = output.suffix.lower()
@@ -82,19 +84,21 @@ def _render_photo(run: Run, options: RenderOptions, photo: str) -> None:
         formats = ("exr",)
     output.parent.mkdir(parents=True, exist_ok=True)
     stem = output.with_suffix("") if ending in (".png", ".exr") else output
-    for written in save_view(render_photo(run, find_photo(run, photo)), stem, formats):
+    for written in save_view(render_photo(run, find_photo(run.scene, photo)), stem, formats):
         print(written)
 
 
 def _render_path(run: Run, options: RenderOptions) -> None:
     """Render the path through the cameras, or the cameras of the file, and print what was written."""
+    from adop.render.camera_path import photos_path
     from adop.render.camera_settings import CameraSettings
-    from adop.render.render import file_path, photos_path, render_path
+    from adop.render.nerfstudio_path import file_path
+    from adop.render.output import render_path, save_path_views
 
     if options.cameras is not None:
         path = file_path(options.cameras, options.width, options.rate)
     else:
-        path = photos_path(run, options.seconds, options.rate or 24.0, options.width)
+        path = photos_path(run.scene, options.seconds, options.rate or 24.0, options.width)
     settings = CameraSettings(options.exposure, options.white_balance, options.response, options.vignette)
-    render_path(run, path, options.output, options.formats, settings)
+    save_path_views(render_path(run.pipeline, path, settings), path, options.output, options.formats)
     print(options.output)

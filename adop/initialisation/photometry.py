@@ -15,7 +15,6 @@ from adop.model.points import MIN_RADIANCE
 from adop.model.tonemapper import Photometry, srgb_decode, srgb_encode
 from adop.ops import Backend, draw
 from adop.scene.photo_cache import PhotoCache
-from adop.scene.scene import Scene
 
 ROBUST = 0.05
 GATHER_LEVELS = 4
@@ -30,15 +29,6 @@ class PointSamples:
     value: Tensor  # [M, 3] the photo's value in [0, 1]
     weight: Tensor  # [M] trust in it: 1 in the middle of the range, near 0 where clipped or black
     position: Tensor  # [M, 2] on the photo, half diagonals from its centre
-
-
-def known_exposures(scene: Scene) -> Tensor | None:
-    """Return [P] EV of the photos less their mean, or None where a photo has none."""
-    values = [photo.exposure for photo in scene.photos]
-    if any(value is None for value in values):
-        return None
-    exposure = torch.tensor(values, dtype=torch.float64)
-    return (exposure - exposure.mean()).float()
 
 
 def trust_in(photo: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The physical camera of a new view: exposure, white balance, vignette, and the response to choose."""
+"""The physical camera of a new view: exposure, white balance, vignette, and the response curve."""
 
 from __future__ import annotations
 
@@ -13,79 +13,84 @@ from adop.model.tonemapper import Photometry, Tonemapper, srgb_encode
 
 Response = Literal["learned", "srgb", "linear", "filmic"]
 RESPONSES: tuple[Response, ...] = get_args(Response)
-DAYLIGHT = 6500.0  # kelvin at which white balance changes nothing
-COLDEST, HOTTEST = 2000.0, 24000.0  # kelvin, the range of the Planckian locus' approximation
-FILMIC_WHITE = 7.24  # sensor light from which the filmic curve clips
+DAYLIGHT = 6500.0  # kelvin; at this temperature white balance changes nothing
+MIN_TEMPERATURE, MAX_TEMPERATURE = (
+    2000.0,
+    24000.0,
+)  # kelvin, a range that the Planckian locus' approximation covers
+FILMIC_WHITE = 7.24  # sensor light at which the filmic curve reaches white
 
 
 @dataclass(frozen=True)
 class CameraSettings:
-    """How a new view is exposed and developed."""
+    """How the virtual camera exposes and develops a new view."""
 
     exposure: float = 0.0  # EV relative to the mean of the training photos; larger is darker
     white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)  # gains of red, green, blue
     response: Response = "learned"
     vignette: bool = False
-    lens: int = 0  # whose learned response and vignette
+    lens: int = 0  # the lens whose learned response and vignette are used
 
 
 def expose(
-    tonemapper: Tonemapper, radiance: Tensor, look: CameraSettings, position: Tensor | None = None
+    tonemapper: Tonemapper, radiance: Tensor, settings: CameraSettings, position: Tensor | None = None
 ) -> Tensor:
-    """Return the light on the sensor [B, 3, H, W], where 1 is as much as it takes, of `radiance` [B, 3, H, W].
+    """Return the sensor light [B, 3, H, W] of `radiance` [B, 3, H, W]; 1 saturates the sensor.
 
-    Args: position: [B, 2, H, W] in half diagonals from the picture's centre; only a vignette needs it.
+    Args: position: [B, 2, H, W] each pixel's offset from the image centre in half diagonals; used for the vignette.
     """
     views, device = len(radiance), radiance.device
     photometry = Photometry(
-        torch.full((views,), float(look.exposure), device=device),
-        torch.tensor([look.white_balance] * views, dtype=torch.float32, device=device),
+        torch.full((views,), float(settings.exposure), device=device),
+        torch.tensor([settings.white_balance] * views, dtype=torch.float32, device=device),
     )
-    lens = torch.full((views,), look.lens, device=device)
-    return tonemapper.expose(radiance, photometry, position if look.vignette else None, lens)
+    lens = torch.full((views,), settings.lens, device=device)
+    return tonemapper.expose(radiance, photometry, position if settings.vignette else None, lens)
 
 
-def respond(tonemapper: Tonemapper, light: Tensor, look: CameraSettings) -> Tensor:
-    """Return the picture [B, 3, H, W] in [0, 1] of sensor light [B, 3, H, W].
+def respond(tonemapper: Tonemapper, light: Tensor, settings: CameraSettings) -> Tensor:
+    """Return the image [B, 3, H, W] in [0, 1] that the response curve makes of sensor light [B, 3, H, W].
 
-    `linear` shows the light as it is, `srgb` encodes it, `filmic` rolls highlights off (Narkowicz's fit of the
-    ACES curve) and encodes, `learned` is the response of the look's lens.
+    `learned` is the learned response of the lens, `linear` shows the light unchanged, `srgb` applies the sRGB curve,
+    and `filmic` compresses highlights before the sRGB curve.
+
+    Source: Narkowicz 2015, "ACES Filmic Tone Mapping Curve", for `filmic`.
     """
-    if look.response == "learned":
-        return tonemapper.apply_response(light, torch.full((len(light),), look.lens, device=light.device))
+    if settings.response == "learned":
+        return tonemapper.apply_response(light, torch.full((len(light),), settings.lens, device=light.device))
     light = light.clamp_min(0)
-    if look.response == "filmic":
+    if settings.response == "filmic":
         light = light * (2.51 * light + 0.03) / (light * (2.43 * light + 0.59) + 0.14)
     light = light.clamp_max(1)
-    return light if look.response == "linear" else srgb_encode(light)
+    return light if settings.response == "linear" else srgb_encode(light)
 
 
-def develop(tonemapper: Tonemapper, radiance: Tensor, look: CameraSettings) -> Tensor:
-    """Return the picture [B, 3, H, W] in [0, 1] that a look makes of `radiance` [B, 3, H, W]."""
-    position = picture_position(radiance) if look.vignette else None
-    return respond(tonemapper, expose(tonemapper, radiance, look, position), look).clamp(0, 1)
+def develop(tonemapper: Tonemapper, radiance: Tensor, settings: CameraSettings) -> Tensor:
+    """Return the image [B, 3, H, W] in [0, 1] that the camera makes of `radiance` [B, 3, H, W]."""
+    position = position_on_image(radiance) if settings.vignette else None
+    return respond(tonemapper, expose(tonemapper, radiance, settings, position), settings).clamp(0, 1)
 
 
-def clips_at(look: CameraSettings) -> float:
-    """Return the sensor light from which the look's response is white."""
-    return FILMIC_WHITE if look.response == "filmic" else 1.0
+def white_level(settings: CameraSettings) -> float:
+    """Return the sensor light at which the response curve reaches white."""
+    return FILMIC_WHITE if settings.response == "filmic" else 1.0
 
 
-def picture_position(picture: Tensor) -> Tensor:
-    """Return [1, 2, H, W], where each pixel lies on its picture, in half diagonals from the centre."""
-    height, width = picture.shape[-2:]
+def position_on_image(image: Tensor) -> Tensor:
+    """Return [1, 2, H, W], each pixel's offset (right, down) from the image centre in half diagonals."""
+    height, width = image.shape[-2:]
     half = math.hypot(height, width) / 2
-    y = (torch.arange(height, device=picture.device) + 0.5 - height / 2) / half
-    x = (torch.arange(width, device=picture.device) + 0.5 - width / 2) / half
+    y = (torch.arange(height, device=image.device) + 0.5 - height / 2) / half
+    x = (torch.arange(width, device=image.device) + 0.5 - width / 2) / half
     v, u = torch.meshgrid(y, x, indexing="ij")
     return torch.stack((u, v))[None]
 
 
 def gains_of(temperature: float, tint: float = 0.0) -> tuple[float, float, float]:
-    """Return the gains of red, green (1) and blue of a camera balanced for a light of `temperature` kelvin.
+    """Return the gains of red, green (always 1) and blue that balance the camera for light of `temperature` kelvin.
 
-    A higher temperature makes the picture warmer. `tint` in [-1, 1] shifts from green (-) to magenta (+), a factor
-    of 2 at the end. 6500 K and 0 change nothing.
+    A higher temperature makes the image warmer. `tint` in [-1, 1] shifts it from green (-1) to magenta (+1): red and
+    blue are scaled by 2**tint. 6500 K with tint 0 changes nothing.
 
     >>> gains_of(6500)
     (1.0, 1.0, 1.0)
@@ -96,9 +101,9 @@ def gains_of(temperature: float, tint: float = 0.0) -> tuple[float, float, float
 
 
 def temperature_of(gains: tuple[float, float, float]) -> tuple[float, float]:
-    """Return temperature in kelvin and tint of gains, the inverse of `gains_of`; both are kept in their range."""
+    """Return the temperature (kelvin) and tint of gains: the inverse of `gains_of`, clamped to the valid ranges."""
     red, blue = gains[0] / gains[1], gains[2] / gains[1]
-    low, high = math.log(COLDEST), math.log(HOTTEST)
+    low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
     for _ in range(50):
         middle = (low + high) / 2
         r, _, b = gains_of(math.exp(middle))
@@ -109,8 +114,11 @@ def temperature_of(gains: tuple[float, float, float]) -> tuple[float, float]:
 
 
 def _blackbody(temperature: float) -> tuple[float, float, float]:
-    """Return linear sRGB of a black body, by Kim et al.'s cubics of the Planckian locus (2002)."""
-    t = 1000.0 / min(HOTTEST, max(COLDEST, temperature))
+    """Return the linear sRGB colour of a black body at `temperature` kelvin.
+
+    Source: Kim et al., US patent 7024034: cubic approximation of the Planckian locus.
+    """
+    t = 1000.0 / min(MAX_TEMPERATURE, max(MIN_TEMPERATURE, temperature))
     if t > 0.25:
         x = ((-0.2661239 * t - 0.2343589) * t + 0.8776956) * t + 0.179910
     else:

@@ -1,4 +1,4 @@
-"""Camera paths that a person lays: key frames in time, smooth between them, as nerfstudio's camera path JSON."""
+"""Camera paths that a person edits: key frames in time, interpolated smoothly."""
 
 from __future__ import annotations
 
@@ -13,17 +13,27 @@ from scipy.interpolate import CubicSpline, PchipInterpolator
 from scipy.spatial.transform import Rotation, RotationSpline
 
 from adop.errors import UserError
-from adop.render.paths import Frame, path_json, read_cameras
+from adop.render.camera_path import CameraPath, Frame, evenly_spaced
+from adop.render.nerfstudio_path import (
+    DEFAULT_RATE,
+    DEFAULT_SIZE,
+    parse_frame,
+    parse_path,
+    path_json,
+    read_json,
+)
 from adop.run.checkpoint import write_atomically
 
 MAX_KEYS = 500
 MAX_SECONDS = 3600.0
 MAX_FRAMES = 50_000
+IMPORTED_KEYS = 24  # key frames made from a file that has frames only
+SECONDS_PER_KEY = 2.0  # between key frames of a file that does not say how long its path is
 
 
 @dataclass(frozen=True)
 class KeyFrame:
-    """A camera that a path passes at a time."""
+    """A camera that a path passes through at a given time."""
 
     time: float  # seconds from the start of the path
     frame: Frame
@@ -31,7 +41,7 @@ class KeyFrame:
 
 @dataclass(frozen=True)
 class KeyPath:
-    """Key frames in the order of time, and how the path is rendered."""
+    """Key frames in order of time, and the size and rate at which the path is rendered."""
 
     keys: tuple[KeyFrame, ...]
     width: int = 960  # px
@@ -39,45 +49,50 @@ class KeyPath:
     rate: float = 24.0  # frames per second
 
     def __post_init__(self) -> None:
-        """Put the keys in order. Raises: UserError for what no path can have."""
+        """Sort the keys. Raises: UserError for keys, sizes or rates that no path can have."""
         keys = tuple(sorted(self.keys, key=lambda key: key.time))
         object.__setattr__(self, "keys", keys)
         times = np.array([key.time for key in keys])
         if len(keys) > MAX_KEYS:
             raise UserError(f"a path has at most {MAX_KEYS} key frames, not {len(keys)}")
         if len(keys) and not (np.isfinite(times).all() and times.min() >= 0 and times.max() <= MAX_SECONDS):
-            raise UserError(f"key frames lie between 0 and {MAX_SECONDS:.0f} seconds")
+            raise UserError(f"the time of a key frame must be between 0 and {MAX_SECONDS:.0f} seconds")
         if (np.diff(times) < 1e-3).any():
             raise UserError("two key frames are at the same time; move one of them")
         if not (16 <= self.width <= 8192 and 16 <= self.height <= 8192):
-            raise UserError(f"{self.width}x{self.height}: a path's pictures have 16 to 8192 pixels a side")
+            raise UserError(
+                f"{self.width}x{self.height}: the frames of a path must have 16 to 8192 pixels a side"
+            )
         if not 1 <= self.rate <= 240:
-            raise UserError(f"{self.rate} frames per second: a path has 1 to 240")
+            raise UserError(f"a path has 1 to 240 frames per second, not {self.rate}")
         if self.seconds * self.rate > MAX_FRAMES:
             raise UserError(
-                f"the path has {self.seconds * self.rate:,.0f} frames; at most {MAX_FRAMES:,} are rendered"
+                f"the path has {self.seconds * self.rate:,.0f} frames; the limit is {MAX_FRAMES:,}"
             )
 
     @property
     def seconds(self) -> float:
-        """From the first key frame to the last."""
+        """The time from the first key frame to the last."""
         return self.keys[-1].time - self.keys[0].time if self.keys else 0.0
 
-    def frames(self) -> list[Frame]:
-        """Return the path's frames, the first and last key among them."""
+    def sampled(self) -> CameraPath:
+        """Return the path sampled at its rate, first and last key frame included. Raises: UserError without keys."""
         count = max(1, round(self.seconds * self.rate)) + (1 if self.seconds > 0 else 0)
         start = self.keys[0].time if self.keys else 0.0
-        return interpolate(self.keys, start + np.linspace(0.0, self.seconds, count))
+        frames = interpolate(self.keys, start + np.linspace(0.0, self.seconds, count))
+        return CameraPath(frames, self.width, self.height, self.rate)
 
 
 def interpolate(keys: tuple[KeyFrame, ...], times: np.ndarray) -> list[Frame]:
-    """Return the frames at `times` (seconds) of a path through `keys` (in order; at least one).
+    """Return the frames at `times` (seconds) of a path through `keys`, which are in order of time.
 
-    Positions follow a natural cubic spline, rotations SciPy's rotation spline (its angular velocity is continuous);
-    the logarithm of the focal length and the exposure are monotone between keys, so that neither overshoots.
+    Positions follow a natural cubic spline and rotations SciPy's rotation spline, whose angular velocity is
+    continuous. The logarithm of the focal length and the exposure are monotone between keys, so neither overshoots.
+
+    Raises: UserError where there are no keys.
     """
     if not keys:
-        raise UserError("the path has no key frame yet")
+        raise UserError("the path has no key frames yet")
     at = np.clip(times, keys[0].time, keys[-1].time)
     if len(keys) == 1:
         return [keys[0].frame] * len(at)
@@ -96,13 +111,12 @@ def interpolate(keys: tuple[KeyFrame, ...], times: np.ndarray) -> list[Frame]:
 
 
 def key_path_json(path: KeyPath) -> dict[str, Any]:
-    """Return the path as nerfstudio's camera path JSON holds it: every frame, and the key frames beside them.
+    """Return a path as nerfstudio's camera path JSON: every sampled frame, and the key frames.
 
-    `exposure` (EV) and `time` (seconds) of a camera are additions, which nerfstudio ignores.
+    We add each camera's `exposure` (EV) and each key frame's `time` (seconds), which nerfstudio ignores.
     """
-    size = (path.width, path.height)
-    content = path_json(path.frames(), size, path.rate)
-    keys = path_json([key.frame for key in path.keys], size, path.rate)["camera_path"]
+    content = path_json(path.sampled())
+    key_cameras = CameraPath([key.frame for key in path.keys], path.width, path.height, path.rate)
     content["keyframes"] = [
         {
             "matrix": camera["camera_to_world"],
@@ -113,7 +127,7 @@ def key_path_json(path: KeyPath) -> dict[str, Any]:
             "override_transition_enabled": False,
             "override_transition_sec": None,
         }
-        for camera, key in zip(keys, path.keys, strict=True)
+        for camera, key in zip(path_json(key_cameras)["camera_path"], path.keys, strict=True)
     ]
     return content | {"seconds": path.seconds, "is_cycle": False, "smoothness_value": 0.5}
 
@@ -126,44 +140,54 @@ def save_key_path(file: Path, path: KeyPath) -> None:
 
 
 def load_key_path(file: Path) -> KeyPath:
-    """Read a path of key frames, as adop or nerfstudio writes it.
+    """Read a path of key frames that adop or nerfstudio has written.
 
-    Keys without a `time` (nerfstudio's) are spread evenly over the file's `seconds`; a file without `keyframes`
-    gets up to 24 of its frames as keys. Raises: UserError naming the file and what is wrong with it.
+    Key frames without a `time`, as nerfstudio writes them, are spread evenly over the file's `seconds`. In a file
+    without `keyframes`, up to `IMPORTED_KEYS` of its frames become key frames.
+
+    Raises: UserError naming the file and what is wrong with it.
     """
-    content, frames, size, rate = read_cameras(file)
-    rate = rate or 24.0
-    size = size or (960, 540)
-    given = content.get("keyframes")
-    if isinstance(given, list) and given:
-        cameras = [key | {"camera_to_world": key.get("matrix")} for key in given if isinstance(key, dict)]
-        readable = [_key_matrix(camera, file) for camera in cameras]
-        _, frames, _, _ = read_cameras(file, {"camera_path": readable})
-        times = [camera.get("time") for camera in cameras]
-        seconds = content.get("seconds")
+    content = read_json(file)
+    path = parse_path(content, file)
+    rate = path.rate or DEFAULT_RATE
+    size = path.size or DEFAULT_SIZE
+    saved = content.get("keyframes")
+    if isinstance(saved, list) and saved:
+        keys = _saved_keys([key for key in saved if isinstance(key, dict)], content.get("seconds"), file)
     else:
-        chosen = np.unique(np.linspace(0, len(frames) - 1, min(24, len(frames))).round().astype(int))
-        times = [float(i) / rate for i in chosen]
-        frames, seconds = [frames[i] for i in chosen], None
-    known = [float(time) for time in times if isinstance(time, int | float)]
-    if len(known) < len(frames):
-        length = (
-            seconds if isinstance(seconds, int | float) and 0 < seconds <= MAX_SECONDS else 2.0 * len(frames)
-        )
-        known = list(np.linspace(0, length, len(frames))) if len(frames) > 1 else [0.0]
-    keys = tuple(KeyFrame(time, frame) for time, frame in zip(known, frames, strict=True))
+        chosen = evenly_spaced(len(path.frames), IMPORTED_KEYS)
+        keys = tuple(KeyFrame(float(i) / rate, path.frames[i]) for i in chosen)
     return KeyPath(keys, size[0], size[1], rate)
 
 
-def _key_matrix(camera: dict[str, Any], file: Path) -> dict[str, Any]:
-    """Nerfstudio writes `matrix` by rows as a list, older versions as a JSON text by columns."""
-    matrix = camera["camera_to_world"]
+def _saved_keys(saved: list[dict[str, Any]], seconds: object, file: Path) -> tuple[KeyFrame, ...]:
+    """Return the key frames of a file whose path takes `seconds`."""
+    if not saved:
+        raise UserError(f"{file}: `keyframes` contains no key frame")
+    frames = [
+        parse_frame(_with_matrix(key, file), f"{file}: key frame {i + 1}") for i, key in enumerate(saved)
+    ]
+    times = [float(key["time"]) for key in saved if isinstance(key.get("time"), int | float)]
+    if len(times) < len(frames):
+        length = SECONDS_PER_KEY * len(frames)
+        if isinstance(seconds, int | float) and 0 < seconds <= MAX_SECONDS:
+            length = seconds
+        times = list(np.linspace(0, length, len(frames))) if len(frames) > 1 else [0.0]
+    return tuple(KeyFrame(time, frame) for time, frame in zip(times, frames, strict=True))
+
+
+def _with_matrix(key: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Return a key frame with its `matrix` as a `camera_to_world` of 16 numbers, row by row.
+
+    nerfstudio writes `matrix` as a list, row by row; its older versions write a JSON text, column by column.
+    """
+    matrix = key.get("matrix")
     if isinstance(matrix, str):
         try:
             matrix = np.array(json.loads(matrix), dtype=np.float64).reshape(4, 4).T.flatten().tolist()
         except (TypeError, ValueError):
             raise UserError(f"{file}: the `matrix` of a key frame is not 16 numbers") from None
-    fov = camera.get("fov")
+    fov = key.get("fov")
     if not isinstance(fov, int | float) or not math.isfinite(fov):
         raise UserError(f"{file}: a key frame has no `fov` in degrees")
-    return camera | {"camera_to_world": matrix}
+    return key | {"camera_to_world": matrix}

@@ -1,4 +1,4 @@
-"""Checkpoints: every tensor of a run in one safetensors file, written whole or not at all."""
+"""Checkpoints: all tensors of a run in one safetensors file, which appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from adop.errors import UserError
 from adop.model.pipeline import Pipeline
-from adop.training.optimiser import Optimiser
 
 FORMAT = "adop-checkpoint-4"
-OLDER_FORMAT = "adop-checkpoint-3"  # the same tensors, points and cameras not yet apart
+OLDER_FORMAT = "adop-checkpoint-3"  # the same tensors, without the prefixes of points and cameras
 POINT_TENSORS = ("xyz", "lod_radius", "normals", "origin", "features", "xyz_delta")
 CAMERA_TENSORS = ("poses", "motion", "photo_lens", "photo_size", "intrinsics", "distortion", "pose_delta")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is."""
+    """How far the training of a run has come."""
 
-    step: int
-    seconds: float  # spent training, over all resumes
+    step: int  # training steps done
+    seconds: float  # time spent training, summed over all resumes
 
 
 def write_atomically(path: Path, write) -> None:
@@ -43,12 +41,18 @@ def write_atomically(path: Path, write) -> None:
 
 
 def save_checkpoint(
-    folder: Path, pipeline: Pipeline, optimiser: Optimiser | None, progress: Progress, keep: int = 2
+    folder: Path,
+    pipeline: Pipeline,
+    optimiser_state: dict[str, Tensor],
+    progress: Progress,
+    keep: int = 2,
 ) -> Path:
-    """Write `folder/step_00001234.safetensors` and delete all but the newest `keep`."""
+    """Write `folder/step_00001234.safetensors`, delete all but the newest `keep` checkpoints, and return the file.
+
+    Args: optimiser_state: named tensors, which `load_optimiser_state` returns again.
+    """
     tensors = {f"model.{name}": value for name, value in pipeline.state_dict().items()}
-    if optimiser is not None:
-        tensors |= {f"optimiser.{name}": value for name, value in optimiser.state().items()}
+    tensors |= {f"optimiser.{name}": value for name, value in optimiser_state.items()}
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     metadata = {"format": FORMAT, "step": str(progress.step), "seconds": repr(progress.seconds)}
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,44 +64,44 @@ def save_checkpoint(
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints of a run, oldest first."""
+    """Return the checkpoint files in a folder, oldest first."""
     return sorted(p for p in folder.glob("step_*.safetensors") if re.fullmatch(r"step_\d{8}", p.stem))
 
 
 def load_checkpoint(path: Path, pipeline: Pipeline) -> Progress:
-    """Load the parameters of a checkpoint into the pipeline.
+    """Load the parameters of a checkpoint into the pipeline and return how far the run had come.
 
-    Raises: UserError where the file is damaged or belongs to another scene or configuration.
+    Raises: UserError where the file is damaged, or was trained on another scene or with another configuration.
     """
     tensors, metadata = _read(path)
-    model = _part(tensors, "model.")
+    model = _with_prefix(tensors, "model.")
     points = model.get("points.xyz")
-    # Room is made for as much as the file holds; any other shape is refused below.
+    # Training changes the number of points and may change the environment's size; other shapes must match.
     if points is not None and points.shape[1:] == (3,) and len(points) != len(pipeline.points):
         pipeline.points.resize(len(points))
-    environment, present = model.get("environment.map"), pipeline.environment
-    if not present.fixed and environment is not None and environment.dim() == 4:
+    environment, own = model.get("environment.map"), pipeline.environment
+    if not own.fixed and environment is not None and environment.dim() == 4:
         rows = environment.shape[2]
-        if rows > 0 and environment.shape == (1, present.map.shape[1], rows, 2 * rows):
-            present.resize(rows)
+        if rows > 0 and environment.shape == (1, own.map.shape[1], rows, 2 * rows):
+            own.resize(rows)
     expected = pipeline.state_dict()
     for name, value in expected.items():
         if name not in model or model[name].shape != value.shape:
             found = "nothing" if name not in model else f"{list(model[name].shape)}"
             raise UserError(
-                f"{path}: {name} should be {list(value.shape)} but is {found}; "
-                "the scene or the configuration is not the one that was trained"
+                f"{path}: the shape of {name} should be {list(value.shape)} but is {found}; "
+                "the run was trained on another scene or with another configuration"
             )
     pipeline.load_state_dict(model)
     return Progress(int(metadata["step"]), float(metadata["seconds"]))
 
 
-def load_optimiser(path: Path, optimiser: Optimiser) -> None:
-    """Load the optimiser's state of a checkpoint. Raises: UserError where it holds none."""
-    state = _part(_read(path)[0], "optimiser.")
+def load_optimiser_state(path: Path) -> dict[str, Tensor]:
+    """Return the optimiser's tensors of a checkpoint. Raises: UserError where it contains none."""
+    state = _with_prefix(_read(path)[0], "optimiser.")
     if not state:
-        raise UserError(f"{path}: holds no optimiser state, so training cannot go on from it")
-    optimiser.load(state)
+        raise UserError(f"{path}: contains no optimiser state, so training cannot continue from it")
+    return state
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -107,17 +111,17 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise UserError(
-            f"{path}: cannot be read as a checkpoint ({error}); delete it to use an older one"
+            f"{path}: is not a readable checkpoint ({error}); delete it to use an older one"
         ) from None
     if metadata.get("format") == OLDER_FORMAT:
-        return {_present_name(name): value for name, value in tensors.items()}, metadata
+        return {_current_name(name): value for name, value in tensors.items()}, metadata
     if metadata.get("format") != FORMAT:
-        raise UserError(f"{path}: is not a checkpoint of this version of adop ({FORMAT})")
+        raise UserError(f"{path}: is not a checkpoint of this version of adop, whose format is {FORMAT}")
     return tensors, metadata
 
 
-def _present_name(name: str) -> str:
-    """Return what a tensor of the older format is called now."""
+def _current_name(name: str) -> str:
+    """Return the name in the current format of a tensor of the older format."""
     kind, _, rest = name.partition(".")
     first = rest.split(".")[0]
     if kind == "model" and first in POINT_TENSORS:
@@ -127,5 +131,6 @@ def _present_name(name: str) -> str:
     return name
 
 
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, torch.Tensor]:
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with `prefix`, under the rest of their names."""
     return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}

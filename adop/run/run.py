@@ -1,4 +1,4 @@
-"""A run: its scene, its split, its pipeline, in memory; new or loaded from its folder."""
+"""A run in memory: scene, photo split and pipeline; new, or loaded from its folder."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from adop.config import TrainConfig, load_config
 from adop.errors import UserError
-from adop.initialisation.photometry import known_exposures
+from adop.geometry.camera import Camera
 from adop.model.pipeline import Pipeline, build_pipeline
+from adop.render.camera_settings import CameraSettings
+from adop.render.views import Views, render_views
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint
+from adop.run.photos import find_photo, known_exposures, split_photos
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import Scene, load_scene
-
-if TYPE_CHECKING:
-    from adop.geometry.camera import Camera
-    from adop.render.camera_settings import CameraSettings
-    from adop.render.render import Views
 
 
 @dataclass
@@ -33,62 +30,49 @@ class Run:
     scene: Scene
     cache: PhotoCache
     pipeline: Pipeline
-    split: dict[str, list[int]]
+    split: dict[str, list[int]]  # indices of the photos: "train" and "held_out"
     progress: Progress
 
     @property
     def device(self) -> torch.device:
-        """Where the points and the network live."""
+        """The device that the pipeline is on."""
         return self.pipeline.device
 
-    def render(self, camera: Camera, look: CameraSettings | None = None) -> Views:
-        """Render B cameras of one size; see `adop.render.render.render_cameras`."""
-        from adop.render.render import render_cameras
-
-        return render_cameras(self, camera, look)
+    def render(self, camera: Camera, settings: CameraSettings | None = None) -> Views:
+        """Render B cameras of one size; see `adop.render.views.render_views`."""
+        return render_views(self.pipeline, camera, settings)
 
     def photo_camera(self, photo: int | str) -> Camera:
-        """Return the camera (B = 1) of a photo, by its number or its name."""
-        from adop.render.render import find_photo
-
-        index = photo if isinstance(photo, int) else find_photo(self, photo)
-        return self.pipeline.camera(torch.tensor([index]))
+        """Return the camera (B = 1) of a photo, given by index or name."""
+        return self.pipeline.camera(torch.tensor([self._index(photo)]))
 
     @torch.no_grad()
     def photo_settings(self, photo: int | str) -> CameraSettings:
-        """Return the look that exposes, balances and develops as a photo was."""
-        from adop.render.camera_settings import CameraSettings
-        from adop.render.render import find_photo
-
-        index = photo if isinstance(photo, int) else find_photo(self, photo)
+        """Return the exposure, white balance, vignette and response of a photo, given by index or name."""
+        index = self._index(photo)
         photometry = self.pipeline.tonemapper.photometry(torch.tensor([index]))
         red, green, blue = photometry.white_balance[0].tolist()
         lens = self.pipeline.cameras.lens_of[index]
         return CameraSettings(float(photometry.exposure), (red, green, blue), vignette=True, lens=lens)
 
-
-def split_photos(count: int, test_every: int) -> dict[str, list[int]]:
-    """Return the indices of the photos to train on and of those held out: every `test_every`-th, from the first on."""
-    held_out = [i for i in range(count) if test_every > 0 and i % test_every == 0]
-    train = [i for i in range(count) if i not in set(held_out)]
-    if len(train) < 2:
-        raise UserError(
-            f"the scene has {count} photos, of which {len(held_out)} are held out: training needs at least 2"
-        )
-    return {"train": train, "held_out": held_out}
+    def _index(self, photo: int | str) -> int:
+        return photo if isinstance(photo, int) else find_photo(self.scene, photo)
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of that name; auto takes a CUDA GPU where torch sees one."""
+    """Return the device of that name; `auto` is a CUDA GPU where torch finds one, else the CPU.
+
+    Raises: UserError where torch finds no CUDA GPU and one was asked for.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device {name!r}: torch sees no CUDA GPU here; use --device cpu")
+        raise UserError(f"device {name!r}: torch finds no CUDA GPU on this machine; use --device cpu")
     return torch.device(name)
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Return whether the device multiplies bfloat16 in hardware (1.5 times faster in the network where it does)."""
+    """Return whether the device multiplies bfloat16 in hardware, which makes the network about 1.5 times as fast."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     try:
@@ -100,7 +84,7 @@ def has_bf16(device: torch.device) -> bool:
 def open_scene(
     folder: Path, config: TrainConfig, say: Callable[[str], None]
 ) -> tuple[Pipeline, Scene, PhotoCache]:
-    """Load a scene and lay its pipeline, nothing trained and nothing taken from the photos but their exposure."""
+    """Return the untrained pipeline of a scene, the scene, and its photos. Of the photos, only the EXIF data is used."""
     scene = load_scene(folder)
     cache = PhotoCache(scene)
     split = split_photos(len(scene.photos), config.test_every)
@@ -108,14 +92,14 @@ def open_scene(
     trained[split["train"]] = True
     exposure = known_exposures(scene)
     if exposure is None:
-        say("exposure: not every photo has EXIF, so it is estimated from the photos")
+        say("exposure: not every photo has EXIF data, so exposures are estimated from the photos")
     start = torch.zeros(len(scene.photos)) if exposure is None else exposure - exposure[trained].mean()
     pipeline = build_pipeline(scene, config, start, trained).to(choose_device(config.device))
     return pipeline, scene, cache
 
 
 def new_run(scene_folder: Path, folder: Path, config: TrainConfig, say: Callable[[str], None]) -> Run:
-    """Return a run of a scene at its beginning; of its folder nothing is made or read yet."""
+    """Return an untrained run of a scene. Its folder is neither created nor read."""
     pipeline, scene, cache = open_scene(scene_folder, config, say)
     split = split_photos(len(scene.photos), config.test_every)
     return Run(folder, config, scene, cache, pipeline, split, Progress(0, 0.0))
@@ -130,25 +114,28 @@ def load(
     """Load a trained run from its folder, at its newest checkpoint.
 
     Args:
-        scene: the scene folder, where it has moved since training.
-        device: overrides the run's.
+        scene: the scene folder; None: where it was at training.
+        device: the device to use; None: the one in the run's configuration.
+        say: called with each message.
 
-    Raises: UserError where the folder holds no run, or its scene is gone.
+    Raises: UserError where the folder contains no run, or the scene folder does not exist.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise UserError(
-            f"{folder}: holds no config.json, so it is no run folder; `adop train --output` makes one"
+            f"{folder}: is not a run folder, as it has no config.json; `adop train --output` makes one"
         )
     config = load_config(folder / "config.json", say)
     if device is not None:
         config = dataclasses.replace(config, device=device)
     saved = checkpoints(folder / "checkpoints")
     if not saved:
-        raise UserError(f"{folder}: holds no checkpoint yet; train it further with --resume")
+        raise UserError(f"{folder}: has no checkpoint yet; train it further with --resume")
     where = scene or Path(config.scene)
     if not where.is_dir():
-        raise UserError(f"{where}: the scene that {folder} was trained on is not there; name it with --scene")
+        raise UserError(
+            f"{where}: the scene that {folder} was trained on is not there; say where it is with --scene"
+        )
     run = new_run(where, folder, config, say)
     run.progress = load_checkpoint(saved[-1], run.pipeline)
     run.pipeline.eval()

@@ -25,12 +25,12 @@ from adop.initialisation.photometry import (
     colour_points,
     estimate_exposures,
     gather,
-    known_exposures,
 )
 from adop.initialisation.physical_camera import calibrate
 from adop.initialisation.prune import remove_unsupported
 from adop.interrupts import interrupts
-from adop.run.checkpoint import Progress, checkpoints, load_checkpoint, load_optimiser, save_checkpoint
+from adop.run.checkpoint import Progress, checkpoints, load_checkpoint, load_optimiser_state, save_checkpoint
+from adop.run.photos import known_exposures
 from adop.run.run import Run, choose_device, has_bf16, new_run
 from adop.training.log import Log, ProgressLine, Recent
 from adop.training.loss import Vgg
@@ -124,7 +124,7 @@ def prepare(
         start_from_photos(run, say)
     optimiser = Optimiser(pipeline, config)
     if saved:
-        load_optimiser(saved[-1], optimiser)
+        optimiser.load(load_optimiser_state(saved[-1]))
     return run, optimiser
 
 
@@ -168,7 +168,7 @@ def _learn(
     with interrupts() as interrupted:
         _loop(run, optimiser, StepGraphs(run, vgg, say), log, callback, interrupted)
     try:
-        save_checkpoint(output / "checkpoints", run.pipeline, optimiser, run.progress)
+        save_checkpoint(output / "checkpoints", run.pipeline, optimiser.state(), run.progress)
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"{output}: the last checkpoint cannot be written ({error}); make room, then --resume continues "
@@ -238,7 +238,7 @@ def _loop(
 def _try_to_save(run: Run, optimiser: Optimiser) -> None:
     """Save a checkpoint; a full disk ends no run, it goes on and tries again later."""
     try:
-        save_checkpoint(run.folder / "checkpoints", run.pipeline, optimiser, run.progress)
+        save_checkpoint(run.folder / "checkpoints", run.pipeline, optimiser.state(), run.progress)
     except (OSError, SafetensorError) as error:
         print(f"\ncheckpoint at step {run.progress.step} not written ({error}); going on", file=sys.stderr)
 

@@ -11,8 +11,8 @@ from support.small_scene import with_points
 
 from adop.config import GrowConfig, TrainConfig
 from adop.initialisation.grow import grow_points
-from adop.initialisation.photometry import known_exposures
 from adop.model.pipeline import build_pipeline
+from adop.run.photos import known_exposures
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import Scene, load_scene
 

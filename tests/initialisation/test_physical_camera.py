@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from adop.config import LearnConfig, TrainConfig
-from adop.initialisation.photometry import gather, known_exposures
+from adop.initialisation.photometry import gather
 from adop.initialisation.physical_camera import calibrate
 from adop.model.pipeline import Pipeline, build_pipeline
+from adop.run.photos import known_exposures
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import demo_scene_folder, load_scene
 

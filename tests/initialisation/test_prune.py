@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from adop.config import PruneConfig, TrainConfig
-from adop.initialisation.photometry import colour_points, gather, known_exposures
+from adop.initialisation.photometry import colour_points, gather
 from adop.initialisation.prune import remove_unsupported
 from adop.model.pipeline import build_pipeline
+from adop.run.photos import known_exposures
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import load_scene
 

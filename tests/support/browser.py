@@ -21,18 +21,18 @@ FLAGS = [
 
 
 def missing() -> str | None:
-    """Say what keeps a browser from being driven here; None where nothing does."""
+    """Return why no browser can be used here, or None where one can."""
     try:
         import playwright  # noqa: F401
     except ImportError:
         return "playwright is not installed (pip install '.[test]')"
     if chromium() is None:
-        return "no Chromium is installed (apt-get install chromium), nor named by ADOP_CHROMIUM"
+        return "Chromium is not installed (apt-get install chromium) and ADOP_CHROMIUM does not name it"
     return None
 
 
 def chromium() -> str | None:
-    """Return the browser's program."""
+    """Return the path of the Chromium program, or None where there is none."""
     named = os.environ.get("ADOP_CHROMIUM")
     return named or next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -41,7 +41,7 @@ def chromium() -> str | None:
 
 @contextmanager
 def browser() -> Iterator[Any]:
-    """Yield a running browser of Playwright's."""
+    """Yield a running Playwright browser."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -53,7 +53,10 @@ def browser() -> Iterator[Any]:
 
 
 def until(page: Any, expression: str, seconds: float = 20.0) -> Any:
-    """Wait until a JavaScript expression is true (the page's policy forbids Playwright's own way) and return it."""
+    """Wait until a JavaScript expression is true and return its value.
+
+    Playwright's own `wait_for_function` is blocked by the content security policy of the page.
+    """
     end = time.monotonic() + seconds
     while True:
         value = page.evaluate(expression)
@@ -63,8 +66,8 @@ def until(page: Any, expression: str, seconds: float = 20.0) -> Any:
         time.sleep(0.03)
 
 
-def rested(page: Any, seconds: float = 20.0) -> None:
-    """Wait until the page shows a full picture of everything that was asked for before."""
+def wait_for_rest(page: Any, seconds: float = 20.0) -> None:
+    """Wait until the page shows a full-size frame of everything that was sent before."""
     mark = page.evaluate("adop.mark()")
     until(
         page,
@@ -73,8 +76,8 @@ def rested(page: Any, seconds: float = 20.0) -> None:
     )
 
 
-def stage_of(page: Any, width: int, height: int) -> None:
-    """Size the window so that the view has exactly this many pixels."""
+def resize_stage(page: Any, width: int, height: int) -> None:
+    """Resize the window so that the view has exactly this many pixels."""
     for _ in range(3):
         box = page.evaluate(
             "[document.getElementById('stage').clientWidth, document.getElementById('stage').clientHeight]"
@@ -87,7 +90,7 @@ def stage_of(page: Any, width: int, height: int) -> None:
 
 
 def drag(page: Any, dx: float, dy: float, steps: int = 12, pause: float = 0.02) -> None:
-    """Drag the view by pixels."""
+    """Drag the view by (dx, dy) pixels."""
     box = page.locator("#overlay").bounding_box()
     x, y = box["x"] + box["width"] / 2 - dx / 2, box["y"] + box["height"] / 2 - dy / 2
     page.mouse.move(x, y)

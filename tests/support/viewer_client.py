@@ -1,4 +1,4 @@
-"""A browser without a browser: a websocket client that shows what the page would, for tests of the viewer."""
+"""A websocket client that stands in for the page, for tests of the viewer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from adop.viewer.session.protocol import unpack
 
 
 class Client:
-    """Connects, answers every picture, and keeps what came."""
+    """Receive and acknowledge frames, and keep everything that was received."""
 
     def __init__(self, url: str, **options: Any) -> None:
         self.socket: ClientConnection = connect(
@@ -35,10 +35,11 @@ class Client:
         self.socket.close()
 
     def send(self, **message: Any) -> None:
+        """Send a message."""
         self.socket.send(json.dumps(message))
 
     def step(self, timeout: float = 20.0) -> None:
-        """Take one message."""
+        """Receive one message."""
         message = self.socket.recv(timeout=timeout)
         if isinstance(message, str):
             self.texts.append(json.loads(message))
@@ -49,28 +50,28 @@ class Client:
             return
         self.header, self.frames = header, self.frames + 1
         self.pixels = np.asarray(Image.open(io.BytesIO(body)).convert("RGB"))
-        self.send(type="got", frame=header["frame"])
+        self.send(type="shown", frame=header["frame"])
 
     def until(self, done: Callable[[], bool], seconds: float = 20.0) -> None:
-        """Take messages until something holds."""
+        """Receive messages until `done()`."""
         end = time.monotonic() + seconds
         while not done():
             assert time.monotonic() < end, f"waited {seconds} s; last header {self.header}"
             self.step(timeout=seconds)
 
-    def rested(self, seconds: float = 20.0) -> np.ndarray:
-        """Return the next full picture, after whatever was sent before has come into it."""
+    def frame_at_rest(self, seconds: float = 20.0) -> np.ndarray:
+        """Return the next full-size frame that shows everything that was sent before."""
         self.marks += 1
         self.send(type="mark", mark=self.marks)
 
-        def there() -> bool:
+        def is_shown() -> bool:
             head = self.header
             return head.get("mark") == self.marks and head["scale"] == 1.0 and not head["moving"]
 
-        self.until(there, seconds)
+        self.until(is_shown, seconds)
         return self.pixels
 
-    def said(self, kind: str) -> dict[str, Any]:
-        """Return the newest text of a type, waiting for one."""
+    def newest(self, kind: str) -> dict[str, Any]:
+        """Return the newest text message of a type; wait for the first one."""
         self.until(lambda: any(text["type"] == kind for text in self.texts))
         return [text for text in self.texts if text["type"] == kind][-1]

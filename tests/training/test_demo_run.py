@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from adop.config import preset
-from adop.render.render import render_photo
+from adop.run.render import render_photo
 from adop.run.run import Run, load
 from adop.scene.scene import demo_scene_folder
 from adop.training.train import train

@@ -1,4 +1,4 @@
-"""The page in a real browser: headless Chromium opens the viewer, does what a user does, and its pixels are checked."""
+"""The page in headless Chromium: the test does what a user does and checks the pixels."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ pytestmark = pytest.mark.skipif(browser.missing() is not None, reason=str(browse
 
 
 def pixels(page: Any) -> np.ndarray:
-    """What the view shows, as the browser paints it, the lines over it left out."""
-    browser.rested(page)
+    """Return the pixels [H, W, 3] that the browser shows in the view, without the overlay."""
+    browser.wait_for_rest(page)
     page.evaluate("document.getElementById('overlay').style.visibility = 'hidden'")
     picture = page.locator("#picture").screenshot()
     page.evaluate("document.getElementById('overlay').style.visibility = ''")
     return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(float)
 
 
-def differ(a: np.ndarray, b: np.ndarray) -> float:
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the mean absolute difference of two images."""
     return float(np.abs(a - b).mean())
 
 
-def slide(page: Any, name: str, value: float) -> None:
-    """Put a slider somewhere, as a hand would: it says so itself."""
+def move_slider(page: Any, name: str, value: float) -> None:
+    """Set a slider and fire its input event, as a drag by hand does."""
     page.evaluate(
         f"(() => {{ const s = document.getElementById('{name}'); s.value = {value}; "
         "s.dispatchEvent(new Event('input')); })()"
     )
 
 
-def test_a_user_looks_about_and_renders_a_video(trained_folder: Path):
+def test_a_user_navigates_and_renders_a_video(trained_folder: Path):
     run = load(trained_folder, say=lambda _: None)
     problems: list[str] = []
     with view_run(run) as viewer, browser.browser() as chrome:
@@ -48,71 +49,71 @@ def test_a_user_looks_about_and_renders_a_video(trained_folder: Path):
         page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
         page.goto(viewer.url)
         browser.until(page, "!!(window.adop && adop.frame)")
-        browser.stage_of(page, 320, 180)
+        browser.resize_stage(page, 320, 180)
         start = pixels(page)
         assert start.shape[:2] == (180, 320) and start.std() > 15
 
-        # The camera moves with the mouse, the wheel and the keys.
+        # Move the camera with mouse, wheel and keys.
         browser.drag(page, 60, 10)
         orbited = pixels(page)
-        assert differ(orbited, start) > 5
+        assert difference(orbited, start) > 5
         page.mouse.wheel(0, -240)
         closer = pixels(page)
-        assert differ(closer, orbited) > 3
+        assert difference(closer, orbited) > 3
         page.locator("#stage").focus()
         page.keyboard.down("KeyD")
         page.wait_for_timeout(250)
         page.keyboard.up("KeyD")
-        assert differ(pixels(page), closer) > 3
+        assert difference(pixels(page), closer) > 3
         page.click("#home")
-        assert differ(pixels(page), start) < 1
+        assert difference(pixels(page), start) < 1
 
         # Views and layers.
         page.click("[data-view=points]")
         points = pixels(page)
-        assert differ(points, start) > 10
-        page.click("[data-view=beside]")
+        assert difference(points, start) > 10
+        page.click("[data-view=both]")
         both = pixels(page)
-        assert differ(both[:, 10:150], both[:, 170:310]) > 8
+        assert difference(both[:, 10:150], both[:, 170:310]) > 8
         page.select_option("#layer", "depth")
-        assert differ(pixels(page), start) > 10
+        assert difference(pixels(page), start) > 10
         page.click("[data-view=neural]")
 
-        # One stop more of light; HDR: what was clipped comes back at fewer.
+        # One stop more doubles the light where nothing is clipped.
         page.click("[data-response=linear]")
-        slide(page, "brightness", -1)
+        move_slider(page, "brightness", -1)
         dark = pixels(page)
-        slide(page, "brightness", 0)
+        move_slider(page, "brightness", 0)
         bright = pixels(page)
         inside = (bright > 60) & (bright < 200)
         assert np.median(bright[inside] / dark[inside]) == pytest.approx(2, rel=0.1)
-        page.click("#reset-look")
+        page.click("#reset-settings")
         assert page.inner_text("#brightness-out") == "0.00"
 
-        # A photo: jump, expose like it, compare.
+        # Go to a photo, match its exposure, compare with it.
         page.click("#photos button:nth-child(4)")
         jumped = pixels(page)
-        assert differ(jumped, start) > 5
+        assert difference(jumped, start) > 5
         assert page.inner_text("#photo-name") == run.scene.photos[3].name
-        page.click("#expose-button")
+        page.click("#match-button")
         exposed = pixels(page)
         photo = np.asarray(Image.fromarray(run.cache.get(3).numpy()).resize((240, 180))).astype(float)
-        assert differ(exposed[:, 40:280], photo) < 30
+        assert difference(exposed[:, 40:280], photo) < 30
         page.click("#compare-button")
         browser.until(page, "document.getElementById('compare-photo').complete")
         shown = np.asarray(Image.open(io.BytesIO(page.locator("#stage").screenshot())).convert("RGB")).astype(
             float
         )
         assert (
-            differ(shown[20:150, 50:140], photo[20:150, 10:100]) < 8
-        )  # left of the handle: the photo itself
+            difference(shown[20:150, 50:140], photo[20:150, 10:100]) < 8
+        )  # left of the divider: the photo itself
         page.click("#compare-button")
 
         # Three key frames, played and rendered.
         page.click("[data-tab=path]")
         for number in range(3):
             browser.drag(page, 40 - 20 * number, 6)
-            browser.rested(page)
+            browser.wait_for_rest(page)
             page.click("#add-key")
         assert page.locator("#keys button").count() == 3
         page.fill("#path-width", "96")
@@ -122,37 +123,39 @@ def test_a_user_looks_about_and_renders_a_video(trained_folder: Path):
         page.locator("#path-name").blur()
         before = pixels(page)
         page.locator("#keys button").first.click()
-        assert differ(pixels(page), before) > 3
+        assert difference(pixels(page), before) > 3
         page.click("#path-render")
-        browser.until(page, "document.getElementById('export-text').textContent.startsWith('Written')", 60)
+        browser.until(page, "document.getElementById('export-text').textContent.startsWith('Saved to')", 60)
         frames = iio.imread(trained_folder / "renders" / "user.mp4", plugin="pyav")
         assert frames.shape == (17, 54, 96, 3)
-        assert differ(frames[0].astype(float), frames[-1].astype(float)) > 5
+        assert difference(frames[0].astype(float), frames[-1].astype(float)) > 5
 
-        # Pictures to keep.
+        # Save an image.
         with page.expect_download() as download:
             page.click("#save-png")
         with Image.open(download.value.path()) as saved:
             assert saved.size == (320, 180)
 
-        # The page's own figures, and coming back after a reload.
+        # The figures of the page, and a reload.
         assert "frames/s" in page.inner_text("#figures") and "network" in page.inner_text("#figures")
         page.reload()
         browser.until(page, "!!(window.adop && adop.frame)")
-        assert differ(pixels(page), start) < 1
+        assert difference(pixels(page), start) < 1
     assert not problems
 
 
-def test_a_camera_in_the_view_is_clicked(trained_folder: Path):
+def test_a_click_on_a_camera_in_the_view_goes_to_its_photo(trained_folder: Path):
     run = load(trained_folder, say=lambda _: None)
     with view_run(run) as viewer, browser.browser() as chrome:
         page = chrome.new_page(viewport={"width": 1280, "height": 700})
         page.goto(viewer.url)
         browser.until(page, "!!(window.adop && adop.frame)")
         page.evaluate("adop.send({type: 'move', dolly: [-1.2]})")
-        browser.rested(page)
-        spot = browser.until(page, "adop.spots().find((s) => s.x > 40 && s.x < 800 && s.y > 40 && s.y < 400)")
-        page.mouse.click(spot["x"], spot["y"])
+        browser.wait_for_rest(page)
+        marker = browser.until(
+            page, "adop.markers().find((s) => s.x > 40 && s.x < 800 && s.y > 40 && s.y < 400)"
+        )
+        page.mouse.click(marker["x"], marker["y"])
         browser.until(page, "adop.frame.photo !== null")
         chosen = page.evaluate("adop.frame.photo")
         assert page.inner_text("#photo-name") == run.scene.photos[chosen].name

@@ -1,4 +1,4 @@
-"""A scene that is watched while it learns."""
+"""The viewer of a run that is being trained."""
 
 from __future__ import annotations
 
@@ -29,21 +29,22 @@ from adop.viewer.training_view import Gate, LiveView
 
 @pytest.fixture(scope="module")
 def ball_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A scene that is prepared and learned in a moment."""
+    """A small scene that trains in a moment."""
     folder = tmp_path_factory.mktemp("ball")
     save_scene(small_scene(folder / "photos"), folder / "scene")
     return folder / "scene"
 
 
 def config(folder: Path, steps: int) -> TrainConfig:
+    """Return a configuration for a short training of the scene in `folder`."""
     return TrainConfig(
         steps=steps, crop=32, render=RenderConfig(levels=3, fill_levels=3), test_every=0, scene=str(folder)
     )
 
 
-def test_a_run_is_watched_paused_saved_and_resumed(ball_folder: Path, tmp_path: Path):
-    told: list[str] = []
-    live = LiveView(port=0, say=told.append)
+def test_a_viewed_run_is_paused_saved_and_resumed(ball_folder: Path, tmp_path: Path):
+    messages: list[str] = []
+    live = LiveView(port=0, say=messages.append)
     losses: list[float] = []
 
     def callback(run, values):
@@ -61,18 +62,18 @@ def test_a_run_is_watched_paused_saved_and_resumed(ball_folder: Path, tmp_path: 
     try:
         with Client(live.viewer.url) as client:
             client.send(type="size", width=160, height=90)
-            first = client.rested()
+            first = client.frame_at_rest()
             client.send(type="move", orbit=[0.1, 0])
             client.until(lambda: client.header["moving"])
-            client.send(type="learn", action="pause")
-            client.until(lambda: client.said("status")["training"]["paused"])
+            client.send(type="training", action="pause")
+            client.until(lambda: client.newest("status")["training"]["paused"])
             time.sleep(0.3)
             steps = len(losses)
             client.send(type="home")
-            paused = client.rested()  # pictures go on while training stands
+            paused = client.frame_at_rest()  # frames are still rendered while training is paused
             assert len(losses) == steps and paused.shape == first.shape
-            client.send(type="learn", action="save")
-            client.send(type="learn", action="resume")
+            client.send(type="training", action="save")
+            client.send(type="training", action="resume")
             client.until(lambda: client.texts[-1].get("training", {}).get("step", 0) > steps + 15, 60)
             client.until(lambda: any(text["type"] == "history" for text in client.texts), 60)
             rows = [row for text in client.texts if text["type"] == "history" for row in text["rows"]]
@@ -84,65 +85,65 @@ def test_a_run_is_watched_paused_saved_and_resumed(ball_folder: Path, tmp_path: 
     finally:
         training.join(timeout=120)
         live.finish()
-    assert len(losses) == 200 and any(live.viewer.url in text for text in told)
+    assert len(losses) == 200 and any(live.viewer.url in text for text in messages)
     assert load(tmp_path / "run", say=lambda _: None).progress.step == 200
 
 
-def test_watching_changes_no_number(ball_folder: Path, tmp_path: Path):
-    """The same steps give the same losses with a browser that steers all the while."""
+def test_viewing_does_not_change_the_losses(ball_folder: Path, tmp_path: Path):
+    """The losses are the same with a browser whose camera moves all the time."""
     alone: list[float] = []
     train(
         ball_folder, tmp_path / "alone", config(ball_folder, 12),
         say=lambda _: None, callback=lambda _, values: alone.append(values["loss"]),
     )  # fmt: skip
-    live, watched = LiveView(port=0, say=lambda _: None), []
-    drawn: list[int] = []
+    live, viewed = LiveView(port=0, say=lambda _: None), []
+    frames: list[int] = []
 
-    def steer() -> None:
+    def move_camera() -> None:
         assert live.viewer is not None
         with contextlib.suppress(ConnectionClosed, OSError), Client(live.viewer.url) as client:
             client.send(type="size", width=96, height=54)
             while True:
                 client.send(type="move", orbit=[0.02, 0])
                 client.step()
-                drawn.append(client.frames)
+                frames.append(client.frames)
 
     def callback(run, values):
-        watched.append(values["loss"])
+        viewed.append(values["loss"])
         live(run, values)
-        if len(watched) == 1:
-            threading.Thread(target=steer, daemon=True).start()
-        time.sleep(0.1)  # so that the steps last as long as some pictures
+        if len(viewed) == 1:
+            threading.Thread(target=move_camera, daemon=True).start()
+        time.sleep(0.1)  # so that a step takes as long as several frames
         live(run, values)
 
-    train(ball_folder, tmp_path / "watched", config(ball_folder, 12), say=lambda _: None, callback=callback)
+    train(ball_folder, tmp_path / "viewed", config(ball_folder, 12), say=lambda _: None, callback=callback)
     live.close()
-    assert max(drawn) > 3
-    assert watched == alone
+    assert max(frames) > 3
+    assert viewed == alone
 
 
-def test_the_gate_lets_nobody_in_while_it_is_shut():
+def test_nobody_enters_the_gate_while_it_is_closed():
     gate, inside = Gate(), []
 
-    def draw() -> None:
+    def enter() -> None:
         with gate:
             inside.append(1)
 
-    thread = threading.Thread(target=draw)
+    thread = threading.Thread(target=enter)
     thread.start()
     thread.join(0.1)
-    assert not inside and gate.wanted
+    assert not inside and gate.is_awaited
     gate.open_until(lambda: bool(inside))
     thread.join(1)
-    assert inside and not gate.wanted
+    assert inside and not gate.is_awaited
 
 
-def test_a_taken_port_is_said_before_anything_is_prepared():
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="--port"):
-        LiveView(port=taken.getsockname()[1])
+def test_a_port_in_use_is_reported_at_once():
+    with socket.create_server(("127.0.0.1", 0)) as used, pytest.raises(UserError, match="--port"):
+        LiveView(port=used.getsockname()[1])
 
 
-def test_ctrl_c_ends_a_paused_run_with_a_checkpoint(ball_folder: Path, tmp_path: Path):
+def test_ctrl_c_stops_a_paused_run_with_a_checkpoint(ball_folder: Path, tmp_path: Path):
     output = tmp_path / "run"
     (tmp_path / "config.json").write_text(
         json.dumps({**dataclasses.asdict(config(ball_folder, 5000)), "scene": str(ball_folder)})
@@ -165,9 +166,9 @@ def test_ctrl_c_ends_a_paused_run_with_a_checkpoint(ball_folder: Path, tmp_path:
         url = next(line.split()[1] for line in process.stdout if line.startswith("viewer:"))
         with Client(url) as client:
             client.send(type="size", width=96, height=54)
-            client.rested(60)
-            client.send(type="learn", action="pause")
-            client.until(lambda: client.said("status")["training"]["paused"])
+            client.frame_at_rest(60)
+            client.send(type="training", action="pause")
+            client.until(lambda: client.newest("status")["training"]["paused"])
             time.sleep(0.5)
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=60) == 130

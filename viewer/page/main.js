@@ -1,24 +1,29 @@
-// The page: what the controls say goes to the server, what the server says goes to the canvas and the controls.
+// The page: sends what the controls say to the server, and shows what the server answers.
 
-import { Link } from "/link.js";
+import { Connection } from "/connection.js";
+import { Navigation } from "/navigation.js";
 import { Overlay } from "/overlay.js";
 import { drawCurves, drawLight, drawStages } from "/plots.js";
-import { Steer } from "/steer.js";
 import { Timeline } from "/timeline.js";
 
 const $ = (id) => document.getElementById(id);
-const COLD = 2000, HOT = 12000; // kelvin at the ends of the slider
-const shown = { hello: null, state: null, frame: null, rows: [], times: [], moving: [], frames: 0, histogram: null };
+const MIN_TEMPERATURE = 2000, MAX_TEMPERATURE = 12000; // kelvin at the ends of the slider
+const MAX_ROWS = 3000; // of the training curves
+const LAZY_PHOTOS = 200; // scenes with more photos load only those thumbnails that are scrolled into view
+const FPS_MS = 2000; // over which frames per second are averaged
+const PLOT_MS = 90; // between updates of the histogram during motion
+const TOAST_MS = 4500;
+const page = { hello: null, state: null, frame: null, rows: [], times: [], moving: [], frames: 0, histogram: null };
 
-const link = new Link({ onMessage, onFrame, onFile, onState });
-const send = (message) => link.send(message);
+const connection = new Connection({ onMessage, onFrame, onFile, onState });
+const send = (message) => connection.send(message);
 let marks = 0;
-// For the curious, and for tests: a picture with a mark shows everything that was sent before the mark.
-window.adop = Object.assign(shown, { send, mark: () => { send({ type: "mark", mark: ++marks }); return marks; }, spots: () => overlay.spots });
+// For tests and the console. A frame with a mark shows everything that was sent before the mark.
+window.adop = Object.assign(page, { send, mark: () => { send({ type: "mark", mark: ++marks }); return marks; }, markers: () => overlay.markers });
 const thumbnails = [];
 const overlay = new Overlay($("overlay"), { image: (i) => (thumbnails[i]?.complete && thumbnails[i].naturalWidth ? thumbnails[i] : null) });
-const timeline = new Timeline({ send, view: () => shown.frame, onKeys: (keys) => { overlay.keys = keys; overlay.draw(); }, toast });
-new Steer($("overlay"), $("stage"), {
+const timeline = new Timeline({ send, view: () => page.frame, onKeys: (keys) => { overlay.keys = keys; overlay.draw(); }, toast });
+new Navigation($("overlay"), $("stage"), {
   send,
   onMove: () => { $("hint").classList.add("gone"); if (timeline.playing) timeline.play(false); },
   onClick: (x, y) => { const photo = overlay.pick(x, y); if (photo !== null && overlay.visible) goToPhoto(photo); },
@@ -30,53 +35,53 @@ new Steer($("overlay"), $("stage"), {
     overlay.draw();
   },
   onDouble: (x, y) => {
-    const r = overlay.rectangle(), half = shown.frame?.beside ? r.width / 2 : r.width;
+    const r = overlay.rectangle(), half = page.frame?.side_by_side ? r.width / 2 : r.width;
     const u = ((x - r.x) % half) / half, v = (y - r.y) / r.height;
     if (u >= 0 && v >= 0 && v <= 1) send({ type: "pivot", u, v });
   },
 });
 
 function onState(open) {
-  $("lost").hidden = open || !shown.hello;
-  if (open) { sendSize(); if (timeline.keys.length) timeline.tell(); }
+  $("disconnected").hidden = open || !page.hello;
+  if (open) { sendSize(); if (timeline.keys.length) timeline.sendPath(); }
 }
 
 function onMessage(message) {
-  if (message.type === "hello") greet(message);
-  else if (message.type === "state") takeState(message);
-  else if (message.type === "saved") timeline.saved(message);
+  if (message.type === "hello") showHello(message);
+  else if (message.type === "state") showState(message);
+  else if (message.type === "saved") timeline.showSaved(message);
   else if (message.type === "error") toast(message.message, true);
-  else if (message.type === "status") { timeline.exported(message.export); training(message.training); }
+  else if (message.type === "status") { timeline.showExport(message.export); showTraining(message.training); }
   else if (message.type === "history") {
-    shown.rows.push(...message.rows);
-    if (shown.rows.length > 3000) shown.rows = shown.rows.filter((_, i) => i % 2);
-    drawCurves($("curves"), shown.rows);
+    page.rows.push(...message.rows);
+    if (page.rows.length > MAX_ROWS) page.rows = page.rows.filter((_, i) => i % 2);
+    drawCurves($("curves"), page.rows);
   }
 }
 
-function greet(hello) {
-  shown.hello = hello;
-  shown.rows = [];
+function showHello(hello) {
+  page.hello = hello;
+  page.rows = [];
   document.title = `adop · ${hello.scene}`;
   $("scene").textContent = hello.scene;
-  $("where").textContent = `${hello.points.toLocaleString("en")} points · ${hello.photos.length} photos${hello.trained ? "" : " · not trained yet"}`;
+  $("where").textContent = `${hello.points.toLocaleString("en")} points · ${hello.photos.length} photos${hello.trained ? "" : " · not trained"}`;
   $("level").max = hello.levels - 1;
   overlay.photos = hello.photos;
   overlay.scale = hello.scale;
-  if (!$("photos").children.length) fillStrip(hello.photos);
-  timeline.saved({ paths: hello.paths });
+  if (!$("photos").children.length) addThumbnails(hello.photos);
+  timeline.showSaved({ paths: hello.paths });
 }
 
-function fillStrip(photos) {
+function addThumbnails(photos) {
   $("photos").append(...photos.map((photo, i) => {
     const button = document.createElement("button"), image = new Image();
-    if (photos.length > 200) image.loading = "lazy"; // of a large scene, those that are looked at
+    if (photos.length > LAZY_PHOTOS) image.loading = "lazy";
     image.src = `/photo/${i}/small.jpg`;
     image.alt = photo.name;
     image.onload = () => overlay.draw();
     thumbnails[i] = image;
     button.append(image);
-    button.title = photo.name + (photo.held_out ? " (held out of training)" : "");
+    button.title = photo.name + (photo.held_out ? " (not trained on)" : "");
     if (photo.held_out) { const dot = document.createElement("i"); dot.className = "held"; button.append(dot); }
     button.onclick = () => goToPhoto(i);
     return button;
@@ -87,26 +92,26 @@ function goToPhoto(photo) {
   send({ type: "photo", photo });
 }
 
-function takeState(state) {
-  shown.state = state;
+function showState(state) {
+  page.state = state;
   $("layer").value = state.layer;
-  const view = state.beside ? "beside" : state.layer === "points" ? "points" : state.layer === "neural" ? "neural" : "";
+  const view = state.side_by_side ? "both" : state.layer === "points" ? "points" : state.layer === "neural" ? "neural" : "";
   for (const button of $("views").children) button.classList.toggle("on", button.dataset.view === view);
   for (const button of $("responses").children) button.classList.toggle("on", button.dataset.response === state.response);
-  $("level-row").hidden = !["base", "level", "depth", "weight", "mask"].includes(state.layer);
-  $("size-row").hidden = !(state.layer === "points" || state.beside);
+  $("level-row").hidden = !["filled", "level", "depth", "weight", "mask"].includes(state.layer);
+  $("size-row").hidden = !(state.layer === "points" || state.side_by_side);
   set("level", state.level, state.level);
   set("point-size", Math.log2(state.point_size), `${state.point_size} px`);
   showExposure(state.exposure);
-  set("temperature", Math.log(state.temperature / COLD) / Math.log(HOT / COLD), `${state.temperature} K`);
+  set("temperature", Math.log(state.temperature / MIN_TEMPERATURE) / Math.log(MAX_TEMPERATURE / MIN_TEMPERATURE), `${state.temperature} K`);
   set("tint", state.tint, state.tint.toFixed(2));
   set("fov", state.fov, `${state.fov.toFixed(0)}°`);
-  set("rate", state.rate, state.rate);
-  for (const name of ["auto", "vignette", "clipping"]) $(name).checked = state[name];
-  if (state.loaded || !timeline.keys.length) timeline.take(state.path);
-  overlay.way = state.path.way;
+  set("frame-rate", state.frame_rate, state.frame_rate);
+  for (const name of ["auto_exposure", "vignette", "show_clipping"]) $(name).checked = state[name];
+  if (state.path_loaded || !timeline.keys.length) timeline.setPath(state.path);
+  overlay.curve = state.path.curve;
   overlay.draw();
-  photoChanged(state.photo);
+  setPhoto(state.photo);
 }
 
 function set(id, value, text) {
@@ -119,49 +124,49 @@ function showExposure(exposure) {
   set("brightness", stops, `${stops > 0 ? "+" : ""}${stops.toFixed(2)}`);
 }
 
-let atPhoto = null;
-function photoChanged(photo) {
-  if (photo === atPhoto) return;
+let currentPhoto = null; // whose camera the view has
+let lastPhoto = null; // that was chosen last
+function setPhoto(photo) {
+  if (photo === currentPhoto) return;
   [...$("photos").children].forEach((button, i) => button.classList.toggle("on", i === photo));
   if (photo !== null) {
-    $("photo-name").textContent = shown.hello.photos[photo].name;
+    $("photo-name").textContent = page.hello.photos[photo].name;
     $("photos").children[photo]?.scrollIntoView({ block: "nearest", inline: "nearest" });
     lastPhoto = photo;
   } else compare(false);
-  atPhoto = photo;
+  currentPhoto = photo;
   $("compare-button").disabled = photo === null;
-  $("expose-button").disabled = lastPhoto === null;
+  $("match-button").disabled = lastPhoto === null;
   if (!$("compare").hidden) compare(true);
 }
-let lastPhoto = null;
 
-// Photo and render, one over the other.
-let share = 0.5;
+// Photo and render, divided by a line that can be dragged.
+let dividerShare = 0.5; // of the width, left of the line
 function compare(on) {
   $("compare").hidden = !on;
   $("stage").classList.toggle("comparing", on);
   $("compare-button").classList.toggle("accent", on);
   if (!on) return;
-  const source = `/photo/${atPhoto}/large.jpg`;
+  const source = `/photo/${currentPhoto}/large.jpg`;
   if (!$("compare-photo").src.endsWith(source)) $("compare-photo").src = source;
-  layCompare();
+  placeComparison();
 }
 
-function layCompare() {
-  const r = overlay.rectangle(), half = shown.frame?.beside ? r.width / 2 : r.width;
+function placeComparison() {
+  const r = overlay.rectangle(), half = page.frame?.side_by_side ? r.width / 2 : r.width;
   Object.assign($("compare").style, { left: `${r.x}px`, top: `${r.y}px`, width: `${half}px`, height: `${r.height}px` });
-  $("compare-photo").style.clipPath = `inset(0 ${100 * (1 - share)}% 0 0)`;
-  $("compare-handle").style.left = `${100 * share}%`;
+  $("compare-photo").style.clipPath = `inset(0 ${100 * (1 - dividerShare)}% 0 0)`;
+  $("compare-handle").style.left = `${100 * dividerShare}%`;
 }
 $("compare-handle").onpointerdown = (e) => $("compare-handle").setPointerCapture(e.pointerId);
 $("compare-handle").onpointermove = (e) => {
   if (!e.buttons) return;
   const box = $("compare").getBoundingClientRect();
-  share = Math.max(0, Math.min(1, (e.clientX - box.left) / box.width));
-  layCompare();
+  dividerShare = Math.max(0, Math.min(1, (e.clientX - box.left) / box.width));
+  placeComparison();
 };
 $("compare-button").onclick = () => compare($("compare").hidden);
-$("expose-button").onclick = () => send({ type: "expose", photo: lastPhoto });
+$("match-button").onclick = () => send({ type: "match_photo", photo: lastPhoto });
 
 function onFrame(header, bitmap) {
   const canvas = $("picture");
@@ -170,30 +175,30 @@ function onFrame(header, bitmap) {
     canvas.height = header.height;
   }
   canvas.getContext("2d").drawImage(bitmap, 0, 0);
-  shown.frame = header;
-  shown.frames += 1;
-  if (shown.state?.auto || timeline.playing) showExposure(header.exposure);
-  photoChanged(header.photo);
+  page.frame = header;
+  page.frames += 1;
+  if (page.state?.auto_exposure || timeline.playing) showExposure(header.exposure);
+  setPhoto(header.photo);
   overlay.draw(header);
-  if (!$("compare").hidden) layCompare();
-  figures(header);
+  if (!$("compare").hidden) placeComparison();
+  showFigures(header);
 }
 
-function figures(header) {
+function showFigures(header) {
   const now = performance.now();
-  shown.times.push(now);
-  shown.moving.push(header.moving);
-  while (shown.times.length > 1 && now - shown.times[0] > 2000) { shown.times.shift(); shown.moving.shift(); }
-  const moving = shown.times.filter((_, i) => shown.moving[i]);
+  page.times.push(now);
+  page.moving.push(header.moving);
+  while (page.times.length > 1 && now - page.times[0] > FPS_MS) { page.times.shift(); page.moving.shift(); }
+  const moving = page.times.filter((_, i) => page.moving[i]);
   if (header.moving && moving.length > 3) $("fps").textContent = (((moving.length - 1) * 1000) / (moving.at(-1) - moving[0])).toFixed(0);
   $("pixels").textContent = `${header.width}×${header.height}`;
   $("pixels-note").textContent = header.moving && header.scale < 1 ? `${Math.round(100 * header.scale)} %` : "full";
   $("note").textContent = header.note;
   if (header.rendered) drawStages($("stages"), header.stages);
-  if (now - (shown.plotted || 0) < 90 && header.moving) return;
-  shown.plotted = now;
-  shown.histogram = header.histogram;
-  drawLight($("light"), { histogram: header.histogram, curves: shown.hello.curves, response: shown.state.response });
+  if (now - (page.plotted || 0) < PLOT_MS && header.moving) return;
+  page.plotted = now;
+  page.histogram = header.histogram;
+  drawLight($("light"), { histogram: header.histogram, curves: page.hello.curves, response: page.state.response });
   const percent = (v) => (v > 0 && v < 0.001 ? "< 0.1 %" : `${(100 * v).toFixed(1)} %`);
   $("clipped").textContent = `${percent(header.histogram.clipped)} white`;
   $("clipped").classList.toggle("alarm", header.histogram.clipped > 0.02);
@@ -208,55 +213,55 @@ function onFile(header, blob) {
   setTimeout(() => URL.revokeObjectURL(anchor.href), 10000);
 }
 
-function training(status) {
+function showTraining(status) {
   if (status.live && $("panel").firstElementChild !== $("training")) $("panel").prepend($("training"));
-  $("training").hidden = !status.live && !shown.rows.length;
+  $("training").hidden = !status.live && !page.rows.length;
   $("training-buttons").hidden = !status.live;
   $("training-state").textContent = status.live ? `step ${status.step}${status.paused ? ", paused" : `, ${status.speed.toFixed(1)}/s`}` : `${status.step} steps`;
   $("pause").textContent = status.paused ? "Resume" : "Pause";
-  $("pause").onclick = () => send({ type: "learn", action: status.paused ? "resume" : "pause" });
-  $("save-run").onclick = () => { send({ type: "learn", action: "save" }); toast("A checkpoint is saved after this step."); };
+  $("pause").onclick = () => send({ type: "training", action: status.paused ? "resume" : "pause" });
+  $("save-run").onclick = () => { send({ type: "training", action: "save" }); toast("A checkpoint will be saved after this step."); };
 }
 
-let toasted;
+let toastTimer;
 function toast(text, bad = false) {
   $("toast").textContent = text;
   $("toast").classList.toggle("bad", bad);
   $("toast").hidden = false;
-  clearTimeout(toasted);
-  toasted = setTimeout(() => { $("toast").hidden = true; }, 4500);
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => { $("toast").hidden = true; }, TOAST_MS);
 }
 
-// The canvas asks for as many pixels as it shows, up to a limit that the machine can draw.
+// Ask for as many pixels as the canvas shows, up to a limit that the server can render quickly.
 function sendSize() {
   const { clientWidth: w, clientHeight: h } = $("stage");
-  const limit = shown.hello?.device === "cuda" ? 1920 : 1280;
+  const limit = page.hello?.device === "cuda" ? 1920 : 1280;
   const ratio = Math.min(devicePixelRatio || 1, limit / Math.max(w, h, 1));
   send({ type: "size", width: Math.round(w * ratio), height: Math.round(h * ratio) });
 }
-new ResizeObserver(() => { sendSize(); overlay.draw(); if (!$("compare").hidden) layCompare(); }).observe($("stage"));
+new ResizeObserver(() => { sendSize(); overlay.draw(); if (!$("compare").hidden) placeComparison(); }).observe($("stage"));
 
 for (const button of $("views").children) {
   button.onclick = () => {
     const view = button.dataset.view;
-    send({ type: "show", beside: view === "beside", layer: view === "points" ? "points" : "neural" });
+    send({ type: "display", side_by_side: view === "both", layer: view === "points" ? "points" : "neural" });
   };
 }
-for (const button of $("responses").children) button.onclick = () => send({ type: "look", response: button.dataset.response });
-$("layer").onchange = (e) => send({ type: "show", layer: e.target.value, beside: false });
-$("level").oninput = (e) => send({ type: "show", level: Number(e.target.value) });
-$("point-size").oninput = (e) => send({ type: "show", point_size: 2 ** Number(e.target.value) });
+for (const button of $("responses").children) button.onclick = () => send({ type: "settings", response: button.dataset.response });
+$("layer").onchange = (e) => send({ type: "display", layer: e.target.value, side_by_side: false });
+$("level").oninput = (e) => send({ type: "display", level: Number(e.target.value) });
+$("point-size").oninput = (e) => send({ type: "display", point_size: 2 ** Number(e.target.value) });
 $("cameras").onchange = (e) => { overlay.visible = e.target.checked; overlay.draw(); };
-$("clipping").onchange = (e) => send({ type: "show", clipping: e.target.checked });
-$("brightness").oninput = (e) => send({ type: "look", exposure: -Number(e.target.value) });
-$("auto").onchange = (e) => send({ type: "look", auto: e.target.checked });
-$("vignette").onchange = (e) => send({ type: "look", vignette: e.target.checked });
-$("temperature").oninput = (e) => send({ type: "look", temperature: COLD * (HOT / COLD) ** Number(e.target.value) });
-$("tint").oninput = (e) => send({ type: "look", tint: Number(e.target.value) });
-$("reset-look").onclick = () => send({ type: "look", exposure: 0, temperature: 6500, tint: 0, vignette: false, response: "learned" });
+$("show_clipping").onchange = (e) => send({ type: "display", show_clipping: e.target.checked });
+$("brightness").oninput = (e) => send({ type: "settings", exposure: -Number(e.target.value) });
+$("auto_exposure").onchange = (e) => send({ type: "settings", auto_exposure: e.target.checked });
+$("vignette").onchange = (e) => send({ type: "settings", vignette: e.target.checked });
+$("temperature").oninput = (e) => send({ type: "settings", temperature: MIN_TEMPERATURE * (MAX_TEMPERATURE / MIN_TEMPERATURE) ** Number(e.target.value) });
+$("tint").oninput = (e) => send({ type: "settings", tint: Number(e.target.value) });
+$("reset-settings").onclick = () => send({ type: "settings", exposure: 0, temperature: 6500, tint: 0, vignette: false, response: "learned" });
 $("fov").oninput = (e) => send({ type: "move", focal: 0.5 / Math.tan((Number(e.target.value) * Math.PI) / 360) });
 $("fov").addEventListener("input", (e) => { $("fov-out").textContent = `${Number(e.target.value).toFixed(0)}°`; });
-$("rate").oninput = (e) => send({ type: "rate", rate: Number(e.target.value) });
+$("frame-rate").oninput = (e) => send({ type: "frame_rate", frame_rate: Number(e.target.value) });
 $("home").onclick = () => send({ type: "home" });
 $("save-png").onclick = () => send({ type: "snapshot", kind: "png" });
 $("save-exr").onclick = () => send({ type: "snapshot", kind: "exr" });

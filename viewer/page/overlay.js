@@ -1,10 +1,13 @@
-// The captured cameras and the camera path as lines over the picture, by the camera that the picture has.
+// Lines over the image: the captured cameras and the camera path, projected by the camera of the image.
 
-function multiply(m, p) { // [4x4 by rows] times a point
+const FRUSTUM_SIZE = 0.055; // depth of a drawn camera, in scene scales
+const MIN_FRUSTUM_DEPTH = 0.02; // of the camera centres that are drawn, in scene scales
+
+function multiply(m, p) { // a 4x4 matrix, row by row, times a point
   return [0, 4, 8].map((r) => m[r] * p[0] + m[r + 1] * p[1] + m[r + 2] * p[2] + m[r + 3]);
 }
 
-function toCamera(m, p) { // inverse of a rigid camera_to_world
+function toCamera(m, p) { // a world point in the axes of a rigid camera_to_world
   const d = [p[0] - m[3], p[1] - m[7], p[2] - m[11]];
   return [0, 1, 2].map((c) => m[c] * d[0] + m[4 + c] * d[1] + m[8 + c] * d[2]);
 }
@@ -13,17 +16,17 @@ export class Overlay {
   constructor(canvas, hooks) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d");
-    this.hooks = hooks; // image(i): a photo's thumbnail, loaded
+    this.hooks = hooks; // image(i): the thumbnail of photo i, or null until it has loaded
     this.photos = [];
     this.keys = [];
-    this.way = [];
-    this.spots = [];
+    this.curve = [];
+    this.markers = [];
     this.scale = 1;
     this.visible = true;
     this.hovered = null;
   }
 
-  // Where the picture lies on the stage: the largest rectangle of its shape.
+  // The rectangle of the stage that the image covers: the largest one with its aspect ratio.
   rectangle() {
     const { clientWidth: w, clientHeight: h } = this.canvas;
     if (!this.frame) return { x: 0, y: 0, width: w, height: h };
@@ -43,31 +46,31 @@ export class Overlay {
     const c = this.context;
     c.setTransform(ratio, 0, 0, ratio, 0, 0);
     c.clearRect(0, 0, w, h);
-    this.spots = [];
+    this.markers = [];
     if (!this.frame) return;
-    const all = this.rectangle();
-    const parts = this.frame.beside
-      ? [{ ...all, width: all.width / 2 }, { ...all, x: all.x + all.width / 2, width: all.width / 2 }] : [all];
-    for (const part of parts) this.part(part);
-    if (this.frame.beside) {
+    const whole = this.rectangle();
+    const parts = this.frame.side_by_side
+      ? [{ ...whole, width: whole.width / 2 }, { ...whole, x: whole.x + whole.width / 2, width: whole.width / 2 }] : [whole];
+    for (const part of parts) this.drawPart(part);
+    if (this.frame.side_by_side) {
       c.fillStyle = "#0a0b0d";
-      c.fillRect(all.x + all.width / 2 - 1, all.y, 2, all.height);
+      c.fillRect(whole.x + whole.width / 2 - 1, whole.y, 2, whole.height);
     }
   }
 
-  part(area) {
+  drawPart(area) {
     const c = this.context;
     c.save();
     c.beginPath();
     c.rect(area.x, area.y, area.width, area.height);
     c.clip();
     if (this.visible) {
-      const size = 0.055 * this.scale;
+      const size = FRUSTUM_SIZE * this.scale;
       const order = this.photos.map((photo, i) => [toCamera(this.frame.camera_to_world, [3, 7, 11].map((k) => photo.camera_to_world[k]))[2], i]);
       order.sort((a, b) => b[0] - a[0]);
-      for (const [depth, i] of order) if (depth > 0.02 * this.scale) this.frustum(area, i, size);
+      for (const [depth, i] of order) if (depth > MIN_FRUSTUM_DEPTH * this.scale) this.drawFrustum(area, i, size);
     }
-    if (this.keys.length) this.path(area);
+    if (this.keys.length) this.drawPath(area);
     c.restore();
   }
 
@@ -78,7 +81,7 @@ export class Overlay {
     return [area.x + area.width / 2 + f * x, area.y + area.height / 2 + f * y];
   }
 
-  frustum(area, i, size) {
+  drawFrustum(area, i, size) {
     const photo = this.photos[i], half = 0.5 / photo.focal;
     const corners = [[-1, -1], [1, -1], [1, 1], [-1, 1]].map(([x, y]) =>
       this.project(area, multiply(photo.camera_to_world, [x * half * photo.aspect * size, y * half * size, size])));
@@ -103,20 +106,20 @@ export class Overlay {
     for (const p of corners) { c.moveTo(...tip); c.lineTo(...p); }
     c.stroke();
     const middle = corners.reduce((s, p) => [s[0] + p[0] / 4, s[1] + p[1] / 4], [0, 0]);
-    this.spots.push({ photo: i, x: middle[0], y: middle[1], reach: Math.max(12, Math.hypot(corners[0][0] - corners[2][0], corners[0][1] - corners[2][1]) / 2) });
+    this.markers.push({ photo: i, x: middle[0], y: middle[1], radius: Math.max(12, Math.hypot(corners[0][0] - corners[2][0], corners[0][1] - corners[2][1]) / 2) });
   }
 
-  path(area) {
+  drawPath(area) {
     const c = this.context;
     c.strokeStyle = "#e9a655cc";
     c.fillStyle = "#e9a655";
     c.lineWidth = 2;
     c.beginPath();
-    let pen = false;
-    for (const place of this.way) {
-      const p = this.project(area, place);
-      if (p) { if (pen) c.lineTo(...p); else c.moveTo(...p); }
-      pen = !!p;
+    let penDown = false;
+    for (const position of this.curve) {
+      const p = this.project(area, position);
+      if (p) { if (penDown) c.lineTo(...p); else c.moveTo(...p); }
+      penDown = !!p;
     }
     c.stroke();
     for (const key of this.keys) {
@@ -125,11 +128,11 @@ export class Overlay {
     }
   }
 
-  // The photo whose frustum lies under a place of the stage, nearest last drawn first.
+  // The photo whose frustum is at a position on the stage; the nearest one, which is drawn last, wins.
   pick(x, y) {
-    for (let k = this.spots.length - 1; k >= 0; k--) {
-      const spot = this.spots[k];
-      if (Math.hypot(spot.x - x, spot.y - y) <= spot.reach && spot.photo !== this.frame.photo) return spot.photo;
+    for (let k = this.markers.length - 1; k >= 0; k--) {
+      const marker = this.markers[k];
+      if (Math.hypot(marker.x - x, marker.y - y) <= marker.radius && marker.photo !== this.frame.photo) return marker.photo;
     }
     return null;
   }

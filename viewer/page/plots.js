@@ -1,11 +1,13 @@
-// Small plots: light and response, learning curves, where a frame's time goes.
+// Small plots: histogram and response, training curves, and the time of a frame's stages.
 
-const STAGES = {
-  wait: ["waiting", "#5d6675"], points: ["points", "#6cc28a"],
+const FILMIC_WHITE = 7.24; // sensor light at which the filmic curve reaches white, as in camera_settings.py
+const STAGES = { // name and colour
+  wait: ["wait", "#5d6675"], points: ["points", "#6cc28a"],
   network: ["network", "#e9a655"], develop: ["develop", "#d77a8f"], encode: ["JPEG", "#a58ad6"],
 };
 
-function surface(canvas) {
+// Size a canvas for the display and return its context, with coordinates in CSS pixels.
+function prepare(canvas) {
   const ratio = devicePixelRatio || 1, width = canvas.clientWidth, height = Number(canvas.getAttribute("data-height") || canvas.height);
   canvas.setAttribute("data-height", height);
   canvas.style.height = `${height}px`;
@@ -16,23 +18,23 @@ function surface(canvas) {
   return { c, width, height };
 }
 
-// The histogram of the light on the sensor, in stops; over it, the response; the line is where it clips.
+// The histogram of the sensor light in stops, with the response curves over it. The red area is clipped.
 export function drawLight(canvas, { histogram, curves, response }) {
-  const { c, width, height } = surface(canvas);
-  const [low, high] = curves.stops, foot = height - 14;
+  const { c, width, height } = prepare(canvas);
+  const [low, high] = curves.stops, bottom = height - 14;
   const x = (stop) => ((stop - low) / (high - low)) * width;
   c.globalCompositeOperation = "lighter";
   const most = Math.max(0.02, ...histogram.bins.flat().map((v) => Math.sqrt(v)));
   histogram.bins.forEach((bins, channel) => {
     c.fillStyle = ["#6b2b2b", "#2a5c33", "#2f4076"][channel];
     c.beginPath();
-    c.moveTo(0, foot);
+    c.moveTo(0, bottom);
     bins.forEach((share, i) => {
-      const top = foot - (Math.sqrt(share) / most) * (foot - 4);
+      const top = bottom - (Math.sqrt(share) / most) * (bottom - 4);
       c.lineTo((i / bins.length) * width, top);
       c.lineTo(((i + 1) / bins.length) * width, top);
     });
-    c.lineTo(width, foot);
+    c.lineTo(width, bottom);
     c.fill();
   });
   c.globalCompositeOperation = "source-over";
@@ -42,32 +44,32 @@ export function drawLight(canvas, { histogram, curves, response }) {
     c.lineWidth = 1.5;
     c.beginPath();
     row.forEach((value, i) => {
-      const p = [(i / (row.length - 1)) * width, foot - value * (foot - 4)];
+      const p = [(i / (row.length - 1)) * width, bottom - value * (bottom - 4)];
       if (i) c.lineTo(...p); else c.moveTo(...p);
     });
     c.stroke();
   });
-  const clip = x(response === "filmic" ? Math.log2(7.24) : 0);
+  const clip = x(response === "filmic" ? Math.log2(FILMIC_WHITE) : 0);
   c.fillStyle = "#ff5c7a22";
-  c.fillRect(clip, 0, width - clip, foot);
+  c.fillRect(clip, 0, width - clip, bottom);
   c.fillStyle = "#ff5c7a";
-  c.fillRect(clip - 0.5, 0, 1.5, foot);
+  c.fillRect(clip - 0.5, 0, 1.5, bottom);
   c.fillStyle = "#7d8694";
   c.font = "10px system-ui";
   c.textAlign = "center";
   for (let stop = -8; stop <= 2; stop += 2) c.fillText(stop, x(stop), height - 3);
 }
 
-// Loss (amber, left) and PSNR (blue, right), each smoothed.
+// Loss (amber) and PSNR (blue), both smoothed, each with its own scale.
 export function drawCurves(canvas, rows) {
-  const { c, width, height } = surface(canvas);
+  const { c, width, height } = prepare(canvas);
   if (rows.length < 2) return;
   const smooth = (column) => {
     let value = rows[0][column];
     const weight = Math.min(1, 12 / rows.length + 0.08);
     return rows.map((row) => (value += weight * (row[column] - value)));
   };
-  const left = 4, right = width - 4, foot = height - 15, first = rows[0][1], last = rows[rows.length - 1][1];
+  const left = 4, right = width - 4, bottom = height - 15, first = rows[0][1], last = rows[rows.length - 1][1];
   const line = (values, colour, align) => {
     const sorted = [...values].sort((a, b) => a - b);
     const low = sorted[0], high = sorted[Math.floor(0.98 * (sorted.length - 1))];
@@ -76,7 +78,7 @@ export function drawCurves(canvas, rows) {
     c.beginPath();
     values.forEach((value, i) => {
       const px = left + ((rows[i][1] - first) / Math.max(1, last - first)) * (right - left);
-      const py = foot - Math.min(1, (value - low) / Math.max(1e-9, high - low)) * (foot - 18);
+      const py = bottom - Math.min(1, (value - low) / Math.max(1e-9, high - low)) * (bottom - 18);
       if (i) c.lineTo(px, py); else c.moveTo(px, py);
     });
     c.stroke();
@@ -95,6 +97,7 @@ export function drawCurves(canvas, rows) {
   c.fillText(last, right, height - 3);
 }
 
+// The time of each stage of a frame, as a bar with a legend.
 export function drawStages(bar, stages) {
   const total = Object.values(stages).reduce((a, b) => a + b, 0) || 1;
   let names = bar.nextElementSibling;

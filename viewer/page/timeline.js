@@ -1,7 +1,9 @@
-// Key frames in time: added from the view, dragged along the track, played, saved and rendered.
+// The camera path: key frames are added from the view, dragged along the track, played, saved and rendered.
 
 const $ = (id) => document.getElementById(id);
-const STEP = 2; // seconds between keys that are added one after the other
+const KEY_SECONDS = 2; // between key frames that are added one after the other
+const MIN_SPAN = 6; // seconds that the track shows at least
+const DRAG_PIXELS = 4; // a key frame is moved once it is dragged this far
 
 export class Timeline {
   constructor({ send, view, onKeys, toast }) {
@@ -14,7 +16,7 @@ export class Timeline {
     this.show();
   }
 
-  get span() { return Math.max(6, (this.keys.at(-1)?.time || 0) + STEP); }
+  get span() { return Math.max(MIN_SPAN, (this.keys.at(-1)?.time || 0) + KEY_SECONDS); }
   get start() { return this.keys[0]?.time || 0; }
   get end() { return this.keys.at(-1)?.time || 0; }
 
@@ -24,27 +26,27 @@ export class Timeline {
     $("key-delete").onclick = () => { this.keys.splice(this.selected, 1); this.selected = -1; this.changed(); };
     $("key-set").onclick = () => { Object.assign(this.keys[this.selected], this.fromView()); this.changed(); };
     const field = (id, set) => { $(id).onchange = () => { if ($(id).checkValidity()) { set(this.keys[this.selected], Number($(id).value)); this.changed(); } }; };
-    field("key-time", (key, value) => { key.time = this.free(value, key); });
+    field("key-time", (key, value) => { key.time = this.freeTime(value, key); });
     field("key-brightness", (key, value) => { key.exposure = -value; });
     field("key-fov", (key, value) => { key.focal = 0.5 / Math.tan((value * Math.PI) / 360); });
     for (const id of ["path-width", "path-height", "path-rate"]) $(id).onchange = () => this.changed();
-    $("path-save").onclick = () => this.named((name) => this.send({ type: "save", name }));
-    $("path-render").onclick = () => this.named((name) => this.send({ type: "render", name, kind: $("path-kind").value }));
+    $("path-save").onclick = () => this.withName((name) => this.send({ type: "save_path", name }));
+    $("path-render").onclick = () => this.withName((name) => this.send({ type: "render_path", name, kind: $("path-kind").value }));
     $("path-load").onchange = (e) => {
-      if (e.target.value) { this.send({ type: "load", name: e.target.value }); $("path-name").value = e.target.value; }
+      if (e.target.value) { this.send({ type: "load_path", name: e.target.value }); $("path-name").value = e.target.value; }
       e.target.value = "";
     };
-    $("export-cancel").onclick = () => this.send({ type: "cancel" });
+    $("export-cancel").onclick = () => this.send({ type: "cancel_render" });
     const track = $("track");
     track.onpointerdown = (e) => this.press(e);
     track.onpointermove = (e) => this.drag(e);
     track.onpointerup = track.onpointercancel = () => { if (this.held?.key) this.changed(); this.held = null; };
   }
 
-  named(act) {
+  withName(act) {
     const input = $("path-name");
-    if (!this.keys.length) this.toast("Add a key frame first: steer to a view and press Add key frame.", true);
-    else if (!input.value || !input.checkValidity()) this.toast("A path's name has small letters, digits, - and _ only.", true);
+    if (!this.keys.length) this.toast("Add a key frame first: move to a view and press Add key frame.", true);
+    else if (!input.value || !input.checkValidity()) this.toast("The name of a path may only have lower-case letters, digits, - and _.", true);
     else act(input.value);
   }
 
@@ -55,16 +57,16 @@ export class Timeline {
 
   add() {
     const near = this.keys.find((key) => Math.abs(key.time - this.time) < 0.05);
-    const behind = !this.keys.length || this.time >= this.end - 1e-6;
-    const time = !this.keys.length ? 0 : near || behind ? this.end + STEP : this.time;
+    const atEnd = this.time >= this.end - 1e-6;
+    const time = !this.keys.length ? 0 : near || atEnd ? this.end + KEY_SECONDS : this.time;
     const key = { time, ...this.fromView() };
     this.keys.push(key);
     this.time = time;
     this.changed(key);
   }
 
-  // A time at which no other key is.
-  free(time, key) {
+  // The time, moved so that no other key frame is at it.
+  freeTime(time, key) {
     time = Math.max(0, Math.min(3600, Math.round(time * 100) / 100));
     while (this.keys.some((other) => other !== key && Math.abs(other.time - time) < 0.01)) time += 0.02;
     return time;
@@ -73,16 +75,16 @@ export class Timeline {
   changed(chosen = this.keys[this.selected]) {
     this.keys.sort((a, b) => a.time - b.time);
     this.selected = this.keys.indexOf(chosen);
-    this.tell();
+    this.sendPath();
     this.show();
   }
 
-  tell() {
+  sendPath() {
     this.send({ type: "path", keys: this.keys, width: Number($("path-width").value) || 960, height: Number($("path-height").value) || 540, rate: Number($("path-rate").value) || 24 });
   }
 
-  // What the server holds: after a load, or when the page comes back.
-  take(path) {
+  // Show the path of the server: after it was loaded, or after the page was reloaded.
+  setPath(path) {
     this.keys = path.keys;
     this.selected = -1;
     $("path-width").value = path.width;
@@ -110,21 +112,21 @@ export class Timeline {
     const box = $("inner").getBoundingClientRect();
     const time = Math.max(0, ((event.clientX - box.left) / box.width) * this.span);
     if (this.held.key) {
-      if (Math.abs(time - this.held.key.time) * box.width / this.span < 4 && !this.held.moved) return;
+      if (Math.abs(time - this.held.key.time) * box.width / this.span < DRAG_PIXELS && !this.held.moved) return;
       this.held.moved = true;
-      this.held.key.time = this.free(time, this.held.key);
+      this.held.key.time = this.freeTime(time, this.held.key);
       this.show();
     } else this.seek(time);
   }
 
   seek(time) {
     this.time = time;
-    if (this.keys.length) this.send({ type: "at", time });
+    if (this.keys.length) this.send({ type: "seek", time });
     this.show();
   }
 
   play(on) {
-    if (on && this.keys.length < 2) { this.toast("A path to play needs two key frames.", true); return; }
+    if (on && this.keys.length < 2) { this.toast("A path needs at least two key frames to be played.", true); return; }
     this.playing = on;
     $("play").textContent = on ? "❚❚" : "▶";
     if (!on) return;
@@ -151,11 +153,11 @@ export class Timeline {
       button.classList.toggle("on", i === this.selected);
       return button;
     }));
-    const every = this.span > 120 ? 30 : this.span > 40 ? 10 : this.span > 15 ? 2 : 1;
-    $("ticks").replaceChildren(...Array.from({ length: Math.floor(this.span / every) + 1 }, (_, i) => {
+    const interval = this.span > 120 ? 30 : this.span > 40 ? 10 : this.span > 15 ? 2 : 1;
+    $("ticks").replaceChildren(...Array.from({ length: Math.floor(this.span / interval) + 1 }, (_, i) => {
       const tick = document.createElement("span");
-      tick.style.left = percent(i * every);
-      tick.textContent = `${i * every} s`;
+      tick.style.left = percent(i * interval);
+      tick.textContent = `${i * interval} s`;
       return tick;
     }));
     const key = this.keys[this.selected];
@@ -168,18 +170,18 @@ export class Timeline {
     this.onKeys(this.keys);
   }
 
-  saved(message) {
+  showSaved(message) {
     const list = $("path-load");
     list.replaceChildren(list.options[0], ...message.paths.map((name) => new Option(name, name)));
     if (message.file) this.toast(`Saved: ${message.file}`);
   }
 
-  exported(progress) {
+  showExport(progress) {
     $("export").hidden = progress.state === "idle";
     $("export-bar").hidden = $("export-cancel").hidden = progress.state !== "running";
     $("export-bar").value = progress.total ? progress.done / progress.total : 0;
     const texts = {
-      running: `${progress.name}: frame ${progress.done} of ${progress.total}`, done: `Written: ${progress.message}`,
+      running: `${progress.name}: frame ${progress.done} of ${progress.total}`, done: `Saved to ${progress.message}`,
       cancelled: `${progress.name}: cancelled`, failed: `${progress.name}: ${progress.message}`,
     };
     $("export-text").textContent = texts[progress.state] || "";

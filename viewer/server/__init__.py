@@ -1,0 +1,1 @@
+"""The viewer's HTTP and websocket server, and who may connect to it."""

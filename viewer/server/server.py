@@ -1,4 +1,4 @@
-"""HTTP and websocket on one port: the page, the photos, the videos, and a session for each browser."""
+"""HTTP and websockets on one port: the page, the photos, the videos, and a session for each browser."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from websockets.sync.server import Server, ServerConnection, serve
 from adop.errors import UserError
 from adop.viewer.server.guard import Guard, guard_for
 from adop.viewer.session.protocol import MAX_MESSAGE
-from adop.viewer.session.session import House, Session
+from adop.viewer.session.session import Session, SharedResources
 
 PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -30,49 +30,52 @@ PAGE = {
     "/icon.svg": ("icon.svg", "image/svg+xml"),
     **{
         f"/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8")
-        for name in ("main", "link", "steer", "overlay", "plots", "timeline")
+        for name in ("main", "connection", "navigation", "overlay", "plots", "timeline")
     },
 }
-POLICY = (
+CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+REPEATED_HEADER = "several"  # is neither a local host, nor an origin, nor a token
 MAX_SESSIONS = 16
-PHOTO_SIDES = {"small": 224, "large": 1600}
-KEPT_PHOTOS = 64 << 20  # bytes of encoded photos
+PHOTO_SIDES = {"small": 224, "large": 1600}  # px of the longer side
+PHOTO_CACHE_BYTES = 64 << 20  # of encoded photos
 
 
 class Viewer:
-    """A running viewer; `close` ends it.
+    """A running viewer; `close` stops it.
 
     Args:
-        house: the run, its drawing thread, its files.
-        host, port: where to listen; port 0 takes a free one.
-        token: what a browser must know; beyond this machine one is made where none is given.
+        shared: what all sessions share.
+        host, port: where to listen; port 0 is any free port.
+        token: what a browser must send to be let in; None: one is generated where other machines can connect.
+
+    Raises: UserError where the port is in use.
     """
 
     def __init__(
-        self, house: House, host: str = "127.0.0.1", port: int = 8090, token: str | None = None
+        self, shared: SharedResources, host: str = "127.0.0.1", port: int = 8090, token: str | None = None
     ) -> None:
-        self.house, self.host = house, host
+        self.shared, self.host = shared, host
         self.guard: Guard = guard_for(host, token)
         self._photos: OrderedDict[tuple[int, str], bytes] = OrderedDict()
         self._sessions: set[Session] = set()
         self._lock = threading.Lock()
-        quiet = logging.getLogger("adop.viewer")
-        quiet.addHandler(logging.NullHandler())
-        quiet.propagate = False
+        silent = logging.getLogger("adop.viewer")
+        silent.addHandler(logging.NullHandler())
+        silent.propagate = False
         try:
             self._server: Server = serve(
-                self._connection,
+                self._serve_browser,
                 host,
                 port,
-                process_request=self._request,
+                process_request=self._process_request,
                 max_size=MAX_MESSAGE,
                 max_queue=64,
                 compression=None,
                 server_header=None,
-                logger=quiet,
+                logger=silent,
                 family=socket.AF_INET6 if ":" in host else socket.AF_INET,
             )
         except OSError as error:
@@ -85,7 +88,7 @@ class Viewer:
 
     @property
     def url(self) -> str:
-        """The address to open, token included."""
+        """The address to open, including the token."""
         name = "127.0.0.1" if self.host in ("localhost", "0.0.0.0", "") else self.host
         name = f"[{'::1' if name == '::' else name}]" if ":" in name else name
         query = "" if self.guard.token is None else f"?token={self.guard.token}"
@@ -93,35 +96,38 @@ class Viewer:
 
     @property
     def browsers(self) -> int:
-        """How many are connected."""
+        """The number of connected browsers."""
         return len(self._sessions)
 
     def close(self) -> None:
-        """Send every browser away and stop."""
+        """Disconnect every browser and stop."""
         self._server.shutdown()
-        self.house.exporter.cancel()
+        self.shared.exporter.cancel()
         with self._lock:
             sessions = list(self._sessions)
         for session in sessions:
             session.close()
-        self.house.studio.close()
+        self.shared.render_thread.close()
         self._thread.join(timeout=10)
 
     def __enter__(self) -> Viewer:
+        """Return the viewer itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Close the viewer."""
         self.close()
 
     # Websocket.
 
-    def _connection(self, connection: ServerConnection) -> None:
+    def _serve_browser(self, connection: ServerConnection) -> None:
+        """Run the session of a browser until it disconnects."""
         with self._lock:
             full = len(self._sessions) >= MAX_SESSIONS
         if full:
-            connection.close(1013, f"{MAX_SESSIONS} browsers are connected already")
+            connection.close(1013, f"{MAX_SESSIONS} browsers are already connected")
             return
-        session = Session(self.house, partial(_send, connection))
+        session = Session(self.shared, partial(_send, connection))
         with self._lock:
             self._sessions.add(session)
         try:
@@ -137,19 +143,20 @@ class Viewer:
 
     # HTTP.
 
-    def _request(self, connection: ServerConnection, request: Request) -> Response | None:
+    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Return the response to a request, or None for a websocket that may connect."""
         target = urlsplit(request.path)
         query = parse_qs(target.query)
         name = f"adop_{self.port}"
-        given = query.get("token", [None])[0]
+        token = query.get("token", [None])[0]
         cookie = _cookie(_header(request.headers, "Cookie") or "", name)
-        refusal = self.guard.admits(
-            _header(request.headers, "Host"), _header(request.headers, "Origin"), cookie, given
+        refusal = self.guard.refusal(
+            _header(request.headers, "Host"), _header(request.headers, "Origin"), cookie, token
         )
         if refusal is not None:
             return _response(403, "text/plain; charset=utf-8", f"adop: {refusal}.\n".encode())
-        if target.path == "/" and given is not None and self.guard.token is not None:
-            # The token leaves the address bar, and with it the history and what is copied from there.
+        if target.path == "/" and token is not None and self.guard.token is not None:
+            # The redirect removes the token from the address bar, and so from the history and from copied addresses.
             response = _response(303, "text/plain", b"")
             response.headers["Location"] = "/"
             response.headers["Set-Cookie"] = f"{name}={self.guard.token}; Path=/; HttpOnly; SameSite=Strict"
@@ -165,27 +172,28 @@ class Viewer:
                 200, kind, package_files("adop.viewer").joinpath("page").joinpath(file).read_bytes()
             )
         photo = re.fullmatch(r"/photo/(\d{1,6})/(small|large)\.jpg", path)
-        if photo and int(photo[1]) < len(self.house.studio.run.scene.photos):
-            return _response(200, "image/jpeg", self._photo(int(photo[1]), photo[2]), keep=True)
+        if photo and int(photo[1]) < len(self.shared.render_thread.run.scene.photos):
+            return _response(200, "image/jpeg", self._photo(int(photo[1]), photo[2]), cached=True)
         video = re.fullmatch(r"/video/([a-z0-9_-]{1,64})\.mp4", path)
-        found = self.house.files.video(video[1]) if video else None
+        found = self.shared.files.video(video[1]) if video else None
         if found is not None:
             return _response(200, "video/mp4", found.read_bytes())
-        return _response(404, "text/plain; charset=utf-8", b"adop: there is nothing here.\n")
+        return _response(404, "text/plain; charset=utf-8", b"adop: not found.\n")
 
     def _photo(self, index: int, size: str) -> bytes:
+        """Return a photo as a JPEG of a size in `PHOTO_SIDES`."""
         key = (index, size)
         with self._lock:
             if key in self._photos:
                 self._photos.move_to_end(key)
                 return self._photos[key]
-        image = Image.fromarray(self.house.studio.run.cache.get(index).numpy())
+        image = Image.fromarray(self.shared.render_thread.run.cache.get(index).numpy())
         image.thumbnail((PHOTO_SIDES[size],) * 2, Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         image.save(buffer, format="JPEG", quality=90)
         with self._lock:
             self._photos[key] = buffer.getvalue()
-            while sum(map(len, self._photos.values())) > KEPT_PHOTOS and len(self._photos) > 1:
+            while sum(map(len, self._photos.values())) > PHOTO_CACHE_BYTES and len(self._photos) > 1:
                 self._photos.popitem(last=False)
         return buffer.getvalue()
 
@@ -195,12 +203,13 @@ def _send(connection: ServerConnection, message: str | bytes) -> None:
 
 
 def _header(headers: Headers, name: str) -> str | None:
-    """Return a header's value; where it stands several times, a word that no rule lets pass."""
+    """Return the value of a header, None where it is missing, and `REPEATED_HEADER` where it is repeated."""
     values = headers.get_all(name)
-    return "several" if len(values) > 1 else values[0] if values else None
+    return REPEATED_HEADER if len(values) > 1 else values[0] if values else None
 
 
 def _cookie(header: str, name: str) -> str | None:
+    """Return the value of a cookie in a Cookie header, or None where it is missing or the header is malformed."""
     try:
         morsel = SimpleCookie(header).get(name)
     except CookieError:
@@ -208,13 +217,13 @@ def _cookie(header: str, name: str) -> str | None:
     return None if morsel is None else morsel.value
 
 
-def _response(status: int, kind: str, body: bytes, keep: bool = False) -> Response:
+def _response(status: int, kind: str, body: bytes, cached: bool = False) -> Response:
     reasons = {200: "OK", 303: "See Other", 403: "Forbidden", 404: "Not Found"}
     headers = Headers()
     headers["Content-Type"] = kind
     headers["Content-Length"] = str(len(body))
-    headers["Cache-Control"] = "private, max-age=3600" if keep else "no-store"
-    headers["Content-Security-Policy"] = POLICY
+    headers["Cache-Control"] = "private, max-age=3600" if cached else "no-store"
+    headers["Content-Security-Policy"] = CONTENT_POLICY
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
     headers["Cross-Origin-Resource-Policy"] = "same-origin"

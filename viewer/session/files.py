@@ -1,59 +1,42 @@
-"""The files a viewer makes: camera paths and renders, by names that cannot leave their folder."""
+"""The files that a viewer writes: camera paths and their renders, under names that cannot leave their folder."""
 
 from __future__ import annotations
 
-import io
-import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from adop.errors import UserError
-from adop.evaluation.report import to_uint8
 from adop.geometry.camera import Camera
-from adop.images.writers import save_exr
+from adop.render.camera_path import CameraPath
 from adop.render.camera_settings import CameraSettings
 from adop.render.key_frames import KeyPath, load_key_path, save_key_path
-from adop.render.render import CameraPath, Format, View, render_cameras, render_path
-from adop.viewer.drawing.studio import AbandonedError, Studio, watch
-from adop.viewer.session.protocol import SLUG
+from adop.render.output import Format, save_path_views
+from adop.render.views import View, render_views
+from adop.viewer.drawing.render_thread import RenderCancelledError, RenderThread, watch_stages
+from adop.viewer.session.protocol import NAME
 
-KINDS: dict[str, tuple[Format, ...]] = {"mp4": ("png",), "png": ("png",), "exr": ("exr",)}
-PATIENCE = 6  # times that a frame of a path makes way for somebody who steers
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A path's rendering, as the page shows it."""
-
-    name: str = ""
-    kind: str = ""
-    done: int = 0  # frames
-    total: int = 0
-    state: str = "idle"  # idle | running | done | cancelled | failed
-    message: str = ""
+EXPORT_FORMATS: dict[str, tuple[Format, ...]] = {"mp4": ("png",), "png": ("png",), "exr": ("exr",)}
+MAX_RESTARTS = 6  # times that a frame of a path is given up for a browser whose camera moves
 
 
 class Files:
-    """Paths in `folder/paths`, renders in `folder/renders`."""
+    """Camera paths in `folder/paths`, their renders in `folder/renders`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def paths(self) -> list[str]:
+    def path_names(self) -> list[str]:
         """Return the names of the saved paths."""
         return sorted(
-            file.stem for file in (self.folder / "paths").glob("*.json") if SLUG.fullmatch(file.stem)
+            file.stem for file in (self.folder / "paths").glob("*.json") if NAME.fullmatch(file.stem)
         )
 
-    def save(self, name: str, path: KeyPath) -> Path:
-        """Save a path as nerfstudio's camera path JSON and return its file."""
+    def save_path(self, name: str, path: KeyPath) -> Path:
+        """Save a path as nerfstudio's camera path JSON and return the file. Raises: UserError."""
         if not path.keys:
-            raise UserError("the path has no key frame yet")
+            raise UserError("the path has no key frames yet")
         file = self._file("paths", name, ".json")
         try:
             save_key_path(file, path)
@@ -61,121 +44,111 @@ class Files:
             raise UserError(f"{file}: cannot be written ({error.strerror})") from None
         return file
 
-    def load(self, name: str) -> KeyPath:
-        """Load a saved path."""
+    def load_path(self, name: str) -> KeyPath:
+        """Return a saved path. Raises: UserError."""
         return load_key_path(self._file("paths", name, ".json"))
 
-    def render(self, name: str, kind: str) -> Path:
-        """Return where a path's render goes: a file for mp4, a folder of frames for png and exr."""
+    def render_output(self, name: str, kind: str) -> Path:
+        """Return where the render of a path is written: a file for mp4, a folder of images for png and exr."""
         return self._file("renders", name, ".mp4" if kind == "mp4" else f"-{kind}")
 
     def video(self, name: str) -> Path | None:
-        """Return the MP4 of that name, where there is one."""
-        if not SLUG.fullmatch(name):
+        """Return the MP4 file of that name, or None where there is none."""
+        if not NAME.fullmatch(name):
             return None
         file = self._file("renders", name, ".mp4")
         return file if file.is_file() and not file.is_symlink() else None
 
     def _file(self, folder: str, name: str, ending: str) -> Path:
-        if not SLUG.fullmatch(name):
-            raise UserError(f"{name[:64]!r} is no name for a file here")
+        if not NAME.fullmatch(name):
+            raise UserError(f"{name[:64]!r} is not a valid name for a file here")
         return self.folder / folder / (name + ending)
 
 
-class Exporter:
-    """Render one path at a time, frame by frame among the browsers' pictures."""
+@dataclass(frozen=True)
+class ExportProgress:
+    """How far the rendering of a path has come, as the page shows it."""
 
-    def __init__(self, studio: Studio, files: Files) -> None:
-        self.progress = Progress()
-        self._studio, self._files = studio, files
+    name: str = ""
+    kind: str = ""
+    done: int = 0  # frames
+    total: int = 0  # frames
+    state: str = "idle"  # idle | running | done | cancelled | failed
+    message: str = ""  # the output, or what went wrong
+
+
+class Exporter:
+    """Render one path at a time, frame by frame between the images of the browsers."""
+
+    def __init__(self, render_thread: RenderThread, files: Files) -> None:
+        self.progress = ExportProgress()
+        self._render_thread, self._files = render_thread, files
         self._cancelled = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def begin(self, name: str, kind: str, path: KeyPath, look: CameraSettings) -> None:
-        """Start rendering; `progress` follows it. Raises: UserError where one is under way or the path is empty."""
-        output = self._files.render(name, kind)
-        frames = path.frames()
+    def begin(self, name: str, kind: str, key_path: KeyPath, settings: CameraSettings) -> None:
+        """Start to render a path; `progress` says how far it has come.
+
+        The exposure is that of the key frames; everything else is that of `settings`.
+
+        Raises: UserError where another path is being rendered or this one has no key frames.
+        """
+        output = self._files.render_output(name, kind)
+        path = key_path.sampled()
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
                 raise UserError(f"{self.progress.name} is being rendered; wait for it or cancel it")
             self._cancelled.clear()
-            self.progress = Progress(name, kind, 0, len(frames), "running", str(output))
-            cameras = CameraPath(frames, path.width, path.height, path.rate)
+            self.progress = ExportProgress(name, kind, 0, len(path.frames), "running", str(output))
             self._thread = threading.Thread(
-                target=self._render,
-                args=(cameras, output, kind, replace(look, exposure=0.0)),
+                target=self._export,
+                args=(path, output, kind, replace(settings, exposure=0.0)),
                 name="adop-export",
                 daemon=True,
             )
             self._thread.start()
 
     def cancel(self) -> None:
-        """Stop after the frame under way; no half-made video is left."""
+        """Stop after the current frame; no unfinished video is left."""
         self._cancelled.set()
 
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait for the rendering under way."""
-        if self._thread is not None:
-            self._thread.join(timeout)
-
-    def _render(self, path: CameraPath, output: Path, kind: str, look: CameraSettings) -> None:
-        def draw(camera: Camera, look: CameraSettings) -> View:
-            if self._cancelled.is_set():
-                raise AbandonedError
-            view = self._frame(camera, look)
-            self.progress = replace(self.progress, done=self.progress.done + 1)
-            return view
-
+    def _export(self, path: CameraPath, output: Path, kind: str, settings: CameraSettings) -> None:
         try:
-            render_path(self._studio.run, path, output, KINDS[kind], look, draw)
-        except AbandonedError:
+            save_path_views(self._views(path, settings), path, output, EXPORT_FORMATS[kind])
+        except RenderCancelledError:
             self.progress = replace(self.progress, state="cancelled")
-        except Exception as error:  # the page says what went wrong; the server lives on
+        except Exception as error:  # the page shows what went wrong, and the server continues
             self.progress = replace(self.progress, state="failed", message=f"{type(error).__name__}: {error}")
         else:
             self.progress = replace(self.progress, state="done")
 
-    def _frame(self, camera: Camera, look: CameraSettings) -> View:
-        """Render a frame; up to `PATIENCE` times it makes way for somebody who steers."""
-        run = self._studio.run
-        for patience in reversed(range(PATIENCE + 1)):
+    def _views(self, path: CameraPath, settings: CameraSettings) -> Iterator[View]:
+        """Yield the views of a path. Raises: RenderCancelledError."""
+        for camera, frame_settings in path.cameras(settings, self._render_thread.run.device):
+            if self._cancelled.is_set():
+                raise RenderCancelledError
+            yield self._view(camera, frame_settings)
+            self.progress = replace(self.progress, done=self.progress.done + 1)
 
-            def unwanted(patience: int = patience) -> bool:
-                return self._studio.hurried and patience > 0
+    def _view(self, camera: Camera, settings: CameraSettings) -> View:
+        """Return the view of a frame; its rendering restarts up to `MAX_RESTARTS` times for urgent jobs.
 
-            def job(unwanted: Callable[[], bool] = unwanted) -> View:
-                with watch(run.pipeline, unwanted):
-                    return render_cameras(run, camera, look)[0]
+        Raises: RenderCancelledError.
+        """
+        pipeline = self._render_thread.run.pipeline
+        for restarts_left in reversed(range(MAX_RESTARTS + 1)):
+
+            def is_cancelled(restarts_left: int = restarts_left) -> bool:
+                return self._render_thread.has_urgent_job and restarts_left > 0
+
+            def job(is_cancelled: Callable[[], bool] = is_cancelled) -> View:
+                with watch_stages(pipeline, is_cancelled):
+                    return render_views(pipeline, camera, settings)[0]
 
             try:
-                return self._studio.draw(job)
-            except AbandonedError:
-                if self._cancelled.is_set() or patience == 0:
+                return self._render_thread.submit(job)
+            except RenderCancelledError:
+                if self._cancelled.is_set() or restarts_left == 0:
                     raise
-        raise AbandonedError
-
-
-def png_bytes(view: View) -> bytes:
-    """Return a view as the PNG that `adop render` writes."""
-    buffer = io.BytesIO()
-    Image.fromarray(to_uint8(view.image)).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def exr_bytes(view: View) -> bytes:
-    """Return a view's linear radiance as the EXR that `adop render` writes."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "view.exr"
-        save_exr(file, {"RGB": view.radiance.permute(1, 2, 0).cpu().numpy()})
-        return file.read_bytes()
-
-
-def jpeg_bytes(pixels: np.ndarray, quality: int) -> bytes:
-    """Return pixels [H, W, 3] uint8 as a JPEG; of high quality, with colour at full resolution."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="JPEG", quality=quality, subsampling=0 if quality > 90 else 2)
-    return buffer.getvalue()
-
-
-SNAPSHOTS: dict[str, Callable[[View], bytes]] = {"png": png_bytes, "exr": exr_bytes}
+        raise RenderCancelledError

@@ -1,4 +1,7 @@
-"""What a browser may say: every value of a message is checked here, once, before anything uses it."""
+"""Messages between page and server: reading values from a browser's message, and packing binary messages.
+
+Every value of a message is checked here before it is used.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,24 @@ from typing import Any
 
 from adop.errors import UserError
 
-MAX_MESSAGE = 256 * 1024  # bytes from a browser
-MAX_SIDE = 2048  # pixels of a picture's longer side
-SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+MAX_MESSAGE = 256 * 1024  # bytes of a message from a browser
+MAX_SIDE = 2048  # pixels of the longer side of an image
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")  # names that are safe as file names
 
 
 def parse(text: str | bytes) -> dict[str, Any]:
-    """Return a message: a JSON object with a word as its `type`. Raises: UserError."""
+    """Return a message: a JSON object with a string as its `type`. Raises: UserError."""
     try:
         message = json.loads(text)
     except (ValueError, RecursionError):
-        raise UserError("a message should be JSON") from None
+        raise UserError("a message must be JSON") from None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-        raise UserError("a message should be an object with a type")
+        raise UserError("a message must be an object with a type")
     return message
 
 
 def number(message: dict[str, Any], name: str, low: float, high: float) -> float:
-    """Return a finite number of a message, brought into [low, high]. Raises: UserError where it is none."""
+    """Return a finite number of a message, clamped to [low, high]. Raises: UserError where it is not a number."""
     value = message.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise UserError(f"{name}: expected a number")
@@ -35,7 +38,7 @@ def number(message: dict[str, Any], name: str, low: float, high: float) -> float
 
 
 def numbers(message: dict[str, Any], name: str, count: int, limit: float) -> list[float]:
-    """Return `count` finite numbers of a message, each brought into [-limit, limit]."""
+    """Return `count` finite numbers of a message, each clamped to [-limit, limit]. Raises: UserError."""
     values = message.get(name)
     if not isinstance(values, list) or len(values) != count:
         raise UserError(f"{name}: expected {count} numbers")
@@ -43,46 +46,52 @@ def numbers(message: dict[str, Any], name: str, count: int, limit: float) -> lis
 
 
 def index(message: dict[str, Any], name: str, count: int) -> int:
-    """Return a whole number in [0, count). Raises: UserError."""
+    """Return an integer of a message in [0, count). Raises: UserError."""
     value = message.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < count:
-        raise UserError(f"{name}: expected a number from 0 to {count - 1}")
+        raise UserError(f"{name}: expected an integer from 0 to {count - 1}")
     return value
 
 
 def flag(message: dict[str, Any], name: str) -> bool:
-    """Return true or false. Raises: UserError."""
+    """Return a boolean of a message. Raises: UserError."""
     value = message.get(name)
     if not isinstance(value, bool):
         raise UserError(f"{name}: expected true or false")
     return value
 
 
-def choice(message: dict[str, Any], name: str, among: tuple[str, ...]) -> str:
-    """Return one of the words. Raises: UserError."""
+def choice(message: dict[str, Any], name: str, options: tuple[str, ...]) -> str:
+    """Return a string of a message that is one of `options`. Raises: UserError."""
     value = message.get(name)
-    if value not in among:
-        raise UserError(f"{name}: expected one of {', '.join(among)}")
+    if value not in options:
+        raise UserError(f"{name}: expected one of {', '.join(options)}")
     return str(value)
 
 
-def slug(message: dict[str, Any], name: str = "name") -> str:
-    """Return a name that is safe as a file's: small letters, digits, - and _, at most 64. Raises: UserError."""
+def file_name(message: dict[str, Any], name: str = "name") -> str:
+    """Return a string of a message that is safe as a file name. Raises: UserError."""
     value = message.get(name)
-    if not isinstance(value, str) or not SLUG.fullmatch(value):
+    if not isinstance(value, str) or not NAME.fullmatch(value):
         raise UserError(
-            "a name has small letters, digits, - and _ only, at most 64, and begins with none of - _"
+            "a name has at most 64 characters, only lower-case letters, digits, - and _, "
+            "and starts with a letter or digit"
         )
     return value
 
 
+def to_json(message: dict[str, Any]) -> str:
+    """Return a message as JSON, which knows neither NaN nor infinity."""
+    return json.dumps(message, allow_nan=False)
+
+
 def pack(header: dict[str, Any], body: bytes) -> bytes:
     """Return a binary message: the length of a JSON header (4 bytes, little-endian), the header, the body."""
-    text = json.dumps(header, allow_nan=False).encode()
+    text = to_json(header).encode()
     return struct.pack("<I", len(text)) + text + body
 
 
 def unpack(message: bytes) -> tuple[dict[str, Any], bytes]:
-    """Return header and body of a binary message."""
+    """Return the header and the body of a binary message."""
     (length,) = struct.unpack_from("<I", message)
     return json.loads(message[4 : 4 + length]), message[4 + length :]

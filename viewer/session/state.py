@@ -8,239 +8,260 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from adop.errors import UserError
 from adop.geometry.camera import Camera
-from adop.render.camera_settings import COLDEST, HOTTEST, RESPONSES, CameraSettings, gains_of, temperature_of
-from adop.render.key_frames import KeyFrame, KeyPath, interpolate
-from adop.render.paths import Frame
-from adop.render.render import pinhole
+from adop.render.camera_path import Frame, pinhole
+from adop.render.camera_settings import (
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    RESPONSES,
+    CameraSettings,
+    gains_of,
+    temperature_of,
+)
+from adop.render.key_frames import MAX_SECONDS, KeyFrame, KeyPath, interpolate
 from adop.run.run import Run
-from adop.viewer.drawing.layers import LAYERS, Shown
-from adop.viewer.session import navigate, protocol
-from adop.viewer.session.navigate import Eye
+from adop.viewer.drawing.layers import LAYERS, DisplayOptions
+from adop.viewer.drawing.light_meter import MAX_EXPOSURE
+from adop.viewer.session import navigation, protocol
+from adop.viewer.session.navigation import Viewpoint
 
-MAX_STOPS = 12.0
-CURVE = 96  # places of a path that the page draws a line through
-MAX_DRAG = 4.0  # picture heights in one message
+CURVE_POINTS = 96  # points of the line that the page draws along a camera path
+MAX_DRAG = 4.0  # image heights in one message
+MIN_PATH_SIDE, MAX_PATH_SIDE = 16, 8192  # px of a path's frames
+MAX_COORDINATE = 1e9  # of a key frame's matrix
 
 
 @dataclass(frozen=True)
-class Balance:
-    """White balance as a photographer names it."""
+class WhiteBalance:
+    """White balance as photographers specify it."""
 
     temperature: float = 6500.0  # kelvin
-    tint: float = 0.0  # -1 green to 1 magenta
+    tint: float = 0.0  # from -1 (green) to 1 (magenta)
 
 
 @dataclass(frozen=True)
 class State:
-    """Everything that decides a browser's picture but its resolution."""
+    """Everything that determines a browser's image, except its resolution."""
 
-    eye: Eye
+    viewpoint: Viewpoint
     width: int = 960  # px of the canvas
-    height: int = 540
-    photo: int | None = None  # the view is exactly this photo's
-    look: CameraSettings = field(default_factory=CameraSettings)
-    balance: Balance = Balance()
-    auto: bool = False  # exposure follows the picture
-    shown: Shown = field(default_factory=Shown)
-    beside: bool = False  # neural picture and points side by side
-    rate: float = 15.0  # pictures per second wanted while moving
+    height: int = 540  # px of the canvas
+    photo: int | None = None  # the photo whose camera is used; None: a pinhole at the viewpoint
+    settings: CameraSettings = field(default_factory=CameraSettings)
+    white_balance: WhiteBalance = WhiteBalance()  # what the gains of `settings` were made of
+    auto_exposure: bool = False
+    display: DisplayOptions = field(default_factory=DisplayOptions)
+    side_by_side: bool = False  # the layer on the left, the points on the right
+    frame_rate: float = 15.0  # frames per second to reach while the camera moves
     path: KeyPath = field(default_factory=lambda: KeyPath(()))
 
 
 def start_state(run: Run) -> State:
-    """Return what a browser sees first."""
-    return State(navigate.start(run.scene))
+    """Return the state of a browser that has just connected."""
+    return State(navigation.start_viewpoint(run.scene))
 
 
 def camera_of(run: Run, state: State, scale: float = 1.0) -> tuple[Camera, list[int] | None]:
-    """Return the camera (B = 1) of a state at a scale of its canvas, and the lens's index for a photo's own view."""
+    """Return the camera (B = 1) of a state and the lenses [1] that it has, or None where it has no photo's lens.
+
+    Args: scale: of the image relative to the canvas.
+    """
     device = run.pipeline.device
     width, height = state.width, state.height
-    if state.beside:
+    if state.side_by_side:
         width = max(2, width // 2)
     if state.photo is not None:
-        index = torch.tensor([state.photo])
-        camera = run.pipeline.camera(index)
+        camera = run.photo_camera(state.photo)
         fit = min(width / camera.width, height / camera.height, 1.0)
         return camera.scaled(fit * scale).to(device), [run.pipeline.cameras.lens_of[state.photo]]
     size = (max(2, round(width * scale)), max(2, round(height * scale)))
-    return pinhole(state.eye.frame(), *size, device), None
+    return pinhole(state.viewpoint.frame(), *size, device), None
 
 
 def change(run: Run, state: State, message: dict[str, Any]) -> State:
-    """Return the state after a message. Raises: UserError for a message that is none."""
+    """Return the state after a message. Raises: UserError where the message is not valid."""
     handler = _HANDLERS.get(message["type"])
     if handler is None:
-        raise UserError(f"there is no message {message['type'][:40]!r}")
+        raise UserError(f"there is no message of type {message['type'][:40]!r}")
     return handler(run, state, message)
 
 
-def _size(run: Run, state: State, message: dict[str, Any]) -> State:
+def _change_size(run: Run, state: State, message: dict[str, Any]) -> State:
     width = protocol.number(message, "width", 16, protocol.MAX_SIDE)
     height = protocol.number(message, "height", 16, protocol.MAX_SIDE)
     return replace(state, width=round(width), height=round(height))
 
 
-_MOVES: dict[str, tuple[int, Callable[..., Eye]]] = {
-    "orbit": (2, navigate.orbit),
-    "turn": (2, navigate.turn),
-    "pan": (2, navigate.pan),
-    "dolly": (1, navigate.dolly),
-    "fly": (3, navigate.fly),
+_MOTIONS: dict[str, tuple[int, Callable[..., Viewpoint]]] = {  # number of arguments, and the function
+    "orbit": (2, navigation.orbit),
+    "turn": (2, navigation.turn),
+    "pan": (2, navigation.pan),
+    "dolly": (1, navigation.dolly),
+    "fly": (3, navigation.fly),
 }
 
 
 def _move(run: Run, state: State, message: dict[str, Any]) -> State:
-    eye = state.eye
-    for name, (count, motion) in _MOVES.items():
+    viewpoint = state.viewpoint
+    for name, (count, motion) in _MOTIONS.items():
         if name in message:
-            eye = motion(eye, *protocol.numbers(message, name, count, MAX_DRAG))
+            viewpoint = motion(viewpoint, *protocol.numbers(message, name, count, MAX_DRAG))
     if "focal" in message:
-        eye = navigate.zoom(eye, protocol.number(message, "focal", navigate.WIDEST, navigate.LONGEST))
-    return state if eye is state.eye else replace(state, eye=eye, photo=None)
+        viewpoint = navigation.zoom(viewpoint, _focal(message))
+    return state if viewpoint is state.viewpoint else replace(state, viewpoint=viewpoint, photo=None)
 
 
-def _home(run: Run, state: State, message: dict[str, Any]) -> State:
-    return replace(state, eye=navigate.start(run.scene), photo=None)
+def _go_home(run: Run, state: State, message: dict[str, Any]) -> State:
+    return replace(state, viewpoint=navigation.start_viewpoint(run.scene), photo=None)
 
 
-def _photo(run: Run, state: State, message: dict[str, Any]) -> State:
+def _go_to_photo(run: Run, state: State, message: dict[str, Any]) -> State:
     photo = protocol.index(message, "photo", len(run.scene.photos))
-    return replace(state, eye=navigate.at_photo(run.scene, photo, state.eye), photo=photo)
+    return replace(state, viewpoint=navigation.at_photo(run.scene, photo, state.viewpoint), photo=photo)
 
 
-def _look(run: Run, state: State, message: dict[str, Any]) -> State:
-    look, balance, auto = state.look, state.balance, state.auto
+def _change_settings(run: Run, state: State, message: dict[str, Any]) -> State:
+    settings, balance, auto = state.settings, state.white_balance, state.auto_exposure
     if "exposure" in message:
-        exposure = protocol.number(message, "exposure", -MAX_STOPS, MAX_STOPS)
-        look, auto = replace(look, exposure=exposure), False
-    if "auto" in message:
-        auto = protocol.flag(message, "auto")
+        settings, auto = replace(settings, exposure=_exposure(message)), False
+    if "auto_exposure" in message:
+        auto = protocol.flag(message, "auto_exposure")
     if "vignette" in message:
-        look = replace(look, vignette=protocol.flag(message, "vignette"))
+        settings = replace(settings, vignette=protocol.flag(message, "vignette"))
     if "response" in message:
-        look = replace(look, response=protocol.choice(message, "response", RESPONSES))  # type: ignore[arg-type]
+        response = protocol.choice(message, "response", RESPONSES)
+        settings = replace(settings, response=response)  # type: ignore[arg-type]
     if "lens" in message:
-        look = replace(look, lens=protocol.index(message, "lens", len(run.scene.lenses)))
+        settings = replace(settings, lens=protocol.index(message, "lens", len(run.scene.lenses)))
     if "temperature" in message:
-        balance = replace(balance, temperature=protocol.number(message, "temperature", COLDEST, HOTTEST))
+        temperature = protocol.number(message, "temperature", MIN_TEMPERATURE, MAX_TEMPERATURE)
+        balance = replace(balance, temperature=temperature)
     if "tint" in message:
         balance = replace(balance, tint=protocol.number(message, "tint", -1, 1))
-    if balance != state.balance:
-        look = replace(look, white_balance=gains_of(balance.temperature, balance.tint))
-    return replace(state, look=look, balance=balance, auto=auto)
+    if balance != state.white_balance:
+        settings = replace(settings, white_balance=gains_of(balance.temperature, balance.tint))
+    return replace(state, settings=settings, white_balance=balance, auto_exposure=auto)
 
 
-def _expose(run: Run, state: State, message: dict[str, Any]) -> State:
+def _match_photo(run: Run, state: State, message: dict[str, Any]) -> State:
+    """Take over exposure, white balance and lens of a photo."""
     photo = protocol.index(message, "photo", len(run.scene.photos))
-    look = replace(run.photo_settings(photo), response=state.look.response, vignette=state.look.vignette)
-    return replace(state, look=look, balance=Balance(*temperature_of(look.white_balance)), auto=False)
+    kept = {"response": state.settings.response, "vignette": state.settings.vignette}
+    settings = replace(run.photo_settings(photo), **kept)  # type: ignore[arg-type]
+    balance = WhiteBalance(*temperature_of(settings.white_balance))
+    return replace(state, settings=settings, white_balance=balance, auto_exposure=False)
 
 
-def _show(run: Run, state: State, message: dict[str, Any]) -> State:
-    shown, beside = state.shown, state.beside
+def _change_display(run: Run, state: State, message: dict[str, Any]) -> State:
+    display, side_by_side = state.display, state.side_by_side
     if "layer" in message:
-        shown = replace(shown, layer=protocol.choice(message, "layer", LAYERS))  # type: ignore[arg-type]
+        layer = protocol.choice(message, "layer", LAYERS)
+        display = replace(display, layer=layer)  # type: ignore[arg-type]
     if "level" in message:
-        shown = replace(shown, level=protocol.index(message, "level", run.config.render.levels))
+        display = replace(display, level=protocol.index(message, "level", run.config.render.levels))
     if "point_size" in message:
-        shown = replace(shown, point_size=round(protocol.number(message, "point_size", 1, 4)))
-    if "clipping" in message:
-        shown = replace(shown, clipping=protocol.flag(message, "clipping"))
-    if "beside" in message:
-        beside = protocol.flag(message, "beside")
-    return replace(state, shown=shown, beside=beside)
+        display = replace(display, point_size=round(protocol.number(message, "point_size", 1, 4)))
+    if "show_clipping" in message:
+        display = replace(display, show_clipping=protocol.flag(message, "show_clipping"))
+    if "side_by_side" in message:
+        side_by_side = protocol.flag(message, "side_by_side")
+    return replace(state, display=display, side_by_side=side_by_side)
 
 
-def _rate(run: Run, state: State, message: dict[str, Any]) -> State:
-    return replace(state, rate=protocol.number(message, "rate", 1, 120))
+def _change_frame_rate(run: Run, state: State, message: dict[str, Any]) -> State:
+    return replace(state, frame_rate=protocol.number(message, "frame_rate", 1, 120))
 
 
-def _path(run: Run, state: State, message: dict[str, Any]) -> State:
+def _change_path(run: Run, state: State, message: dict[str, Any]) -> State:
     keys = message.get("keys")
     if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
         raise UserError("keys: expected a list of key frames")
+    # Videos need even sides.
     path = KeyPath(
-        tuple(_key(key) for key in keys),
-        round(protocol.number(message, "width", 16, 8192)) // 2 * 2,
-        round(protocol.number(message, "height", 16, 8192)) // 2 * 2,
+        tuple(_key_frame(key) for key in keys),
+        round(protocol.number(message, "width", MIN_PATH_SIDE, MAX_PATH_SIDE)) // 2 * 2,
+        round(protocol.number(message, "height", MIN_PATH_SIDE, MAX_PATH_SIDE)) // 2 * 2,
         protocol.number(message, "rate", 1, 240),
     )
     return replace(state, path=path)
 
 
-def _key(key: dict[str, Any]) -> KeyFrame:
-    matrix = np.array(protocol.numbers(key, "camera_to_world", 16, 1e9)).reshape(4, 4)
+def _key_frame(key: dict[str, Any]) -> KeyFrame:
+    matrix = np.array(protocol.numbers(key, "camera_to_world", 16, MAX_COORDINATE)).reshape(4, 4)
     rotation = matrix[:3, :3]
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
-        raise UserError("a key frame's camera_to_world is not a rigid motion")
+        raise UserError("the camera_to_world of a key frame is not a rigid motion")
     matrix[3] = (0, 0, 0, 1)
-    frame = Frame(
-        np.linalg.inv(matrix),
-        protocol.number(key, "focal", navigate.WIDEST, navigate.LONGEST),
-        protocol.number(key, "exposure", -MAX_STOPS, MAX_STOPS),
-    )
-    return KeyFrame(protocol.number(key, "time", 0, 3600), frame)
+    frame = Frame(np.linalg.inv(matrix), _focal(key), _exposure(key))
+    return KeyFrame(protocol.number(key, "time", 0, MAX_SECONDS), frame)
 
 
-def _at(run: Run, state: State, message: dict[str, Any]) -> State:
-    time = protocol.number(message, "time", 0, 3600)
+def _seek(run: Run, state: State, message: dict[str, Any]) -> State:
+    """Move to a time on the camera path."""
+    time = protocol.number(message, "time", 0, MAX_SECONDS)
     (frame,) = interpolate(state.path.keys, np.array([time]))
-    look = replace(state.look, exposure=frame.exposure)
-    return replace(state, eye=navigate.at_frame(state.eye, frame), photo=None, look=look, auto=False)
+    viewpoint = navigation.at_frame(state.viewpoint, frame)
+    settings = replace(state.settings, exposure=frame.exposure)
+    return replace(state, viewpoint=viewpoint, photo=None, settings=settings, auto_exposure=False)
+
+
+def _focal(message: dict[str, Any]) -> float:
+    return protocol.number(message, "focal", navigation.MIN_FOCAL, navigation.MAX_FOCAL)
+
+
+def _exposure(message: dict[str, Any]) -> float:
+    return protocol.number(message, "exposure", -MAX_EXPOSURE, MAX_EXPOSURE)
 
 
 _HANDLERS: dict[str, Callable[[Run, State, dict[str, Any]], State]] = {
-    "size": _size,
+    "size": _change_size,
     "move": _move,
-    "home": _home,
-    "photo": _photo,
-    "look": _look,
-    "expose": _expose,
-    "show": _show,
-    "rate": _rate,
-    "path": _path,
-    "at": _at,
+    "home": _go_home,
+    "photo": _go_to_photo,
+    "settings": _change_settings,
+    "match_photo": _match_photo,
+    "display": _change_display,
+    "frame_rate": _change_frame_rate,
+    "path": _change_path,
+    "seek": _seek,
 }
-MOTIONS = ("move", "at")
+MOTION_MESSAGES = ("move", "seek")  # after which the camera counts as moving
 
 
-def state_json(run: Run, state: State) -> dict[str, Any]:
-    """Return what the page's controls show of a state."""
+def state_message(state: State) -> dict[str, Any]:
+    """Return the message that sets the page's controls to a state."""
     return {
         "type": "state",
-        "exposure": round(state.look.exposure, 3),
-        "auto": state.auto,
-        "temperature": round(state.balance.temperature),
-        "tint": round(state.balance.tint, 3),
-        "response": state.look.response,
-        "vignette": state.look.vignette,
-        "lens": state.look.lens,
-        "layer": state.shown.layer,
-        "level": state.shown.level,
-        "point_size": state.shown.point_size,
-        "clipping": state.shown.clipping,
-        "beside": state.beside,
-        "rate": state.rate,
+        "exposure": round(state.settings.exposure, 3),
+        "auto_exposure": state.auto_exposure,
+        "temperature": round(state.white_balance.temperature),
+        "tint": round(state.white_balance.tint, 3),
+        "response": state.settings.response,
+        "vignette": state.settings.vignette,
+        "lens": state.settings.lens,
+        "layer": state.display.layer,
+        "level": state.display.level,
+        "point_size": state.display.point_size,
+        "show_clipping": state.display.show_clipping,
+        "side_by_side": state.side_by_side,
+        "frame_rate": state.frame_rate,
         "photo": state.photo,
-        "fov": math.degrees(2 * math.atan(0.5 / state.eye.focal)),
-        "path": path_state(state.path),
+        "fov": math.degrees(2 * math.atan(0.5 / state.viewpoint.focal)),
+        "path": _path_values(state.path),
     }
 
 
-def path_state(path: KeyPath) -> dict[str, Any]:
-    """Return a path as the page's timeline holds it; `way` are places along it, for its line in the view."""
-    way = []
+def _path_values(path: KeyPath) -> dict[str, Any]:
+    """Return a path as the page holds it: its key frames, and positions along its `curve` to draw in the view."""
+    curve = []
     if len(path.keys) > 1:
-        times = np.linspace(path.keys[0].time, path.keys[-1].time, CURVE)
+        times = np.linspace(path.keys[0].time, path.keys[-1].time, CURVE_POINTS)
         poses = np.linalg.inv(np.stack([f.world_to_camera for f in interpolate(path.keys, times)]))
-        way = poses[:, :3, 3].round(6).tolist()
+        curve = poses[:, :3, 3].round(6).tolist()
     return {
-        "way": way,
+        "curve": curve,
         "keys": [
             {
                 "time": key.time,

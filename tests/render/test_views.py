@@ -1,4 +1,4 @@
-"""Rendering and its files, from a run of a few steps."""
+"""Rendered views and their files, from a run of a few steps."""
 
 import dataclasses
 import json
@@ -14,17 +14,11 @@ import torch
 
 from adop.errors import UserError
 from adop.images.writers import depth_picture
+from adop.render.camera_path import Frame, photos_path, pinhole
 from adop.render.camera_settings import CameraSettings
-from adop.render.paths import Frame
-from adop.render.render import (
-    find_photo,
-    photos_path,
-    pinhole,
-    render_camera,
-    render_path,
-    render_photo,
-    save_view,
-)
+from adop.render.output import render_path, save_path_views, save_view
+from adop.run.photos import find_photo
+from adop.run.render import render_camera, render_photo
 from adop.run.run import Run, load
 
 
@@ -41,7 +35,7 @@ def test_a_photo_renders_close_to_the_photo(run: Run):
     assert bool((view.radiance >= 0).all())
 
 
-def test_one_stop_is_half_the_light_and_a_darker_picture(run: Run):
+def test_one_stop_darkens_the_image_and_leaves_the_radiance(run: Run):
     frame = Frame(run.scene.photos[3].world_to_camera, 1.0)
     camera = pinhole(frame, 160, 120, torch.device("cpu"))
     bright, dark = render_camera(run, camera, exposure=0.0), render_camera(run, camera, exposure=1.0)
@@ -49,7 +43,7 @@ def test_one_stop_is_half_the_light_and_a_darker_picture(run: Run):
     assert float(dark.image.mean()) < float(bright.image.mean())
 
 
-def test_depth_is_the_nearest_points_depth(run: Run):
+def test_every_depth_is_that_of_a_point(run: Run):
     view = render_photo(run, 5)
     pose = run.scene.photos[5].world_to_camera
     z = (run.pipeline.points.xyz.numpy() @ pose[2, :3] + pose[2, 3]).astype(np.float32)
@@ -61,7 +55,7 @@ def test_depth_is_the_nearest_points_depth(run: Run):
     assert float(gap.max()) < 1e-3
 
 
-def test_files_hold_what_was_rendered(run: Run, tmp_path: Path):
+def test_saved_files_contain_the_rendered_view(run: Run, tmp_path: Path):
     view = render_photo(run, 2)
     written = save_view(view, tmp_path / "view", ("png", "exr", "depth"))
     assert sorted(p.name for p in written) == sorted(p.name for p in tmp_path.iterdir())
@@ -74,18 +68,19 @@ def test_files_hold_what_was_rendered(run: Run, tmp_path: Path):
 
 
 def test_a_path_becomes_a_video_with_its_frames(run: Run, tmp_path: Path):
-    path = dataclasses.replace(photos_path(run, 0.5, 12, 161), rate=12)
+    path = dataclasses.replace(photos_path(run.scene, 0.5, 12, 161), rate=12)
     assert path.width == 160 and len(path.frames) == 6
-    render_path(run, path, tmp_path / "walk.mp4", ("png",))
+    save_path_views(render_path(run.pipeline, path), path, tmp_path / "walk.mp4", ("png",))
     frames = iio.imread(tmp_path / "walk.mp4", plugin="pyav")
     assert frames.shape == (6, path.height, 160, 3)
     assert np.abs(frames[0].astype(float) - frames[-1]).mean() > 3
     assert [p.name for p in tmp_path.iterdir()] == ["walk.mp4"]
 
 
-def test_a_path_becomes_numbered_pictures(run: Run, tmp_path: Path):
-    path = photos_path(run, 0.25, 8, 80)
-    render_path(run, path, tmp_path / "frames", ("png", "exr"), CameraSettings(exposure=0.5))
+def test_a_path_becomes_numbered_images(run: Run, tmp_path: Path):
+    path = photos_path(run.scene, 0.25, 8, 80)
+    views = render_path(run.pipeline, path, CameraSettings(exposure=0.5))
+    save_path_views(views, path, tmp_path / "frames", ("png", "exr"))
     assert sorted(p.name for p in (tmp_path / "frames").iterdir()) == [
         "00000.exr",
         "00000.png",
@@ -94,19 +89,24 @@ def test_a_path_becomes_numbered_pictures(run: Run, tmp_path: Path):
     ]
 
 
-def test_photos_are_found_by_name_stem_and_number(run: Run):
+def test_photos_are_found_by_name_stem_and_index(run: Run):
     name = run.scene.photos[4].name
-    assert find_photo(run, name) == find_photo(run, Path(name).stem) == find_photo(run, "4") == 4
+    assert (
+        find_photo(run.scene, name)
+        == find_photo(run.scene, Path(name).stem)
+        == find_photo(run.scene, "4")
+        == 4
+    )
     with pytest.raises(UserError, match="is not in the scene"):
-        find_photo(run, "nobody.jpg")
+        find_photo(run.scene, "nobody.jpg")
 
 
-def test_depth_pictures_show_near_bright_and_nothing_black():
+def test_depth_images_show_near_as_bright_and_the_environment_as_black():
     picture = depth_picture(np.array([[1.0, 2.0], [4.0, np.inf]], np.float32))
     assert picture[0, 0] > picture[0, 1] > picture[1, 0] > picture[1, 1] == 0
 
 
-def test_the_commands(run: Run, tmp_path: Path):
+def test_the_commands_render_evaluate_and_report_mistakes(run: Run, tmp_path: Path):
     def adop(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(Path(sys.executable).with_name("adop")), *arguments],
@@ -121,12 +121,12 @@ def test_the_commands(run: Run, tmp_path: Path):
     done = adop("eval", str(run.folder))
     assert done.returncode == 0 and "trained" in done.stdout, done.stderr
     assert json.loads((run.folder / "eval" / "eval.json").read_text())["step"] == 3
-    for arguments, says in (
+    for arguments, message in (
         (("render", str(run.folder), "--output", "x.png"), "exactly one of"),
-        (("eval", str(tmp_path)), "holds no config.json"),
+        (("eval", str(tmp_path)), "has no config.json"),
         (("train", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")), "nowhere"),
         (("fly",), "no command"),
     ):
         done = adop(*arguments)
-        assert done.returncode != 0 and says in done.stderr, done.stderr
+        assert done.returncode != 0 and message in done.stderr, done.stderr
         assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""Camera paths: through their keys, smooth, and as nerfstudio writes them."""
+"""Camera paths: smooth through the given cameras, and read from and written to nerfstudio's JSON."""
 
 import json
 import math
@@ -9,10 +9,12 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from adop.errors import UserError
-from adop.render.paths import load_path, save_path, smooth_path, thin_out
+from adop.render.camera_path import CameraPath, evenly_spaced, smooth_path
+from adop.render.nerfstudio_path import load_path, path_json
 
 
 def circle(count: int) -> np.ndarray:
+    """Return [count, 4, 4] world_to_camera of cameras on half a unit circle, facing outwards."""
     poses = []
     for angle in np.linspace(0, np.pi, count):
         camera_to_world = np.eye(4)
@@ -22,7 +24,7 @@ def circle(count: int) -> np.ndarray:
     return np.stack(poses)
 
 
-def test_goes_through_its_ends_and_keeps_to_the_circle():
+def test_a_smooth_path_starts_and_ends_at_the_given_cameras_and_follows_the_circle():
     poses = circle(9)
     frames = smooth_path(poses, np.full(9, 1.2), 50)
     assert len(frames) == 50
@@ -35,40 +37,40 @@ def test_goes_through_its_ends_and_keeps_to_the_circle():
     assert all(math.isclose(f.focal, 1.2) for f in frames)
 
 
-def test_two_cameras_and_cameras_at_one_place():
+def test_two_cameras_and_cameras_at_one_position_make_a_path():
     assert len(smooth_path(circle(2), np.ones(2), 5)) == 5
     same = np.repeat(circle(2)[:1], 3, axis=0)
     assert all(np.isfinite(f.world_to_camera).all() for f in smooth_path(same, np.ones(3), 7))
 
 
-def test_thin_out_keeps_the_ends():
-    index = thin_out(circle(100), 10)
+def test_evenly_spaced_indices_include_both_ends():
+    index = evenly_spaced(100, 10)
     assert index[0] == 0 and index[-1] == 99 and len(index) == 10
-    assert list(thin_out(circle(3), 10)) == [0, 1, 2]
+    assert list(evenly_spaced(3, 10)) == [0, 1, 2]
 
 
-def test_file_round_trip(tmp_path: Path):
+def test_a_saved_path_loads_unchanged(tmp_path: Path):
     frames = smooth_path(circle(5), np.full(5, 0.9), 6)
-    save_path(tmp_path / "path.json", frames, (640, 360), 30.0)
-    back, size, rate = load_path(tmp_path / "path.json")
-    assert size == (640, 360) and rate == 30.0
-    for a, b in zip(frames, back, strict=True):
+    (tmp_path / "path.json").write_text(json.dumps(path_json(CameraPath(frames, 640, 360, 30.0))))
+    loaded = load_path(tmp_path / "path.json")
+    assert loaded.size == (640, 360) and loaded.rate == 30.0
+    for a, b in zip(frames, loaded.frames, strict=True):
         assert np.allclose(a.world_to_camera, b.world_to_camera, atol=1e-9)
         assert math.isclose(a.focal, b.focal, rel_tol=1e-9)
 
 
-def test_file_axes_are_opengls(tmp_path: Path):
-    """A camera at the origin with identity `camera_to_world` looks along -z, y up."""
+def test_cameras_in_a_file_have_opengl_axes(tmp_path: Path):
+    """A camera at the origin whose `camera_to_world` is the identity looks along -z, with y up."""
     camera = {"camera_to_world": np.eye(4).flatten().tolist(), "fov": 90}
     (tmp_path / "path.json").write_text(json.dumps({"camera_path": [camera]}))
-    frames, _, _ = load_path(tmp_path / "path.json")
-    assert np.allclose(frames[0].world_to_camera @ [0, 0, -3, 1], [0, 0, 3, 1])
-    assert np.allclose(frames[0].world_to_camera @ [0, 1, 0, 1], [0, -1, 0, 1])
-    assert math.isclose(frames[0].focal, 0.5)
+    (frame,) = load_path(tmp_path / "path.json").frames
+    assert np.allclose(frame.world_to_camera @ [0, 0, -3, 1], [0, 0, 3, 1])
+    assert np.allclose(frame.world_to_camera @ [0, 1, 0, 1], [0, -1, 0, 1])
+    assert math.isclose(frame.focal, 0.5)
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ("nonsense", "expected JSON"),
         ("{}", "camera_path"),
@@ -79,7 +81,7 @@ def test_file_axes_are_opengls(tmp_path: Path):
         (json.dumps({"camera_path": [{"fov": 190, "camera_to_world": np.eye(4).flatten().tolist()}]}), "fov"),
     ],
 )
-def test_refusals(content: str, says: str, tmp_path: Path):
+def test_a_malformed_file_is_rejected_with_a_reason(content: str, message: str, tmp_path: Path):
     (tmp_path / "path.json").write_text(content)
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         load_path(tmp_path / "path.json")

@@ -1,11 +1,15 @@
-// Mouse, touch and keys become motions; they are added up and sent once per display frame.
+// Navigation by mouse, touch and keyboard: motions are summed and sent once per display frame.
 
-const KEYS = { KeyW: [0, 0, 1], KeyS: [0, 0, -1], KeyA: [-1, 0, 0], KeyD: [1, 0, 0], KeyQ: [0, 1, 0], KeyE: [0, -1, 0] };
-const TURNS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const FLY_SPEED = 0.6; // scales of the scene in a second
-const TURN_SPEED = 0.35; // heights in a second
+const FLY_KEYS = { KeyW: [0, 0, 1], KeyS: [0, 0, -1], KeyA: [-1, 0, 0], KeyD: [1, 0, 0], KeyQ: [0, 1, 0], KeyE: [0, -1, 0] };
+const TURN_KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const FLY_SPEED = 0.6; // scene scales per second
+const FAST_FACTOR = 4; // with Shift held
+const TURN_SPEED = 0.35; // image heights per second
+const WHEEL_PIXELS = 700; // scrolling by this much divides the distance by e
+const LINE_PIXELS = 30; // of a wheel that counts in lines
+const CLICK_PIXELS = 4; // a press that moves less than this is a click
 
-export class Steer {
+export class Navigation {
   constructor(surface, stage, { send, onMove, onClick, onHover, onDouble }) {
     Object.assign(this, { surface, stage, send, onMove, onClick, onHover, onDouble });
     this.pending = {};
@@ -19,8 +23,8 @@ export class Steer {
     surface.addEventListener("dblclick", (e) => onDouble(e.offsetX, e.offsetY));
     surface.addEventListener("wheel", (e) => {
       e.preventDefault();
-      const lines = e.deltaMode === 1 ? 30 : 1;
-      this.add("dolly", [Math.max(-0.5, Math.min(0.5, -e.deltaY * lines / 700))]);
+      const lines = e.deltaMode === 1 ? LINE_PIXELS : 1;
+      this.add("dolly", [Math.max(-0.5, Math.min(0.5, -e.deltaY * lines / WHEEL_PIXELS))]);
     }, { passive: false });
     addEventListener("keydown", (e) => this.key(e, true));
     addEventListener("keyup", (e) => this.key(e, false));
@@ -29,11 +33,11 @@ export class Steer {
   }
 
   key(event, pressed) {
-    const known = KEYS[event.code] || TURNS[event.code] || event.code.startsWith("Shift");
+    const known = FLY_KEYS[event.code] || TURN_KEYS[event.code] || event.code.startsWith("Shift");
     const typing = event.target.closest?.("input, select, textarea");
     if (!known || (pressed && (typing || event.ctrlKey || event.metaKey || event.altKey))) return;
     if (pressed) this.held.add(event.code); else this.held.delete(event.code);
-    if (TURNS[event.code] && !typing) event.preventDefault();
+    if (TURN_KEYS[event.code] && !typing) event.preventDefault();
   }
 
   down(event) {
@@ -66,7 +70,7 @@ export class Steer {
     const pointer = this.pointers.get(event.pointerId);
     this.pointers.delete(event.pointerId);
     if (!this.pointers.size) this.surface.classList.remove("dragging");
-    if (pointer && pointer.travelled < 4 && pointer.button === 0 && event.type === "pointerup") this.onClick(event.offsetX, event.offsetY);
+    if (pointer && pointer.travelled < CLICK_PIXELS && pointer.button === 0 && event.type === "pointerup") this.onClick(event.offsetX, event.offsetY);
   }
 
   add(name, values) {
@@ -77,10 +81,10 @@ export class Steer {
   tick(now) {
     const seconds = Math.min(0.1, (now - this.last) / 1000);
     this.last = now;
-    const speed = this.held.has("ShiftLeft") || this.held.has("ShiftRight") ? 4 : 1;
+    const speed = this.held.has("ShiftLeft") || this.held.has("ShiftRight") ? FAST_FACTOR : 1;
     for (const code of this.held) {
-      if (KEYS[code]) this.add("fly", KEYS[code].map((v) => v * FLY_SPEED * speed * seconds));
-      if (TURNS[code]) this.add("turn", TURNS[code].map((v) => v * TURN_SPEED * seconds));
+      if (FLY_KEYS[code]) this.add("fly", FLY_KEYS[code].map((v) => v * FLY_SPEED * speed * seconds));
+      if (TURN_KEYS[code]) this.add("turn", TURN_KEYS[code].map((v) => v * TURN_SPEED * seconds));
     }
     if (Object.keys(this.pending).length) {
       this.send({ type: "move", ...this.pending });

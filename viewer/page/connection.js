@@ -1,9 +1,11 @@
-// The connection: JSON out, JSON and pictures in; it comes back by itself.
+// The websocket to the server: sends JSON, receives JSON and images, and reconnects by itself.
 
-export class Link {
+const RECONNECT_MS = 1500;
+
+export class Connection {
   constructor(handlers) {
     this.handlers = handlers; // onMessage(json), onFrame(header, bitmap), onFile(header, blob), onState(open)
-    this.newest = 0;
+    this.newest = 0; // number of the newest frame shown
     this.open();
   }
 
@@ -12,7 +14,7 @@ export class Link {
     this.socket = new WebSocket(`${scheme}://${location.host}/ws`);
     this.socket.binaryType = "arraybuffer";
     this.socket.onopen = () => { this.newest = 0; this.handlers.onState(true); };
-    this.socket.onclose = () => { this.handlers.onState(false); setTimeout(() => this.open(), 1500); };
+    this.socket.onclose = () => { this.handlers.onState(false); setTimeout(() => this.open(), RECONNECT_MS); };
     this.socket.onmessage = (event) => {
       if (typeof event.data === "string") this.handlers.onMessage(JSON.parse(event.data));
       else this.binary(event.data);
@@ -32,12 +34,12 @@ export class Link {
       return;
     }
     const bitmap = await createImageBitmap(new Blob([body], { type: "image/jpeg" }));
-    // Decoding may overtake: an older picture is never shown after a newer one.
+    // Frames may finish decoding out of order; never show an older one after a newer one.
     if (header.frame > this.newest) {
       this.newest = header.frame;
       this.handlers.onFrame(header, bitmap);
     }
     bitmap.close();
-    this.send({ type: "got", frame: header.frame });
+    this.send({ type: "shown", frame: header.frame });
   }
 }

@@ -1,0 +1,121 @@
+"""Camera paths on disk, as nerfstudio's camera path JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adop.errors import UserError
+from adop.render.camera_path import CameraPath, Frame
+
+DEFAULT_SIZE = (960, 540)  # px, of a file that names no size
+DEFAULT_RATE = 24.0  # frames per second, of a file that names no rate
+# nerfstudio's cameras look along -z with y up (OpenGL); ours look along +z with y down.
+FLIP_YZ = np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class PathFile:
+    """What a camera path file contains, poses in the coordinates of the scene."""
+
+    frames: list[Frame]
+    size: tuple[int, int] | None  # width and height in pixels; None: not in the file
+    rate: float | None  # frames per second; None: not in the file
+
+
+def load_path(file: Path) -> PathFile:
+    """Read a camera path file. Raises: UserError naming the file and the camera."""
+    return parse_path(read_json(file), file)
+
+
+def file_path(file: Path, width: int | None, rate: float | None) -> CameraPath:
+    """Return the path in a camera path file, ready to render.
+
+    Args: width, rate: replace the file's width and frames per second.
+    """
+    loaded = load_path(file)
+    size = loaded.size or DEFAULT_SIZE
+    if width is not None:
+        size = (width, round(width * size[1] / size[0]))
+    return CameraPath(loaded.frames, size[0], size[1], rate or loaded.rate or DEFAULT_RATE)
+
+
+def read_json(file: Path) -> Any:
+    """Return the parsed content of a JSON file. Raises: UserError naming the file."""
+    try:
+        return json.loads(file.read_text())
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{file}: expected JSON with a list `camera_path`, as nerfstudio writes it") from None
+
+
+def parse_path(content: Any, file: Path) -> PathFile:
+    """Return the path in the parsed content of a file. Raises: UserError naming the file and the camera."""
+    try:
+        cameras = content["camera_path"]
+    except (KeyError, TypeError):
+        raise UserError(f"{file}: expected JSON with a list `camera_path`, as nerfstudio writes it") from None
+    if not isinstance(cameras, list) or not cameras:
+        raise UserError(f"{file}: `camera_path` contains no camera")
+    frames = [parse_frame(camera, f"{file}: camera {i + 1}") for i, camera in enumerate(cameras)]
+    size = None
+    if "render_width" in content and "render_height" in content:
+        size = (_side(content["render_width"], file), _side(content["render_height"], file))
+    rate = content.get("fps")
+    if rate is not None and not (isinstance(rate, int | float) and 0 < rate <= 1000):
+        raise UserError(f"{file}: `fps` must be a number above 0 and at most 1000, not {rate!r}")
+    return PathFile(frames, size, rate)
+
+
+def _side(value: object, file: Path) -> int:
+    if not isinstance(value, int | float) or not 1 <= value <= 16384:
+        raise UserError(f"{file}: the render size must be between 1 and 16384 pixels, not {value!r}")
+    return int(value)
+
+
+def parse_frame(camera: Any, where: str) -> Frame:
+    """Return the frame of one camera of a file. Raises: UserError beginning with `where`."""
+    try:
+        matrix = np.array(camera["camera_to_world"], dtype=np.float64).reshape(4, 4)
+        fov = float(camera["fov"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{where} needs `camera_to_world` (16 numbers, row by row) and `fov` (degrees)"
+        ) from None
+    rotation = matrix[:3, :3]
+    if not np.isfinite(matrix).all() or not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
+        raise UserError(f"{where}: `camera_to_world` is not a rigid motion")
+    if not 0 < fov < 180:
+        raise UserError(f"{where}: `fov` must be between 0 and 180 degrees, not {fov}")
+    world_to_camera = np.linalg.inv(matrix @ FLIP_YZ)
+    exposure = camera.get("exposure", 0.0)
+    if not isinstance(exposure, int | float) or not -100 <= exposure <= 100:
+        raise UserError(f"{where}: `exposure` must be a number of stops, not {exposure!r}")
+    return Frame(world_to_camera, 0.5 / math.tan(math.radians(fov) / 2), float(exposure))
+
+
+def path_json(path: CameraPath) -> dict[str, Any]:
+    """Return a path as nerfstudio's camera path JSON. We add each camera's `exposure`, which nerfstudio ignores."""
+    cameras = [
+        {
+            "camera_to_world": (np.linalg.inv(frame.world_to_camera) @ FLIP_YZ).flatten().tolist(),
+            "fov": math.degrees(2 * math.atan(0.5 / frame.focal)),
+            "aspect": path.width / path.height,
+            "exposure": frame.exposure,
+        }
+        for frame in path.frames
+    ]
+    return {
+        "camera_type": "perspective",
+        "render_width": path.width,
+        "render_height": path.height,
+        "fps": path.rate,
+        "seconds": len(path.frames) / path.rate,
+        "camera_path": cameras,
+    }

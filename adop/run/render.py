@@ -1,0 +1,44 @@
+"""Rendering from a run: any camera, or the view of one of its photos."""
+
+from __future__ import annotations
+
+from adop.geometry.camera import Camera
+from adop.render.camera_settings import CameraSettings
+from adop.render.views import View, Views, render_photo_view, render_views
+from adop.run.run import Run
+
+
+def render_cameras(
+    run: Run, camera: Camera, settings: CameraSettings | None = None, lens: list[int] | None = None
+) -> Views:
+    """Render B cameras of one size.
+
+    Each view is rendered by itself, so its pixels do not depend on the other cameras of the batch.
+
+    Args:
+        settings: how the views are developed; None: at the mean exposure of the training photos.
+        lens: [B] the scene's lens that each camera has, so that its cached rays are used; None: unknown.
+    """
+    return render_views(run.pipeline, camera, settings, lens)
+
+
+def render_camera(
+    run: Run,
+    camera: Camera,
+    exposure: float = 0.0,
+    white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    lens: int = 0,
+) -> View:
+    """Render one camera (B = 1) with the learned response of a lens and without vignette.
+
+    Args:
+        exposure: EV relative to the mean of the training photos; larger is darker.
+        white_balance: gains of red, green and blue.
+        lens: index of the scene's lens whose response is used.
+    """
+    return render_cameras(run, camera, CameraSettings(exposure, white_balance, lens=lens))[0]
+
+
+def render_photo(run: Run, photo: int) -> View:
+    """Render the view of a photo's camera, with the exposure, white balance, vignette and response of the photo."""
+    return render_photo_view(run.pipeline, photo)

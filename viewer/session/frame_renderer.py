@@ -1,0 +1,142 @@
+"""The pixels of one browser's frames: rendered, or developed again from the radiance rendered last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from adop.render.camera_settings import CameraSettings, white_level
+from adop.viewer.drawing.layers import layer_image
+from adop.viewer.drawing.light_meter import AutoExposure, histogram
+from adop.viewer.drawing.render_thread import RenderThread, TimedRadiance, render_radiance
+from adop.viewer.session.state import State, camera_of
+
+
+@dataclass(frozen=True)
+class FrameRequest:
+    """A frame to be rendered."""
+
+    state: State
+    version: int  # of the state
+    mark: int  # the last one that the browser has set
+    scale: float  # relative to the canvas
+    moving: bool  # whether the camera moves
+    requested: float  # time.perf_counter() seconds
+    last_frame: float  # time.monotonic() seconds of the last frame; since then automatic exposure adapts
+
+
+@dataclass(frozen=True)
+class RenderedFrame:
+    """The pixels of a frame, and what the page is told about it."""
+
+    pixels: np.ndarray  # [H, W, 3] uint8
+    header: dict[str, Any]
+    settings: CameraSettings  # that it was developed with; automatic exposure has adapted them
+    rendered: bool  # whether radiance was rendered for it, not only developed
+
+
+@dataclass(frozen=True)
+class _Rendering:
+    """The last rendered radiance, and the key that says what it shows."""
+
+    key: tuple[Any, ...]
+    timed: TimedRadiance
+
+
+class FrameRenderer:
+    """Render one browser's frames.
+
+    While camera and parameters stay the same, other camera settings or layers only develop the last radiance again.
+    """
+
+    def __init__(self, render_thread: RenderThread) -> None:
+        self.auto_exposure = AutoExposure()
+        self._render_thread = render_thread
+        self._last: _Rendering | None = None  # None: nothing has been rendered yet
+
+    def has_full_size(self, state: State) -> bool:
+        """Return whether the last radiance is that of a state at full size."""
+        return self._last is not None and self._last.key == self._key(state, 1.0)
+
+    def submit(self, request: FrameRequest, is_cancelled: Callable[[], bool]) -> RenderedFrame:
+        """Render a frame on the render thread, waiting for its turn. Raises: RenderCancelledError."""
+        return self._render_thread.submit(lambda: self._frame(request, is_cancelled), urgent=request.moving)
+
+    def point_at(self, state: State, u: float, v: float) -> np.ndarray | None:
+        """Return the surface point [3] at (u, v) of the last image, in shares of its width and height.
+
+        None where the image shows the environment there, or there is no image yet.
+        """
+        if self._last is None:
+            return None
+        run = self._render_thread.run
+        camera, _ = camera_of(run, state)
+        depth = run.pipeline.depth(self._last.timed.radiance)[0, 0]
+        rows, columns = depth.shape
+        z = depth[min(rows - 1, int(v * rows)), min(columns - 1, int(u * columns))]
+        if not bool(torch.isfinite(z)):
+            return None
+        uv = torch.tensor([[[u * camera.width, v * camera.height]]], device=depth.device)
+        return camera.unproject(uv, z.reshape(1, 1))[0, 0].double().cpu().numpy()
+
+    def _key(self, state: State, scale: float) -> tuple[Any, ...]:
+        """Return what determines the radiance of a frame."""
+        camera, _ = camera_of(self._render_thread.run, state, scale)
+        viewpoint = state.viewpoint
+        where = (state.photo, viewpoint.focal, viewpoint.camera_to_world.tobytes())
+        return self._render_thread.step, camera.width, camera.height, *where
+
+    def _frame(self, request: FrameRequest, is_cancelled: Callable[[], bool]) -> RenderedFrame:
+        """Render or reuse the radiance, and develop it; runs on the render thread."""
+        run, state = self._render_thread.run, request.state
+        begun = time.perf_counter()
+        camera, lenses = camera_of(run, state, request.scale)
+        key = self._key(state, request.scale)
+        last, rendered = self._last, False
+        if last is None or last.key != key:
+            last = _Rendering(key, render_radiance(run.pipeline, camera, lenses, is_cancelled))
+            self._last, rendered = last, True
+        radiance = last.timed.radiance
+        developing = time.perf_counter()
+        settings = self._exposed(request, radiance.image[0])
+        image = layer_image(run, camera, radiance, settings, state.display)
+        pixels = image.pixels
+        if state.side_by_side:
+            points = replace(state.display, layer="points")
+            right = layer_image(run, camera, radiance, settings, points).pixels
+            pixels = np.concatenate([pixels, right], axis=1)
+        stages = {"wait": begun - request.requested} | (last.timed.stages if rendered else {})
+        measured = histogram(image.light, white_level(settings))
+        stages["develop"] = time.perf_counter() - developing
+        header = {
+            "kind": "frame",
+            "width": pixels.shape[1],
+            "height": pixels.shape[0],
+            "rendered": rendered,
+            "step": key[0],
+            "stages": stages,
+            "camera_to_world": state.viewpoint.camera_to_world.flatten().tolist(),
+            "focal": state.viewpoint.focal,
+            "photo": state.photo,
+            "side_by_side": state.side_by_side,
+            "exposure": round(settings.exposure, 3),
+            "note": image.note,
+            "histogram": measured,
+        }
+        return RenderedFrame(pixels, header, settings, rendered)
+
+    def _exposed(self, request: FrameRequest, radiance: torch.Tensor) -> CameraSettings:
+        """Return the camera settings; automatic exposure adapts them a little further to radiance [3, H, W]."""
+        settings = request.state.settings
+        if not request.state.auto_exposure:
+            self.auto_exposure.reset()
+            return settings
+        gains = torch.tensor(settings.white_balance, device=radiance.device)
+        light = radiance * gains[:, None, None]
+        exposure = self.auto_exposure.adapt(settings.exposure, light, time.monotonic() - request.last_frame)
+        return replace(settings, exposure=exposure)
