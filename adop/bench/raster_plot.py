@@ -1,47 +1,54 @@
-"""A picture of how the cost grows with the number of points."""
+"""The plot of how the rasterizer's time grows with the number of points."""
 
-import math
+from __future__ import annotations
+
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FormatStrFormatter, LogLocator, NullFormatter, NullLocator
 
-SIZE = (760, 460)
-FRAME = (90, 40, 730, 400)  # left, top, right, bottom
-INK, GRID, OURS, LINEAR = (30, 30, 30), (222, 222, 222), (20, 90, 170), (200, 90, 40)
+COLOURS = ("#14599e", "#c85a28")
 
 
-def plot_growth(rows: list[dict[str, Any]], file: Path) -> None:
-    """Write milliseconds over points, both logarithmic, beside growth in proportion to the points."""
-    image = Image.new("RGB", SIZE, "white")
-    pen, font = ImageDraw.Draw(image), ImageFont.load_default(14)
-    points, times = [row["points"] for row in rows], [row["forward_ms"] for row in rows]
-    linear = [times[0] * count / points[0] for count in points]
-    x_range, y_range = _decades(points), _decades(times + linear)
+@dataclass(frozen=True)
+class GrowthRow:
+    """The cost of drawing a cloud with level of detail."""
 
-    def place(count: float, ms: float) -> tuple[float, float]:
-        x = (math.log10(count) - x_range[0]) / (x_range[1] - x_range[0])
-        y = (math.log10(ms) - y_range[0]) / (y_range[1] - y_range[0])
-        return FRAME[0] + x * (FRAME[2] - FRAME[0]), FRAME[3] - y * (FRAME[3] - FRAME[1])
-
-    for decade in range(x_range[0], x_range[1] + 1):
-        x, _ = place(10.0**decade, 10.0 ** y_range[0])
-        pen.line((x, FRAME[1], x, FRAME[3]), GRID)
-        pen.text((x, FRAME[3] + 6), f"{10**decade:.0e}", INK, font, "ma")
-    for decade in range(y_range[0], y_range[1] + 1):
-        _, y = place(10.0 ** x_range[0], 10.0**decade)
-        pen.line((FRAME[0], y, FRAME[2], y), GRID)
-        pen.text((FRAME[0] - 8, y), f"{10.0**decade:g} ms", INK, font, "rm")
-    for values, colour, label in ((linear, LINEAR, "in proportion to points"), (times, OURS, "measured")):
-        line = [place(*pair) for pair in zip(points, values, strict=True)]
-        pen.line(line, colour, 3)
-        for x, y in line:
-            pen.ellipse((x - 4, y - 4, x + 4, y + 4), fill=colour)
-        pen.text((line[-1][0] - 6, line[-1][1] - 20), label, colour, font, "ra")
-    pen.text((SIZE[0] / 2, 14), "forward, 960 x 640, level of detail: time over points", INK, font, "mm")
-    image.save(file)
+    points: int
+    forward_ms: float
+    blended: float  # points that pixels blend, summed over all levels
+    per_pixel: float  # points that a covered pixel of the finest level blends, mean
+    peak_gib: float  # most memory so far: of the process, or on a GPU of torch's allocator
 
 
-def _decades(values: list[float]) -> tuple[int, int]:
-    low, high = math.floor(math.log10(min(values)) - 1e-9), math.ceil(math.log10(max(values)) + 1e-9)
-    return low, max(high, low + 1)
+def plot_growth(views: dict[str, list[GrowthRow]], title: str, file: Path) -> None:
+    """Write milliseconds over points as a PNG, both axes logarithmic, beside a line of time proportional to points.
+
+    Args:
+        views: label of a view -> its rows, fewest points first; every view has the same numbers of points.
+    """
+    figure = Figure(figsize=(7.6, 4.6), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for colour, (label, rows) in zip(COLOURS, views.items(), strict=False):
+        points, times = [row.points for row in rows], [row.forward_ms for row in rows]
+        axes.plot(points, times, "o-", color=colour, label=label)
+        axes.annotate(
+            f"{times[-1]:.3g} ms", (points[-1], times[-1]), (8, -4), textcoords="offset points", color=colour
+        )
+    first = next(iter(views.values()))
+    proportional = [first[0].forward_ms * row.points / first[0].points for row in first]
+    points = [row.points for row in first]
+    axes.plot(points, proportional, "--", color="#888888", lw=1, label="proportional to the points")
+    axes.set(xscale="log", yscale="log", xlabel="points", ylabel="time of a forward pass, ms")
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_xticks(points, [EngFormatter(sep=" ")(count) for count in points])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.12)
+    axes.grid(color="#e4e4e4")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(file)

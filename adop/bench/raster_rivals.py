@@ -1,4 +1,7 @@
-"""Other ways to draw points, each where it is installed. A rival draws one level only; ours draws four and blends."""
+"""Other programs that draw points, each timed if it is installed.
+
+A rival draws one level; the rasterizer draws a pyramid of four and blends the points of a pixel.
+"""
 
 import importlib.util
 from collections.abc import Callable
@@ -16,7 +19,10 @@ Run = Callable[[], object]
 
 @dataclass(frozen=True)
 class Rival:
-    """A name, and what prepares its run: a function to time, or None, and a note or the reason."""
+    """A program to compare with.
+
+    `prepare` returns the function to time and a note on what it draws, or None and the reason why it cannot run here.
+    """
 
     name: str
     prepare: Callable[[BenchScene], tuple[Run | None, str]]
@@ -45,9 +51,9 @@ void main() { result = colour; }
 
 
 def opengl(scene: BenchScene) -> tuple[Run | None, str]:
-    """Draw z-buffered points of one pixel through OpenGL, without blending, pyramid or distortion."""
+    """Draw points of one pixel by OpenGL with a depth buffer; no blending, no pyramid, no lens distortion."""
     if not _installed("moderngl"):
-        return None, "needs moderngl: pip install moderngl"
+        return None, "not installed: pip install moderngl"
     import moderngl
 
     settings: dict[str, Any] = {"standalone": True, "backend": "egl"}
@@ -76,7 +82,7 @@ def opengl(scene: BenchScene) -> tuple[Run | None, str]:
 
 
 def pytorch3d(scene: BenchScene) -> tuple[Run | None, str]:
-    """Rasterize one level by PyTorch3D with points of one pixel, the nearest point only."""
+    """Rasterize the nearest point of each pixel by PyTorch3D, with points of one pixel."""
     if not _installed("pytorch3d"):
         return None, "not installed: PyTorch3D"
     from pytorch3d.renderer.points.rasterize_points import rasterize_points
@@ -94,7 +100,7 @@ def pytorch3d(scene: BenchScene) -> tuple[Run | None, str]:
 
 
 def gsplat(scene: BenchScene) -> tuple[Run | None, str]:
-    """Render one level by gsplat with small isotropic Gaussians."""
+    """Render small isotropic Gaussians by gsplat."""
     if not _installed("gsplat"):
         return None, "not installed: gsplat"
     if not torch.cuda.is_available():
@@ -114,7 +120,7 @@ def gsplat(scene: BenchScene) -> tuple[Run | None, str]:
 
 
 def open3d(scene: BenchScene) -> tuple[Run | None, str]:
-    """Draw one level by Open3D's renderer."""
+    """Draw points of one pixel by Open3D's renderer."""
     if not _installed("open3d"):
         return None, "not installed: Open3D"
     import numpy as np
@@ -135,7 +141,7 @@ def open3d(scene: BenchScene) -> tuple[Run | None, str]:
     fx, fy, cx, cy = scene.camera.intrinsics[0].tolist()
     matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
     renderer.setup_camera(matrix, np.eye(4), WIDTH, HEIGHT)
-    return renderer.render_to_image, "one level, picture read back"
+    return renderer.render_to_image, "one level, image copied back to the CPU"
 
 
 RIVALS = (

@@ -1,7 +1,7 @@
-"""The cloud that the benchmarks draw: a facade under open sky, half of it in view, at any number of points."""
+"""The scene that benchmarks draw: a wall of points under open sky, half of it in view, with any number of points."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,9 +10,10 @@ from adop.geometry.camera import Camera
 from adop.ops import Points, make_blocks
 from adop.ops.types import block_size_for
 
-WIDTH, HEIGHT = 960, 640
-HALF_WIDTH, TOP, BOTTOM, DISTANCE = 12.0, -2.0, 2.5, 10.0  # metres; the camera looks along z from the origin
-TILES = (32, 6)  # the wall is made tile by tile, so that making it needs little memory
+WIDTH, HEIGHT = 960, 640  # pixels
+# Metres, in the near camera's frame: x right, y down, z forward.
+WALL_HALF_WIDTH, WALL_TOP, WALL_BOTTOM, WALL_DISTANCE = 12.0, -2.0, 2.5, 10.0
+TILES = (32, 6)  # the wall is made tile by tile, which needs little memory
 
 
 @dataclass(frozen=True)
@@ -24,30 +25,38 @@ class BenchScene:
     features: Tensor
 
     def to(self, device: torch.device | str) -> "BenchScene":
-        """Move all of it; the wall has no normals."""
+        """Return the scene on a device."""
         points, blocks = self.points, self.points.blocks
-        moved = Points(points.xyz.to(device), points.radius.to(device), None, blocks and blocks.to(device))
+        moved = replace(
+            points,
+            xyz=points.xyz.to(device),
+            radius=points.radius.to(device),
+            blocks=None if blocks is None else blocks.to(device),
+        )
         return BenchScene(self.camera.to(device), moved, self.features.to(device))
 
 
-def bench_camera(distance: float = DISTANCE) -> Camera:
-    """Return a slightly distorted camera, 960 x 640; at the usual distance it has the middle half of the wall in view,
-    at twice that distance all of it."""
+def bench_camera(distance: float = WALL_DISTANCE) -> Camera:
+    """Return a slightly distorted camera at a distance (metres) from the wall.
+
+    At the default distance it sees the middle half of the wall, at twice that distance all of it.
+    """
     intrinsics = torch.tensor([[800.0, 800.0, WIDTH / 2, HEIGHT / 2]])
     distortion = torch.tensor([[-0.05, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]])
     pose = torch.eye(4)[None].clone()
-    pose[0, 2, 3] = distance - DISTANCE
+    pose[0, 2, 3] = distance - WALL_DISTANCE
     return Camera("opencv", WIDTH, HEIGHT, intrinsics, distortion, pose)
 
 
-def make_bench_scene(count: int, seed: int = 0, block_size: int = 0) -> BenchScene:
-    """Scatter `count` points over the wall, evenly by area.
+def make_bench_scene(count: int, seed: int = 0) -> BenchScene:
+    """Return a wall of `count` points, uniformly distributed over its area.
 
-    The radius is the distance to the 4th neighbour of an even scatter, drawn from its distribution, times
-    `sqrt(1/U)`. Within a tile points are Morton-ordered, within a block sorted by falling radius.
+    A point's level-of-detail radius is the distance to its 4th neighbour, drawn from that distance's distribution,
+    times `sqrt(1 / U)` with U uniform in (0, 1). The points of a tile are in Morton order, then those of a block are
+    sorted by falling radius.
     """
     generator = torch.Generator().manual_seed(seed)
-    density = count / (2 * HALF_WIDTH * (BOTTOM - TOP))
+    density = count / (2 * WALL_HALF_WIDTH * (WALL_BOTTOM - WALL_TOP))
     tiles = TILES[0] * TILES[1]
     sizes = [count * (i + 1) // tiles - count * i // tiles for i in range(tiles)]
     xyz, radius = torch.empty(count, 3), torch.empty(count)
@@ -59,7 +68,7 @@ def make_bench_scene(count: int, seed: int = 0, block_size: int = 0) -> BenchSce
         fourth = (-uniform[:4].log().sum(0) / (math.pi * density)).sqrt()
         radius[part] = fourth / uniform[4].sqrt()
         first += size
-    block_size = block_size or block_size_for(count)
+    block_size = block_size_for(count)
     _sort_blocks(xyz, radius, block_size)
     features = torch.rand(count, 4, generator=generator)
     blocks = make_blocks(xyz, radius, block_size)
@@ -68,11 +77,11 @@ def make_bench_scene(count: int, seed: int = 0, block_size: int = 0) -> BenchSce
 
 def _morton_tiles() -> list[tuple[int, int]]:
     tiles = [(x, y) for x in range(TILES[0]) for y in range(TILES[1])]
-    return sorted(tiles, key=lambda tile: int(_interleave(torch.tensor([tile]))[0]))
+    return sorted(tiles, key=lambda tile: int(_morton_code(torch.tensor([tile]))[0]))
 
 
-def _interleave(cells: Tensor) -> Tensor:
-    """Return the Morton codes of integer pairs [N, 2] below 2^15."""
+def _morton_code(cells: Tensor) -> Tensor:
+    """Return the Morton codes [N] of integer pairs [N, 2] below 2^15."""
     spread = cells.to(torch.int64)
     for shift, mask in ((8, 0x00FF00FF), (4, 0x0F0F0F0F), (2, 0x33333333), (1, 0x55555555)):
         spread = (spread | (spread << shift)) & mask
@@ -80,18 +89,18 @@ def _interleave(cells: Tensor) -> Tensor:
 
 
 def _tile_points(tile: tuple[int, int], size: int, generator: torch.Generator) -> Tensor:
-    """Return the Morton-ordered points [size, 3] of one tile of the wall, with windows 30 cm deep."""
-    place = torch.rand(size, 2, generator=generator)
-    place = place[_interleave((place * 32767).int()).argsort()]
-    x = -HALF_WIDTH + 2 * HALF_WIDTH * (tile[0] + place[:, 0]) / TILES[0]
-    y = TOP + (BOTTOM - TOP) * (tile[1] + place[:, 1]) / TILES[1]
+    """Return the Morton-ordered points [size, 3] of one tile of the wall; its windows are recessed by 30 cm."""
+    position = torch.rand(size, 2, generator=generator)
+    position = position[_morton_code((position * 32767).int()).argsort()]
+    x = -WALL_HALF_WIDTH + 2 * WALL_HALF_WIDTH * (tile[0] + position[:, 0]) / TILES[0]
+    y = WALL_TOP + (WALL_BOTTOM - WALL_TOP) * (tile[1] + position[:, 1]) / TILES[1]
     window = ((x % 1.5) < 0.8) & ((y % 1.5) < 0.9)
-    rough = 0.01 * torch.randn(size, generator=generator)
-    return torch.stack((x, y, DISTANCE + 0.3 * window + rough), 1)
+    roughness = 0.01 * torch.randn(size, generator=generator)
+    return torch.stack((x, y, WALL_DISTANCE + 0.3 * window + roughness), 1)
 
 
 def _sort_blocks(xyz: Tensor, radius: Tensor, size: int) -> None:
-    """Sort whole blocks of `size` by falling radius, in place, about a million points at a time."""
+    """Sort each whole block of `size` points by falling radius, in place, about a million points at a time."""
     whole = len(radius) // size * size
     step = max(1, (1 << 20) // size) * size
     for first in range(0, whole, step):

@@ -1,21 +1,19 @@
-"""What refinement recovers: known errors are laid on a scene, a run refines them, and what is left is printed."""
+"""`adop bench refine`: add known errors to a scene, refine it, and report how much of each error remains."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 import tyro
 
 from adop.bench.disturb import (
-    Geometry,
     GeometryErrors,
     disturb_lens,
     disturb_points,
@@ -24,235 +22,267 @@ from adop.bench.disturb import (
     geometry,
     measure,
 )
+from adop.bench.refinement_report import Errors, Recovery, format_scores, format_table, save_plots, summarise
 from adop.config import LearnConfig, TrainConfig, preset
 from adop.errors import UserError
 from adop.evaluation.photometric_truth import CameraTruth, compare, laid_over, learned_camera, read_truth
-from adop.evaluation.plots import plot_camera, plot_errors
+from adop.run.photos import known_exposures
 from adop.run.run import Run
 from adop.scene.scene import demo_scene_folder
 from adop.training.train import train
 
-Disturb = Literal["all", "photometry", "poses", "lens", "points", "noise", "rolling_shutter", "nothing"]
-UNITS = {
-    "exposure_ev": "EV",
-    "white_balance": "relative",
-    "vignette_rmse": "",
-    "response_rmse": "",
-    "pose_rotation_deg": "degrees",
-    "pose_translation_rel": "of the distance",
-    "pose_reprojection_px": "px",
-    "rolling_shutter_px": "px",
-    "focal_rel": "relative",
-    "k1": "",
-    "points_patch_px": "px",
-    "points_px": "px",
-}
-ROUNDING = 2e-5  # of any of them: less is none
+Disturbance = Literal["all", "photometry", "poses", "lens", "points", "noise", "rolling_shutter", "nothing"]
+Method = Literal["picture", "gradient"]
+
+
+@dataclass(frozen=True)
+class ErrorSizes:
+    """How large the added errors are; `--disturb` chooses which of them are added."""
+
+    rotation_deg: float = 0.3
+    """Rotation of each training photo's camera about a random axis, degrees."""
+    translation: float = 0.005
+    """Shift of each training photo's camera centre, relative to the median depth that the photo sees."""
+    shutter_rotation_deg: float = 0.2
+    """Rotation of each training photo's camera from its first row to its last, degrees."""
+    shutter_translation: float = 0.003
+    """Shift of each training photo's camera from its first row to its last, relative to the median depth."""
+    focal_length: float = 0.01
+    """Relative error of each lens's focal length."""
+    k1: float = 0.02
+    """Error of each lens's first radial distortion coefficient."""
+    patch_px: float = 4.0
+    """Shift of patches of points along the image plane, root mean square, pixels."""
+    patch_size: float = 0.03
+    """Side of the patches, relative to the scene's extent."""
+    noise_px: float = 1.0
+    """Shift of single points along the image plane, root mean square, pixels."""
 
 
 @dataclass(frozen=True)
 class BenchRefineConfig:
-    """Lay known errors on a scene's cameras and points, refine them, and print truth, start and end of each."""
+    """Add known errors to a scene's cameras and points, refine them, and print each error before and after."""
 
     scene: tyro.conf.Positional[Path | None] = None
-    """Scene folder; its own cameras and points are the truth. Without it, the demo scene."""
-    disturb: Disturb = "poses"
-    """What is made wrong. lens: with the poses; photometry: start flat, EXIF forgotten; points: patches; noise: each
-    point for itself; rolling_shutter: a motion of each camera while its rows are read out; all: photometry, poses, lens
-    and patches at once."""
+    """Scene folder, whose own cameras and points are the truth; the demo scene if omitted."""
+    disturb: Disturbance = "poses"
+    """What gets errors:
+    photometry: EXIF exposures are ignored;
+    lens: lenses, and poses too;
+    points: patches of points;
+    noise: every point by itself;
+    rolling_shutter: each camera moves while its rows are read out;
+    all: photometry, poses, lenses and patches of points at once."""
+    errors: Annotated[ErrorSizes, tyro.conf.arg(name="")] = field(default_factory=ErrorSizes)
     method: Literal["picture", "gradient", "both"] = "picture"
-    """Gauss-Newton on the picture, the published gradient, or one after the other."""
+    """picture: Gauss-Newton on image differences; gradient: the published gradient; both: one run with each."""
     position_gradient: Literal["ghost", "bilinear"] = "ghost"
-    """Which gradient the published way takes."""
-    rotation: float = 0.3
-    """Turn of each training photo's camera, degrees."""
-    translation: float = 0.005
-    """Its shift, relative to the distance of what it sees."""
-    motion_rotation: float = 0.2
-    """Turn of each training photo's camera between its first and its last row, degrees."""
-    motion_translation: float = 0.003
-    """Its shift meanwhile, relative to the distance of what it sees."""
-    focal: float = 0.01
-    """Relative error of the focal length."""
-    k1: float = 0.02
-    """Error of the first radial coefficient."""
-    patch_px: float = 4.0
-    """Shift of patches of points, pixels."""
-    patch: float = 0.03
-    """Width of the patches, relative to the scene's."""
-    noise_px: float = 1.0
-    """Noise of single points, pixels."""
+    """Position gradient of `--method gradient`: the published ghost points, or a bilinear footprint."""
     steps: int = 200
-    """Training steps after the start; 0 measures what is recovered before training."""
+    """Training steps; 1 measures little more than what is recovered before training."""
     psnr: bool = False
-    """Also train the undisturbed scene, and the disturbed one without refinement, and compare held-out photos."""
+    """Compare held-out photos with a run that does not refine, and with a run of the undisturbed scene."""
     truth: Path | None = None
-    """JSON of the true physical camera (the demo scene brings its own)."""
-    reference: Path | None = None
-    """Scene of the source photos, where `truth` is a camera laid over real photographs: what the same run learns of
-    it is part of the truth."""
+    """JSON file of the true physical camera; the demo scene's own file if omitted."""
+    source_scene: Path | None = None
+    """Scene folder of the original photos, if `--truth` describes a camera that was simulated on top of them;
+    what the benchmark learns of the original camera becomes part of the truth."""
     output: Path = Path("runs/bench-refine")
-    """Folder for the runs and the plots; must be new."""
+    """Folder for the runs and the plots; must be new or empty."""
     json: Path | None = None
-    """Write all figures here."""
+    """Write all numbers to this JSON file."""
     seed: int = 0
-    """Seed of the random numbers."""
+    """Seed of the errors and of the training."""
 
 
-@dataclass
-class Recovery:
-    """One run's errors."""
+@dataclass(frozen=True)
+class Trial:
+    """One training run of the benchmark."""
 
-    run: Run | None = None
-    truth: Geometry | None = None
-    start: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    before_training: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    end: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    seconds: float = 0.0  # from the disturbance to the first training step
-    begun: float = 0.0
-    result: dict[str, Any] = dataclasses.field(default_factory=dict)
+    name: str  # of its folder
+    scene: Path
+    disturb: Disturbance
+    method: Method
+    truth_file: Path | None = None  # JSON of the true physical camera; None: it is not compared
+    source: Recovery | None = None  # a run of the original photos, see `BenchRefineConfig.source_scene`
+    refine: bool = True  # whether the disturbed parameters are learned
+    learn_response: bool = True
 
 
 def bench_refine(config: BenchRefineConfig) -> int:
-    """Run the benchmark, print the table, write JSON and plots; return 0."""
+    """Run the benchmark, print its tables, write JSON and plots; return 0.
+
+    Raises: UserError if the output folder is not empty, or no true camera is known to compare the photometry with.
+    """
     scene = config.scene or demo_scene_folder()
-    truth_file = config.truth or (scene / "truth" / "truth.json")
-    if config.disturb == "photometry" and not truth_file.is_file():
-        raise UserError(f"{scene}: has no true physical camera; name its JSON with --truth")
+    truth_file = _find_truth(config, scene)
     if config.output.exists() and any(config.output.iterdir()):
         raise UserError(f"{config.output}: is not empty; choose another --output")
-    methods = ("picture", "gradient") if config.method == "both" else (config.method,)
-    truth_file_or_none = truth_file if truth_file.is_file() else None
-    source = None
-    if config.reference is not None:
-        print(f"learning the camera of {config.reference}")
-        # As a camera of sRGB's response: only behind such a one is a second camera a camera again. It forgets the
-        # exposures where the other run does: EXIF would pull its own elsewhere.
-        start = "photometry" if _forgets_exposures(config.disturb) else "nothing"
-        source = _recover(
-            config, config.reference, start, methods[0], "reference", None, None, response=False
-        )
-    result: dict[str, Any] = {"scene": str(scene), "disturbed": config.disturb, "steps": config.steps}
+    methods: tuple[Method, ...] = ("picture", "gradient") if config.method == "both" else (config.method,)
+    source = None if config.source_scene is None else _learn_source(config, config.source_scene, methods[0])
     by_method: dict[str, Any] = {}
     for method in methods:
-        recovery = _recover(config, scene, config.disturb, method, method, truth_file_or_none, source)
-        by_method[method] = _groups(recovery)
-        print(_table(recovery, f"{config.disturb} disturbed, {method}"))
-        _plots(config, recovery, method, truth_file_or_none, source)
+        recovery = _recover(config, Trial(method, scene, config.disturb, method, truth_file, source))
+        by_method[method] = summarise(recovery)
+        print(format_table(recovery, f"{config.disturb} disturbed, {method}"))
+        for plot in save_plots(recovery, config.output, method):
+            print(f"plot: {plot}")
+    result = {"scene": str(scene), "disturbed": config.disturb, "steps": config.steps}
     result |= {"groups": by_method[methods[0]], "methods": by_method}
     result["seconds_before_training"] = recovery.seconds
     if config.psnr:
-        result["held_out"] = _held_out(config, scene, recovery)
+        result["held_out"] = _held_out(config, scene, methods[0], recovery)
     if config.json is not None:
         config.json.write_text(json.dumps(result, indent=2) + "\n")
     return 0
 
 
-def _train_config(
-    config: BenchRefineConfig, disturb: str, method: str, refine: bool, response: bool
-) -> TrainConfig:
-    """Return a run that refines what is disturbed, and nothing else of the geometry."""
+def _find_truth(config: BenchRefineConfig, scene: Path) -> Path | None:
+    file = config.truth or (scene / "truth" / "truth.json")
+    if file.is_file():
+        return file
+    if config.disturb == "photometry" or config.truth is not None:
+        raise UserError(f"{file}: is not there; name the JSON file of the true physical camera with --truth")
+    return None
+
+
+def _learn_source(config: BenchRefineConfig, scene: Path, method: Method) -> Recovery:
+    """Train on the original photos, to learn the camera that took them.
+
+    The response stays sRGB's: only then do two cameras in a row equal one camera of the benchmark's model. EXIF is
+    ignored here if the benchmark's own run ignores it, because EXIF would lead to different exposures.
+    """
+    print(f"learning the camera of {scene}")
+    disturb: Disturbance = "photometry" if _ignores_exif(config.disturb) else "nothing"
+    return _recover(config, Trial("reference", scene, disturb, method, learn_response=False))
+
+
+def _held_out(
+    config: BenchRefineConfig, scene: Path, method: Method, refined: Recovery
+) -> dict[str, dict[str, float]]:
+    """Print and return the held-out scores of the refined run, of one without refinement, and of an undisturbed one."""
+    runs = {
+        "refined": refined,
+        "not refined": _recover(config, Trial("off", scene, config.disturb, method, refine=False)),
+        "undisturbed": _recover(config, Trial("undisturbed", scene, "nothing", method)),
+    }
+    scores = {
+        name: {score: run.scores["mean"][score] for score in ("psnr", "psnr_fitted", "ssim")}
+        for name, run in runs.items()
+    }
+    print(format_scores(scores))
+    return scores
+
+
+def _recover(config: BenchRefineConfig, trial: Trial) -> Recovery:
+    """Disturb a scene, train it, and measure the errors at the start, before training and at the end."""
+    recorder = Recorder(config, trial)
+    scores = train(
+        trial.scene,
+        config.output / trial.name,
+        _train_config(config, trial),
+        say=lambda text: print(f"  {text}"),
+        callback=recorder.after_step,
+        disturb=recorder.begin,
+    )
+    return recorder.finish(scores)
+
+
+class Recorder:
+    """The callbacks of one training run: they disturb it as it begins, and measure its errors."""
+
+    def __init__(self, config: BenchRefineConfig, trial: Trial) -> None:
+        self.config, self.trial = config, trial
+        self.begun = self.seconds = 0.0
+        self.start: Errors = {}
+        self.before_training: Errors = {}
+
+    def begin(self, run: Run) -> None:
+        """Store the truth, add the errors and measure them."""
+        self.run, self.truth = run, geometry(run.pipeline)
+        _disturb(run, self.trial.disturb, self.config.errors, self.config.seed)
+        self.camera_truth = _camera_truth(self.trial, run)
+        self.start = self._errors()
+        self.begun = time.monotonic()
+
+    def after_step(self, run: Run, values: dict[str, float]) -> None:
+        """Measure after the first step, before training has changed much."""
+        if run.progress.step == 1:
+            self.seconds = time.monotonic() - self.begun
+            self.before_training = self._errors()
+
+    def finish(self, scores: dict[str, Any]) -> Recovery:
+        """Measure after the last step, and return everything that was measured."""
+        end = self._errors()
+        return Recovery(
+            self.run, self.camera_truth, self.start, self.before_training, end, self.seconds, scores
+        )
+
+    def _errors(self) -> Errors:
+        found = measure(self.run.pipeline, self.truth, self.run.split["train"])
+        return _geometry_errors(found, self.trial.disturb) | _photometry_errors(self.run, self.camera_truth)
+
+
+def _train_config(config: BenchRefineConfig, trial: Trial) -> TrainConfig:
+    """Return the configuration of a run that refines what is disturbed, and no other part of the geometry."""
+    disturb, refine = trial.disturb, trial.refine
     poses, lens = disturb in ("poses", "lens", "all"), disturb in ("lens", "all")
-    groups = LearnConfig(
+    learn = LearnConfig(
         poses="on" if refine and poses else "off",
         intrinsics="on" if refine and lens else "off",
         distortion="on" if refine and lens else "off",
         rolling_shutter="on" if refine and disturb == "rolling_shutter" else "off",
         points="on" if refine and disturb in ("points", "noise", "all") else "off",
-        response="on" if response else "off",
+        response="on" if trial.learn_response else "off",
     )
     base = preset("quick")
-    moves = base.refine.points
-    if disturb == "noise":  # which neighbours do not share
-        moves = dataclasses.replace(moves, grouped=False, individual=True)
+    points = base.refine.points
+    if disturb == "noise":  # neighbouring points do not share their errors
+        points = dataclasses.replace(points, grouped=False, individual=True)
     refinement = dataclasses.replace(
-        base.refine,
-        method=method,  # type: ignore[arg-type]
-        position_gradient=config.position_gradient,
-        points=moves,
+        base.refine, method=trial.method, position_gradient=config.position_gradient, points=points
     )
-    steps = max(config.steps, 1)
     return dataclasses.replace(
-        base, steps=steps, evaluate_every=10**9, seed=config.seed, learn=groups, refine=refinement
+        base,
+        scene=str(trial.scene.resolve()),
+        steps=max(config.steps, 1),
+        evaluate_every=10**9,
+        seed=config.seed,
+        learn=learn,
+        refine=refinement,
     )
 
 
-def _disturbance(config: BenchRefineConfig, disturb: str) -> Callable[[Run], None]:
-    def apply(run: Run) -> None:
-        generator = torch.Generator().manual_seed(config.seed + 1)
-        pipeline, photos = run.pipeline, run.split["train"]
-        if _forgets_exposures(disturb):
-            _forget_exposures(run)
-        if disturb in ("points", "all"):
-            disturb_points(pipeline, photos, config.patch_px, config.patch, generator)
-        if disturb == "noise":
-            disturb_points(pipeline, photos, config.noise_px, 0.0, generator)
-        if disturb in ("poses", "lens", "all"):
-            disturb_poses(pipeline, photos, config.rotation, config.translation, generator)
-        if disturb == "rolling_shutter":
-            turn, shift = config.motion_rotation, config.motion_translation
-            disturb_rolling_shutter(pipeline, photos, turn, shift, generator)
-        if disturb in ("lens", "all"):
-            disturb_lens(pipeline, config.focal, config.k1)
-
-    return apply
+def _disturb(run: Run, disturb: Disturbance, errors: ErrorSizes, seed: int) -> None:
+    """Add the errors to a run."""
+    generator = torch.Generator().manual_seed(seed + 1)
+    pipeline, photos = run.pipeline, run.split["train"]
+    if _ignores_exif(disturb):
+        _remove_exif(run)
+    if disturb in ("points", "all"):
+        disturb_points(pipeline, photos, errors.patch_px, errors.patch_size, generator)
+    if disturb == "noise":
+        disturb_points(pipeline, photos, errors.noise_px, 0.0, generator)
+    if disturb in ("poses", "lens", "all"):
+        disturb_poses(pipeline, photos, errors.rotation_deg, errors.translation, generator)
+    if disturb == "rolling_shutter":
+        rotation, translation = errors.shutter_rotation_deg, errors.shutter_translation
+        disturb_rolling_shutter(pipeline, photos, rotation, translation, generator)
+    if disturb in ("lens", "all"):
+        disturb_lens(pipeline, errors.focal_length, errors.k1)
 
 
-def _forgets_exposures(disturb: str) -> bool:
+def _ignores_exif(disturb: Disturbance) -> bool:
     return disturb in ("photometry", "all")
 
 
-def _forget_exposures(run: Run) -> None:
+def _remove_exif(run: Run) -> None:
     photos = tuple(dataclasses.replace(photo, exposure=None) for photo in run.scene.photos)
     run.scene = dataclasses.replace(run.scene, photos=photos)
     run.pipeline.tonemapper.exposure_start.zero_()
 
 
-def _recover(
-    config: BenchRefineConfig,
-    scene: Path,
-    disturb: str,
-    method: str,
-    name: str,
-    truth_file: Path | None,
-    source: Recovery | None,
-    refine: bool = True,
-    response: bool = True,
-) -> Recovery:
-    """Disturb a scene, train it, and measure on the way."""
-    recovery = Recovery()
-    apply = _disturbance(config, disturb)
-
-    def errors() -> dict[str, list[float]]:
-        assert recovery.run is not None and recovery.truth is not None
-        found = measure(recovery.run.pipeline, recovery.truth, recovery.run.split["train"])
-        return _named(found, disturb) | _camera_errors(recovery.run, truth_file, source)
-
-    def before(run: Run) -> None:
-        recovery.run, recovery.truth = run, geometry(run.pipeline)
-        apply(run)
-        recovery.start, recovery.begun = errors(), time.monotonic()
-
-    def each(run: Run, values: dict[str, float]) -> None:
-        if run.progress.step == 1:
-            recovery.seconds = time.monotonic() - recovery.begun
-            recovery.before_training = errors()
-
-    recovery.result = train(
-        scene,
-        config.output / name,
-        dataclasses.replace(
-            _train_config(config, disturb, method, refine, response), scene=str(scene.resolve())
-        ),
-        say=lambda text: print(f"  {text}"),
-        callback=each,
-        disturb=before,
-    )
-    recovery.end = errors()
-    return recovery
-
-
-def _named(errors: GeometryErrors, disturb: str) -> dict[str, list[float]]:
+def _geometry_errors(errors: GeometryErrors, disturb: Disturbance) -> Errors:
     points = "points_px" if disturb == "noise" else "points_patch_px"
     return {
         "pose_rotation_deg": errors.rotation_deg,
@@ -265,91 +295,23 @@ def _named(errors: GeometryErrors, disturb: str) -> dict[str, list[float]]:
     }
 
 
-def _camera_truth(run: Run, truth_file: Path, source: Recovery | None) -> CameraTruth:
-    truth = read_truth(truth_file, run.scene)
-    if source is not None and source.run is not None:
-        truth = laid_over(truth, learned_camera(source.run.pipeline))
+def _camera_truth(trial: Trial, run: Run) -> CameraTruth | None:
+    if trial.truth_file is None:
+        return None
+    truth = read_truth(trial.truth_file, run.scene)
+    if trial.source is not None:
+        truth = laid_over(truth, learned_camera(trial.source.run.pipeline))
     return truth
 
 
-def _camera_errors(run: Run, truth_file: Path | None, source: Recovery | None) -> dict[str, list[float]]:
-    if truth_file is None:
+def _photometry_errors(run: Run, truth: CameraTruth | None) -> Errors:
+    if truth is None:
         return {}
-    known = all(photo.exposure is not None for photo in run.scene.photos)
-    truth = _camera_truth(run, truth_file, source)
-    found = compare(learned_camera(run.pipeline), truth, run.split["train"], known)
+    exif = known_exposures(run.scene) is not None
+    found = compare(learned_camera(run.pipeline), truth, run.split["train"], exif)
     return {
         "exposure_ev": np.abs(found.exposure).tolist(),
         "white_balance": found.white_balance.max(1).tolist(),
         "vignette_rmse": [found.vignette_rmse],
         "response_rmse": [found.response_rmse],
     }
-
-
-def _groups(recovery: Recovery) -> dict[str, dict[str, float]]:
-    """Return medians and worsts of every group, as the JSON has them; of points that are still there."""
-    return {
-        name: {
-            "start": float(np.nanmedian(start)),
-            "before_training": float(np.nanmedian(recovery.before_training[name])),
-            "end": float(np.nanmedian(recovery.end[name])),
-            "worst_start": float(np.nanmax(start)),
-            "worst_end": float(np.nanmax(recovery.end[name])),
-            "further_off": sum(e > s for s, e in zip(start, recovery.end[name], strict=True)),
-        }
-        for name, start in recovery.start.items()
-        if start
-    }
-
-
-def _table(recovery: Recovery, title: str) -> str:
-    head = f"{'':24}{'start':>10}{'aligned':>10}{'end':>10}{'removed':>10}   worst: start, end"
-    lines = [f"{title}: medians; aligned after {recovery.seconds:.0f} s, before training", head]
-    for name, values in _groups(recovery).items():
-        removed = (
-            f"{100 * (1 - values['end'] / values['start']):.1f} %" if values["start"] > ROUNDING else "-"
-        )
-        lines.append(
-            f"{name:24}{values['start']:10.4f}{values['before_training']:10.4f}{values['end']:10.4f}"
-            f"{removed:>10}   {values['worst_start']:.4f}, {values['worst_end']:.4f} {UNITS[name]}"
-        )
-    return "\n".join(lines)
-
-
-def _plots(
-    config: BenchRefineConfig,
-    recovery: Recovery,
-    method: str,
-    truth_file: Path | None,
-    source: Recovery | None,
-) -> None:
-    several = {n: (s, recovery.end[n]) for n, s in recovery.start.items() if len(s) > 1 and max(s) > ROUNDING}
-    bars = {f"{name}, {UNITS[name]}": pair for name, pair in several.items()}
-    file = config.output / f"errors_{method}.png"
-    if bars:
-        plot_errors(bars, file)
-        print(f"plot: {file}")
-    if truth_file is not None and recovery.run is not None:
-        run, camera = recovery.run, config.output / f"camera_{method}.png"
-        known = all(photo.exposure is not None for photo in run.scene.photos)
-        truth = _camera_truth(run, truth_file, source)
-        found, photos = learned_camera(run.pipeline), run.split["train"]
-        errors = compare(found, truth, photos, known)
-        plot_camera(found.of(photos), None, camera, truth.of(photos), errors)
-        print(f"plot: {camera}")
-
-
-def _held_out(config: BenchRefineConfig, scene: Path, refined: Recovery) -> dict[str, dict[str, float]]:
-    """Return the held-out scores of the refined run, of one without refinement, and of the undisturbed one."""
-    runs = {"refined": refined}
-    off = _recover(config, scene, config.disturb, config.method, "off", None, None, refine=False)
-    clean = _recover(config, scene, "nothing", config.method, "undisturbed", None, None)
-    runs |= {"not refined": off, "undisturbed": clean}
-    scores = {
-        name: {k: one.result["mean"][k] for k in ("psnr", "psnr_fitted", "ssim")}
-        for name, one in runs.items()
-    }
-    print(f"{'held-out photos':20}  PSNR    PSNR fitted  SSIM")
-    for name, values in scores.items():
-        print(f"{name:20}  {values['psnr']:5.2f}   {values['psnr_fitted']:5.2f}        {values['ssim']:.4f}")
-    return scores

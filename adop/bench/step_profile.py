@@ -1,137 +1,144 @@
-"""How a training step spends its time: stage by stage, the network's backward pass apart from the rest."""
+"""How the time of a training step is spent, stage by stage, forward and backward (`adop train --profile`)."""
 
 from __future__ import annotations
 
 import functools
-import importlib
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+import adop.model.pipeline
+import adop.training.step
+import adop.training.step_graph
 from adop.model.cameras import LearnedCameras
 from adop.model.environment import Environment
 from adop.model.network import NeuralRenderer
 from adop.model.pipeline import Pipeline
-from adop.training import step_graph
 from adop.training.optimiser import Optimiser
 from adop.training.sampler import BatchPrefetcher
 
-WARM = 20  # first steps that do not count: threads start, memory is taken, kernels are loaded
+WARM_UP = 20  # steps that do not count: threads start, memory is allocated, kernels are loaded
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A function of the training step, as an attribute of a module or a class."""
+    """A function that a training step calls, as an attribute of the class or the module that it is looked up in."""
 
     label: str
-    owner: str | type
-    name: str
-    output: Callable[[Any], Tensor] | None = None  # what its backward pass starts from
+    owner: type | ModuleType
+    function: str
+    output: Callable[[Any], Tensor] | None = (
+        None  # picks the tensor of its result where its backward pass starts
+    )
 
 
-# In the order of a step. A stage's backward pass ends where that of the stage before it begins.
+# In the order of a step: the first starts it, the last ends it. A stage's backward pass ends where the backward pass
+# of the stage before it starts.
 STAGES = (
     Stage("batch", BatchPrefetcher, "batch"),
     Stage("rays", LearnedCameras, "ray_grid"),
-    Stage("draw", "adop.model.pipeline", "draw", lambda levels: levels.features[0]),
+    Stage("draw", adop.model.pipeline, "draw", lambda levels: levels.features[0]),
     Stage("environment", Environment, "composite", lambda levels: levels.features[0]),
-    Stage("base picture", "adop.model.pipeline", "fill_holes", lambda base: base.colours[0]),
-    Stage("network", NeuralRenderer, "forward", lambda picture: picture),
+    Stage("hole filling", Pipeline, "fill_holes", lambda filled: filled.colours[0]),
+    Stage("network", NeuralRenderer, "forward", lambda radiance: radiance),
     Stage("physical camera", Pipeline, "photo", lambda image: image),
-    Stage("loss", "adop.training.step", "training_loss", lambda loss: loss.total),
+    Stage("loss", adop.training.step, "training_loss", lambda loss: loss.total),
     Stage("backward", Tensor, "backward"),
     Stage("optimiser", Optimiser, "step"),
 )
 
 
 class StepProfile:
-    """While entered, time the stages of every training step; `table` and `split` say what was found.
+    """A context that times the stages of every training step within it; `table` and `split` return the times.
 
-    One clock is read at every border between stages, so the parts of a step add up to it. Backward, a border is where
-    the gradient of a stage's output is known: torch runs what was computed last first.
+    While it is entered, the functions of STAGES are wrapped; without it, training runs as if it did not exist. Steps
+    run one operation at a time, because a replayed CUDA graph calls no functions.
+
+    The clock is read at each border between two stages, so the parts of a step add up to the step. In the backward
+    pass, a border is the moment at which the gradient of a stage's output is known.
     """
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = defaultdict(list)
+    def __init__(self, warm_up: int = WARM_UP) -> None:
+        self.seconds: dict[str, list[float]] = defaultdict(list)  # of every counted step, by part
         self.steps = 0
-        self._parts: dict[str, float] = {}
-        self._inside = False
-        self._last = 0.0
-        self._backward = ""  # the stage whose backward pass is running
+        self.warm_up = warm_up
+        self._parts: dict[str, float] = {}  # seconds of the present step
+        self._in_step = False
+        self._last = 0.0  # when the clock was last read
+        self._backward = ""  # the stage whose backward pass runs, or would run next
         self._originals: list[tuple[Any, str, Any]] = []
 
     def __enter__(self) -> StepProfile:
-        self._originals.append((step_graph, "can_capture", step_graph.can_capture))
-        setattr(step_graph, "can_capture", lambda run: False)  # noqa: B010  # a graph has no stages
+        """Wrap the functions of all stages."""
+        self._replace(adop.training.step_graph, "can_capture", lambda run: False)
         for stage in STAGES:
-            owner = importlib.import_module(stage.owner) if isinstance(stage.owner, str) else stage.owner
-            original = getattr(owner, stage.name)
-            self._originals.append((owner, stage.name, original))
-            setattr(owner, stage.name, self._timed(stage, original))
+            self._replace(stage.owner, stage.function, self._timed(stage))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Put the original functions back."""
         for owner, name, original in self._originals:
             setattr(owner, name, original)
         self._originals.clear()
 
-    def _timed(self, stage: Stage, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _replace(self, owner: type | ModuleType, name: str, function: Callable[..., Any]) -> None:
+        self._originals.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, function)
+
+    def _timed(self, stage: Stage) -> Callable[..., Any]:
+        original = getattr(stage.owner, stage.function)
+
         @functools.wraps(original)
         def run(*args: Any, **kwargs: Any) -> Any:
             if stage is STAGES[0]:
-                self._parts, self._inside, self._last = {}, True, self._now()
-            if not self._inside:
+                self._parts, self._in_step, self._last = {}, True, _now()
+            if not self._in_step:
                 return original(*args, **kwargs)
-            self._lap("rest")
+            self._add("rest")
             result = original(*args, **kwargs)
-            self._lap(stage.label if stage.name != "backward" else f"{self._backward}, backward")
+            self._add(stage.label if stage.label != "backward" else f"{self._backward}, backward")
             if stage.output is not None:
-                self._watch(stage.label, stage.output(result))
+                self._time_backward(stage.label, stage.output(result))
             if stage is STAGES[-1]:
-                self._end()
+                self._end_step()
             return result
 
         return run
 
-    def _watch(self, label: str, output: Tensor) -> None:
-        def border(gradient: Tensor) -> None:
-            self._lap(f"{self._backward}, backward")
+    def _time_backward(self, label: str, output: Tensor) -> None:
+        def start(gradient: Tensor) -> None:
+            self._add(f"{self._backward}, backward")
             self._backward = label
 
         self._backward = label
         if output.requires_grad:
-            output.register_hook(border)
+            output.register_hook(start)
 
-    def _lap(self, label: str) -> None:
-        now = self._now()
+    def _add(self, label: str) -> None:
+        """Add the time since the clock was last read to a part of the step."""
+        now = _now()
         self._parts[label] = self._parts.get(label, 0.0) + now - self._last
         self._last = now
 
-    def _end(self) -> None:
-        self._inside = False
+    def _end_step(self) -> None:
+        self._in_step = False
         self.steps += 1
-        if self.steps > WARM:
+        if self.steps > self.warm_up:
             for label, seconds in self._parts.items():
                 self.seconds[label].append(seconds)
 
-    @staticmethod
-    def _now() -> float:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
     def split(self) -> dict[str, float]:
         """Return the mean milliseconds of each part of a step, in the order of the step."""
-        count = max(self.steps - WARM, 1)
-        order = [stage.label for stage in STAGES if stage.name != "backward"]
+        count = max(self.steps - self.warm_up, 1)
+        order = [stage.label for stage in STAGES if stage.label != "backward"]
         order += [f"{label}, backward" for label in reversed(order)] + ["rest"]
         return {label: 1e3 * sum(self.seconds[label]) / count for label in order if self.seconds[label]}
 
@@ -139,8 +146,14 @@ class StepProfile:
         """Return the split as lines of text."""
         parts = self.split()
         whole = sum(parts.values()) or 1.0
-        lines = [f"{max(self.steps - WARM, 0)} training steps, {whole:.1f} ms each, of which"]
+        lines = [f"{max(self.steps - self.warm_up, 0)} training steps, {whole:.1f} ms each:"]
         lines += [f"  {label:<26}{ms:8.2f} ms {100 * ms / whole:5.1f} %" for label, ms in parts.items()]
         network = sum(ms for label, ms in parts.items() if label.startswith("network"))
         lines.append(f"outside the network {whole - network:.1f} ms, {100 * (1 - network / whole):.1f} %")
         return "\n".join(lines)
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()

@@ -1,7 +1,8 @@
-"""Compile every kernel for every supported GPU, without a GPU: registers and spills."""
+"""`adop doctor --compile-matrix`: every kernel compiled for every supported GPU, without a GPU; registers and spills."""
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from adop.backend.compile import CUDA_OPTIONS, cuda_source, kernel_names
 from adop.backend.sources import read_sources
 from adop.errors import UserError
 
-ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)  # compute capabilities, times ten
 REALS = ("float", "double")
 
 
@@ -27,7 +28,10 @@ class KernelReport:
 
 
 def compile_kernels(architecture: int, real: str = "float") -> list[KernelReport]:
-    """Compile all kernels by NVRTC and read the report; raise with the compiler's log where it fails."""
+    """Compile all kernels with NVRTC and return a report on each.
+
+    Raises: RuntimeError with the compiler's log if it fails; UserError without NVRTC.
+    """
     nvrtc = _nvrtc()
     headers = {name: text for name, text in read_sources().items() if not name.endswith(".cpp")}
     texts, names = [t.encode() for t in headers.values()], [n.encode() for n in headers]
@@ -47,7 +51,10 @@ def compile_kernels(architecture: int, real: str = "float") -> list[KernelReport
 
 
 def read_report(log: str, architecture: int, real: str) -> list[KernelReport]:
-    """Read registers, spills and stack of each kernel from the assembler's log."""
+    """Return registers, spills and stack of each kernel from the assembler's log.
+
+    Raises: RuntimeError if the log does not mention a kernel.
+    """
     reports = []
     for name in kernel_names():
         found = re.search(
@@ -63,24 +70,27 @@ def read_report(log: str, architecture: int, real: str) -> list[KernelReport]:
     return reports
 
 
-def compile_matrix(json_file: Path | None = None) -> int:
-    """Compile everything, print a table and return 1 where a kernel spills, else 0."""
-    reports = [r for real in REALS for arch in ARCHITECTURES for r in compile_kernels(arch, real)]
-    architectures = [f"sm_{a}" for a in ARCHITECTURES]
-    cell = {(r.name, r.real, r.arch): r for r in reports}
-    print("registers of each kernel, float / double; a spill is marked !")
-    print(f"{'kernel':<26}" + "".join(f"{a:>11}" for a in architectures))
+def compile_matrix(
+    json_file: Path | None = None,
+    compile_all: Callable[[int, str], list[KernelReport]] = compile_kernels,
+) -> int:
+    """Compile everything, print a table and return 1 if a kernel spills registers, else 0."""
+    reports = [report for real in REALS for arch in ARCHITECTURES for report in compile_all(arch, real)]
+    architectures = [f"sm_{architecture}" for architecture in ARCHITECTURES]
+    by_key = {(report.name, report.real, report.arch): report for report in reports}
+    print("registers of each kernel, float / double; ! marks a spill")
+    print(f"{'kernel':<26}" + "".join(f"{arch:>11}" for arch in architectures))
     for name in kernel_names():
         row = ""
         for arch in architectures:
-            pair = [cell[name, real, arch] for real in REALS]
+            pair = [by_key[name, real, arch] for real in REALS]
             row += f"{' / '.join(str(r.registers) + '!' * (r.spill_bytes > 0) for r in pair):>11}"
         print(f"{name:<26}{row}")
-    spilling = [r for r in reports if r.spill_bytes]
+    spilling = [report for report in reports if report.spill_bytes]
     if json_file:
-        json_file.write_text(json.dumps({"kernels": [asdict(r) for r in reports]}, indent=1) + "\n")
-    for r in spilling:
-        print(f"SPILL: {r.name} ({r.real}, {r.arch}): {r.spill_bytes} bytes")
+        json_file.write_text(json.dumps({"kernels": [asdict(report) for report in reports]}, indent=1) + "\n")
+    for report in spilling:
+        print(f"SPILL: {report.name} ({report.real}, {report.arch}): {report.spill_bytes} bytes")
     print(f"{len(reports)} kernels compiled, {len(spilling)} spill")
     return 1 if spilling else 0
 

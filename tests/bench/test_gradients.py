@@ -32,7 +32,7 @@ def test_points_that_move_together_are_judged_as_if_alone():
     both = problem()
     together = supersampled_gradient(both, 8, 0.5)
     for k in range(2):
-        alone = supersampled_gradient(dataclasses.replace(both, chosen=both.chosen[k : k + 1]), 8, 0.5)
+        alone = supersampled_gradient(dataclasses.replace(both, compared=both.compared[k : k + 1]), 8, 0.5)
         assert torch.allclose(together[k], alone[0], atol=1e-6)
     # A point of value c before a ramp t: its footprint's loss is least where t = c, and it falls towards there.
     ramp = torch.linspace(0, 1, 2 * CELL)
@@ -55,6 +55,6 @@ def test_the_benchmark_writes_a_row_per_level_and_method(small_folder: Path, tmp
     assert [row["method"] for row in rows] == [
         "ghost, as published",
         "bilinear footprint",
-        "slope of the picture",
+        "slope of the image",
     ]
     assert all(-1 <= row["cosine"] <= 1 and 0 <= row["sign"] <= 1 for row in rows)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from adop.bench.raster import BenchRasterConfig, bench_raster
 from adop.bench.raster_rivals import RIVALS
-from adop.bench.raster_scene import HALF_WIDTH, bench_camera, make_bench_scene
+from adop.bench.raster_scene import WALL_HALF_WIDTH, bench_camera, make_bench_scene
 from adop.ops import Points, project
 
 
@@ -23,9 +23,9 @@ def test_the_cloud_is_what_it_says() -> None:
     assert 0.45 < float(visible.double().mean()) < 0.55
     # Morton order: neighbours in the list are neighbours on the wall.
     step = (points.xyz[256:] - points.xyz[:-256]).norm(dim=1)
-    assert float(step.median()) < HALF_WIDTH / 4
+    assert float(step.median()) < WALL_HALF_WIDTH / 4
     # Three quarters of the fourth neighbours of an even scatter lie within this radius, before sqrt(1/U) widens it.
-    density = 30000 / (2 * HALF_WIDTH * 4.5)
+    density = 30000 / (2 * WALL_HALF_WIDTH * 4.5)
     assert float(points.radius.median()) > math.sqrt(4 / (math.pi * density))
     assert bench_camera().width == 960
     whole = project(bench_camera(20.0), Points(points.xyz, points.radius)).visible

@@ -1,24 +1,21 @@
-"""The profile of training steps: it times every stage, adds up, and leaves nothing behind."""
+"""The profile of training steps: it times every stage, its parts add up, and it puts everything back."""
 
 import dataclasses
 import time
 from pathlib import Path
 
-import pytest
-import torch
-
-import adop.bench.step_profile
-import adop.training.step
 import adop.training.step_graph
-import adop.training.train
 from adop.bench.step_profile import STAGES, StepProfile
 from adop.config import LearnConfig, RenderConfig, TrainConfig
+from adop.training.train import train
 
 
-def test_every_stage_of_a_step_is_timed_and_the_parts_add_up(
-    small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(adop.bench.step_profile, "WARM", 2)
+def test_every_stage_is_a_function_that_a_step_looks_up() -> None:
+    for stage in STAGES:
+        assert callable(getattr(stage.owner, stage.function, None)), stage.label
+
+
+def test_every_stage_of_a_step_is_timed_and_the_parts_add_up(small_folder: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(
         TrainConfig(),
         steps=6,
@@ -28,18 +25,20 @@ def test_every_stage_of_a_step_is_timed_and_the_parts_add_up(
         test_every=0,
         learn=LearnConfig(poses="off", intrinsics="off", distortion="off"),
     )
-    before = [adop.training.step.training_loss, torch.Tensor.backward, adop.training.step_graph.can_capture]
-    with StepProfile() as profile:
+
+    def functions() -> list[object]:
+        replaced = [getattr(stage.owner, stage.function) for stage in STAGES]
+        return [*replaced, adop.training.step_graph.can_capture]
+
+    before = functions()
+    with StepProfile(warm_up=2) as profile:
+        assert not set(functions()) & set(before)
         start = time.perf_counter()
-        adop.training.train.train(small_folder, tmp_path / "run", config, say=lambda _: None)
+        train(small_folder, tmp_path / "run", config, say=lambda _: None)
         wall = time.perf_counter() - start
-    assert [
-        adop.training.step.training_loss,
-        torch.Tensor.backward,
-        adop.training.step_graph.can_capture,
-    ] == before
+    assert functions() == before
     split = profile.split()
-    forward = {stage.label for stage in STAGES if stage.name != "backward"}
+    forward = {stage.label for stage in STAGES if stage.label != "backward"}
     backward = {f"{stage.label}, backward" for stage in STAGES if stage.output is not None}
     assert set(split) == forward | backward | {"rest"}
     assert all(ms > 0 for ms in split.values())

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adop.bench.disturb import disturb_rolling_shutter
-from adop.bench.refinement import BenchRefineConfig, bench_refine
+from adop.bench.refinement import BenchRefineConfig, ErrorSizes, bench_refine
 from adop.config import (
     GrowConfig,
     LearnConfig,
@@ -174,7 +174,8 @@ def test_the_benchmark_disturbs_and_recovers_a_rolling_shutter(small_folder: Pat
         tmp_path / "few", "rolling_shutter", steps=1, output=tmp_path / "bench", json=tmp_path / "bench.json"
     )
     # With a third of the points, a motion can be found to about 0.2 px.
-    config = dataclasses.replace(config, motion_rotation=0.8, motion_translation=0.012)
+    errors = ErrorSizes(shutter_rotation_deg=0.8, shutter_translation=0.012)
+    config = dataclasses.replace(config, errors=errors)
     assert bench_refine(config) == 0
     groups = json.loads((tmp_path / "bench.json").read_text())["groups"]
     assert groups["rolling_shutter_px"]["end"] < 0.5 * groups["rolling_shutter_px"]["start"]

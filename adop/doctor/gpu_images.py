@@ -1,0 +1,117 @@
+"""The GPU check of image operations: hole filling, environment, physical camera and loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from adop.bench.raster_scene import bench_camera, make_bench_scene
+from adop.config import EnvironmentConfig
+from adop.model.environment import Environment
+from adop.model.hole_filling import fill_holes
+from adop.model.tonemapper import Tonemapper
+from adop.ops import Backend, Levels, RasterConfig, draw
+from adop.ops.environment import RayGrid
+from adop.ops.image_loss import compare
+
+POINTS = 20_000  # few, so that there are holes
+SCALE = 0.25  # of the benchmark's camera
+LEVELS = 4
+HEIGHT, WIDTH = 120, 160  # pixels of the photos
+PIXEL_ANGLE = 0.005  # radians
+
+
+def _levels(device: str) -> Levels:
+    """Return a sparse pyramid whose feature images are leaves."""
+    scene = make_bench_scene(POINTS)
+    camera, raster = scene.camera.scaled(SCALE), RasterConfig(levels=LEVELS)
+    levels = draw(camera, scene.points, scene.features, raster, backend="reference")
+    images = [image.to(device).requires_grad_() for image in levels.features]
+    return Levels(images, [w.to(device) for w in levels.weight], [d.to(device) for d in levels.depth])
+
+
+def _with_gradients(images: list[Tensor], leaves: list[Tensor]) -> list[Tensor]:
+    """Return images, and the gradients of a fixed weighting of them, on the CPU."""
+    generator = torch.Generator().manual_seed(5)
+    weights = [torch.randn(image.shape, generator=generator).to(image.device) for image in images]
+    gradients = torch.autograd.grad(images, leaves, weights, allow_unused=True, materialize_grads=True)
+    return [tensor.detach().cpu() for tensor in (*images, *gradients)]
+
+
+def hole_filling(device: str, backend: Backend) -> list[Tensor]:
+    """Return hole-filled images and their gradients."""
+    levels = _levels(device)
+    filled = fill_holes(levels, None, fill_levels=3, tolerance=0.05, backend=backend)
+    return _with_gradients(filled.colours, levels.features)
+
+
+def environment(device: str, backend: Backend) -> list[Tensor]:
+    """Return levels over the environment, and their gradients."""
+    levels, camera = _levels(device), bench_camera().scaled(SCALE)
+    model = Environment(EnvironmentConfig(height=32), 4)
+    generator = torch.Generator().manual_seed(6)
+    with torch.no_grad():
+        model.map.copy_(torch.randn(model.map.shape, generator=generator))
+    model = model.to(device)
+    if backend == "reference":
+        backgrounds = model([camera.rays(level) for level in range(LEVELS)], PIXEL_ANGLE)
+        parts = zip(levels.weight, levels.features, backgrounds, strict=True)
+        images = [torch.where(weight > 0, image, background) for weight, image, background in parts]
+    else:
+        crop = torch.tensor([[1.0, 0.0, 0.0]])
+        size = torch.tensor([[camera.width, camera.height]]).float()
+        rays = (camera.ray_grid(129), size, crop, camera.world_to_camera)
+        grid = RayGrid(*(tensor.to(device) for tensor in rays))
+        images = model.composite(levels, grid, model.mip_levels(PIXEL_ANGLE, LEVELS)).features
+    return _with_gradients(images, [*levels.features, model.map])
+
+
+def physical_camera(device: str, backend: Backend) -> list[Tensor]:
+    """Return photos of a physical camera, and their gradients."""
+    generator = torch.Generator().manual_seed(7)
+    model = Tonemapper(torch.zeros(2), torch.zeros(2).long(), torch.ones(2).bool())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    model = model.to(device)
+    radiance = (torch.rand(2, 3, HEIGHT, WIDTH, generator=generator) * 1.5).to(device).requires_grad_()
+    photometry, lens = model.photometry(torch.arange(2, device=device)), model.lens
+    if backend == "reference":
+        v, u = torch.meshgrid(
+            torch.arange(HEIGHT) + 0.5 - HEIGHT / 2, torch.arange(WIDTH) + 0.5 - WIDTH / 2, indexing="ij"
+        )
+        half_diagonal = 100
+        position = (torch.stack((u, v)) / half_diagonal)[None].expand(2, -1, -1, -1).to(device)
+        image = model(radiance, photometry, position, lens, leak=True)
+    else:
+        crop, size = torch.tensor([[1.0, 0.0, 0.0]] * 2), torch.tensor([[float(WIDTH), float(HEIGHT)]] * 2)
+        image = model.take(radiance, photometry, crop.to(device), size.to(device), lens, leak=True)
+    return _with_gradients([image], [radiance, *model.parameters()])
+
+
+def image_loss(device: str, backend: Backend) -> list[Tensor]:
+    """Return the sums that the training loss is made of, and their gradient."""
+    generator = torch.Generator().manual_seed(8)
+    image, target = (torch.rand(2, 3, HEIGHT, WIDTH, generator=generator).to(device) for _ in range(2))
+    mask = (torch.rand(2, 1, HEIGHT, WIDTH, generator=generator) > 0.1).float().to(device)
+    image.requires_grad_()
+    return _with_gradients([compare(image, target, mask, True, backend)], [image])
+
+
+OPERATIONS: dict[str, Callable[[str, Backend], list[Tensor]]] = {
+    "hole filling": hole_filling,
+    "environment": environment,
+    "physical camera": physical_camera,
+    "loss": image_loss,
+}
+
+
+def image_errors(device: Backend) -> dict[str, float]:
+    """Return, for each operation, the largest relative error of its images and gradients on a device."""
+    errors = {}
+    for name, run in OPERATIONS.items():
+        pairs = zip(run(device, device), run("cpu", "reference"), strict=True)
+        errors[name] = max(float((found - e).norm() / e.norm().clamp_min(1e-6)) for found, e in pairs)
+    return errors
