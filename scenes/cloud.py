@@ -1,25 +1,36 @@
-"""The point cloud that multi-view stereo gives: noisy, with holes and outliers, coloured from the photos."""
+"""A point cloud like one from multi-view stereo: noisy, with holes and outliers, coloured from the photos."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy import ndimage, spatial
 
 from adop.scenes.mesh import Array, unit
 from adop.scenes.simulate import CameraTruth
-from adop.scenes.tracer import World
+from adop.scenes.tracer import FACE_NORMAL, World
 
-PIXEL_NOISE = 0.3  # pixels, per axis of the photo
-NORMAL_NOISE = 0.12  # radians
-OUTLIERS = 0.01
-LEAST_VIEWS = 3
+PIXEL_NOISE = 0.3  # standard deviation in pixels along each axis of the photo
+NORMAL_NOISE = 0.12  # standard deviation in radians
+OUTLIER_SHARE = 0.01
+MIN_PHOTOS = 3  # that see a point
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """K surface points, each under a random pixel of one photo."""
+
+    xyz: Array  # [K,3] m
+    face_normals: Array  # [K,3] unit, of the triangle hit
+    rays: Array  # [K,3] unit, from the photo's camera to the point
+    distance: Array  # [K] m, along the ray
+    material: Array  # [K] int
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """N points as stereo gives them, and the truth behind each."""
+    """N points as stereo reconstructs them, with the true position of each."""
 
     xyz: Array  # [N,3] float32
     normals: Array  # [N,3] float32
@@ -29,7 +40,7 @@ class Cloud:
 
 
 def pixel_rays(camera: CameraTruth, photo: int, uv: Array) -> tuple[Array, Array]:
-    """Camera centre [3] and unit world directions [R,3] through pixels [R,2]."""
+    """Return the camera's centre [3] and the unit world directions [R,3] through the pixels `uv` [R,2]."""
     xy = camera.lens.undistort(uv)
     pose = camera.world_to_camera[photo]
     local = np.concatenate([xy, np.ones_like(xy[:, :1])], 1)
@@ -37,7 +48,7 @@ def pixel_rays(camera: CameraTruth, photo: int, uv: Array) -> tuple[Array, Array
 
 
 def project(camera: CameraTruth, photo: int, xyz: Array) -> tuple[Array, Array]:
-    """Pixels [R,2] and depths [R] of world points; NaN pixels behind the camera or far outside the photo."""
+    """Return pixels [R,2] and depths [R] of world points; pixels are NaN behind the camera and far outside the photo."""
     pose = camera.world_to_camera[photo]
     local = xyz @ pose[:3, :3].T + pose[:3, 3]
     z = local[:, 2]
@@ -46,17 +57,15 @@ def project(camera: CameraTruth, photo: int, xyz: Array) -> tuple[Array, Array]:
     return camera.lens.distort(xy), z
 
 
-def _candidates(
-    world: World, camera: CameraTruth, rng: np.random.Generator, per_photo: int
-) -> dict[str, Array]:
-    """Surface points under random pixels of all photos; depth edges and far points often fail."""
+def _candidates(world: World, camera: CameraTruth, rng: np.random.Generator, per_photo: int) -> Candidates:
+    """Sample the surface under random pixels of all photos; stereo often fails at depth edges and far away."""
     size = np.array([camera.lens.width, camera.lens.height])
-    found: dict[str, list[Array]] = {k: [] for k in ("xyz", "flat", "ray", "depth", "material")}
+    found: list[Candidates] = []
     for photo in range(len(camera.exposure)):
         uv = rng.uniform(0, 1, (per_photo, 2)) * size
-        origin, ray = pixel_rays(camera, photo, uv)
-        origins = np.broadcast_to(origin, ray.shape)
-        hits = world.cast(origins, ray)
+        origin, rays = pixel_rays(camera, photo, uv)
+        origins = np.broadcast_to(origin, rays.shape)
+        hits = world.cast(origins, rays)
         distance = hits.distance.astype(np.float64)
         agree = np.zeros(per_photo, int)
         for shift in ((1.5, 0), (-1.5, 0), (0, 1.5), (0, -1.5)):
@@ -65,74 +74,89 @@ def _candidates(
         chance = np.where(agree >= 3, 1.0, 0.8) * np.exp(-((distance / 48) ** 2))
         keep = np.isfinite(distance) & (rng.uniform(size=per_photo) < chance)
         triangle = hits.triangle[keep]
-        found["xyz"].append(origin + ray[keep] * distance[keep, None])
-        found["flat"].append(world.table[triangle, 33:36])
-        found["ray"].append(ray[keep])
-        found["depth"].append(distance[keep])
-        found["material"].append(world.mesh.material[triangle])
-    return {k: np.concatenate(v) for k, v in found.items()}
+        found.append(
+            Candidates(
+                xyz=origin + rays[keep] * distance[keep, None],
+                face_normals=world.table[triangle, FACE_NORMAL],
+                rays=rays[keep],
+                distance=distance[keep],
+                material=world.mesh.material[triangle],
+            )
+        )
+    return Candidates(*(np.concatenate([getattr(c, f.name) for c in found]) for f in fields(Candidates)))
 
 
-def _seen(
-    world: World, camera: CameraTruth, photos: list[Array], c: dict[str, Array]
+def _photo_samples(
+    world: World, camera: CameraTruth, photos: list[Array], candidates: Candidates
 ) -> tuple[Array, Array, Array]:
-    """Of the photos that see each candidate at over 10°: number, mean colour, mean contrast (8-bit)."""
-    count, colour, contrast = np.zeros(len(c["xyz"])), np.zeros((len(c["xyz"]), 3)), np.zeros(len(c["xyz"]))
+    """Return the number of photos that see each candidate, and its mean colour and mean contrast in them (0 to 255).
+
+    A photo sees a point if nothing hides it and the ray meets the surface at more than 10°.
+    """
+    xyz = candidates.xyz
+    count, colour, contrast = np.zeros(len(xyz)), np.zeros((len(xyz), 3)), np.zeros(len(xyz))
     width, height = camera.lens.width, camera.lens.height
-    for photo, picture in enumerate(photos):
-        uv, _ = project(camera, photo, c["xyz"])
+    for photo, image in enumerate(photos):
+        uv, _ = project(camera, photo, xyz)
         inside = (uv[:, 0] >= 0) & (uv[:, 0] < width) & (uv[:, 1] >= 0) & (uv[:, 1] < height)
         index = np.flatnonzero(inside)
         pose = camera.world_to_camera[photo]
         centre = -pose[:3, :3].T @ pose[:3, 3]
-        towards = c["xyz"][index] - centre
-        steep = np.abs((unit(towards) * c["flat"][index]).sum(1)) > 0.17
+        towards = xyz[index] - centre
+        steep = np.abs((unit(towards) * candidates.face_normals[index]).sum(1)) > 0.17
         index, towards = index[steep], towards[steep]
         free = ~world.occluded(np.broadcast_to(centre, towards.shape), towards, 0.998)
         index = index[free]
-        grey = picture.mean(-1)
+        grey = image.mean(-1)
         local = np.sqrt(
             np.maximum(ndimage.uniform_filter(grey**2, 7) - ndimage.uniform_filter(grey, 7) ** 2, 0)
         )
         column, row = uv[index].astype(int).T
         count[index] += 1
-        colour[index] += picture[row, column]
+        colour[index] += image[row, column]
         contrast[index] += local[row, column]
     seen = np.maximum(count, 1)
     return count, colour / seen[:, None], contrast / seen
 
 
 def make_cloud(world: World, camera: CameraTruth, photos: list[Array], seed: int, size: int) -> Cloud:
-    """Sample about `size` points; the finished pictures `photos` [H,W,3] (0 to 255) give the colours."""
+    """Return about `size` points, whose colours come from the developed `photos` [H,W,3] (0 to 255)."""
     rng = np.random.default_rng([seed, 600])
-    c = _candidates(world, camera, rng, per_photo=max(1000, 7 * size // len(photos)))
-    count, colour, contrast = _seen(world, camera, photos, c)
-    mirror = world.gloss[c["material"], 1] > 0.5
+    candidates = _candidates(world, camera, rng, per_photo=max(1000, 7 * size // len(photos)))
+    count, colour, contrast = _photo_samples(world, camera, photos, candidates)
+    mirror = world.reflectance[candidates.material, 1] > 0.5
     chance = (
         np.where(mirror, 0.6, 1.0) * np.clip((contrast - 1.0) / 4.0, 0.2, 1) / np.sqrt(np.maximum(count, 1))
     )
-    chance[count < LEAST_VIEWS] = 0
-    chance[_holes(c, rng, np.flatnonzero(chance > 0))] *= 0.02
+    chance[count < MIN_PHOTOS] = 0
+    chance[_holes(candidates, rng, np.flatnonzero(chance > 0))] *= 0.02
     pick = np.flatnonzero(rng.uniform(size=len(chance)) < chance / chance.sum() * size)
-    true, ray, depth = c["xyz"][pick], c["ray"][pick], c["depth"][pick]
-    lateral = PIXEL_NOISE * depth / camera.lens.intrinsics[0]
+    true, ray, distance = candidates.xyz[pick], candidates.rays[pick], candidates.distance[pick]
+    lateral = PIXEL_NOISE * distance / camera.lens.intrinsics[0]
     shift = rng.normal(size=true.shape) * lateral[:, None]
-    along = rng.normal(size=len(pick)) * lateral * np.clip(depth / 8, 1, 8) * np.where(mirror[pick], 3, 1)
+    along = rng.normal(size=len(pick)) * lateral * np.clip(distance / 8, 1, 8) * np.where(mirror[pick], 3, 1)
     xyz = true + shift + ray * (along - (shift * ray).sum(1))[:, None]
-    outlier = rng.uniform(size=len(pick)) < OUTLIERS
+    outlier = rng.uniform(size=len(pick)) < OUTLIER_SHARE
     factor = np.exp(-np.abs(rng.normal(size=len(pick))) * 0.35 * rng.choice([1, 1, -0.5], len(pick)))
-    xyz[outlier] += (ray * (depth * (factor - 1))[:, None])[outlier]
-    normals = c["flat"][pick] * -np.sign((c["flat"][pick] * ray).sum(1, keepdims=True) + 1e-9)
+    xyz[outlier] += (ray * (distance * (factor - 1))[:, None])[outlier]
+    face_normals = candidates.face_normals[pick]
+    normals = face_normals * -np.sign((face_normals * ray).sum(1, keepdims=True) + 1e-9)
     normals = unit(normals + NORMAL_NOISE * rng.normal(size=normals.shape))
     return Cloud(
-        xyz.astype(np.float32), normals.astype(np.float32), np.rint(colour[pick]).astype(np.uint8),
-        true.astype(np.float32), outlier,
-    )  # fmt: skip
+        xyz=xyz.astype(np.float32),
+        normals=normals.astype(np.float32),
+        colours=np.rint(colour[pick]).astype(np.uint8),
+        true_xyz=true.astype(np.float32),
+        outlier=outlier,
+    )
 
 
-def _holes(c: dict[str, Array], rng: np.random.Generator, pool: Array, count: int = 50) -> Array:
-    """Indices of candidates inside random blobs, whose size grows with the distance."""
-    tree = spatial.cKDTree(c["xyz"])
+def _holes(candidates: Candidates, rng: np.random.Generator, pool: Array, count: int = 50) -> Array:
+    """Return the indices of candidates inside `count` random balls, whose radius grows with the distance.
+
+    The balls are centred at candidates drawn from the indices `pool`.
+    """
+    tree = spatial.cKDTree(candidates.xyz)
     centres = rng.choice(pool, count, replace=False)
-    radius = c["depth"][centres] * rng.uniform(0.010, 0.034, count)
-    return np.unique(np.concatenate(tree.query_ball_point(c["xyz"][centres], radius)).astype(int))
+    radius = candidates.distance[centres] * rng.uniform(0.010, 0.034, count)
+    return np.unique(np.concatenate(tree.query_ball_point(candidates.xyz[centres], radius)).astype(int))

@@ -1,31 +1,31 @@
-"""Make `scenes/demo`: a simulated capture of a small town square, with the truth of everything beside it.
+"""Make `scenes/demo`: a simulated capture of a small town square, together with its ground truth.
 
     python scenes/make_demo.py --output scenes/demo
 
-Forty photos of 480×360, taken by somebody who walks an arc round a fountain and back with the camera
-higher. The square is a triangle mesh (`world.py`, `houses.py`, `furniture.py`) with procedural textures
-(`textures.py`). It is ray-traced with Open3D (`tracer.py`) through the true, distorted lens, 4×4 jittered
-rays a pixel, and photographed by a simulated camera (`simulate.py`): exposure ±1.5 EV, white balance,
-vignette, response, noise, JPEG with EXIF. The points (`cloud.py`) are what multi-view stereo finds. Nothing
-is splatted: a point renderer has no advantage here.
+The scene has forty photos of 480×360 pixels, taken on a walk along an arc around a fountain and back, with the camera
+higher on the way back. The square is a triangle mesh (`world.py`, `houses.py`, `furniture.py`) with procedural textures
+(`textures.py`). It is ray-traced with Open3D (`tracer.py`) through the true, distorted lens with 4×4 jittered rays per
+pixel, and photographed by a simulated camera (`simulate.py`): exposure ±1.5 EV, white balance, vignette, response, noise,
+JPEG with EXIF. The points (`cloud.py`) are like those of multi-view stereo. No image is splatted from points, so that a
+point renderer has no advantage.
 
-What lies in the folder:
+The folder holds:
     dataset.ini camera.ini images.txt camera_indices.txt poses.txt exposure.txt point_cloud.ply images/
-        an ADOP scene with the exact poses and lens; exposure.txt is from EXIF, whose shutter times are
-        rounded to thirds of a stop: off the true exposure by up to 0.17 EV, as with a real camera
+        An ADOP scene with the exact poses and lens. exposure.txt is computed from EXIF, whose shutter times are rounded
+        to thirds of a stop: as with a real camera, it differs from the true exposure by up to 0.17 EV.
     truth/truth.json
-        formulas and true values: lens, poses, EV, white balance, vignette, response, noise
+        Formulas and true values: lens, poses, EV, white balance, vignette, response, noise.
     truth/NAME.exr
-        of every 8th photo (index 0, 8, 16 …, the held-out ones): R G B, the linear radiance through the
-        lens before exposure (half floats rounded to 7 bits, error below 0.4 %), and Z, the depth of the
-        pixel's centre (camera z, metres, infinite for the sky)
+        For each held-out photo (every 8th: 0, 8, 16 …): R G B, the linear radiance through the lens before exposure (half
+        floats rounded to 7 bits, error below 0.4 %), and Z, the depth at the pixel's centre (camera z in metres, infinite
+        for the sky).
     truth/points.npz
-        per point of point_cloud.ply, in its order: offset (int16, in units of `unit` metres) to the true
-        surface point, and outlier (bool; their offset is clipped); a prepared cloud has another order but
-        the same positions, so they can be matched by equality
+        For each point of point_cloud.ply, in its order: offset (int16, in units of `unit` metres) to the true surface
+        point, and outlier (bool; the offsets of outliers are clipped). A prepared cloud has another order but the same
+        positions, so its points can be matched by equality.
 
-Needs Open3D. Takes about five minutes on two cores. The same seed gives the same scene; with other versions
-of Open3D or numpy single pixels may differ.
+Needs Open3D. Takes about five minutes on two cores. The same seed gives the same scene; with other versions of Open3D or
+numpy a few pixels may differ.
 """
 
 from __future__ import annotations
@@ -41,16 +41,18 @@ from pathlib import Path
 import numpy as np
 import OpenEXR
 from PIL import Image
+from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from adop.errors import UserError
-from adop.scenes.cloud import NORMAL_NOISE, OUTLIERS, PIXEL_NOISE, Cloud, make_cloud, pixel_rays
+from adop.scenes.cloud import NORMAL_NOISE, OUTLIER_SHARE, PIXEL_NOISE, Cloud, make_cloud, pixel_rays
 from adop.scenes.mesh import Array
 from adop.scenes.simulate import CameraTruth, make_camera, save_jpeg
 from adop.scenes.tracer import World
 
-HELD_OUT = 8  # every 8th photo
-OFFSET_UNIT = 0.0005  # metres
+TEST_EVERY = 8  # one photo in so many is held out
+OFFSET_UNIT = 0.0005  # metres, of the offsets in points.npz
+# truth.json contains these formulas.
 FORMULA = {
     "sensor": "x = radiance 2^-(exposure - scene_exposure) white_balance (1 + a r^2 + b r^4 + c r^6)",
     "r": "distance of the pixel's centre from vignette.centre (pixels) / half diagonal of the photo",
@@ -62,7 +64,7 @@ FORMULA = {
 
 
 def render(world: World, camera: CameraTruth, photo: int, seed: int, side: int = 4) -> Array:
-    """Linear radiance [H,W,3] float32 through the lens, the mean of side² jittered rays per pixel."""
+    """Return the linear radiance [H,W,3] float32 through the lens, the mean of side² jittered rays per pixel."""
     width, height = camera.lens.width, camera.lens.height
     rng = np.random.default_rng([seed, 700, photo])
     v, u = np.mgrid[:height, :width].astype(float)
@@ -78,7 +80,7 @@ def render(world: World, camera: CameraTruth, photo: int, seed: int, side: int =
 
 
 def depth_map(world: World, camera: CameraTruth, photo: int) -> Array:
-    """Camera z [H,W] float32 of what the centre of each pixel sees; infinite for the sky."""
+    """Return the camera z [H,W] float32 of the surface at each pixel's centre; infinite for the sky."""
     width, height = camera.lens.width, camera.lens.height
     v, u = np.mgrid[:height, :width] + 0.5
     origin, ray = pixel_rays(camera, photo, np.stack([u, v], -1).reshape(-1, 2))
@@ -87,12 +89,15 @@ def depth_map(world: World, camera: CameraTruth, photo: int) -> Array:
 
 
 def name_of(photo: int) -> str:
-    """File name of a photo, without suffix."""
+    """Return the file name of a photo without its suffix."""
     return f"square_{photo:03d}"
 
 
 def take_photos(world: World, camera: CameraTruth, folder: Path, seed: int, side: int) -> list[Array]:
-    """Render and write all photos, and the truth of the held-out ones; return the JPEGs as read back."""
+    """Render and write all photos, and the true images of the held-out ones.
+
+    Returns: the JPEGs as read back, [H,W,3] from 0 to 255.
+    """
     (folder / "images").mkdir(parents=True, exist_ok=True)
     (folder / "truth").mkdir(exist_ok=True)
 
@@ -101,7 +106,7 @@ def take_photos(world: World, camera: CameraTruth, folder: Path, seed: int, side
         image = camera.develop(radiance, photo, np.random.default_rng([seed, 800, photo]))
         file = folder / "images" / f"{name_of(photo)}.jpg"
         save_jpeg(image, file, camera.exif(photo))
-        if photo % HELD_OUT == 0:
+        if photo % TEST_EVERY == 0:
             save_truth_image(
                 folder / "truth" / f"{name_of(photo)}.exr", radiance, depth_map(world, camera, photo)
             )
@@ -114,7 +119,7 @@ def take_photos(world: World, camera: CameraTruth, folder: Path, seed: int, side
 
 
 def save_truth_image(file: Path, radiance: Array, depth: Array) -> None:
-    """Write R G B Z as half floats; the radiance rounded to 7 significant bits: half the size."""
+    """Write R G B Z as half floats; the radiance is rounded to 7 significant bits, which halves the file's size."""
     mantissa, exponent = np.frexp(radiance)
     rounded = np.ldexp(np.rint(mantissa * 128) / 128, exponent).astype(np.float16)
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
@@ -124,7 +129,7 @@ def save_truth_image(file: Path, radiance: Array, depth: Array) -> None:
 
 
 def save_cloud(cloud: Cloud, folder: Path) -> None:
-    """Write point_cloud.ply (18 bytes a point: normals as signed bytes, 127 for 1) and truth/points.npz."""
+    """Write truth/points.npz, and point_cloud.ply with 18 bytes per point: normals are signed bytes, 127 for 1."""
     vertex = np.empty(len(cloud.xyz), [("xyz", "<f4", 3), ("normal", "i1", 3), ("rgb", "u1", 3)])
     vertex["xyz"], vertex["rgb"] = cloud.xyz, cloud.colours
     vertex["normal"] = np.rint(cloud.normals * 127)
@@ -139,9 +144,7 @@ def save_cloud(cloud: Cloud, folder: Path) -> None:
 
 
 def save_folder(camera: CameraTruth, folder: Path) -> None:
-    """Write the text files of an ADOP scene folder: pixel centres at integers, poses camera-to-world."""
-    from scipy.spatial.transform import Rotation
-
+    """Write the text files of an ADOP scene folder: pixel centres are at integers, poses are camera to world."""
     count, lens = len(camera.exposure), camera.lens
     fx, fy, cx, cy = lens.intrinsics
     k1, k2, p1, p2 = lens.distortion
@@ -209,19 +212,19 @@ def save_truth(camera: CameraTruth, cloud: Cloud, folder: Path, seed: int, side:
         "points": {
             "count": len(cloud.xyz),
             "outliers": int(cloud.outlier.sum()),
-            "outlier_share": OUTLIERS,
+            "outlier_share": OUTLIER_SHARE,
             "pixel_noise_per_axis": PIXEL_NOISE,
             "normal_noise": NORMAL_NOISE,
         },
         "rays_per_pixel": side**2,
-        "held_out": list(range(0, len(camera.exposure), HELD_OUT)),
+        "held_out": list(range(0, len(camera.exposure), TEST_EVERY)),
         "photos": [photo_truth(camera, k) for k in range(len(camera.exposure))],
     }
     (folder / "truth" / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
 
 
 def photo_truth(camera: CameraTruth, photo: int) -> dict[str, object]:
-    """What truth.json says of one photo."""
+    """Return what truth.json holds for one photo."""
     return {
         "file": f"{name_of(photo)}.jpg",
         "exposure": float(camera.exposure[photo]),
@@ -232,20 +235,22 @@ def photo_truth(camera: CameraTruth, photo: int) -> dict[str, object]:
     }
 
 
-def make(output: Path, seed: int, photos: int, width: int, side: int, points: int) -> None:
-    """Make the whole scene beside `output`, then put it there, replacing what an earlier run left.
+def make_scene(output: Path, seed: int, photos: int, width: int, side: int, points: int) -> None:
+    """Make the scene in a folder beside `output`, then replace `output` with it.
 
-    Raises: UserError where `output` holds something else.
+    Raises: UserError if `output` holds anything that this script did not make.
     """
     if output.exists() and not (output / "truth" / "truth.json").is_file() and any(output.iterdir()):
-        raise UserError(f"{output}: holds something that this script did not make; choose another output.")
+        raise UserError(
+            f"{output}: contains files that this script did not make; choose another output folder."
+        )
     new = output.with_name(output.name + ".new")
-    print("building the square and its light", file=sys.stderr)
+    print("building the square and its lighting", file=sys.stderr)
     world = World(seed)
     camera = make_camera(seed, photos, width, width * 3 // 4)
     shutil.rmtree(new, ignore_errors=True)
     pictures = take_photos(world, camera, new, seed, side)
-    print("finding the points that stereo would find", file=sys.stderr)
+    print("sampling the point cloud", file=sys.stderr)
     cloud = make_cloud(world, camera, pictures, seed, points)
     save_cloud(cloud, new)
     save_folder(camera, new)
@@ -257,21 +262,23 @@ def make(output: Path, seed: int, photos: int, width: int, side: int, points: in
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "demo", help="folder to make")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--photos", type=int, default=40)
     parser.add_argument(
-        "--width", type=int, default=480, help="of a photo in pixels; the height is 3/4 of it"
+        "--output", type=Path, default=Path(__file__).parent / "demo", help="folder to create"
     )
-    parser.add_argument("--side", type=int, default=4, help="rays per pixel: side²")
-    parser.add_argument("--points", type=int, default=240_000, help="about so many points")
+    parser.add_argument("--seed", type=int, default=1, help="seed of all random numbers")
+    parser.add_argument("--photos", type=int, default=40, help="number of photos")
+    parser.add_argument(
+        "--width", type=int, default=480, help="width of the photos in pixels; their height is 3/4 of it"
+    )
+    parser.add_argument("--side", type=int, default=4, help="render with side × side rays per pixel")
+    parser.add_argument("--points", type=int, default=240_000, help="approximate number of points")
     options = parser.parse_args()
     try:
-        make(options.output, options.seed, options.photos, options.width, options.side, options.points)
+        make_scene(options.output, options.seed, options.photos, options.width, options.side, options.points)
     except UserError as error:
         sys.exit(str(error))
 

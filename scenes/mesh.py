@@ -1,6 +1,7 @@
-"""Mesh parts of the simulated place: boxes, lathes, tubes, leaves, grids, point_samples into one mesh.
+"""A triangle mesh with texture coordinates, and a builder that assembles it from boxes, surfaces of revolution and tubes.
 
-Metres, z up. Surface coordinates `uv` are metres along the surface: every texture keeps its true size.
+Coordinates are in metres, z points up. Texture coordinates `uv` are metres along the surface, so that every texture keeps
+its true size.
 """
 # ruff: noqa: RUF005 (array + list is an addition here)
 
@@ -14,26 +15,38 @@ Array = np.ndarray
 
 
 def unit(v: Array) -> Array:
-    """Scale the last axis to length one; zero vectors stay zero."""
+    """Return the vectors of the last axis scaled to length one; zero vectors stay zero."""
     length = np.linalg.norm(v, axis=-1, keepdims=True)
     return v / np.maximum(length, 1e-12)
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """Triangles with shading data: V vertices, T triangles."""
+    """Triangles with what shading needs; V vertices, T triangles."""
 
     xyz: Array  # [V,3] float64, m
     normals: Array  # [V,3] unit
     uv: Array  # [V,2] m
     triangles: Array  # [T,3] int
-    material: Array  # [T] int, row of the material table
-    tint: Array  # [T,3] colour factor of the texture
+    material: Array  # [T] int, index into Builder.materials
+    tint: Array  # [T,3] factor on the texture's colour
+
+
+@dataclass(frozen=True)
+class Face:
+    """The parallelogram corner + s·along + t·up for s, t in [0, 1]; its front is the side that along × up points to."""
+
+    corner: Array  # [3]
+    along: Array  # [3]
+    up: Array  # [3]
 
 
 @dataclass
 class Builder:
-    """Collects parts; `mesh()` joins them."""
+    """Collects the parts of a mesh; `mesh()` joins them.
+
+    Every method that adds a part takes the name of its material and a tint, a factor on the texture's colour.
+    """
 
     materials: tuple[str, ...]
     parts: list[Mesh] = field(default_factory=list)
@@ -41,7 +54,7 @@ class Builder:
     def add(
         self, xyz: Array, normals: Array, uv: Array, triangles: Array, material: str, tint=(1, 1, 1)
     ) -> None:
-        """Append one part with one material and one tint ([3], or [T,3])."""
+        """Append triangles of one material; `tint` is [3], or [T,3] for one tint per triangle."""
         count = len(triangles)
         index = np.full(count, self.materials.index(material))
         colours = np.broadcast_to(np.asarray(tint, float), (count, 3))
@@ -51,17 +64,22 @@ class Builder:
         """Join all parts into one mesh."""
         starts = np.cumsum([0] + [len(p.xyz) for p in self.parts[:-1]])
         triangles = [p.triangles + s for p, s in zip(self.parts, starts, strict=True)]
-        join = {
-            name: np.concatenate([getattr(p, name) for p in self.parts]) for name in ("xyz", "normals", "uv")
-        }
-        material = np.concatenate([p.material for p in self.parts])
-        tint = np.concatenate([p.tint for p in self.parts])
-        return Mesh(**join, triangles=np.concatenate(triangles), material=material, tint=tint)
+        return Mesh(
+            xyz=np.concatenate([p.xyz for p in self.parts]),
+            normals=np.concatenate([p.normals for p in self.parts]),
+            uv=np.concatenate([p.uv for p in self.parts]),
+            triangles=np.concatenate(triangles),
+            material=np.concatenate([p.material for p in self.parts]),
+            tint=np.concatenate([p.tint for p in self.parts]),
+        )
 
     def grid(
         self, xyz: Array, uv: Array, material: str, tint=(1, 1, 1), normals: Array | None = None
     ) -> None:
-        """Add a grid of points [R,C,3]; the front is where (next column) × (next row) points."""
+        """Add a surface through a grid of points [R,C,3].
+
+        Its front is the side that (next column) × (next row) points to; without `normals` they come from the grid.
+        """
         rows, columns = xyz.shape[:2]
         index = np.arange(rows * columns).reshape(rows, columns)
         a, b, c, d = (q.ravel() for q in (index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]))
@@ -70,41 +88,46 @@ class Builder:
             normals = np.cross(np.gradient(xyz, axis=1), np.gradient(xyz, axis=0))
         self.add(xyz.reshape(-1, 3), normals.reshape(-1, 3), uv.reshape(-1, 2), triangles, material, tint)
 
-    def rectangle(
-        self, corner, along, up, material: str, tint=(1, 1, 1), cell: float = 0.25, shift=(0, 0)
-    ) -> None:
-        """Add the rectangle corner + s·along + t·up, in cells of at most `cell` metres; front: along × up."""
-        corner, along, up = (np.asarray(q, float) for q in (corner, along, up))
+    def rectangle(self, corner, along, up, material: str, tint=(1, 1, 1), cell: float = 0.25) -> None:
+        """Add the face (corner, along, up) with texture coordinates that start at its corner."""
+        self.face(Face(corner, along, up), material, tint, cell)
+
+    def face(self, face: Face, material: str, tint=(1, 1, 1), cell: float = 0.25, uv_offset=(0, 0)) -> None:
+        """Add a face in cells of at most `cell` metres; the texture coordinates of its corner are `uv_offset`."""
+        corner, along, up = (np.asarray(q, float) for q in (face.corner, face.along, face.up))
         width, height = np.linalg.norm(along), np.linalg.norm(up)
         s = np.linspace(0, 1, max(2, int(np.ceil(width / cell)) + 1))
         t = np.linspace(0, 1, max(2, int(np.ceil(height / cell)) + 1))
         tt, ss = np.meshgrid(t, s, indexing="ij")
         xyz = corner + ss[..., None] * along + tt[..., None] * up
-        uv = np.stack([ss * width + shift[0], tt * height + shift[1]], -1)
+        uv = np.stack([ss * width + uv_offset[0], tt * height + uv_offset[1]], -1)
         normals = np.broadcast_to(np.cross(along, up), xyz.shape)
         self.grid(xyz, uv, material, tint, normals)
 
     def box(self, centre, size, material: str, tint=(1, 1, 1), turn: float = 0.0, cell: float = 0.3) -> None:
-        """Add a box; `turn` (radians) about the vertical."""
+        """Add a box, rotated by `turn` radians about the vertical through its centre."""
         c, s = np.cos(turn), np.sin(turn)
         x = np.array([c, s, 0]) * size[0]
         y = np.array([-s, c, 0]) * size[1]
         z = np.array([0, 0, 1.0]) * size[2]
         low = np.asarray(centre, float) - (x + y + z) / 2
-        shift = (low[0] + low[1], low[2])
+        uv_offset = (low[0] + low[1], low[2])
         faces = [
-            (low, x, z),
-            (low + x, y, z),
-            (low + x + y, -x, z),
-            (low + y, -y, z),
-            (low + z, x, y),
-            (low + y, x, -y),
+            Face(low, x, z),
+            Face(low + x, y, z),
+            Face(low + x + y, -x, z),
+            Face(low + y, -y, z),
+            Face(low + z, x, y),
+            Face(low + y, x, -y),
         ]
-        for corner, along, up in faces:
-            self.rectangle(corner, along, up, material, tint, cell, shift)
+        for face in faces:
+            self.face(face, material, tint, cell, uv_offset)
 
     def lathe(self, centre, profile, material: str, tint=(1, 1, 1), sides: int = 32, fold=None) -> None:
-        """Turn a profile [(radius, height), …] about the vertical; `fold(angle, height)` scales it."""
+        """Add the surface that a profile [(radius, height), …] sweeps when it turns about the vertical.
+
+        `fold(angle, height)` scales the radius.
+        """
         profile = np.asarray(profile, float)
         angle = np.linspace(0, 2 * np.pi, sides + 1)
         radius = np.broadcast_to(profile[:, :1], (len(profile), sides + 1))
@@ -125,7 +148,7 @@ class Builder:
         self.grid(xyz, uv, material, tint, normals)
 
     def tube(self, path, radius, material: str, tint=(1, 1, 1), sides: int = 8) -> None:
-        """Sweep a circle along a path [P,3]; `radius` a number or one per point."""
+        """Add the surface that a circle sweeps along a path [P,3]; `radius` is one number, or one for each point."""
         path = np.asarray(path, float)
         radius = np.broadcast_to(np.asarray(radius, float), (len(path),))
         forward = unit(np.gradient(path, axis=0))
@@ -139,7 +162,7 @@ class Builder:
         self.grid(path[:, None] + radius[:, None, None] * normals, uv, material, tint, normals)
 
     def ellipsoid(self, centre, radii, material: str, tint=(1, 1, 1), sides: int = 24, bump=None) -> None:
-        """Add an ellipsoid; `bump(directions [...,3])` scales its radius."""
+        """Add an ellipsoid; `bump(directions [...,3])` scales its radius in each direction."""
         v, u = np.meshgrid(
             np.linspace(-np.pi / 2, np.pi / 2, sides // 2 + 1),
             np.linspace(0, 2 * np.pi, sides + 1),
@@ -156,7 +179,7 @@ class Builder:
     def leaves(
         self, centres: Array, size: Array, rng: np.random.Generator, material: str, tint: Array
     ) -> None:
-        """Add a bent, diamond-shaped leaf at each centre [N,3], turned at random; tint [N,3]."""
+        """Add a bent, diamond-shaped leaf in a random orientation at each of `centres` [N,3]; sizes [N], tints [N,3]."""
         count = len(centres)
         normal = unit(rng.normal(size=(count, 3)) + [0, 0, 0.9])
         along = unit(np.cross(normal, rng.normal(size=(count, 3))))

@@ -1,10 +1,10 @@
 """The simulated camera: lens, exposure, white balance, vignette, response, sensor noise, JPEG with EXIF.
 
-Formula chain (truth.json repeats it):
+Photo i is made of the scene's radiance by these formulas, which truth.json repeats; r is 1 at half the photo's diagonal:
 
-    x = HDR · 2^-(EV_i − EV_scene) · white_balance_i · (1 + a r² + b r⁴ + c r⁶)  r: 1 = half diagonal
-    x = x + noise (shot and read),  clipped to [0, 1]
-    y = response_channel(x),  stored as round(255 y) in a JPEG
+    x = radiance · 2^-(EV_i − EV_scene) · white_balance_i · (1 + a r² + b r⁴ + c r⁶)
+    x = x + noise (shot and read noise), clipped to [0, 1]
+    y = response_channel(x), stored as round(255 y) in a JPEG
 """
 
 from __future__ import annotations
@@ -18,20 +18,23 @@ from PIL.TiffImagePlugin import IFDRational
 
 from adop.scenes.mesh import Array, unit
 
-SHUTTER = (60, 80, 100, 125, 160, 200, 250, 320, 400, 500, 640, 800, 1000, 1250, 1600, 2000, 2500, 3200, 4000)
+# Nominal shutter speeds in steps of a third of a stop, in 1/seconds.
+SHUTTER_SPEEDS = (
+    60, 80, 100, 125, 160, 200, 250, 320, 400, 500, 640, 800, 1000, 1250, 1600, 2000, 2500, 3200, 4000
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class LensTruth:
-    """OpenCV lens: intrinsics fx fy cx cy (pixel centres at .5), distortion k1 k2 p1 p2."""
+    """A lens in OpenCV's model; the centre of the first pixel is (0.5, 0.5)."""
 
     width: int
     height: int
-    intrinsics: tuple[float, float, float, float]
-    distortion: tuple[float, float, float, float]
+    intrinsics: tuple[float, float, float, float]  # fx fy cx cy, pixels
+    distortion: tuple[float, float, float, float]  # k1 k2 p1 p2
 
     def distort(self, xy: Array) -> Array:
-        """Normalised plane [...,2] (x/z, y/z) to pixels [...,2]."""
+        """Return the pixels [...,2] of points (x/z, y/z) [...,2] of the normalised image plane."""
         fx, fy, cx, cy = self.intrinsics
         k1, k2, p1, p2 = self.distortion
         x, y = xy[..., 0], xy[..., 1]
@@ -42,16 +45,16 @@ class LensTruth:
         return np.stack([fx * u + cx, fy * v + cy], -1)
 
     def undistort(self, uv: Array) -> Array:
-        """Pixels [...,2] to the normalised plane, by Newton's method to double precision."""
+        """Return the points of the normalised image plane for pixels [...,2], by Newton's method to double precision."""
         fx, fy, cx, cy = self.intrinsics
         k1, k2, p1, p2 = self.distortion
-        goal = (uv - [cx, cy]) / [fx, fy]
-        x, y = goal[..., 0].copy(), goal[..., 1].copy()
+        target = (uv - [cx, cy]) / [fx, fy]
+        x, y = target[..., 0].copy(), target[..., 1].copy()
         for _ in range(8):
             r2 = x * x + y * y
             radial, slope = 1 + k1 * r2 + k2 * r2 * r2, 2 * k1 + 4 * k2 * r2
-            eu = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x) - goal[..., 0]
-            ev = y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y - goal[..., 1]
+            eu = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x) - target[..., 0]
+            ev = y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y - target[..., 1]
             a = radial + slope * x * x + 2 * p1 * y + 6 * p2 * x
             b = slope * x * y + 2 * p1 * x + 2 * p2 * y
             d = radial + slope * y * y + 6 * p1 * y + 2 * p2 * x
@@ -62,12 +65,12 @@ class LensTruth:
 
 @dataclass(frozen=True)
 class CameraTruth:
-    """All that the camera does to light. N photos."""
+    """Everything that the camera does to light, for N photos."""
 
     lens: LensTruth
     world_to_camera: Array  # [N,4,4] float64
-    exposure: Array  # [N] EV, exact
-    scene_exposure: float
+    exposure: Array  # [N] exact EV
+    scene_exposure: float  # EV at which radiance is not scaled
     white_balance: Array  # [N,3] r, 1, b
     vignette: tuple[float, float, float]  # a b c
     vignette_centre: tuple[float, float]  # pixels
@@ -77,25 +80,25 @@ class CameraTruth:
     read_noise: float = 5.0  # electrons
 
     def vignette_factor(self, uv: Array) -> Array:
-        """Factor at pixels [...,2]."""
+        """Return the vignette's factor at pixels [...,2]."""
         half = np.hypot(self.lens.width, self.lens.height) / 2
         r2 = (((uv - np.array(self.vignette_centre)) / half) ** 2).sum(-1)
         a, b, c = self.vignette
         return 1 + a * r2 + b * r2**2 + c * r2**3
 
     def response(self, x: Array) -> Array:
-        """Smooth monotonic curve of each channel [...,3]: a logarithm with a slight S; f(0)=0, f(1)=1."""
+        """Return the response to sensor values [...,3]: monotonic, a logarithm with a slight S, f(0) = 0 and f(1) = 1."""
         gain, curve = np.array(self.response_gain), np.array(self.response_curve)
         x = np.clip(x, 0, 1)
         y = np.log1p(gain * x) / np.log1p(gain)
         return y - curve * np.sin(2 * np.pi * y)
 
     def iso(self, photo: int) -> int:
-        """The camera's own choice: ISO 200 in darker light."""
+        """Return the ISO that the camera chooses: 200 when the light is low, else 100."""
         return 100 if self.exposure[photo] > self.scene_exposure - 0.7 else 200
 
     def expose(self, radiance: Array, photo: int) -> Array:
-        """Linear sensor value x [H,W,3], before noise and clipping."""
+        """Return the linear sensor values x [H,W,3] before noise and clipping."""
         v, u = np.mgrid[: self.lens.height, : self.lens.width] + 0.5
         factor = 2.0 ** -(self.exposure[photo] - self.scene_exposure)
         return (
@@ -106,7 +109,7 @@ class CameraTruth:
         )
 
     def develop(self, radiance: Array, photo: int, rng: np.random.Generator | None) -> Array:
-        """Radiance [H,W,3] to the picture in [0,1]; without `rng` there is no noise."""
+        """Return the photo in [0,1] of a radiance [H,W,3]; without `rng` there is no noise."""
         x = self.expose(radiance, photo)
         if rng is not None:
             well = self.full_well * 100 / self.iso(photo)
@@ -114,21 +117,21 @@ class CameraTruth:
         return self.response(x)
 
     def exif(self, photo: int) -> tuple[float, float, int]:
-        """Exposure time (s), f-number, ISO as the camera notes them: the time to the next third of a stop."""
+        """Return exposure time (s), f-number and ISO as the camera records them, the time rounded to 1/3 stop."""
         f_number, iso = 4.0, self.iso(photo)
         time = f_number**2 / 2 ** (self.exposure[photo] + np.log2(iso / 100))
-        nominal = min(SHUTTER, key=lambda s: abs(np.log2(s * time)))
+        nominal = min(SHUTTER_SPEEDS, key=lambda s: abs(np.log2(s * time)))
         return 1.0 / nominal, f_number, iso
 
     def exif_exposure(self, photo: int) -> float:
-        """EV = log2(N²/t) − log2(ISO/100) of the noted values."""
+        """Return the EV, log2(N²/t) − log2(ISO/100), of the recorded values."""
         time, f_number, iso = self.exif(photo)
         return float(np.log2(f_number**2 / time) - np.log2(iso / 100))
 
 
 def save_jpeg(image: Array, file: Path, exif: tuple[float, float, int]) -> None:
-    """Write [H,W,3] in [0,1] as an 8-bit JPEG (quality 92, 4:4:4) with exposure time, f-number and ISO."""
-    picture = Image.fromarray(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8))
+    """Write an image [H,W,3] in [0,1] as an 8-bit JPEG (quality 92, 4:4:4); `exif` is exposure time, f-number and ISO."""
+    jpeg = Image.fromarray(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8))
     tags = Image.Exif()
     tags[0x010F], tags[0x0110] = "adop", "simulated camera"
     tags.get_ifd(0x8769).update(
@@ -138,11 +141,11 @@ def save_jpeg(image: Array, file: Path, exif: tuple[float, float, int]) -> None:
             0x8827: exif[2],
         }
     )
-    picture.save(file, quality=92, subsampling=0, exif=tags)
+    jpeg.save(file, quality=92, subsampling=0, exif=tags)
 
 
-def smooth_walk(rng: np.random.Generator, count: int, waves: int = 5) -> Array:
-    """Periodic smooth random series [count] with values from about -1 to 1, mean 0."""
+def smooth_series(rng: np.random.Generator, count: int, waves: int = 5) -> Array:
+    """Return a smooth, periodic random series [count] of mean 0 that reaches 1 or -1."""
     phase = np.arange(count) * 2 * np.pi / count
     series = sum(
         rng.normal() / k**0.5 * np.sin(k * phase + rng.uniform(0, 2 * np.pi)) for k in range(1, waves + 1)
@@ -152,10 +155,11 @@ def smooth_walk(rng: np.random.Generator, count: int, waves: int = 5) -> Array:
     return series / np.abs(series).max()
 
 
-def walk(seed: int, count: int) -> Array:
-    """Poses [count,4,4] of a person who walks an arc round the fountain and back, the camera higher.
+def walk_around_fountain(seed: int, count: int) -> Array:
+    """Return world_to_camera [count,4,4] of a photographer who walks an arc around the fountain and back.
 
-    The walk is closed and starts in the middle of the arc, so that every photo lies between others.
+    On the way back the camera is higher. The walk is closed and starts in the middle of the arc, so that every photo lies
+    between two others.
     """
     rng = np.random.default_rng([seed, 400])
     poses = []
@@ -177,15 +181,26 @@ def walk(seed: int, count: int) -> Array:
 
 
 def make_camera(seed: int, count: int, width: int, height: int) -> CameraTruth:
-    """Draw the true camera of `count` photos; sizes other than 480×360 scale the lens."""
+    """Return the true camera of `count` photos; the lens is scaled from a width of 480 pixels."""
     rng = np.random.default_rng([seed, 500])
-    s = width / 480
+    scale = width / 480
     lens = LensTruth(
-        width, height, (371.6 * s, 372.3 * s, 242.3 * s, 178.1 * s), (-0.115, 0.046, 0.0007, -0.0005)
+        width,
+        height,
+        (371.6 * scale, 372.3 * scale, 242.3 * scale, 178.1 * scale),
+        (-0.115, 0.046, 0.0007, -0.0005),
     )
-    exposure = 13.0 + 1.5 * smooth_walk(rng, count)
+    exposure = 13.0 + 1.5 * smooth_series(rng, count)
     balance = np.ones((count, 3))
     for channel, reach in ((0, 0.12), (2, 0.14)):
-        balance[:, channel] = np.exp(reach * smooth_walk(rng, count))
-    centre = (width / 2 + 7.0 * s, height / 2 - 5.0 * s)
-    return CameraTruth(lens, walk(seed, count), exposure, 13.0, balance, (-0.30, 0.07, -0.06), centre)
+        balance[:, channel] = np.exp(reach * smooth_series(rng, count))
+    vignette_centre = (width / 2 + 7.0 * scale, height / 2 - 5.0 * scale)
+    return CameraTruth(
+        lens=lens,
+        world_to_camera=walk_around_fountain(seed, count),
+        exposure=exposure,
+        scene_exposure=13.0,
+        white_balance=balance,
+        vignette=(-0.30, 0.07, -0.06),
+        vignette_centre=vignette_centre,
+    )

@@ -1,7 +1,7 @@
 """Procedural textures: albedo and relief of brick, plaster, cobbles, tiles, wood, leaves, signs.
 
-Each texture is a square of SIZE² texels that covers `TILE[name]` metres. There is detail at every
-scale: 1/f noise for weathering, cells for bricks and stones, relief whose slopes turn the surface normal.
+Each texture is a periodic square tile of TEXTURE_SIZE² texels; `TEXTURES` says how many metres it covers. There is detail
+at every scale: 1/f noise for weathering, cells for bricks and stones, and relief whose slopes tilt the surface normal.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 Array = np.ndarray
-SIZE = 1024
-SLOPE = 1.5  # slopes are stored in [-SLOPE, SLOPE]
+TEXTURE_SIZE = 1024  # texels along each side
+MAX_SLOPE = 1.5  # slopes of the relief are clipped to ±MAX_SLOPE
 
 
 def noise(
-    rng: np.random.Generator, beta: float = 1.0, low: float = 1, high: float = 1e9, size: int = SIZE
+    rng: np.random.Generator, beta: float = 1.0, low: float = 1, high: float = 1e9, size: int = TEXTURE_SIZE
 ) -> Array:
-    """Periodic noise [size,size], spectrum k^-beta between two frequencies (cycles per tile), deviation 1."""
+    """Return periodic noise [size,size] of standard deviation 1.
+
+    Its amplitude spectrum is k^-beta between the frequencies `low` and `high`, in cycles per tile.
+    """
     ky, kx = np.meshgrid(np.fft.fftfreq(size) * size, np.fft.rfftfreq(size) * size, indexing="ij")
     k = np.hypot(kx, ky)
     gain = np.where((k >= low) & (k <= high), np.maximum(k, 1) ** -beta, 0)
@@ -29,21 +32,24 @@ def noise(
 
 
 def smoothstep(low: float, high: float, x: Array) -> Array:
-    """0 below low, 1 above high, smooth between."""
+    """Return 0 where x is below `low`, 1 where it is above `high`, and a smooth step in between."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def warp(image: Array, rng: np.random.Generator, amount: float, low: float = 2) -> Array:
-    """Displace an image by smooth periodic noise of `amount` texels."""
+    """Return the image displaced by smooth periodic noise of `amount` texels."""
     dy, dx = noise(rng, 1.6, low) * amount, noise(rng, 1.6, low) * amount
-    y, x = np.mgrid[:SIZE, :SIZE]
-    return image[np.rint(y + dy).astype(int) % SIZE, np.rint(x + dx).astype(int) % SIZE]
+    y, x = np.mgrid[:TEXTURE_SIZE, :TEXTURE_SIZE]
+    return image[np.rint(y + dy).astype(int) % TEXTURE_SIZE, np.rint(x + dx).astype(int) % TEXTURE_SIZE]
 
 
 def masonry(columns: int, rows: int, shift: float = 0.5) -> tuple[Array, Array]:
-    """Running bond: the block's number, and the distance to its edge in fractions of the tile [SIZE,SIZE]."""
-    y, x = (np.mgrid[:SIZE, :SIZE] + 0.5) / SIZE
+    """Return the number of the block that each texel lies in, and the texel's distance to the block's edge.
+
+    Both are [S,S]; the distance is a fraction of the tile. Every other row is shifted by `shift` blocks.
+    """
+    y, x = (np.mgrid[:TEXTURE_SIZE, :TEXTURE_SIZE] + 0.5) / TEXTURE_SIZE
     row = np.floor(y * rows)
     across = x * columns + shift * (row % 2)
     column = np.floor(across) % columns
@@ -54,9 +60,13 @@ def masonry(columns: int, rows: int, shift: float = 0.5) -> tuple[Array, Array]:
 
 
 def cells(rng: np.random.Generator, count: int, jitter: float = 0.8) -> tuple[Array, Array]:
-    """Voronoi stones on a jittered count² grid: number, and F2−F1 in fractions of a cell."""
+    """Return the number of each texel's Voronoi cell, and the texel's F2−F1 distance, both [S,S].
+
+    There are count² cells on a jittered grid. F2−F1 is the difference of the distances to the two nearest cell centres,
+    in units of the grid's spacing.
+    """
     offset = 0.5 + jitter * (rng.uniform(size=(count, count, 2)) - 0.5)
-    y, x = (np.mgrid[:SIZE, :SIZE] + 0.5) / SIZE * count
+    y, x = (np.mgrid[:TEXTURE_SIZE, :TEXTURE_SIZE] + 0.5) / TEXTURE_SIZE * count
     iy, ix = y.astype(int), x.astype(int)
     first, second, number = np.full(y.shape, 9.0), np.full(y.shape, 9.0), np.zeros(y.shape, int)
     for dy in (-1, 0, 1):
@@ -72,14 +82,15 @@ def cells(rng: np.random.Generator, count: int, jitter: float = 0.8) -> tuple[Ar
 
 
 def mix(a, b, t: Array) -> Array:
-    """Blend two colours (or colour images) by t [SIZE,SIZE]."""
+    """Return a·(1 − t) + b·t for two colours [3] or colour images [S,S,3] and weights t [S,S]."""
     return np.asarray(a, float) * (1 - t[..., None]) + np.asarray(b, float) * t[..., None]
 
 
-Texture = tuple[Array, Array]  # albedo [S,S,3] in [0,1] linear, relief [S,S] in metres
+Texture = tuple[Array, Array]  # linear albedo [S,S,3] in [0,1], relief [S,S] in metres; S = TEXTURE_SIZE
 
 
-def plaster(rng) -> Texture:
+def plaster(rng: np.random.Generator) -> Texture:
+    """Return weathered plaster with cracks, bare in places."""
     fine, coarse, speckle = noise(rng, 0.6, 20), noise(rng, 1.4, 1, 60), noise(rng, 1.0, 6)
     shade = 0.74 + 0.06 * fine + 0.10 * coarse + 0.05 * speckle
     crack = 1 - smoothstep(0.0, 0.05, np.abs(noise(rng, 1.5, 2, 200)))
@@ -90,7 +101,8 @@ def plaster(rng) -> Texture:
     ], 0.0022 * fine - 0.01 * bare + 0.004 * coarse
 
 
-def brick(rng) -> Texture:
+def brick(rng: np.random.Generator) -> Texture:
+    """Return bricks in running bond with pale mortar."""
     number, edge = masonry(16, 48)
     edge = warp(edge, rng, 1.5, 8)
     tone = rng.normal(size=number.max() + 1)[number]
@@ -105,7 +117,8 @@ def brick(rng) -> Texture:
     ) + 0.0025 * fine
 
 
-def ashlar(rng) -> Texture:
+def ashlar(rng: np.random.Generator) -> Texture:
+    """Return dressed, pitted blocks of stone with fine joints."""
     number, edge = masonry(5, 10)
     edge = warp(edge, rng, 1.2, 6)
     tone = rng.normal(size=number.max() + 1)[number]
@@ -117,7 +130,8 @@ def ashlar(rng) -> Texture:
     return albedo, 0.010 * (1 - joint) + 0.002 * fine - 0.004 * pits
 
 
-def cobble(rng) -> Texture:
+def cobble(rng: np.random.Generator) -> Texture:
+    """Return round cobblestones with dirt and moss between them."""
     number, edge = cells(rng, 26, 0.55)
     edge = warp(edge, rng, 1.2, 10)
     tone, hue = rng.normal(size=(2, number.max() + 1))
@@ -130,7 +144,8 @@ def cobble(rng) -> Texture:
     return mix(stone, dirt + moss, joint), 0.016 * np.sqrt(np.clip(edge, 0, 0.5)) + 0.001 * fine
 
 
-def flagstone(rng) -> Texture:
+def flagstone(rng: np.random.Generator) -> Texture:
+    """Return flat paving stones with dark joints."""
     number, edge = masonry(5, 7, 0.37)
     edge = warp(edge, rng, 2.0, 5)
     tone, hue = rng.normal(size=(2, number.max() + 1))
@@ -141,8 +156,9 @@ def flagstone(rng) -> Texture:
     return mix(stone, [0.16, 0.14, 0.10], joint * 0.9), 0.008 * (1 - joint) + 0.0015 * fine
 
 
-def roof(rng) -> Texture:
-    y, x = (np.mgrid[:SIZE, :SIZE] + 0.5) / SIZE
+def roof(rng: np.random.Generator) -> Texture:
+    """Return rows of half-round clay tiles with lichen."""
+    y, x = (np.mgrid[:TEXTURE_SIZE, :TEXTURE_SIZE] + 0.5) / TEXTURE_SIZE
     columns, rows = 20, 12
     number = (np.floor(y * rows) * columns + np.floor(x * columns)).astype(int)
     tone, hue = rng.normal(size=(2, columns * rows))
@@ -159,8 +175,9 @@ def roof(rng) -> Texture:
     return mix(albedo, [0.42, 0.40, 0.27], lichen * 0.6), 0.028 * arch + 0.016 * (1 - step)
 
 
-def wood(rng) -> Texture:
-    boards = np.mgrid[:SIZE, :SIZE][1] * 28 / SIZE
+def wood(rng: np.random.Generator) -> Texture:
+    """Return boards with grain and dark gaps."""
+    boards = np.mgrid[:TEXTURE_SIZE, :TEXTURE_SIZE][1] * 28 / TEXTURE_SIZE
     tone = rng.normal(size=28)[boards.astype(int)]
     gap = np.minimum(boards % 1, 1 - boards % 1)
     fine = noise(rng, 0.5, 10)
@@ -170,7 +187,8 @@ def wood(rng) -> Texture:
     return albedo * (1 - 0.65 * line)[..., None], 0.003 * grain - 0.006 * line
 
 
-def bark(rng) -> Texture:
+def bark(rng: np.random.Generator) -> Texture:
+    """Return ridged bark."""
     _, edge = cells(rng, 40, 1.0)
     ridge = warp(edge, rng, 5, 6)
     fine = noise(rng, 0.8, 8)
@@ -179,19 +197,22 @@ def bark(rng) -> Texture:
     ], 0.03 * ridge
 
 
-def leaf(rng) -> Texture:
+def leaf(rng: np.random.Generator) -> Texture:
+    """Return foliage."""
     fine, coarse = noise(rng, 0.7, 10), noise(rng, 1.3, 1)
     return np.array([0.55, 0.62, 0.40]) * (1 + 0.12 * fine + 0.12 * coarse)[..., None], 0.001 * fine
 
 
-def iron(rng) -> Texture:
+def iron(rng: np.random.Generator) -> Texture:
+    """Return iron with patches of rust."""
     fine, rust = noise(rng, 0.8, 8), smoothstep(0.9, 1.7, noise(rng, 1.2, 3))
     return mix(
         np.array([0.30, 0.31, 0.33]) * (1 + 0.15 * fine)[..., None], [0.36, 0.20, 0.11], rust * 0.6
     ), 0.001 * fine
 
 
-def bronze(rng) -> Texture:
+def bronze(rng: np.random.Generator) -> Texture:
+    """Return bronze with green patina and dark streaks."""
     fine, patina = noise(rng, 0.9, 8), noise(rng, 1.4, 3)
     t = smoothstep(-0.6, 1.1, patina + 0.35 * fine)
     streak = smoothstep(0.3, 1.5, warp(noise(rng, 1.2, 8), rng, 8))
@@ -202,7 +223,8 @@ def bronze(rng) -> Texture:
     ), 0.002 * fine
 
 
-def meadow(rng) -> Texture:
+def meadow(rng: np.random.Generator) -> Texture:
+    """Return grass, dry fields and woods as seen from afar."""
     fine, coarse = noise(rng, 0.6, 10), noise(rng, 1.3, 1)
     trees = smoothstep(-0.1, 0.9, noise(rng, 0.9, 4, 200))
     green = np.array([0.20, 0.27, 0.09]) * (1 + 0.25 * fine + 0.25 * coarse)[..., None]
@@ -210,15 +232,17 @@ def meadow(rng) -> Texture:
     return mix(field, np.array([0.05, 0.09, 0.035]) * (1 + 0.4 * fine)[..., None], trees * 0.85), 0.02 * fine
 
 
-def cloth(rng) -> Texture:
-    x = (np.arange(SIZE) + 0.5) / SIZE
-    stripe = smoothstep(-0.1, 0.1, np.sin(2 * np.pi * 12 * x))[None].repeat(SIZE, 0)
+def cloth(rng: np.random.Generator) -> Texture:
+    """Return cloth with red and white stripes."""
+    x = (np.arange(TEXTURE_SIZE) + 0.5) / TEXTURE_SIZE
+    stripe = smoothstep(-0.1, 0.1, np.sin(2 * np.pi * 12 * x))[None].repeat(TEXTURE_SIZE, 0)
     fine, coarse = noise(rng, 0.5, 30), noise(rng, 1.4, 2)
     shade = 1 + 0.05 * fine + 0.07 * coarse
     return mix([0.78, 0.75, 0.68], [0.58, 0.07, 0.06], stripe) * shade[..., None], 0.01 * coarse
 
 
-def paint(rng) -> Texture:
+def paint(rng: np.random.Generator) -> Texture:
+    """Return white paint, worn in places."""
     fine, coarse = noise(rng, 0.7, 15), noise(rng, 1.4, 2)
     worn = smoothstep(1.4, 1.9, noise(rng, 1.1, 6))
     return mix(
@@ -226,13 +250,15 @@ def paint(rng) -> Texture:
     ), 0.002 * fine
 
 
-def water(rng) -> Texture:
+def water(rng: np.random.Generator) -> Texture:
+    """Return dark water with ripples."""
     ripple = noise(rng, 1.6, 10, 90)
     return np.array([0.045, 0.07, 0.062]) * (1 + 0.2 * ripple)[..., None], 0.006 * ripple
 
 
-def glass(rng) -> Texture:
-    x = np.mgrid[:SIZE, :SIZE][1] / SIZE + 0.5 / SIZE
+def glass(rng: np.random.Generator) -> Texture:
+    """Return window panes with curtains behind them."""
+    x = np.mgrid[:TEXTURE_SIZE, :TEXTURE_SIZE][1] / TEXTURE_SIZE + 0.5 / TEXTURE_SIZE
     curtain = 0.5 + 0.5 * np.sin(2 * np.pi * (x * 40 + 0.35 * noise(rng, 1.6, 2)))
     drawn = smoothstep(0.1, 0.2, np.cos(2 * np.pi * (4 * x + 0.04 * noise(rng, 1.8, 2, 8))))
     wavy = noise(rng, 1.8, 4, 40)
@@ -241,30 +267,30 @@ def glass(rng) -> Texture:
     ), 0.0012 * wavy
 
 
-def lettering(rng) -> Texture:
-    """Four shop signs, one above the other, each a quarter of the tile high."""
-    image = Image.new("RGB", (SIZE, SIZE))
+def lettering(rng: np.random.Generator) -> Texture:
+    """Return four shop signs, one above the other, each a quarter of the tile high."""
+    image = Image.new("RGB", (TEXTURE_SIZE, TEXTURE_SIZE))
     draw = ImageDraw.Draw(image)
     signs = [("CAFE DEL SOL", "#20382c", "#f1e3b4"), ("LIBRERIA", "#5b1f1a", "#f3ead2")]
     signs += [("PANADERO", "#d9c79a", "#43301c"), ("PLAZA MAYOR", "#1f3f78", "#f4f4f0")]
     for i, (text, ground, ink) in enumerate(signs):
-        top, bottom = i * SIZE // 4, (i + 1) * SIZE // 4
-        draw.rectangle((0, top, SIZE, bottom), fill=ground)
-        draw.rectangle((14, top + 14, SIZE - 15, bottom - 15), outline=ink, width=7)
+        top, bottom = i * TEXTURE_SIZE // 4, (i + 1) * TEXTURE_SIZE // 4
+        draw.rectangle((0, top, TEXTURE_SIZE, bottom), fill=ground)
+        draw.rectangle((14, top + 14, TEXTURE_SIZE - 15, bottom - 15), outline=ink, width=7)
         font = ImageFont.load_default(1000 // len(text) + 48)
-        draw.text((SIZE / 2, (top + bottom) / 2), text, fill=ink, font=font, anchor="mm")
+        draw.text((TEXTURE_SIZE / 2, (top + bottom) / 2), text, fill=ink, font=font, anchor="mm")
     albedo = (np.asarray(image)[::-1] / 255.0) ** 2.2
     return albedo * (0.9 + 0.05 * noise(rng, 0.8, 6) + 0.05 * noise(rng, 1.4, 2))[..., None], 0.001 * noise(
         rng, 0.8, 6
     )
 
 
-def clock(rng) -> Texture:
-    """A clock face that fills the tile."""
-    image = Image.new("RGB", (SIZE, SIZE), "#e8e0c8")
+def clock(rng: np.random.Generator) -> Texture:
+    """Return a clock face that fills the tile."""
+    image = Image.new("RGB", (TEXTURE_SIZE, TEXTURE_SIZE), "#e8e0c8")
     draw = ImageDraw.Draw(image)
-    half = SIZE / 2
-    draw.ellipse((20, 20, SIZE - 20, SIZE - 20), fill="#f5f1e4", outline="#2a2420", width=34)
+    half = TEXTURE_SIZE / 2
+    draw.ellipse((20, 20, TEXTURE_SIZE - 20, TEXTURE_SIZE - 20), fill="#f5f1e4", outline="#2a2420", width=34)
     for hour in range(12):
         a = hour * np.pi / 6
         s, c = np.sin(a), np.cos(a)
@@ -276,13 +302,13 @@ def clock(rng) -> Texture:
             width=width,
         )
     return (np.asarray(image)[::-1] / 255.0) ** 2.2 * (0.9 + 0.04 * noise(rng, 1.2, 2))[..., None], np.zeros(
-        (SIZE, SIZE)
+        (TEXTURE_SIZE, TEXTURE_SIZE)
     )
 
 
-def townhouse(rng) -> Texture:
-    """A distant front: plaster with rows of windows, for houses too far off to be built."""
-    y, x = (np.mgrid[:SIZE, :SIZE] + 0.5) / SIZE * 4
+def townhouse(rng: np.random.Generator) -> Texture:
+    """Return a plastered front with rows of windows, for distant houses that have no modelled windows."""
+    y, x = (np.mgrid[:TEXTURE_SIZE, :TEXTURE_SIZE] + 0.5) / TEXTURE_SIZE * 4
     pane = (np.abs(x % 1 - 0.5) < 0.17) & (np.abs(y % 1 - 0.5) < 0.27)
     frame = (np.abs(x % 1 - 0.5) < 0.22) & (np.abs(y % 1 - 0.5) < 0.33)
     wall, relief = plaster(rng)
@@ -290,7 +316,7 @@ def townhouse(rng) -> Texture:
     return np.where(pane[..., None], [0.06, 0.07, 0.08], wall), relief
 
 
-# name: (maker, metres that the tile covers)
+# name: (function that draws the texture, metres that the tile covers)
 TEXTURES: dict[str, tuple[Callable, float]] = {
     **{f.__name__: (f, 4.0) for f in (plaster, brick, ashlar, cobble, flagstone, roof)},
     "wood": (wood, 3.0),
@@ -311,31 +337,35 @@ TEXTURES: dict[str, tuple[Callable, float]] = {
 
 @dataclass(frozen=True)
 class Atlas:
-    """All textures with their mip levels in one table of texels: sqrt(albedo) and two slopes, 8 bits each."""
+    """All M textures with their mip levels in one table of texels: sqrt(albedo) and two slopes, 8 bits each."""
 
     texels: Array  # [K,5] uint8
-    start: Array  # [M,LEVELS] first texel of each level
-    tile: Array  # [M] metres
+    start: Array  # [M,levels] row of each level's first texel
+    tile: Array  # [M] metres that a tile covers
     mean: Array  # [M,3] mean albedo
     levels: int
 
 
 def build_atlas(seed: int) -> Atlas:
-    """Draw every texture and its mip pyramid; the same seed gives the same texels."""
+    """Return all textures and their mip levels; the same seed gives the same texels."""
     levels, texels, start, mean, total = 8, [], [], [], 0
-    for k, (maker, tile) in enumerate(TEXTURES.values()):
-        albedo, relief = maker(np.random.default_rng([seed, k]))
-        step = 2 * tile / SIZE
+    for k, (draw_texture, tile) in enumerate(TEXTURES.values()):
+        albedo, relief = draw_texture(np.random.default_rng([seed, k]))
+        step = 2 * tile / TEXTURE_SIZE
         slope_u = (np.roll(relief, -1, 1) - np.roll(relief, 1, 1)) / step
         slope_v = (np.roll(relief, -1, 0) - np.roll(relief, 1, 0)) / step
         image = np.dstack(
-            [np.clip(albedo, 0.004, 1), np.clip(slope_u, -SLOPE, SLOPE), np.clip(slope_v, -SLOPE, SLOPE)]
+            [
+                np.clip(albedo, 0.004, 1),
+                np.clip(slope_u, -MAX_SLOPE, MAX_SLOPE),
+                np.clip(slope_v, -MAX_SLOPE, MAX_SLOPE),
+            ]
         )
         mean.append(image[..., :3].mean((0, 1)))
         row = []
         for _ in range(levels):
             coded = np.concatenate(
-                [np.sqrt(image[..., :3]) * 255, 127.5 + image[..., 3:] / SLOPE * 127.5], -1
+                [np.sqrt(image[..., :3]) * 255, 127.5 + image[..., 3:] / MAX_SLOPE * 127.5], -1
             )
             texels.append(np.rint(coded).astype(np.uint8).reshape(-1, 5))
             row.append(total)

@@ -1,29 +1,37 @@
-"""Fixtures shared by the tests."""
+"""Fixtures that tests of several rooms share, and the environment in which all tests run."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.once import once
 
-# Threads that wait by spinning lose tenfold where another program wants a core, as the other workers of a test run do.
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+# `python -m pytest` puts the current folder first on sys.path. In a checkout adop lacks kernels, scenes and viewer,
+# which setuptools maps into the installed package: import that one. A checkout that links the three is left alone.
+if not all((CHECKOUT / "adop" / name).is_dir() for name in ("kernels", "scenes", "viewer")):
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != CHECKOUT]
+
+# OpenMP threads that wait by spinning are ten times slower when another process, such as a second worker, runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # The workers share the cores: with as many threads each they would only wait for one another.
+    # The workers share the cores: several threads in each would only wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from support.small_scene import with_points
+from support.small_scene import with_points  # noqa: E402 (adop and torch read the settings above when imported)
 
-from adop.scene.scene import demo_scene_folder, load_scene, save_scene
+from adop.scene.scene import demo_scene_folder, load_scene, save_scene  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hide a GPU where no tests marked cuda are asked for: the others compare with the CPU's numbers, some bit by bit."""
+    """Hide the GPU unless tests marked cuda are selected: the others compare CPU results, some of them bit for bit."""
     wanted = config.option.markexpr
     if "cuda" not in wanted.replace("not cuda", ""):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -31,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the demo scene, so that preparing its points writes nothing into the checkout."""
+    """Return a copy of the demo scene with prepared points, so that tests write nothing into the checkout."""
 
     def make(folder: Path) -> None:
         ignored = shutil.ignore_patterns("truth", "points.safetensors")
@@ -43,7 +51,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo scene with a third of its photos and points, for tests that train."""
+    """Return the demo scene reduced to a third of its photos and points, for tests that train."""
 
     def make(folder: Path) -> None:
         scene = with_points(load_scene(demo_folder, report=lambda _: None), slice(None, None, 3))
@@ -54,7 +62,7 @@ def small_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def trained_folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the small scene, of three steps."""
+    """Return the run folder of a training of three steps on the small scene."""
     from adop.config import GrowConfig, LearnConfig, RenderConfig, TrainConfig
     from adop.training.train import train
 
@@ -76,5 +84,5 @@ def trained_folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def rng() -> np.random.Generator:
-    """Random numbers that are the same in every run."""
+    """Return a random generator with the same seed for every test."""
     return np.random.default_rng(0)

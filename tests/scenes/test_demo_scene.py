@@ -1,6 +1,6 @@
-"""The demo scene: its files agree with each other and with the truth beside them.
+"""The demo scene: its files agree with each other and with the ground truth in its folder `truth`.
 
-Formulas are written out here again, from truth.json, so that a slip in the script that made the scene shows.
+The formulas of truth.json are written out again here, so that a mistake in the program that made the scene shows.
 """
 
 import io
@@ -29,12 +29,12 @@ def lines(name: str) -> list[str]:
 
 
 def photo(index: int) -> np.ndarray:
-    with Image.open(FOLDER / "images" / TRUTH["photos"][index]["file"]) as picture:
-        return np.asarray(picture)
+    with Image.open(FOLDER / "images" / TRUTH["photos"][index]["file"]) as image:
+        return np.asarray(image)
 
 
 def truth_image(index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Radiance [H,W,3] and depth [H,W] of a held-out photo."""
+    """Return the true radiance [H,W,3] and depth [H,W] of a held-out photo."""
     file = FOLDER / "truth" / Path(TRUTH["photos"][index]["file"]).with_suffix(".exr")
     channels = OpenEXR.File(str(file), separate_channels=True).channels()
     radiance = np.stack([channels[c].pixels for c in "RGB"], -1).astype(np.float64)
@@ -42,7 +42,7 @@ def truth_image(index: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cloud() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of point_cloud.ply, the true positions [N,3], and which are outliers [N]."""
+    """Return the rows of point_cloud.ply, the true positions [N,3], and which points are outliers [N]."""
     head, body = (FOLDER / "point_cloud.ply").read_bytes().split(b"end_header\n", 1)
     rows = np.frombuffer(body, PLY_ROW)
     assert f"element vertex {len(rows)}\n".encode() in head
@@ -50,8 +50,8 @@ def cloud() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return rows, rows["xyz"] + truth["offset"] * truth["unit"], truth["outlier"]
 
 
-def seen(xyz: np.ndarray, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """OpenCV's pixels [N,2] (first pixel's centre at 0.5) and the depths [N] of world points."""
+def project(xyz: np.ndarray, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels [N,2] that OpenCV computes for world points (NaN far outside the photo), and their depths [N]."""
     lens = TRUTH["lens"]
     fx, fy, cx, cy = lens["intrinsics_fx_fy_cx_cy"]
     pose = np.array(TRUTH["photos"][index]["world_to_camera"])
@@ -70,21 +70,21 @@ def inside(uv: np.ndarray) -> np.ndarray:
         return (uv >= 0).all(1) & (uv < [TRUTH["lens"]["width"], TRUTH["lens"]["height"]]).all(1)
 
 
-def test_files_agree_in_number_and_size():
+def test_files_list_every_photo_and_stay_small():
     count = len(TRUTH["photos"])
     for name in ("images.txt", "camera_indices.txt", "poses.txt", "exposure.txt"):
         assert len(lines(name)) == count
     assert lines("images.txt") == [p["file"] for p in TRUTH["photos"]]
-    assert sorted(lines("images.txt")) == lines("images.txt")  # held out by file order = by walk
+    assert sorted(lines("images.txt")) == lines("images.txt")  # every 8th file is every 8th photo of the walk
     assert all(photo(k).shape == (TRUTH["lens"]["height"], TRUTH["lens"]["width"], 3) for k in range(count))
     assert list(range(0, count, 8)) == HELD_OUT
     rows, true, _ = cloud()
     assert len(rows) == len(true) == TRUTH["points"]["count"]
-    ours = [f for f in FOLDER.rglob("*") if f.is_file() and f.name != "points.safetensors"]
-    assert sum(f.stat().st_size for f in ours) <= 12e6
+    files = [f for f in FOLDER.rglob("*") if f.is_file() and f.name != "points.safetensors"]
+    assert sum(f.stat().st_size for f in files) <= 12e6
 
 
-def test_it_loads_with_the_true_lens_and_poses(tmp_path):
+def test_the_loaded_scene_has_the_true_lens_and_poses(tmp_path):
     shutil.copytree(FOLDER, tmp_path / "demo", ignore=shutil.ignore_patterns("points.safetensors"))
     scene = load_scene(tmp_path / "demo", report=lambda _: None)
     lens = scene.lenses[0]
@@ -106,8 +106,8 @@ def test_it_loads_with_the_true_lens_and_poses(tmp_path):
 
 def test_exif_agrees_with_exposure_txt_and_is_near_the_truth():
     for listed, true in zip(lines("exposure.txt"), TRUTH["photos"], strict=True):
-        with Image.open(FOLDER / "images" / true["file"]) as picture:
-            tags = picture.getexif().get_ifd(0x8769)
+        with Image.open(FOLDER / "images" / true["file"]) as image:
+            tags = image.getexif().get_ifd(0x8769)
         time, f_number, iso = float(tags[0x829A]), float(tags[0x829D]), tags[0x8827]
         value = np.log2(f_number**2 / time) - np.log2(iso / 100)
         assert value == pytest.approx(float(listed), abs=1e-5)
@@ -128,7 +128,7 @@ def test_held_out_photos_lie_between_others():
 
 
 def develop(radiance: np.ndarray, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """The noise-free picture [H,W,3] of 255 and the deviation of its noise, by truth.json's formulas."""
+    """Return the noise-free photo [H,W,3] (0 to 255) and its noise's standard deviation, by truth.json's formulas."""
     true, vignette, response = TRUTH["photos"][index], TRUTH["vignette"], TRUTH["response"]
     height, width = radiance.shape[:2]
     y, x = np.mgrid[:height, :width] + 0.5
@@ -156,15 +156,15 @@ def test_response_table_is_the_formula_and_monotonic():
     assert (np.diff(table, axis=0) > 0).all()
 
 
-def jpeg_error(picture: np.ndarray) -> float:
-    """The deviation that coding [H,W,3] (of 255) as a JPEG of the photos' quality adds."""
-    coded, rounded = io.BytesIO(), np.rint(np.clip(picture, 0, 255)).astype(np.uint8)
+def jpeg_error(image: np.ndarray) -> float:
+    """Return the standard deviation that JPEG coding, at the photos' quality, adds to an image [H,W,3] (0 to 255)."""
+    coded, rounded = io.BytesIO(), np.rint(np.clip(image, 0, 255)).astype(np.uint8)
     Image.fromarray(rounded).save(coded, "JPEG", quality=TRUTH["noise"]["jpeg_quality"], subsampling=0)
-    return float(np.std(np.asarray(Image.open(coded)) - picture))
+    return float(np.std(np.asarray(Image.open(coded)) - image))
 
 
 @pytest.mark.parametrize("index", HELD_OUT)
-def test_the_true_radiance_gives_the_photo(index):
+def test_developing_the_true_radiance_gives_the_photo(index):
     radiance, _ = truth_image(index)
     expected, noise = develop(radiance, index)
     again = expected + noise * np.random.default_rng(0).normal(size=noise.shape)
@@ -179,28 +179,28 @@ def test_the_true_radiance_gives_the_photo(index):
 def test_depth_agrees_with_the_true_points(index):
     _, true, outlier = cloud()
     _, depth = truth_image(index)
-    uv, z = seen(true[~outlier], index)
-    here = inside(uv)
-    column, row = uv[here].astype(int).T
-    ratio = z[here] / depth[row, column]
-    assert here.sum() > 30_000
-    assert np.mean(np.abs(ratio - 1) < 0.02) > 0.5  # the others are hidden here
-    assert np.mean(ratio < 0.97) < 0.02  # nothing stands in front but at edges, half a pixel off
+    uv, z = project(true[~outlier], index)
+    in_photo = inside(uv)
+    column, row = uv[in_photo].astype(int).T
+    ratio = z[in_photo] / depth[row, column]
+    assert in_photo.sum() > 30_000
+    assert np.mean(np.abs(ratio - 1) < 0.02) > 0.5  # the others are occluded
+    assert np.mean(ratio < 0.97) < 0.02  # a point is in front of the surface only at edges, half a pixel off
     assert np.isinf(depth).mean() > 0.03  # there is sky
 
 
-def test_the_cloud_is_as_noisy_as_stereo():
+def test_the_points_are_as_noisy_as_those_of_stereo():
     rows, true, outlier = cloud()
     assert outlier.mean() == pytest.approx(TRUTH["points"]["outlier_share"], rel=0.2)
     shifts = []
     for index in HELD_OUT:
-        (uv, _), (moved, _) = seen(true[~outlier], index), seen(rows["xyz"][~outlier], index)
+        (uv, _), (moved, _) = project(true[~outlier], index), project(rows["xyz"][~outlier], index)
         shifts.append(np.linalg.norm(moved - uv, axis=1)[inside(uv)])
     assert 0.25 < np.nanmedian(np.concatenate(shifts)) < 0.8  # pixels
     assert np.allclose(np.linalg.norm(rows["normal"] / 127.0, axis=1), 1, atol=0.01)
 
 
-def test_the_true_lens_is_opencvs():
+def test_the_true_lens_follows_opencvs_model():
     from adop.scenes.simulate import make_camera
 
     lens = make_camera(TRUTH["seed"], 4, 480, 360).lens
@@ -213,7 +213,7 @@ def test_the_true_lens_is_opencvs():
     np.testing.assert_allclose(back, uv, atol=1e-9)
 
 
-def test_without_open3d_it_says_so(monkeypatch):
+def test_without_open3d_the_error_says_how_to_install_it(monkeypatch):
     from adop.scenes.tracer import open3d
 
     monkeypatch.setitem(sys.modules, "open3d", None)
@@ -222,8 +222,8 @@ def test_without_open3d_it_says_so(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_script_renders_the_same_radiance_again():
-    """A quarter-size render of a held-out photo is the true radiance, averaged over 4×4 pixels."""
+def test_rendering_again_gives_the_true_radiance():
+    """A held-out photo rendered at a quarter of its size equals the true radiance, averaged over 4×4 pixels."""
     pytest.importorskip("open3d")
     from adop.scenes.make_demo import render
     from adop.scenes.simulate import make_camera

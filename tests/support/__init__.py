@@ -1,1 +1,1 @@
-"""What several tests share: small scenes, strategies, a browser, comparisons."""
+"""Small scenes, hypothesis strategies, comparisons and a browser that several tests use."""

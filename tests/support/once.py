@@ -1,4 +1,4 @@
-"""Folders that take long to make, made once in a test run however many workers it has."""
+"""Folders that are slow to make: each is made once in a test run, however many workers the run has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from filelock import FileLock
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """Return a folder that `make` fills in the first worker of a test run that asks for it, for all of them."""
+    """Return the folder `name` of this test run; the first worker that asks for it calls `make(folder)` to fill it."""
     root = factory.getbasetemp()
     root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
     folder, unfinished = root / name, root / f"{name}_unfinished"

@@ -1,0 +1,89 @@
+"""The house style where ruff does not check it: sizes of files, functions and rooms, and the order of imports."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("adop", "docs", "kernels", "scenes", "tests", "viewer")
+SOURCE_SUFFIXES = {".py", ".cpp", ".cu", ".h", ".js"}
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+MAX_ROOM_MODULES = 9
+MAX_EXCEPTIONS = 6  # in the whole repository
+
+
+def sources(suffixes: set[str]) -> list[Path]:
+    """Return the repository's source files; a folder that is linked into adop/ counts once."""
+    files = [*ROOT.glob("*.py"), *(file for name in FOLDERS for file in (ROOT / name).rglob("*"))]
+    linked = {ROOT / "adop" / name for name in ("kernels", "scenes", "viewer")}
+    return sorted(file for file in files if file.suffix in suffixes and not linked & set(file.parents))
+
+
+def name_of(file: Path) -> str:
+    return file.relative_to(ROOT).as_posix()
+
+
+def test_files_are_short() -> None:
+    lengths = {name_of(file): len(file.read_text().splitlines()) for file in sources(SOURCE_SUFFIXES)}
+    assert len(lengths) > 100
+    assert {name: length for name, length in lengths.items() if length > MAX_FILE_LINES} == {}
+
+
+def test_python_functions_are_short() -> None:
+    long = {}
+    for file in sources({".py"}):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > MAX_FUNCTION_LINES:
+                    long[f"{name_of(file)}:{node.lineno} {node.name}"] = length
+    assert long == {}
+
+
+def test_rooms_are_small() -> None:
+    modules = [
+        file
+        for file in sources({".py"})
+        if name_of(file).startswith(("adop/", "scenes/", "viewer/")) and file.name != "__init__.py"
+    ]
+    rooms = Counter(name_of(file.parent) for file in modules)
+    assert {"adop/ops", "viewer/session", "scenes"} <= rooms.keys()
+    assert {room: count for room, count in rooms.items() if count > MAX_ROOM_MODULES} == {}
+
+
+def test_exceptions_from_the_limits_are_few_and_give_a_reason() -> None:
+    exceptions = []
+    for file in sources({".py"}):
+        for number, line in enumerate(file.read_text().splitlines(), 1):
+            found = re.search(r"#\s*(?:ruff: )?noqa:.*\b(PLR0913|C901)\b[\s,]*(.*)", line)
+            if found and file != Path(__file__).resolve():
+                exceptions.append((f"{name_of(file)}:{number}", found.group(2)))
+    without_reason = [place for place, reason in exceptions if len(re.findall(r"[a-z]{2,}", reason)) < 2]
+    assert without_reason == []
+    assert len(exceptions) <= MAX_EXCEPTIONS, exceptions
+
+
+def test_tests_lie_in_folders_named_after_the_rooms() -> None:
+    rooms = {folder.name for folder in (ROOT / "adop").iterdir() if (folder / "__init__.py").is_file()}
+    rooms |= {"docs", "kernels", "scenes", "viewer"}
+    tests = [file for file in sources({".py"}) if file.name.startswith("test_")]
+    elsewhere = [name_of(file) for file in tests if file.parent.name not in rooms]
+    assert elsewhere == ["tests/test_house.py"]
+
+
+def test_imports_follow_the_order_of_the_rooms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Check the contracts of pyproject.toml, from another folder: import-linter prefers an adop in the current one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    broken = lint_imports(config_filenames=(str(ROOT / "pyproject.toml"),), no_cache=True, no_logo=True)
+    assert not broken, capsys.readouterr().out
