@@ -26,14 +26,14 @@ _PUBLIC = {
     "draw": "adop.ops",
     "import_colmap": "adop.importers.import_scene",
     "load": "adop.run.run",
-    "load_scene": "adop.scene.scene",
+    "load_scene": "adop.scene.read",
     "preset": "adop.config.config",
     "project": "adop.ops",
     "rasterize": "adop.ops",
     "render_camera": "adop.render.render",
     "render_cameras": "adop.render.render",
     "render_photo": "adop.render.render",
-    "save_scene": "adop.scene.scene",
+    "save_scene": "adop.scene.write",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -12,7 +12,6 @@ from pathlib import Path
 MODULES = (
     "adop",
     "adop.geometry.camera",
-    "adop.geometry.camera_constructors",
     "adop.render.camera_settings",
     "adop.run.run",
     "adop.render.render",
@@ -23,6 +22,8 @@ MODULES = (
     "adop.training.train",
     "adop.config.config",
     "adop.scene.scene",
+    "adop.scene.read",
+    "adop.scene.write",
     "adop.viewer.app",
     "adop.viewer.training_view",
 )

@@ -19,7 +19,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 from support.small_scene import with_points
 
-from adop.scene.scene import demo_scene_folder, load_scene, save_scene
+from adop.scene.read import load_scene
+from adop.scene.scene import demo_scene_folder
+from adop.scene.write import save_scene
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -13,7 +13,7 @@ import tyro
 
 from adop.config.config import TrainConfig, load_config, preset
 from adop.errors import UserError
-from adop.importers.import_scene import ImportConfig
+from adop.importers.import_config import ImportConfig
 
 MAY_CHANGE_ON_RESUME = {"steps", "minutes", "evaluate_every", "checkpoint_seconds", "device", "cuda_graphs"}
 
@@ -327,7 +327,7 @@ def info_command(name: str, arguments: list[str]) -> int:
     """adop info."""
     options = _parse(InfoOptions, name, arguments)
     from adop.scene.info import scene_info
-    from adop.scene.scene import load_scene
+    from adop.scene.read import load_scene
 
     print(scene_info(load_scene(options.scene)))
     return 0

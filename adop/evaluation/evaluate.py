@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from adop.config.config import NetworkConfig, TrainConfig
+from adop.files import write_atomically
 from adop.images.metrics import psnr, ssim
 from adop.initialisation.environment import initialise_environment
 from adop.initialisation.photometry import fit_photometry, left_half
 from adop.model.pipeline import Pipeline
 from adop.model.tonemapper import Photometry
 from adop.refine.align import RefinedParameters, align_cameras, render_network
-from adop.run.checkpoint import write_atomically
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import Scene
 from adop.training.loss import Vgg

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adop.config.config import TrainConfig
-from adop.geometry.camera import Camera, Model
+from adop.geometry.camera import Camera
+from adop.geometry.lens_model import Model
 from adop.geometry.rigid_motion import se3_exp
 from adop.model.environment import Environment
 from adop.model.extrapolation import NEAREST, composite_extrapolation, extrapolate

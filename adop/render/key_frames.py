@@ -13,8 +13,8 @@ from scipy.interpolate import CubicSpline, PchipInterpolator
 from scipy.spatial.transform import Rotation, RotationSpline
 
 from adop.errors import UserError
+from adop.files import write_atomically
 from adop.render.paths import Frame, path_json, read_cameras
-from adop.run.checkpoint import write_atomically
 
 MAX_KEYS = 500
 MAX_SECONDS = 3600.0

@@ -13,9 +13,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from adop.errors import UserError
-from adop.evaluation.report import to_uint8
 from adop.geometry.camera import Camera
-from adop.images.writers import depth_picture, save_exr, save_png, video_writer
+from adop.images.writers import depth_picture, save_exr, save_png, to_uint8, video_writer
 from adop.model.hole_filling import upsample
 from adop.model.pipeline import Radiance
 from adop.render.camera_settings import CameraSettings, develop

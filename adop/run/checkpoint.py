@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from adop.errors import UserError
+from adop.files import write_atomically
 from adop.model.pipeline import Pipeline
 from adop.training.optimiser import Optimiser
 
@@ -25,18 +25,6 @@ class Progress:
 
     step: int
     seconds: float  # spent training, over all resumes
-
-
-def write_atomically(path: Path, write) -> None:
-    """Call `write(temporary path)` and move the result to `path`, so that a half-written file is never seen."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(

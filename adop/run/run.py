@@ -16,7 +16,8 @@ from adop.initialisation.photometry import known_exposures
 from adop.model.pipeline import Pipeline
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint
 from adop.scene.photo_cache import PhotoCache
-from adop.scene.scene import Scene, load_scene
+from adop.scene.read import load_scene
+from adop.scene.scene import Scene
 
 if TYPE_CHECKING:
     from adop.geometry.camera import Camera

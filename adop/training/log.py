@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from adop.evaluation.report import to_uint8
+from adop.images.writers import to_uint8
 from adop.refine.align import CameraMove
 
 MEAN_OF = 50  # steps

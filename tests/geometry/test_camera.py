@@ -8,7 +8,8 @@ import pytest
 import torch
 from support.strategies import LENSES, make_camera
 
-from adop.geometry.camera import Camera, level_size, monotonic_radius, project_lens
+from adop.geometry.camera import Camera, level_size
+from adop.geometry.lens_model import monotonic_radius, project_lens
 
 
 def some_points(count: int = 200) -> torch.Tensor:

@@ -10,7 +10,7 @@ from support.oracle import project_as_the_oracle
 from support.strategies import LENSES, Scene, draw_with_gradients, keep_off_edges, make_camera, make_scene
 
 from adop.geometry.camera import Camera
-from adop.geometry.rolling_shutter import moved, unmoved
+from adop.geometry.rolling_shutter import apply_motion, undo_motion
 from adop.ops import Levels, Points, make_blocks, project
 
 BACKENDS = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
@@ -181,11 +181,11 @@ def test_rays_meet_what_is_far_away(model: str) -> None:
         assert float((seen.uv[0] - place)[found].norm(dim=1).max()) < 0.02
 
 
-def test_moved_and_unmoved_undo_one_another() -> None:
+def test_undo_motion_is_the_inverse_of_apply_motion() -> None:
     generator = torch.Generator().manual_seed(0)
     points, motion = (torch.randn(9, n, generator=generator, dtype=torch.float64) for n in (3, 6))
     time = torch.rand(9, generator=generator, dtype=torch.float64) - 0.5
-    torch.testing.assert_close(unmoved(moved(points, motion, time), motion, time), points)
+    torch.testing.assert_close(undo_motion(apply_motion(points, motion, time), motion, time), points)
 
 
 def test_crops_and_selections_keep_the_motion_and_the_photos_height() -> None:

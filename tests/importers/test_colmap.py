@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from support.small_scene import ball, poses, quaternion, write_colmap
 
 from adop.errors import UserError
-from adop.importers.colmap import MODELS, ColmapCamera, lens_of, read_colmap, read_points3d
+from adop.geometry.colmap_lens import colmap_lens
+from adop.importers.colmap import MODELS, read_colmap, read_points3d
 
 EXACT = {
     "SIMPLE_PINHOLE": [500, 320, 240],
@@ -51,11 +52,11 @@ def test_a_folder_above_the_model_will_do_unless_it_holds_two(tmp_path):
 @pytest.mark.parametrize("name", EXACT)
 def test_lenses_see_as_pycolmap_does(name):
     pycolmap = pytest.importorskip("pycolmap")
-    lens = lens_of(ColmapCamera(name, 640, 480, tuple(EXACT[name])), "here")
+    lens = colmap_lens(name, 640, 480, EXACT[name], "here")
     camera = pycolmap.Camera(model=name, width=640, height=480, params=EXACT[name])
     random = np.random.default_rng(0)
     xyz = np.concatenate([random.uniform(-0.6, 0.6, (200, 2)), random.uniform(0.9, 1.5, (200, 1))], axis=1)
-    uv, inside = lens.project(xyz)
+    uv, _, inside = lens.project(xyz)
     expected = np.array([camera.img_from_cam(point) for point in xyz])
     assert inside.sum() > 50
     np.testing.assert_allclose(uv[inside], expected[inside], atol=1e-9)
@@ -65,7 +66,7 @@ def test_lenses_see_as_pycolmap_does(name):
 def test_models_without_counterpart_are_refused_by_name(name):
     size = {n: s for n, s in MODELS.values()}[name]
     with pytest.raises(UserError, match=f"camera 1: camera model {name} "):
-        lens_of(ColmapCamera(name, 640, 480, (1.0,) * size), "camera 1")
+        colmap_lens(name, 640, 480, (1.0,) * size, "camera 1")
 
 
 def test_the_table_of_models_is_that_of_pycolmap():
@@ -135,7 +136,7 @@ def test_damaged_models_never_break_the_reader(tmp_path_factory, data, text):
     try:
         model = read_colmap(folder)
         for camera in model.cameras.values():
-            lens_of(camera, "here")
+            colmap_lens(camera.model, camera.width, camera.height, camera.params, "here")
         read_points3d(folder)
     except UserError as error:
         assert "\n" not in str(error)
@@ -143,13 +144,13 @@ def test_damaged_models_never_break_the_reader(tmp_path_factory, data, text):
 
 TEXT_ERRORS = {
     "cameras.txt": [
-        ("1 OPENCV 640\n", "line 1 should read"),
-        ("x OPENCV 640 480 1 2 3 4 5 6 7 8\n", "line 1 should read"),
-        ("# one\n1 OPENCV 640 480 1 2 3\n", "line 2: OPENCV has 8 parameters, found 3"),
+        ("1 OPENCV 640\n", "line 1 must read"),
+        ("x OPENCV 640 480 1 2 3 4 5 6 7 8\n", "line 1 must read"),
+        ("# one\n1 OPENCV 640 480 1 2 3\n", "line 2: OPENCV has 8 parameters, got 3"),
     ],
     "images.txt": [
-        ("1 1 0 0 0 0 0 0 7\n\n", "line 1 should read"),
-        ("1 1 0 0 0 0 0 0 7 a.png\n2 1 0 0 0 0 0 0 7 b.png\n", "line 2 should hold the observations"),
+        ("1 1 0 0 0 0 0 0 7\n\n", "line 1 must read"),
+        ("1 1 0 0 0 0 0 0 7 a.png\n2 1 0 0 0 0 0 0 7 b.png\n", "line 2 must hold the observations"),
         ("1 1 0 0 0 0 0 0 8 a.png\n\n", "uses camera 8"),
         ("1 1 0 0 0 0 0 0 7 a.png\n\n2 1 0 0 0 0 0 0 7 a.png\n\n", "listed twice"),
         ("# none\n", "no registered photos"),
@@ -188,6 +189,6 @@ def test_missing_parts(tmp_path):
 @pytest.mark.parametrize("params", [[float("nan"), 1, 1, 1], [-1, 1, 1, 1], [0, 1, 1, 1]])
 def test_impossible_numbers(params):
     with pytest.raises(UserError, match="here: "):
-        lens_of(ColmapCamera("PINHOLE", 640, 480, tuple(params)), "here")
+        colmap_lens("PINHOLE", 640, 480, params, "here")
     with pytest.raises(UserError, match="here: size"):
-        lens_of(ColmapCamera("PINHOLE", 0, 480, (1, 1, 1, 1)), "here")
+        colmap_lens("PINHOLE", 0, 480, (1, 1, 1, 1), "here")

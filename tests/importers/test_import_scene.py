@@ -19,11 +19,14 @@ from support.small_scene import (
 )
 
 from adop.errors import UserError
-from adop.importers.import_scene import ImportConfig, import_colmap, import_nerfstudio, up_vector
-from adop.scene.photo_cache import read_mask, read_photo
+from adop.geometry.rigid_motion import invert_rigid
+from adop.images.photo_files import read_mask, read_photo
+from adop.importers.import_config import ImportConfig
+from adop.importers.import_scene import import_colmap, import_nerfstudio, up_vector
 from adop.scene.ply import write_ply
-from adop.scene.prepare import PrepareConfig
-from adop.scene.scene import Photo, invert_rigid, load_scene
+from adop.scene.point_cloud import PrepareConfig
+from adop.scene.read import load_scene
+from adop.scene.scene import Photo
 
 PLAIN = ImportConfig(prepare=PrepareConfig(normals=False))
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "scenes"
@@ -72,7 +75,7 @@ def test_a_colmap_model_becomes_a_scene(capture, text):
 def test_the_models_own_points_stand_in(capture):
     said = []
     scene = colmap(capture, points=None, config=PLAIN, report=said.append)
-    assert len(scene.points) == 500 and "sparse points are used" in said[0]
+    assert len(scene.points) == 500 and "500 sparse points" in said[0]
     np.testing.assert_array_equal(scene.points.colors[0], [1, 2, 3])
 
 
@@ -330,8 +333,8 @@ BROKEN = {
     "model": (transforms(camera_model="EQUIRECTANGULAR"), "camera model EQUIRECTANGULAR"),
     "model list": (transforms(camera_model=["OPENCV"]), "camera model"),
     "k4": (transforms(k4=0.1), "k4 multiplies"),
-    "focal": (transforms(fl_x="wide"), "fl_x is missing or no number"),
-    "infinite": (transforms(fl_x=float("inf")), "fl_x is missing or no number"),
+    "focal": (transforms(fl_x="wide"), "fl_x is missing or not a number"),
+    "infinite": (transforms(fl_x=float("inf")), "fl_x is missing or not a number"),
     "negative": (transforms(fl_x=-5), "focal length"),
     "no focal": ({k: v for k, v in transforms().items() if k != "fl_x"}, "camera_angle_x is missing"),
     "no points": (transforms(ply_file_path="none.ply"), r"none\.ply: cannot be read"),

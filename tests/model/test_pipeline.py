@@ -9,7 +9,8 @@ from PIL import Image
 
 from adop.config.config import RenderConfig, TrainConfig
 from adop.run.run import open_scene
-from adop.scene.scene import load_scene, save_scene
+from adop.scene.read import load_scene
+from adop.scene.write import save_scene
 from adop.training.loss import training_loss
 
 

@@ -11,7 +11,7 @@ import torch
 
 from adop.errors import UserError
 from adop.geometry.camera import Camera
-from adop.geometry.camera_constructors import look_at_pose
+from adop.geometry.rigid_motion import look_at_pose
 from adop.model.tonemapper import Tonemapper, srgb_encode
 from adop.ops import Points, project
 from adop.render.camera_settings import RESPONSES, CameraSettings, clips_at, develop, gains_of, temperature_of

@@ -11,12 +11,12 @@ from adop.scene.info import scene_info
 def test_a_sound_scene(tmp_path):
     info = scene_info(small_scene(tmp_path))
     text = str(info)
-    for part in ("6 of 48x36", "EV 10.00 to 15.00, scene 12.50", "500 with normals and colours", "0.1 (10 %"):
+    for part in ("6 of 48x36", "EV 10.00 to 15.00, scene 12.50", "500 with normals and colours", "0.1 to the 4th neighbour (10 %"):
         assert part in text
     assert info.seen_by.shape == (500,) and info.points_of.shape == (6,)
     # about 40 % of a ball is seen from 4 radii away
     assert 0.3 < info.points_of.mean() / 500 < 0.5
-    assert info.warnings == ("only 6 photos: views between them will hardly be good.",)
+    assert info.warnings == ("only 6 photos: expect poor views between them.",)
 
 
 def test_what_is_odd_is_said(tmp_path):
@@ -34,10 +34,10 @@ def test_what_is_odd_is_said(tmp_path):
     folding = dataclasses.replace(scene.lenses[0], distortion=np.array([-2.0, 0, 0, 0, 0, 0, 0, 0]))
     info = scene_info(dataclasses.replace(scene, photos=tuple(photos), points=points, lenses=(folding,)))
     for part in (
-        "photo0.png is 10x10, its lens 48x36",
+        "photo0.png is 10x10, but its lens 48x36",
         "photo1.png: photo not found",
         "1 photos have no exposure: photo2.png",
-        "2 photos share a pose with another one: photo3.png, photo4.png",
+        "2 photos have the same pose as another one: photo3.png, photo4.png",
         "1 photos see hardly any points: photo5.png",
         "folds back",
         "very far away",

@@ -121,7 +121,7 @@ HOSTILE = {
         HEADER.format("ascii", XYZ.format(1) + "".join(f"property float p{i}\n" for i in range(300))),
         "too many",
     ),
-    "odd word": ("ply\nformat ascii 1.0\nexec rm\nend_header\n", "not understood"),
+    "odd word": ("ply\nformat ascii 1.0\nexec rm\nend_header\n", "unknown keyword: 'exec'"),
 }
 
 

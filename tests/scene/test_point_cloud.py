@@ -10,8 +10,16 @@ from support.small_scene import ball, can_import_open3d, lens, looking_at_origin
 from adop.errors import UserError
 from adop.geometry.lens import Lens
 from adop.scene.ply import RawPoints, write_ply
-from adop.scene.point_cloud import BLOCK, PREPARED_VERSION, load_prepared, morton_order, order, save_prepared
-from adop.scene.prepare import PrepareConfig, prepare
+from adop.scene.point_cloud import (
+    BLOCK,
+    PREPARED_VERSION,
+    PrepareConfig,
+    load_prepared,
+    morton_order,
+    order,
+    save_prepared,
+)
+from adop.scene.prepare import prepare
 from adop.scene.visibility import estimate_normals, visible
 
 needs_open3d = pytest.mark.skipif(not can_import_open3d(), reason="Open3D cannot be imported here")
@@ -178,7 +186,7 @@ def test_given_normals_are_kept_unless_they_face_away():
     ).all()
     sentences = []
     turned = prepare(dataclasses.replace(raw, normals=-raw.normals), VIEWS, report=sentences.append)
-    assert "away from the cameras: all were turned" in sentences[0]
+    assert "away from the cameras: all were reversed" in sentences[0]
     outwards = np.einsum("ij,ij->i", turned.normals, turned.xyz)
     assert (outwards > 0)[faces_a_camera(turned.xyz, 0.0)].mean() > 0.99
 
@@ -211,7 +219,7 @@ def test_normals_are_estimated_and_turned_outwards(missing):
     raw = dataclasses.replace(raw, normals=np.zeros((2000, 3), np.float32) if missing == "zero" else None)
     sentences = []
     cloud = prepare(raw, VIEWS, report=sentences.append)
-    assert "2000 of 2000 points have no normal" in sentences[0]
+    assert "2000 of 2000 points had no normal" in sentences[0]
     outwards = np.einsum("ij,ij->i", cloud.normals, cloud.xyz / np.linalg.norm(cloud.xyz, axis=1)[:, None])
     assert np.median(outwards) > 0.99 and (outwards > 0)[faces_a_camera(cloud.xyz, 0.1)].mean() > 0.995
 

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from adop.geometry.lens import Lens
+from adop.geometry.rigid_motion import rigid
 from adop.scene.point_cloud import order
-from adop.scene.scene import Photo, Scene, rigid
+from adop.scene.scene import Photo, Scene
 
 WIDTH, HEIGHT, FOCAL = 48, 36, 50.0
 

@@ -27,7 +27,8 @@ from adop.errors import UserError
 from adop.geometry.rigid_motion import se3_exp
 from adop.run.checkpoint import checkpoints
 from adop.run.run import load, split_photos
-from adop.scene.scene import load_scene, save_scene
+from adop.scene.read import load_scene
+from adop.scene.write import save_scene
 from adop.training.train import train
 
 TINY = dataclasses.replace(

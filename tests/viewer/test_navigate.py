@@ -8,7 +8,7 @@ import pytest
 import torch
 from support.small_scene import small_scene
 
-from adop.geometry.camera_constructors import look_at_pose
+from adop.geometry.rigid_motion import look_at_pose
 from adop.viewer.session import navigate
 from adop.viewer.session.navigate import Eye
 from adop.viewer.session.pace import BINS, DARKEST_STOP, LEAST_SCALE, Pace, adapt, histogram, metered

@@ -13,9 +13,8 @@ import numpy as np
 from PIL import Image
 
 from adop.errors import UserError
-from adop.evaluation.report import to_uint8
 from adop.geometry.camera import Camera
-from adop.images.writers import save_exr
+from adop.images.writers import save_exr, to_uint8
 from adop.render.camera_settings import CameraSettings
 from adop.render.key_frames import KeyPath, load_key_path, save_key_path
 from adop.render.render import CameraPath, Format, View, render_cameras, render_path
