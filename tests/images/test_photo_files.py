@@ -15,7 +15,7 @@ def save(path, array, **options):
     return path
 
 
-def test_colour_grey_palette_and_bits(tmp_path):
+def test_colour_grey_palette_and_other_bit_depths(tmp_path):
     pixels, opaque = read_photo(save(tmp_path / "rgb.png", PIXELS), (8, 6))
     np.testing.assert_array_equal(pixels, PIXELS)
     assert opaque is None and pixels.dtype == np.uint8
@@ -38,7 +38,7 @@ def test_sixteen_bit_colour_written_by_opencv(tmp_path):
     np.testing.assert_array_equal(read_photo(tmp_path / "deep.png")[0], PIXELS)
 
 
-def test_alpha_becomes_a_mask(tmp_path):
+def test_transparent_pixels_become_a_mask(tmp_path):
     alpha = np.full((6, 8, 1), 255, np.uint8)
     _, opaque = read_photo(save(tmp_path / "full.png", np.concatenate([PIXELS, alpha], axis=2)))
     assert opaque is None
@@ -48,7 +48,7 @@ def test_alpha_becomes_a_mask(tmp_path):
     np.testing.assert_array_equal(opaque, alpha[..., 0] > 0)
 
 
-def test_orientation_is_not_applied(tmp_path):
+def test_the_exif_orientation_is_not_applied(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     save(tmp_path / "a.png", PIXELS, exif=exif)
@@ -61,7 +61,7 @@ def test_errors_name_the_file(tmp_path):
     with pytest.raises(UserError, match=r"a\.jpg: is 320x240 pixels, its camera has 100x100"):
         read_photo(path, (100, 100))
     path.write_bytes(path.read_bytes()[:2000])
-    for read in (read_photo, read_mask, lambda p: check_photos([p])):
+    for read in (read_photo, read_mask, lambda path: check_photos([path])):
         with pytest.raises(UserError, match=r"a\.jpg: cannot be read as a photo"):
             read(path)
     path.write_bytes(b"nothing")
@@ -71,6 +71,6 @@ def test_errors_name_the_file(tmp_path):
         photo_size(tmp_path / "none.jpg")
 
 
-def test_masks(tmp_path):
+def test_a_mask_is_true_where_it_is_not_black(tmp_path):
     mask = read_mask(save(tmp_path / "m.png", np.array([[0, 1], [255, 0]], np.uint8)))
     np.testing.assert_array_equal(mask, [[False, True], [True, False]])

@@ -1,3 +1,5 @@
+"""Reading COLMAP models, checked against pycolmap and against damaged files."""
+
 import shutil
 
 import numpy as np
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from support.small_scene import ball, poses, quaternion, write_colmap
 
 from adop.errors import UserError
-from adop.geometry.colmap_lens import colmap_lens
+from adop.geometry.colmap_lens import EXACT_MODELS, colmap_lens, colmap_pose
 from adop.importers.colmap import MODELS, read_colmap, read_points3d
 
 EXACT = {
@@ -26,7 +28,7 @@ EXACT = {
 
 
 @pytest.mark.parametrize("text", [False, True])
-def test_reads_what_was_written(tmp_path, text):
+def test_a_written_model_is_read_unchanged(tmp_path, text):
     names = ["b/two.png", "a one.png", "ümlaut.jpg"]
     folder = write_colmap(tmp_path / "m", text, names, poses(3))
     model = read_colmap(folder)
@@ -41,7 +43,7 @@ def test_reads_what_was_written(tmp_path, text):
     assert (colors == (1, 2, 3)).all()
 
 
-def test_a_folder_above_the_model_will_do_unless_it_holds_two(tmp_path):
+def test_the_folder_above_a_model_is_accepted_unless_it_holds_two(tmp_path):
     write_colmap(tmp_path / "sparse" / "0")
     assert len(read_colmap(tmp_path / "sparse").images) == 6
     write_colmap(tmp_path / "sparse" / "1")
@@ -49,8 +51,12 @@ def test_a_folder_above_the_model_will_do_unless_it_holds_two(tmp_path):
         read_colmap(tmp_path / "sparse")
 
 
+def test_all_models_with_an_exact_counterpart_are_tested():
+    assert set(EXACT) == set(EXACT_MODELS)
+
+
 @pytest.mark.parametrize("name", EXACT)
-def test_lenses_see_as_pycolmap_does(name):
+def test_lenses_project_as_pycolmap_does(name):
     pycolmap = pytest.importorskip("pycolmap")
     lens = colmap_lens(name, 640, 480, EXACT[name], "here")
     camera = pycolmap.Camera(model=name, width=640, height=480, params=EXACT[name])
@@ -63,13 +69,13 @@ def test_lenses_see_as_pycolmap_does(name):
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in MODELS.values()} - set(EXACT)))
-def test_models_without_counterpart_are_refused_by_name(name):
+def test_models_without_an_exact_counterpart_are_refused_by_name(name):
     size = {n: s for n, s in MODELS.values()}[name]
     with pytest.raises(UserError, match=f"camera 1: camera model {name} "):
         colmap_lens(name, 640, 480, (1.0,) * size, "camera 1")
 
 
-def test_the_table_of_models_is_that_of_pycolmap():
+def test_the_table_of_models_agrees_with_pycolmap():
     pycolmap = pytest.importorskip("pycolmap")
     for number, (name, size) in MODELS.items():
         if name in pycolmap.CameraModelId.__members__:
@@ -78,7 +84,7 @@ def test_the_table_of_models_is_that_of_pycolmap():
 
 
 @pytest.mark.parametrize("text", [False, True])
-def test_models_written_by_pycolmap(tmp_path, text):
+def test_models_written_by_pycolmap_are_read(tmp_path, text):
     pycolmap = pytest.importorskip("pycolmap")
     options = pycolmap.SyntheticDatasetOptions()
     options.num_rigs, options.num_cameras_per_rig, options.num_frames_per_rig, options.num_points3D = (
@@ -99,6 +105,8 @@ def test_models_written_by_pycolmap(tmp_path, text):
             np.array(found.rotation) * np.sign(found.rotation[0] * w), (w, x, y, z), atol=1e-9
         )
         np.testing.assert_allclose(found.translation, expected.translation, atol=1e-9)
+        pose = colmap_pose(found.rotation, found.translation, "here")
+        np.testing.assert_allclose(pose[:3], expected.matrix(), atol=1e-9)
         assert found.camera == image.camera_id
     for number, camera in model.cameras.items():
         assert ours.cameras[number].model == camera.model.name
@@ -108,7 +116,7 @@ def test_models_written_by_pycolmap(tmp_path, text):
     np.testing.assert_allclose(xyz[np.lexsort(xyz.T)], expected_xyz[np.lexsort(expected_xyz.T)], atol=1e-9)
 
 
-def test_every_cut_of_a_binary_file_is_noticed(tmp_path):
+def test_a_binary_file_cut_off_anywhere_is_refused(tmp_path):
     folder = write_colmap(tmp_path / "m", names=["a.png", "b.png"], matrices=poses(2), points=ball(2))
     for name in ("cameras.bin", "images.bin", "points3D.bin"):
         content = (folder / name).read_bytes()
@@ -124,7 +132,7 @@ def test_every_cut_of_a_binary_file_is_noticed(tmp_path):
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), text=st.booleans())
-def test_damaged_models_never_break_the_reader(tmp_path_factory, data, text):
+def test_damaged_models_raise_only_user_errors(tmp_path_factory, data, text):
     folder = tmp_path_factory.getbasetemp() / f"damaged{text}"
     shutil.rmtree(folder, ignore_errors=True)
     write_colmap(folder, text, ["a.png", "b.png"], poses(2), points=ball(2))
@@ -169,7 +177,7 @@ def test_errors_in_text_name_the_line(tmp_path, name, content, expected):
     assert name in str(caught.value)
 
 
-def test_missing_parts(tmp_path):
+def test_missing_files_are_named(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         read_colmap(tmp_path / "none")
     with pytest.raises(UserError, match=r"no cameras\.bin"):
@@ -187,7 +195,7 @@ def test_missing_parts(tmp_path):
 
 
 @pytest.mark.parametrize("params", [[float("nan"), 1, 1, 1], [-1, 1, 1, 1], [0, 1, 1, 1]])
-def test_impossible_numbers(params):
+def test_impossible_parameters_are_refused(params):
     with pytest.raises(UserError, match="here: "):
         colmap_lens("PINHOLE", 640, 480, params, "here")
     with pytest.raises(UserError, match="here: size"):

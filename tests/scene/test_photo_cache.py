@@ -16,7 +16,7 @@ def save(path, array, **options):
     return path
 
 
-def test_cache_reads_forgets_and_combines_masks(tmp_path):
+def test_the_cache_drops_photos_beyond_its_limit_and_combines_masks(tmp_path):
     scene = small_scene(tmp_path)
     half = np.zeros((36, 48), np.uint8)
     half[:, :24] = 255
@@ -35,12 +35,12 @@ def test_cache_reads_forgets_and_combines_masks(tmp_path):
     assert mask.dtype == torch.bool and mask.sum() == 36 * 24
     for index in range(6):
         cache.get(index)
-    assert cache.get(0) is not first  # forgotten, and read again
+    assert cache.get(0) is not first  # dropped, and read again
     assert cache.bytes <= 3 * one + 36 * 48
     assert PhotoCache(scene, max_bytes=0).get(2).shape == (36, 48, 3)
 
 
-def test_reduced_photos_are_means_and_kept(tmp_path):
+def test_reduced_photos_are_means_and_stay_in_the_cache(tmp_path):
     scene = small_scene(tmp_path)
     half = np.zeros((36, 48), np.uint8)
     half[:, :25] = 255
@@ -51,16 +51,16 @@ def test_reduced_photos_are_means_and_kept(tmp_path):
     whole = cache.get(0).numpy().reshape(9, 4, 12, 4, 3).mean((1, 3)).transpose(2, 0, 1)
     np.testing.assert_allclose(image[0].numpy(), whole / 255, atol=2.5e-4)
     assert image.dtype == torch.float32 and mask.shape == (1, 1, 9, 12)
-    assert mask[..., :6].min() == 1 and mask[..., 6:].max() == 0  # a pixel that is half outside is outside
+    assert mask[..., :6].min() == 1 and mask[..., 6:].max() == 0  # partly masked pixels do not count
     kept = cache.bytes
     again = cache.reduced(0, 4, device)
     assert cache.bytes == kept and torch.equal(again[0], image) and torch.equal(again[1], mask)
-    alike, all_of_it = cache.reduced(1, 1, device)
-    np.testing.assert_array_equal((255 * alike[0]).round().byte().permute(1, 2, 0), cache.get(1))
-    assert all_of_it.shape == (1, 1, 36, 48) and all_of_it.min() == 1
+    unreduced, whole_mask = cache.reduced(1, 1, device)
+    np.testing.assert_array_equal((255 * unreduced[0]).round().byte().permute(1, 2, 0), cache.get(1))
+    assert whole_mask.shape == (1, 1, 36, 48) and whole_mask.min() == 1
 
 
-def test_cache_is_shared_by_threads(tmp_path):
+def test_threads_may_share_the_cache(tmp_path):
     scene = small_scene(tmp_path)
     cache = PhotoCache(scene, max_bytes=20000)
     seen = []
