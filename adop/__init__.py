@@ -27,14 +27,14 @@ _PUBLIC = {
     "draw": "adop.ops",
     "import_colmap": "adop.importers.import_scene",
     "load": "adop.run.run",
-    "load_scene": "adop.scene.scene",
+    "load_scene": "adop.scene.read",
     "preset": "adop.config",
     "project": "adop.ops",
     "rasterize": "adop.ops",
     "render_camera": "adop.run.render",
     "render_cameras": "adop.run.render",
     "render_photo": "adop.run.render",
-    "save_scene": "adop.scene.scene",
+    "save_scene": "adop.scene.write",
 }
 _RENAMED = {"Look": "CameraSettings"}  # former names, which work with a warning
 

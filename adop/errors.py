@@ -2,4 +2,4 @@
 
 
 class UserError(ValueError):
-    """Bad input, in one sentence: which file and line or photo, what is wrong, what to do."""
+    """A mistake in the user's input, in one sentence: which file and line or photo, what is wrong, what to do."""

@@ -1,4 +1,4 @@
-"""Ctrl-C as a question that can be asked, instead of an exception anywhere."""
+"""Ctrl-C as a question that a loop asks, instead of an exception that may strike anywhere."""
 
 import signal
 import threading
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether Ctrl-C was pressed; twice raises KeyboardInterrupt at once.
+    """Yield a function that returns whether Ctrl-C was pressed; pressing it again raises KeyboardInterrupt at once.
 
-    Only the main thread has signals; elsewhere it tells of none.
+    Signals reach only the main thread; in any other thread the function always returns False.
     """
     pressed: list[int] = []
 

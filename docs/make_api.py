@@ -12,7 +12,6 @@ from pathlib import Path
 MODULES = (
     "adop",
     "adop.geometry.camera",
-    "adop.geometry.camera_constructors",
     "adop.render.camera_settings",
     "adop.run.run",
     "adop.run.render",
@@ -29,6 +28,8 @@ MODULES = (
     "adop.config.train",
     "adop.config.files",
     "adop.scene.scene",
+    "adop.scene.read",
+    "adop.scene.write",
     "adop.viewer.app",
     "adop.viewer.training_view",
 )

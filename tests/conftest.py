@@ -27,7 +27,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 from support.small_scene import with_points  # noqa: E402 (adop and torch read the settings above when imported)
 
-from adop.scene.scene import demo_scene_folder, load_scene, save_scene  # noqa: E402
+from adop.scene.read import load_scene  # noqa: E402
+from adop.scene.scene import demo_scene_folder  # noqa: E402
+from adop.scene.write import save_scene  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:

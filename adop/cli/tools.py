@@ -22,7 +22,7 @@ def info_command(name: str, words: list[str]) -> int:
     """Run `adop info` and return the exit status."""
     options = parse_options(InfoOptions, name, words)
     from adop.scene.info import scene_info
-    from adop.scene.scene import load_scene
+    from adop.scene.read import load_scene
 
     print(scene_info(load_scene(options.scene)))
     return 0

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from adop.config import NetworkConfig
 from adop.evaluation.report import Report
+from adop.files import write_atomically
 from adop.images.metrics import psnr, ssim
 from adop.initialisation.environment import initialise_environment
 from adop.initialisation.photometry import fit_photometry, left_half
 from adop.model.pipeline import build_pipeline
 from adop.model.tonemapper import Photometry
 from adop.refine.align import RefinedParameters, align_cameras, render_network
-from adop.run.checkpoint import write_atomically
 from adop.run.run import Run
 from adop.training.loss import Vgg
 

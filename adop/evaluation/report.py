@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from adop.run.checkpoint import write_atomically
+from adop.files import write_atomically
+from adop.images.writers import to_uint8
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1500px; padding: 0 1rem; color: #222 }
@@ -23,11 +24,6 @@ th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align
 h2 { font-size: 16px; margin: 1.4rem 0 .2rem } .note { color: #555; max-width: 60rem }
 """
 STRIPS = 3  # photos in overview.jpg
-
-
-def to_uint8(image: Tensor) -> np.ndarray:
-    """Return [H, W, 3] uint8 of an image [3, H, W] in [0, 1]."""
-    return (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 def error_picture(render: Tensor, photo: Tensor) -> np.ndarray:

@@ -1,44 +1,45 @@
-"""Cameras: lens model, pose and crop, from world points to pixels and back.
+"""Cameras: lens, pose and crop of a batch of views, from world points to pixels and back.
 
-`z` of a point, everywhere in this package, is its depth: the camera z for `opencv`, and the distance to
-the camera centre for `fisheye` and `ocam`, whose field may reach beyond 90 degrees, where camera z is no
-longer positive.
+The lens models are those of `lens_model`, which also says what *depth* means for each of them.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from adop.geometry.rolling_shutter import row_time, unmoved
+from adop.geometry.colmap_lens import colmap_lens, colmap_pose
+from adop.geometry.lens import Lens
+from adop.geometry.lens_model import DISTORTION_SIZE, Model, project_lens, unproject_lens
+from adop.geometry.nerfstudio_lens import nerfstudio_lens, nerfstudio_pose
+from adop.geometry.rigid_motion import look_at_pose
+from adop.geometry.rolling_shutter import row_time, undo_motion
 
-Model = Literal["opencv", "fisheye", "ocam"]
-DISTORTION_SIZE: dict[str, int] = {"opencv": 8, "fisheye": 4, "ocam": 20}
-TIMES = (
-    3  # looks at the row of a point; each is about the motion's share of the photo nearer: far below 0.02 px
-)
+# Fixed-point steps that find the row at which a camera at rest sees a point. Each reduces the error by the motion's
+# share of the photo: three leave far less than 0.02 px.
+ROW_ITERATIONS = 3
 
 
 @dataclass(frozen=True)
 class Camera:
-    """B views of one size and one lens model.
+    """B views of one image size and one lens model.
 
     Args:
-        model: "opencv" (pinhole and 8 coefficients), "fisheye" (OpenCV's, COLMAP's OPENCV_FISHEYE) or
-            "ocam".
-        width, height: size in pixels of the picture that is drawn, that is of the crop.
-        intrinsics: [B, 4] fx fy cx cy in pixels of the full photo, the first pixel's centre at 0.5. With
-            "ocam" fx is only the scale for the level of detail, and cx, cy are the centre's column and row.
+        model: "opencv" (pinhole and 8 coefficients), "fisheye" (OpenCV's, COLMAP's OPENCV_FISHEYE) or "ocam".
+        width, height: size in pixels of the image that is drawn, that is, of the crop.
+        intrinsics: [B, 4] fx fy cx cy in pixels of the full photo, the centre of the first pixel at 0.5. With "ocam"
+            fx only scales the level of detail, and cx, cy are the centre's column and row.
         distortion: [B, D]. opencv: k1 k2 p1 p2 k3 k4 k5 k6; fisheye: k1 k2 k3 k4; ocam: c d e, the
             largest angle above the image plane (radians), then 16 coefficients of the polynomial from
             angle to radius.
         world_to_camera: [B, 4, 4], x right, y down, z forward.
-        crop: [B, 3] zoom, offset x, offset y: `uv = zoom * uv_full - offset`. Left out: the full photo.
+        crop: [B, 3] zoom, offset x, offset y: `uv = zoom * uv_full - offset`. By default the full photo.
         motion: [B, 6] twist of the camera between the first and the last row of the full photo, see
-            `adop.geometry.rolling_shutter`. None: all rows are taken at once.
-        photo_height: [B] rows of the full photo. Left out: `height`, as of a camera that is not yet cropped.
+            `adop.geometry.rolling_shutter`. None: all rows are exposed at once.
+        photo_height: [B] rows of the full photo. By default `height`, for a camera without a crop.
     """
 
     model: Model
@@ -47,18 +48,17 @@ class Camera:
     intrinsics: Tensor
     distortion: Tensor
     world_to_camera: Tensor
-    crop: Tensor = None  # type: ignore[assignment]  # filled in below when left out
+    crop: Tensor = None  # type: ignore[assignment]  # set below
     motion: Tensor | None = None
-    photo_height: Tensor = None  # type: ignore[assignment]  # filled in below when left out
+    photo_height: Tensor = None  # type: ignore[assignment]  # set below
 
     def __post_init__(self) -> None:
+        """Fill in the defaults and check all shapes; ValueError says which is wrong."""
         if self.model not in DISTORTION_SIZE:
             raise ValueError(f"model: expected one of {', '.join(DISTORTION_SIZE)}, got {self.model!r}")
         views = self.intrinsics.shape[0]
         if self.crop is None:
-            identity = torch.tensor(
-                [1.0, 0.0, 0.0], dtype=self.intrinsics.dtype, device=self.intrinsics.device
-            )
+            identity = self.intrinsics.new_tensor([1.0, 0.0, 0.0])
             object.__setattr__(self, "crop", identity.expand(views, 3))
         if self.photo_height is None:
             object.__setattr__(self, "photo_height", torch.full_like(self.crop[:, 0], self.height))
@@ -81,34 +81,119 @@ class Camera:
             raise ValueError(f"size: expected at least 1x1, got {self.width}x{self.height}")
 
     @classmethod
-    def from_intrinsics(cls, *args: Any, **kwargs: Any) -> "Camera":
-        """Make cameras of focal length, centre and pose; arguments as of `camera_constructors.from_intrinsics`."""
-        from adop.geometry.camera_constructors import from_intrinsics
+    def from_intrinsics(
+        cls,
+        width: int,
+        height: int,
+        focal: float | tuple[float, float],
+        world_to_camera: Tensor | np.ndarray | None = None,
+        centre: tuple[float, float] | None = None,
+        distortion: Sequence[float] = (),
+    ) -> "Camera":
+        """Make cameras that share one pinhole lens with OpenCV's distortion.
 
-        return from_intrinsics(*args, **kwargs)
+        Args:
+            width, height: pixels.
+            focal: pixels; one number for both directions, or (fx, fy).
+            world_to_camera: [4, 4] or [B, 4, 4], x right, y down, z forward. By default the camera is at the origin
+                and looks along +z.
+            centre: cx, cy in pixels, where the first pixel's centre is (0.5, 0.5). By default the middle of the image.
+            distortion: the first of OpenCV's k1 k2 p1 p2 k3 k4 k5 k6, at most 8; the others are 0.
+
+        Returns: B cameras. Raises: ValueError for a pose that is not rigid or a focal length that is not positive.
+        """
+        fx, fy = focal if isinstance(focal, tuple) else (focal, focal)
+        if not (0 < fx < math.inf and 0 < fy < math.inf):
+            raise ValueError(f"focal: expected positive pixels, got {focal}")
+        if len(distortion) > 8:
+            raise ValueError(f"distortion: expected at most 8 numbers, got {len(distortion)}")
+        pose = torch.as_tensor(np.eye(4) if world_to_camera is None else world_to_camera, dtype=torch.float64)
+        pose = pose.reshape(-1, 4, 4) if pose.dim() == 2 else pose
+        _check_rigid(pose)
+        cx, cy = centre or (width / 2, height / 2)
+        views = len(pose)
+        lens = torch.zeros(views, 8)
+        lens[:, : len(distortion)] = torch.tensor(list(distortion))
+        intrinsics = torch.tensor([[fx, fy, cx, cy]], dtype=torch.float32).repeat(views, 1)
+        return cls("opencv", width, height, intrinsics, lens, pose.float())
 
     @classmethod
-    def look_at(cls, *args: Any, **kwargs: Any) -> "Camera":
-        """Make a camera that looks from one point at another; arguments as of `camera_constructors.look_at`."""
-        from adop.geometry.camera_constructors import look_at
+    def look_at(
+        cls,
+        eye: Sequence[float],
+        target: Sequence[float],
+        up: Sequence[float] = (0.0, 0.0, 1.0),
+        width: int = 960,
+        height: int = 540,
+        fov: float = 50.0,
+    ) -> "Camera":
+        """Make a camera at `eye` that sees `target` in the middle of its image.
 
-        return look_at(*args, **kwargs)
+        Args:
+            eye, target: world coordinates, scene units.
+            up: world direction that points up in the image; `run.scene.up_vector` is a scene's own.
+            fov: vertical field of view, degrees.
+
+        Raises: ValueError where eye and target coincide or `up` is parallel to the viewing direction.
+        """
+        focal = height / 2 / math.tan(math.radians(fov) / 2)
+        return cls.from_intrinsics(width, height, focal, look_at_pose(eye, target, up))
 
     @classmethod
-    def from_colmap(cls, *args: Any, **kwargs: Any) -> "Camera":
-        """Make a camera of COLMAP's numbers; arguments as of `adop.geometry.camera_constructors.from_colmap`."""
-        from adop.geometry.camera_constructors import from_colmap
+    def from_colmap(
+        cls,
+        model: str,
+        width: int,
+        height: int,
+        params: Sequence[float],
+        rotation: Sequence[float] = (1.0, 0.0, 0.0, 0.0),
+        translation: Sequence[float] = (0.0, 0.0, 0.0),
+    ) -> "Camera":
+        """Make a camera from a row of COLMAP's `cameras.txt` and one of its `images.txt`.
 
-        return from_colmap(*args, **kwargs)
+        Args:
+            model, width, height, params: as in `cameras.txt`, e.g. "OPENCV", 800, 600,
+                [fx, fy, cx, cy, k1, k2, p1, p2].
+            rotation, translation: world to camera, quaternion QW QX QY QZ and TX TY TZ.
+
+        Raises: UserError for a model without an exact counterpart in adop.
+        """
+        lens = colmap_lens(model, width, height, params, "from_colmap")
+        return cls.from_lens(lens, colmap_pose(rotation, translation, "from_colmap"))
 
     @classmethod
-    def from_nerfstudio(cls, *args: Any, **kwargs: Any) -> "Camera":
-        """Make a camera of nerfstudio's numbers; arguments as of `adop.geometry.camera_constructors.from_nerfstudio`."""
-        from adop.geometry.camera_constructors import from_nerfstudio
+    def from_nerfstudio(
+        cls,
+        transform_matrix: Sequence[Sequence[float]] | np.ndarray,
+        width: int,
+        height: int,
+        **values: float | str,
+    ) -> "Camera":
+        """Make a camera from a frame of nerfstudio's `transforms.json`.
 
-        return from_nerfstudio(*args, **kwargs)
+        Args:
+            transform_matrix: [4, 4] camera to world, camera axes x right, y up, z back, as in the file.
+            width, height: pixels.
+            values: the file's own keys: fl_x fl_y cx cy (pixels), k1 k2 k3 p1 p2, camera_model, or camera_angle_x
+                (radians) instead of fl_x.
+
+        Raises: UserError for a missing key or a model without an exact counterpart in adop.
+        """
+        lens = nerfstudio_lens(values, (width, height), "from_nerfstudio")
+        return cls.from_lens(lens, nerfstudio_pose(transform_matrix, "from_nerfstudio"))
+
+    @classmethod
+    def from_lens(cls, lens: Lens, world_to_camera: np.ndarray) -> "Camera":
+        """Make the camera (B = 1, float32) of a lens and a pose [4, 4], at the lens's full size."""
+
+        def row(values: np.ndarray) -> Tensor:
+            return torch.as_tensor(values, dtype=torch.float32)[None]
+
+        numbers = row(lens.intrinsics), row(lens.distortion), row(world_to_camera)
+        return cls(lens.model, lens.width, lens.height, *numbers)  # type: ignore[arg-type]  # Lens checked its model
 
     def __len__(self) -> int:
+        """Return the number of views B."""
         return self.intrinsics.shape[0]
 
     def __getitem__(self, index: int | slice | list[int] | Tensor) -> "Camera":
@@ -144,8 +229,7 @@ class Camera:
         width: int,
         height: int,
     ) -> "Camera":
-        """Draw a zoomed window of the present picture: `uv' = zoom * uv - offset`; the lens stays as it
-        is."""
+        """Return cameras that draw a window of the present image: `uv' = zoom * uv - offset`. The lens stays."""
 
         def row(value: float | Tensor) -> Tensor:
             return torch.as_tensor(value, dtype=self.crop.dtype, device=self.crop.device).expand(len(self))
@@ -156,12 +240,12 @@ class Camera:
         return replace(self, width=width, height=height, crop=crop)
 
     def scaled(self, factor: float) -> "Camera":
-        """Draw the whole picture `factor` times as large, each side rounded to whole pixels."""
+        """Return cameras that draw the whole image `factor` times as large, each side rounded to whole pixels."""
         size = (max(1, round(self.width * factor)), max(1, round(self.height * factor)))
         return self.cropped(factor, 0.0, 0.0, *size)
 
     def reduced(self, scale: int) -> "Camera":
-        """Draw the picture 1/scale as large; what is left over at its right and lower edge is cut off."""
+        """Return cameras that draw the image 1/scale as large; remainders at the right and lower edge are cut off."""
         return self.cropped(1 / scale, 0.0, 0.0, self.width // scale, self.height // scale)
 
     def centre(self) -> Tensor:
@@ -172,22 +256,24 @@ class Camera:
     def unproject(self, uv: Tensor, z: Tensor, directions: Tensor | None = None) -> Tensor:
         """Return the world points [B, N, 3] seen at `uv` [B, N, 2] of the crop at depth `z` [B, N].
 
-        Where many cameras of one lens are asked, `directions` [B, N, 3] may hold what `lens_directions` said of `uv`.
+        Args: directions: [B, N, 3], `lens_directions(uv)` where the caller already has it (cameras that share a
+            lens share it).
 
-        With a motion the row at which the still camera sees the point is found by looking `TIMES` times.
-
-        **Gradients** exact to `z` and the pose, none to `uv`, the lens and the time of the row.
+        **Gradients** exact to `z` and the pose; none to `uv`, the lens and the time of the row.
         """
         seen = self.lens_directions(uv) if directions is None else directions
         local = seen * z.to(self.world_to_camera.dtype)[..., None]
         if self.motion is not None:
-            local = self._stilled(local, uv, self.motion)
+            local = self._at_rest(local, uv, self.motion)
         rotation, translation = self.world_to_camera[:, :3, :3], self.world_to_camera[:, :3, 3]
         return (local - translation[:, None]) @ rotation
 
     def rays(self, level: int = 0) -> Tensor:
-        """Return unit world directions [B, 3, H_l, W_l] through the pixel centres of a level; **Gradients** pose
-        only. With a motion, those of what is far away: its rotation counts, its translation does not."""
+        """Return unit world directions [B, 3, H_l, W_l] through the pixel centres of a level.
+
+        With a motion they are the directions of points infinitely far away, which only its rotation moves.
+        **Gradients** exact to the pose, none to the lens.
+        """
         rows, columns = level_size(self.height, self.width, level)
         uv = self.pixel_centres(level).expand(len(self), -1, 2)
         return self.rays_at(uv).transpose(1, 2).reshape(len(self), 3, rows, columns)
@@ -206,8 +292,10 @@ class Camera:
 
     @torch.no_grad()
     def ray_grid(self, points: int) -> Tensor:
-        """Return unit directions [B, 3, R, S] in camera space at places spread evenly from corner to corner of
-        the picture, `points` of them along its longer side; with a motion as in `rays`."""
+        """Return unit directions [B, 3, R, S] in camera space on an even grid from corner to corner of the image.
+
+        `points` of them lie along the longer side. With a motion as in `rays`.
+        """
         longer = max(self.width, self.height)
         columns, rows = (max(2, round(points * side / longer)) for side in (self.width, self.height))
         x = torch.linspace(0, self.width, columns, dtype=self.crop.dtype, device=self.crop.device)
@@ -220,31 +308,33 @@ class Camera:
     def lens_directions(self, uv: Tensor) -> Tensor:
         """Return camera-space points [B, N, 3] of depth 1 that are seen at `uv` [B, N, 2] of the crop."""
         full = (uv.to(self.crop.dtype) + self.crop[:, None, 1:]) / self.crop[:, None, :1]
-        return unproject_lens(self.model, full, self.intrinsics, self.distortion).to(
-            self.world_to_camera.dtype
-        )
+        directions = unproject_lens(self.model, full, self.intrinsics, self.distortion)
+        return directions.to(self.world_to_camera.dtype)
 
     def _far_directions(self, uv: Tensor) -> Tensor:
+        """Return camera-space directions [B, N, 3] of points at infinity seen at `uv`; a motion only turns them."""
         local = self.lens_directions(uv)
         if self.motion is None:
             return local
-        return self._stilled(
-            local, uv, torch.cat((torch.zeros_like(self.motion[:, :3]), self.motion[:, 3:]), 1)
-        )
+        rotation_only = torch.cat((torch.zeros_like(self.motion[:, :3]), self.motion[:, 3:]), 1)
+        return self._at_rest(local, uv, rotation_only)
 
-    def _stilled(self, seen: Tensor, uv: Tensor, motion: Tensor) -> Tensor:
-        """Return where points that are seen at `uv` [B, N, 2] as if at `seen` [B, N, 3] are for the still camera."""
+    def _at_rest(self, seen: Tensor, uv: Tensor, motion: Tensor) -> Tensor:
+        """Return where points are, in the frame of the camera at the middle row.
+
+        Args: seen: [B, N, 3] where the moving camera sees them; uv: [B, N, 2] the pixels at which it does.
+        """
         motion, height = motion.to(seen.dtype)[:, None], self.photo_height.to(seen.dtype)[:, None]
-        row = ((uv[..., 1].to(self.crop.dtype) + self.crop[:, None, 2]) / self.crop[:, None, 0]).to(
-            seen.dtype
-        )
+        row = (uv[..., 1].to(self.crop.dtype) + self.crop[:, None, 2]) / self.crop[:, None, 0]
+        row = row.to(seen.dtype)
         lens = (
             self.intrinsics.detach().to(seen.dtype)[:, None],
             self.distortion.detach().to(seen.dtype)[:, None],
         )
-        for _ in range(TIMES):
-            row = project_lens(self.model, unmoved(seen, motion, row_time(row, height)), *lens)[0][..., 1]
-        return unmoved(seen, motion, row_time(row, height))
+        for _ in range(ROW_ITERATIONS):
+            still = undo_motion(seen, motion, row_time(row, height))
+            row = project_lens(self.model, still, *lens)[0][..., 1]
+        return undo_motion(seen, motion, row_time(row, height))
 
 
 def level_size(height: int, width: int, level: int) -> tuple[int, int]:
@@ -252,190 +342,8 @@ def level_size(height: int, width: int, level: int) -> tuple[int, int]:
     return -(-height >> level), -(-width >> level)
 
 
-def project_lens(
-    model: str, points: Tensor, intrinsics: Tensor, distortion: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Project camera-space points [..., 3] by their lenses [..., 4] and [..., D].
-
-    Returns:
-        uv [..., 2] in full-photo pixels, the depth z [...] and the field radius [...] that
-        `monotonic_radius` bounds.
-
-    **Gradients** exact. **Source** OpenCV's models; Scaramuzza's omnidirectional model.
-    """
-    x, y, z = points.unbind(-1)
-    fx, fy, cx, cy = intrinsics.unbind(-1)
-    if model == "opencv":
-        x, y = x / z, y / z
-        dx, dy = distort_opencv(x, y, distortion)
-        return torch.stack((fx * dx + cx, fy * dy + cy), -1), z, (x * x + y * y).detach().sqrt()
-    planar, distance = _lengths(x, y, z)
-    if model == "fisheye":
-        theta = torch.atan2(planar, z)
-        scale = radial_profile(model, distortion, theta) / planar
-        return torch.stack((fx * (scale * x) + cx, fy * (scale * y) + cy), -1), distance, theta.detach()
-    theta = torch.atan2(-z, planar)
-    scale = radial_profile(model, distortion, theta) / planar
-    c, d, e = distortion[..., 0], distortion[..., 1], distortion[..., 2]
-    row, column = scale * y, scale * x
-    return torch.stack((e * row + column + cx, c * row + d * column + cy), -1), distance, theta.detach()
-
-
-def _lengths(x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return |xy|, kept above 0 so that the optical axis has a direction and a gradient, and |xyz|."""
-    square = x * x + y * y
-    planar = square.clamp_min(1e-18).sqrt()
-    return planar, (square + z * z).sqrt()
-
-
-def distort_opencv(x: Tensor, y: Tensor, distortion: Tensor) -> tuple[Tensor, Tensor]:
-    """Apply OpenCV's rational and tangential distortion to normalised image coordinates."""
-    k1, k2, p1, p2, k3, k4, k5, k6 = distortion.unbind(-1)
-    r2 = x * x + y * y
-    radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
-    xy = x * y
-    dx = x * radial + 2 * p1 * xy + p2 * (r2 + 2 * (x * x))
-    dy = y * radial + p1 * (r2 + 2 * (y * y)) + 2 * p2 * xy
-    return dx, dy
-
-
-def radial_profile(model: str, distortion: Tensor, r: Tensor) -> Tensor:
-    """Return the distorted radius of field radii `r`: |xy/z| for opencv, theta for fisheye, the angle
-    above the image plane for ocam. `distortion` [..., D] broadcasts against `r` [...]."""
-    if model == "opencv":
-        dx, _ = distort_opencv(r, torch.zeros_like(r), without_tangential(distortion))
-        return dx
-    if model == "fisheye":
-        k1, k2, k3, k4 = distortion.unbind(-1)
-        t2 = r * r
-        return r * (1 + t2 * (k1 + t2 * (k2 + t2 * (k3 + t2 * k4))))
-    total = distortion[..., 19]
-    for k in range(18, 3, -1):
-        total = total * r + distortion[..., k]
-    return total
-
-
-def without_tangential(distortion: Tensor) -> Tensor:
-    """Return opencv coefficients with p1 = p2 = 0."""
-    keep = torch.tensor([1, 1, 0, 0, 1, 1, 1, 1], dtype=distortion.dtype, device=distortion.device)
-    return distortion * keep
-
-
-def _growth(model: str, distortion: Tensor, r: Tensor) -> Tensor:
-    """Return a value that is positive where the distorted radius grows with `r` and is well defined."""
-    r2 = r * r
-    if model == "opencv":
-        k1, k2, _, _, k3, k4, k5, k6 = distortion.unbind(-1)
-        top, slope = 1 + r2 * (k1 + r2 * (k2 + r2 * k3)), 2 * r2 * (k1 + r2 * (2 * k2 + r2 * 3 * k3))
-        bottom, fall = 1 + r2 * (k4 + r2 * (k5 + r2 * k6)), 2 * r2 * (k4 + r2 * (2 * k5 + r2 * 3 * k6))
-        return torch.minimum((top + slope) * bottom - top * fall, bottom)
-    k1, k2, k3, k4 = distortion.unbind(-1)
-    return 1 + r2 * (3 * k1 + r2 * (5 * k2 + r2 * (7 * k3 + r2 * 9 * k4)))
-
-
-def field_grid(model: str, like: Tensor) -> Tensor:
-    """Return 1025 field radii from the axis to the end of the model: tan of 0..89.4 degrees, or an
-    angle."""
-    if model == "opencv":
-        return torch.linspace(0, 1.56, 1025, dtype=like.dtype, device=like.device).tan()
-    return torch.linspace(0, math.pi, 1025, dtype=like.dtype, device=like.device)
-
-
-@torch.no_grad()
-def monotonic_radius(model: str, distortion: Tensor) -> Tensor:
-    """Return for each view [B] the field radius up to which the distorted radius grows, +inf where it
-    always does.
-
-    opencv: |xy/z|; fisheye: theta in radians, at most pi; ocam: the cut-off angle above the image plane.
-    """
-    if model == "ocam":
-        return distortion[:, 3].clone()
-    grid = field_grid(model, distortion)
-    lens = distortion[:, None, :]
-    falls = _growth(model, lens, grid[None]) <= 0
-    first = falls.int().argmax(1).clamp_min(1)
-    low, high = grid[first - 1], grid[first]
-    steps = torch.linspace(0, 1, 257, dtype=grid.dtype, device=grid.device)
-    for _ in range(2):  # far from the axis a grid's step is wide
-        fine = low[:, None] + (high - low)[:, None] * steps
-        inner = (_growth(model, lens, fine) <= 0).int().argmax(1).clamp_min(1)[:, None]
-        low, high = fine.gather(1, inner - 1)[:, 0], fine.gather(1, inner)[:, 0]
-    end = torch.full_like(low, math.inf if model == "opencv" else math.pi)
-    return torch.where(falls.any(1), low, end)
-
-
-@torch.no_grad()
-def unproject_lens(model: str, uv: Tensor, intrinsics: Tensor, distortion: Tensor) -> Tensor:
-    """Return camera-space points [B, N, 3] of depth 1 seen at full-photo pixels `uv` [B, N, 2].
-
-    Pixels that no ray reaches get the ray at the end of the field. Solved by a table and Newton steps;
-    no gradients.
-    """
-    fx, fy, cx, cy = (value[:, None] for value in intrinsics.unbind(-1))
-    x, y = uv[..., 0] - cx, uv[..., 1] - cy
-    if model == "opencv" and not bool(distortion.any()):
-        return torch.stack((x / fx, y / fy, torch.ones_like(x)), -1)
-    lens = distortion[:, None, :]
-    if model == "ocam":
-        c, d, e = lens[..., 0], lens[..., 1], lens[..., 2]
-        row = (y - d * x) / (c - d * e)
-        x, y = x - e * row, row
-    else:
-        x, y = x / fx, y / fy
-    radius = (x * x + y * y).sqrt()
-    field = _invert_profile(model, radius, distortion)
-    safe = radius.clamp_min(1e-12)
-    if model == "opencv":
-        x, y = _newton_opencv(x, y, x / safe * field, y / safe * field, lens)
-        return torch.stack((x, y, torch.ones_like(x)), -1)
-    theta = field if model == "fisheye" else field + math.pi / 2
-    return torch.stack((x / safe * theta.sin(), y / safe * theta.sin(), theta.cos()), -1)
-
-
-def _invert_profile(model: str, radius: Tensor, distortion: Tensor) -> Tensor:
-    """Return the field radius [B, N] whose distorted radius is `radius` [B, N]."""
-    limit = monotonic_radius(model, distortion)[:, None]
-    grid = field_grid(model, distortion)[None].expand(len(distortion), -1)
-    if model == "ocam":
-        grid = grid / math.pi * (limit + math.pi / 2) - math.pi / 2
-    grid = grid.minimum(limit)
-    lens = distortion[:, None, :]
-    table = radial_profile(model, lens, grid).cummax(1).values
-    cell = torch.searchsorted(table, radius.contiguous()).clamp(1, table.shape[1] - 1)
-    low, high = table.gather(1, cell - 1), table.gather(1, cell)
-    start, end = grid.gather(1, cell - 1), grid.gather(1, cell)
-    step = (end - start).clamp_min(1e-12)
-    r = start + step * ((radius - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
-    if model == "opencv":  # _newton_opencv solves the whole model from here
-        return r
-    for _ in range(3):
-        h = step * 1e-3
-        slope = (radial_profile(model, lens, r + h) - radial_profile(model, lens, r - h)) / (2 * h)
-        r = r - (radial_profile(model, lens, r) - radius) / torch.where(
-            slope > 1e-9, slope, torch.ones_like(slope)
-        )
-        r = r.maximum(start).minimum(end)
-    return r
-
-
-def _newton_opencv(u: Tensor, v: Tensor, x: Tensor, y: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
-    """Refine (x, y), whose distorted image shall be (u, v), by four Newton steps with the full model."""
-    k1, k2, p1, p2, k3, k4, k5, k6 = lens.unbind(-1)
-    for _ in range(4):
-        r2 = x * x + y * y
-        top, slope = 1 + r2 * (k1 + r2 * (k2 + r2 * k3)), k1 + r2 * (2 * k2 + r2 * 3 * k3)
-        bottom, fall = 1 + r2 * (k4 + r2 * (k5 + r2 * k6)), k4 + r2 * (2 * k5 + r2 * 3 * k6)
-        radial, change = top / bottom, 2 * (slope * bottom - top * fall) / (bottom * bottom)
-        dx, dy = distort_opencv(x, y, lens)
-        a = radial + x * x * change + 2 * p1 * y + 6 * p2 * x
-        b = x * y * change + 2 * p1 * x + 2 * p2 * y
-        d = radial + y * y * change + 6 * p1 * y + 2 * p2 * x
-        determinant = a * d - b * b
-        good = determinant.abs() > 1e-6
-        determinant = torch.where(good, determinant, torch.ones_like(determinant))
-        ru, rv = (
-            torch.where(good, dx - u, torch.zeros_like(u)),
-            torch.where(good, dy - v, torch.zeros_like(v)),
-        )
-        x, y = x - (d * ru - b * rv) / determinant, y - (a * rv - b * ru) / determinant
-    return x, y
+def _check_rigid(pose: Tensor) -> None:
+    rotation = pose[:, :3, :3]
+    error = (rotation @ rotation.transpose(1, 2) - torch.eye(3, dtype=pose.dtype)).abs().amax()
+    if pose.shape[1:] != (4, 4) or not float(error) < 1e-3 or bool((torch.linalg.det(rotation) < 0).any()):
+        raise ValueError("world_to_camera: expected a rotation and a translation, [4, 4] or [B, 4, 4]")

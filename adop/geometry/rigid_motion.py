@@ -1,8 +1,15 @@
-"""Rotations and rigid motions: exponential and logarithm, right near 0 and near pi, differentiable
-everywhere but at pi."""
+"""Rotations and rigid motions: exponential and logarithm of tensors, and poses as numpy matrices.
 
+Exponentials and logarithms are accurate near the angles 0 and pi, and differentiable everywhere but at pi.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
+
+from adop.errors import UserError
 
 
 def skew(vector: Tensor) -> Tensor:
@@ -19,9 +26,7 @@ def _coefficients(rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     small = square < 0.05
     safe = torch.where(small, torch.ones_like(square), square)
     angle = safe.sqrt()
-    s = torch.where(
-        small, square, torch.zeros_like(square)
-    )  # the series is only evaluated where it converges
+    s = torch.where(small, square, torch.zeros_like(square))  # keeps the series where it converges
     first = 1 - s / 6 * (1 - s / 20 * (1 - s / 42 * (1 - s / 72)))
     second = (1 - s / 12 * (1 - s / 30 * (1 - s / 56 * (1 - s / 90)))) / 2
     third = (1 - s / 20 * (1 - s / 42 * (1 - s / 72 * (1 - s / 110)))) / 6
@@ -55,8 +60,7 @@ def quaternion_from_matrix(matrix: Tensor) -> Tensor:
         row[1 + j] = m[..., i, j] + m[..., j, i]
         row[1 + k] = m[..., i, k] + m[..., k, i]
         rows.append(torch.stack(row, -1))
-    # All four rows are multiples of the same quaternion; the one with the largest diagonal is well
-    # conditioned.
+    # All four rows are multiples of the same quaternion; the one with the largest diagonal is best conditioned.
     table = torch.stack(rows, -2)
     best = torch.diagonal(table, dim1=-2, dim2=-1).argmax(-1)
     row_best = torch.take_along_dim(table, best[..., None, None], -2).squeeze(-2)
@@ -107,3 +111,45 @@ def se3_log(motion: Tensor) -> Tensor:
     left = torch.eye(3, dtype=motion.dtype, device=motion.device) + b * k + c * (k @ k)
     translation = torch.linalg.solve(left, motion[..., :3, 3:]).squeeze(-1)
     return torch.cat((translation, rotation), -1)
+
+
+def rigid(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    """Return the rigid motion [4, 4] float64 of a rotation [3, 3] and a translation [3]."""
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = rotation, translation
+    return matrix
+
+
+def invert_rigid(matrix: np.ndarray) -> np.ndarray:
+    """Return the inverse of a rigid motion [4, 4]."""
+    return rigid(matrix[:3, :3].T, -matrix[:3, :3].T @ matrix[:3, 3])
+
+
+def rotation_from_quaternion(quaternion: Sequence[float] | np.ndarray, where: str) -> np.ndarray:
+    """Return the rotation [3, 3] of a quaternion w x y z read from a file, its length corrected to 1.
+
+    Args: where: what the error begins with, such as the file and the line.
+    Raises: UserError where the quaternion is not finite or its length differs from 1 by more than 1 %.
+    """
+    from scipy.spatial.transform import Rotation
+
+    values = np.asarray(quaternion, np.float64)
+    length = float(np.linalg.norm(values))
+    if not abs(length - 1.0) < 0.01:
+        raise UserError(f"{where}: the rotation quaternion has length {length:.4g} instead of 1.")
+    return Rotation.from_quat(np.roll(values, -1)).as_matrix()  # scipy's order is x y z w
+
+
+def look_at_pose(eye: Sequence[float], target: Sequence[float], up: Sequence[float]) -> np.ndarray:
+    """Return `world_to_camera` [4, 4] float64 of a camera at `eye` that looks at `target`.
+
+    Raises: ValueError where eye and target coincide or `up` is parallel to the viewing direction.
+    """
+    position = np.asarray(eye, np.float64)
+    forward = np.asarray(target, np.float64) - position
+    right = np.cross(forward, np.asarray(up, np.float64))
+    if not (np.linalg.norm(forward) > 1e-12 and np.linalg.norm(right) > 1e-9 * np.linalg.norm(forward)):
+        raise ValueError("look_at: eye and target must differ, and up must not point along the view")
+    forward, right = forward / np.linalg.norm(forward), right / np.linalg.norm(right)
+    rotation = np.stack([right, np.cross(forward, right), forward])
+    return rigid(rotation, -rotation @ position)

@@ -1,0 +1,1 @@
+"""Images: reading photos and masks, EXIF, writing PNG, EXR and MP4 files, and image metrics."""

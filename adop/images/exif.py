@@ -1,4 +1,4 @@
-"""Exposure of a photo from what its camera wrote into it."""
+"""The exposure of a photo, from the EXIF tags that its camera wrote."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _SHUTTER_SPEED, _APERTURE = 37377, 37378  # APEX values: log2(1/t), 2*log2(N)
 def exposure_value(exposure_time: float, f_number: float, iso: float) -> float | None:
     """Return EV at ISO 100, `log2(N^2/t) - log2(ISO/100)`, or None unless all three are positive and finite.
 
-    A larger EV is a darker photo of the same place. The exposure bias is already in the three.
+    A larger EV means a darker photo of the same scene. The exposure compensation that the photographer chose is
+    already part of the three numbers.
 
-    Args: exposure_time in seconds; f_number N; iso.
+    Args: exposure_time: t in seconds; f_number: N; iso: film speed.
     """
     values = (exposure_time, f_number, iso)
     if not all(math.isfinite(value) and value > 0 for value in values):
@@ -29,10 +30,10 @@ def exposure_value(exposure_time: float, f_number: float, iso: float) -> float |
 
 
 def read_exposure(path: Path) -> float | None:
-    """Read a photo's EV at ISO 100 from its EXIF tags; None where a tag is missing or makes no sense."""
+    """Return a photo's EV at ISO 100 from its EXIF tags, or None where a tag is missing or invalid."""
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore")  # of damaged tags: they count as missing
+            warnings.simplefilter("ignore")  # damaged tags count as missing
             tags = image.getexif().get_ifd(_EXIF_IFD)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None  # a photo that cannot be opened is reported where its pixels are read
@@ -46,9 +47,9 @@ def read_exposure(path: Path) -> float | None:
 
 
 def read_exposure_table(path: Path) -> dict[str, float | None]:
-    """Read EVs from a CSV file with the columns name, exposure_time, f_number, iso (or name, ev).
+    """Read exposures from a CSV file with the columns name, exposure_time, f_number, iso (or name, ev).
 
-    Returns: EV at ISO 100 for each name, None where the row has none; `ev` counts where the three are empty.
+    Returns: EV at ISO 100 by name, None where the row has none; `ev` is used where one of the other three is missing.
     Raises: UserError naming the file, the line and what is wrong.
     """
     path = Path(path)
@@ -66,14 +67,14 @@ def read_exposure_table(path: Path) -> dict[str, float | None]:
             three = [float(row.get(key) or "nan") for key in ("exposure_time", "f_number", "iso")]
             ev = float(row.get("ev") or "nan")
         except ValueError as error:
-            raise UserError(f"{path}: line {rows.line_num} has a value that is no number.") from error
+            raise UserError(f"{path}: line {rows.line_num} has a value that is not a number.") from error
         value = exposure_value(*three)
         table[row["name"] or ""] = value if value is not None else (ev if math.isfinite(ev) else None)
     return table
 
 
 def _number(value: object) -> float:
-    """Turn an EXIF value (rational, integer, tuple of them, or missing) into a float, NaN if it is none."""
+    """Return an EXIF value (rational, integer, a tuple of them, or missing) as a float, NaN where it is not one."""
     if isinstance(value, tuple):
         value = value[0] if value else None
     try:
@@ -83,4 +84,5 @@ def _number(value: object) -> float:
 
 
 def _power_of_two(exponent: float) -> float:
+    """Return 2^exponent, NaN where the exponent is far beyond any camera's."""
     return 2.0**exponent if abs(exponent) < 64 else math.nan

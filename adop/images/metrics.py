@@ -1,15 +1,18 @@
-"""PSNR and SSIM by the field's definitions."""
+"""PSNR and SSIM of images."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-C1, C2 = 0.01**2, 0.03**2  # what keeps SSIM's ratios stable
+C1, C2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 of the SSIM paper, where L = 1 is the range of the pixels
 
 
 def psnr(image: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return the peak signal-to-noise ratio [B] in dB of images [B, 3, H, W] in [0, 1], over the masked pixels only."""
+    """Return the peak signal-to-noise ratio [B], in dB, of images [B, 3, H, W] in [0, 1].
+
+    Args: mask: [B, 1, H, W], the weight of each pixel; None counts all of them alike.
+    """
     error = (image - target).square().mean(1, keepdim=True)
     if mask is None:
         mask = torch.ones_like(error)
@@ -18,7 +21,7 @@ def psnr(image: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def window(size: int, like: Tensor) -> Tensor:
-    """Return the Gaussian window of 11 pixels, sigma 1.5, as a band matrix [size - 10, size].
+    """Return the band matrix [size - 10, size] that applies a Gaussian window of 11 pixels, sigma 1.5, along one axis.
 
     On a CPU, products with it are many times faster than one-channel convolutions and their gradients.
     """
@@ -34,8 +37,9 @@ def window(size: int, like: Tensor) -> Tensor:
 def ssim_map(image: Tensor, target: Tensor) -> Tensor:
     """Return the structural similarity [B, 3, H-10, W-10] of images [B, 3, H, W] in [0, 1].
 
-    Gaussian window of 11 pixels, sigma 1.5, K1 = 0.01, K2 = 0.03, full windows only.
-    Source: Wang, Bovik, Sheikh, Simoncelli 2004. Gradients: exact.
+    Gaussian window of 11 pixels, sigma 1.5, K1 = 0.01, K2 = 0.03; only windows that lie fully inside the image.
+
+    **Gradients** exact. **Source** Wang, Bovik, Sheikh, Simoncelli 2004.
     """
     stacked = torch.stack((image, target, image * image, target * target, image * target))
     rows = window(image.shape[2], image)
@@ -48,7 +52,10 @@ def ssim_map(image: Tensor, target: Tensor) -> Tensor:
 
 
 def ssim(image: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return the mean structural similarity [B], over the windows whose centre is in the mask."""
+    """Return the mean structural similarity [B] of images [B, 3, H, W] in [0, 1].
+
+    Args: mask: [B, 1, H, W], the weight of the window centred at each pixel; None counts all of them alike.
+    """
     similarity = ssim_map(image, target).mean(1, keepdim=True)
     if mask is None:
         return similarity.mean((1, 2, 3))

@@ -1,0 +1,1 @@
+"""Importers: scenes from COLMAP models and nerfstudio's transforms.json."""

@@ -1,4 +1,7 @@
-"""Read COLMAP models, binary and text, into plain numbers; nothing is interpreted here."""
+"""Reading COLMAP models, binary and text, as plain numbers; `geometry.colmap_lens` says what they mean.
+
+The format: https://colmap.github.io/format.html
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from adop.errors import UserError
-from adop.geometry.lens import Lens
 
+# Name and number of parameters of COLMAP's camera models by their id.
 MODELS = {
     0: ("SIMPLE_PINHOLE", 3), 1: ("PINHOLE", 4), 2: ("SIMPLE_RADIAL", 4), 3: ("RADIAL", 5), 4: ("OPENCV", 8),
     5: ("OPENCV_FISHEYE", 8), 6: ("FULL_OPENCV", 12), 7: ("FOV", 5), 8: ("SIMPLE_RADIAL_FISHEYE", 4),
@@ -19,27 +22,12 @@ MODELS = {
     12: ("SIMPLE_DIVISION", 4), 13: ("DIVISION", 5), 14: ("SIMPLE_FISHEYE", 3), 15: ("FISHEYE", 4),
     16: ("EUCM", 6), 17: ("EQUIRECTANGULAR", 2),
 }  # fmt: skip
-SIZES = {name: size for name, size in MODELS.values()}
-# Which parameters a model has, in COLMAP's order; those not named are zero.
-_EXACT = {
-    "SIMPLE_PINHOLE": ("opencv", "f cx cy"),
-    "PINHOLE": ("opencv", "fx fy cx cy"),
-    "SIMPLE_RADIAL": ("opencv", "f cx cy k1"),
-    "RADIAL": ("opencv", "f cx cy k1 k2"),
-    "OPENCV": ("opencv", "fx fy cx cy k1 k2 p1 p2"),
-    "FULL_OPENCV": ("opencv", "fx fy cx cy k1 k2 p1 p2 k3 k4 k5 k6"),
-    "SIMPLE_FISHEYE": ("fisheye", "f cx cy"),
-    "FISHEYE": ("fisheye", "fx fy cx cy"),
-    "SIMPLE_RADIAL_FISHEYE": ("fisheye", "f cx cy k1"),
-    "RADIAL_FISHEYE": ("fisheye", "f cx cy k1 k2"),
-    "OPENCV_FISHEYE": ("fisheye", "fx fy cx cy k1 k2 k3 k4"),
-}
-_ORDER = {"opencv": "k1 k2 p1 p2 k3 k4 k5 k6", "fisheye": "k1 k2 k3 k4"}
+PARAMETER_COUNTS = {name: size for name, size in MODELS.values()}
 
 
 @dataclass(frozen=True)
 class ColmapCamera:
-    """A camera as COLMAP stores it."""
+    """A row of `cameras`."""
 
     model: str
     width: int
@@ -49,11 +37,11 @@ class ColmapCamera:
 
 @dataclass(frozen=True)
 class ColmapImage:
-    """A registered photo: world-to-camera rotation (quaternion w x y z) and translation."""
+    """A row of `images`, that is, a registered photo: its world-to-camera rotation and translation."""
 
     name: str
-    camera: int
-    rotation: tuple[float, float, float, float]
+    camera: int  # key into ColmapModel.cameras
+    rotation: tuple[float, float, float, float]  # quaternion w x y z
     translation: tuple[float, float, float]
 
 
@@ -67,9 +55,9 @@ class ColmapModel:
 
 
 def read_colmap(folder: Path) -> ColmapModel:
-    """Read `cameras` and `images` of a COLMAP model, `.bin` preferred to `.txt`; rigs and frames are ignored.
+    """Read `cameras` and `images` of a COLMAP model, `.bin` in preference to `.txt`; rigs and frames are ignored.
 
-    Raises: UserError naming the file, the line or offset and what is wrong.
+    Raises: UserError naming the file, the line or the byte, and what is wrong.
     """
     folder = _model_folder(Path(folder))
     suffix = ".bin" if (folder / "cameras.bin").is_file() else ".txt"
@@ -77,7 +65,7 @@ def read_colmap(folder: Path) -> ColmapModel:
     for path in (cameras_path, images_path):
         if not path.is_file():
             raise UserError(
-                f"{path}: not found; a COLMAP model has cameras and images, both .bin or both .txt."
+                f"{path}: not found; a COLMAP model consists of cameras and images, both .bin or both .txt."
             )
     if suffix == ".bin":
         cameras, images = _cameras_binary(cameras_path), _images_binary(images_path)
@@ -98,29 +86,8 @@ def read_colmap(folder: Path) -> ColmapModel:
     return ColmapModel(folder, cameras, tuple(sorted(images, key=lambda image: image.name)))
 
 
-def lens_of(camera: ColmapCamera, where: str) -> Lens:
-    """Turn a COLMAP camera into a Lens, exactly; refuse models that have no exact counterpart.
-
-    Args: where: names the camera in the error.
-    """
-    if camera.model not in _EXACT:
-        raise UserError(
-            f"{where}: camera model {camera.model} has no exact counterpart here; undistort the photos "
-            f"(colmap image_undistorter) or use one of {', '.join(_EXACT)}."
-        )
-    model, names = _EXACT[camera.model]
-    values = dict(zip(names.split(), camera.params, strict=True))
-    focal = values.get("f", 0.0)
-    intrinsics = [values.get("fx", focal), values.get("fy", focal), values["cx"], values["cy"]]
-    distortion = [values.get(name, 0.0) for name in _ORDER[model].split()]
-    try:
-        return Lens(model, camera.width, camera.height, np.array(intrinsics), np.array(distortion))
-    except ValueError as error:
-        raise UserError(f"{where}: {error}.") from error
-
-
 def read_points3d(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read the sparse points of a model: xyz [N,3] f64 and colours [N,3] u8."""
+    """Return the sparse points of a model: xyz [N,3] f64 and colours [N,3] u8."""
     folder = _model_folder(Path(folder))
     if (folder / "points3D.bin").is_file():
         return _points_binary(folder / "points3D.bin")
@@ -130,7 +97,7 @@ def read_points3d(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _model_folder(folder: Path) -> Path:
-    """Accept `sparse/0` and also `sparse`, where it holds one model only."""
+    """Return the folder of the model: the given one, or its only subfolder with a model (`sparse/0` of `sparse`)."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name the folder that holds cameras.bin and images.bin.")
     if any((folder / name).is_file() for name in ("cameras.bin", "cameras.txt")):
@@ -150,7 +117,7 @@ def _model_folder(folder: Path) -> Path:
 
 
 class _Reader:
-    """Little-endian numbers of a binary file, every read checked against its end."""
+    """Reads little-endian numbers of a binary file and checks each read against the end of the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -158,33 +125,33 @@ class _Reader:
             self.data = path.read_bytes()
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
-        self.where = 0
+        self.offset = 0  # bytes
 
     def take(self, layout: str) -> tuple:
         size = struct.calcsize(layout)
         self.skip(size)
-        return struct.unpack_from(layout, self.data, self.where - size)
+        return struct.unpack_from(layout, self.data, self.offset - size)
 
     def skip(self, size: int) -> None:
-        if size > len(self.data) - self.where:
-            raise UserError(f"{self.path}: is cut off or damaged at byte {self.where} of {len(self.data)}.")
-        self.where += size
+        if size > len(self.data) - self.offset:
+            raise UserError(f"{self.path}: is cut off or damaged at byte {self.offset} of {len(self.data)}.")
+        self.offset += size
 
     def name(self) -> str:
-        end = self.data.find(b"\0", self.where, self.where + 4096)
+        end = self.data.find(b"\0", self.offset, self.offset + 4096)
         if end < 0:
-            raise UserError(f"{self.path}: a photo's name does not end, at byte {self.where}.")
-        text = self.data[self.where : end]
-        self.where = end + 1
+            raise UserError(f"{self.path}: a photo's name does not end, at byte {self.offset}.")
+        text = self.data[self.offset : end]
+        self.offset = end + 1
         try:
             return text.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise UserError(f"{self.path}: a photo's name is not UTF-8, at byte {self.where}.") from error
+            raise UserError(f"{self.path}: a photo's name is not UTF-8, at byte {self.offset}.") from error
 
     def done(self) -> None:
-        if self.where != len(self.data):
+        if self.offset != len(self.data):
             raise UserError(
-                f"{self.path}: {len(self.data) - self.where} bytes are left over; the file is damaged."
+                f"{self.path}: {len(self.data) - self.offset} bytes are left over at its end; the file is damaged."
             )
 
 
@@ -207,7 +174,7 @@ def _images_binary(path: Path) -> list[ColmapImage]:
     for _ in range(reader.take("<Q")[0]):
         _, *pose, camera = reader.take("<I7dI")
         name = reader.name()
-        reader.skip(24 * reader.take("<Q")[0])  # its observations: x, y, id of the point
+        reader.skip(24 * reader.take("<Q")[0])  # observations: x, y, id of the point
         images.append(ColmapImage(name, camera, tuple(pose[:4]), tuple(pose[4:])))
     reader.done()
     return images
@@ -226,7 +193,7 @@ def _points_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _lines(path: Path, keep_empty: bool = False) -> Iterator[tuple[int, str]]:
-    """Lines of a text file with their numbers, comments left out."""
+    """Yield the numbers and the text of a file's lines, without comments."""
     try:
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
@@ -245,12 +212,10 @@ def _cameras_text(path: Path) -> dict[int, ColmapCamera]:
             key, model, width, height = int(words[0]), words[1], int(words[2]), int(words[3])
             params = tuple(float(word) for word in words[4:])
         except (ValueError, IndexError) as error:
+            raise UserError(f"{path}: line {number} must read 'id MODEL width height parameters'.") from error
+        if len(params) != PARAMETER_COUNTS.get(model, len(params)):
             raise UserError(
-                f"{path}: line {number} should read 'id MODEL width height parameters'."
-            ) from error
-        if len(params) != SIZES.get(model, len(params)):
-            raise UserError(
-                f"{path}: line {number}: {model} has {SIZES[model]} parameters, found {len(params)}."
+                f"{path}: line {number}: {model} has {PARAMETER_COUNTS[model]} parameters, got {len(params)}."
             )
         cameras[key] = ColmapCamera(model, width, height, params)
     return cameras
@@ -269,13 +234,13 @@ def _images_text(path: Path) -> list[ColmapImage]:
             int(words[0])
         except (ValueError, IndexError) as error:
             raise UserError(
-                f"{path}: line {number} should read 'id qw qx qy qz tx ty tz camera name'."
+                f"{path}: line {number} must read 'id qw qx qy qz tx ty tz camera name'."
             ) from error
         images.append(image)
-        observations = next(lines, (0, ""))[1]  # on a line of their own, which may be empty
+        observations = next(lines, (0, ""))[1]  # always a line, which may be empty
         if len(observations.split()) % 3:
             raise UserError(
-                f"{path}: line {number + 1} should hold the observations 'x y point' of {words[9]!r}."
+                f"{path}: line {number + 1} must hold the observations 'x y point' of {words[9]!r}."
             )
     return images
 
@@ -290,5 +255,5 @@ def _points_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
             if len(xyz[-1]) + len(colors[-1]) != 6:
                 raise ValueError
         except ValueError as error:
-            raise UserError(f"{path}: line {number} should read 'id x y z r g b error track'.") from error
+            raise UserError(f"{path}: line {number} must read 'id x y z r g b error track'.") from error
     return np.array(xyz, np.float64).reshape(-1, 3), np.array(colors, np.uint8).reshape(-1, 3)

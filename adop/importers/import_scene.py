@@ -1,46 +1,30 @@
-"""Make scenes of other programs' output: COLMAP models and nerfstudio's transforms.json."""
+"""Importing captures: a COLMAP model or nerfstudio's transforms.json, with photos and points, becomes a scene folder."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from adop.errors import UserError
-from adop.geometry.lens import Lens, View
+from adop.geometry.colmap_lens import colmap_lens, colmap_pose
+from adop.geometry.lens import Lens, PosedLens
+from adop.geometry.rigid_motion import rigid
 from adop.images import exif
-from adop.importers.colmap import ColmapModel, lens_of, read_colmap, read_points3d
+from adop.images.photo_files import check_photos
+from adop.importers.colmap import ColmapModel, read_colmap, read_points3d
+from adop.importers.import_config import ImportConfig
 from adop.importers.nerfstudio import read_transforms
-from adop.scene.photo_cache import check_photos
 from adop.scene.ply import RawPoints, read_ply
 from adop.scene.point_cloud import PointCloud
-from adop.scene.prepare import PrepareConfig, prepare
-from adop.scene.scene import Photo, Scene, photo_file, rigid, rotation_of, save_scene
-from adop.scene.write import check_output
+from adop.scene.prepare import Report, prepare
+from adop.scene.scene import Photo, Scene, photo_file
+from adop.scene.write import check_output, save_scene
 
-Report = Callable[[str], None]
-LARGE = 2400  # pixels along the longer side from which on a smaller size is proposed
-SMALLEST_SIDE = 128
-
-
-@dataclass(frozen=True)
-class ImportConfig:
-    """What an import does besides converting numbers."""
-
-    masks: Path | None = None
-    """Folder with a mask for each photo, called as the photo with .png added or instead of its ending."""
-    exif: Path | None = None
-    """CSV file for photos without EXIF tags: name, exposure_time, f_number, iso (or name, ev)."""
-    link: bool = False
-    """Link to the photos instead of copying them into the scene."""
-    longest_side: int | None = None
-    """Write larger photos and masks smaller, so many pixels along their longer side; their lens is scaled with them."""
-    force: bool = False
-    """Replace a scene that is there."""
-    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+LARGE_PX = 2400  # longer side of a photo from which on the report suggests a smaller size
+SMALLEST_SIDE_PX = 128
 
 
 def import_colmap(
@@ -51,12 +35,16 @@ def import_colmap(
     config: ImportConfig | None = None,
     report: Report = print,
 ) -> Scene:
-    """Import a COLMAP model and write it as a scene folder.
+    """Import a COLMAP model, write it as a scene folder, and return that scene.
 
-    Args: sparse: folder of cameras, images (and points3D), binary or text; images: folder of the photos;
-        points: PLY file of a dense cloud, or None for the model's own sparse points; report: gets a sentence
-        for each thing that the user may want to know.
-    Raises: UserError naming the file and what is wrong in it; nothing is written then.
+    Args:
+        sparse: folder of cameras, images (and points3D), binary or text.
+        images: folder of the photos.
+        points: PLY file of a dense cloud; None takes the model's own sparse points.
+        output: the scene folder to write.
+        report: called with a sentence for each thing that the user may want to know.
+
+    Raises: UserError naming the file and what is wrong in it; then nothing is written.
     """
     config = config or ImportConfig()
     check_output(Path(output), config.force)
@@ -67,8 +55,10 @@ def import_colmap(
     else:
         xyz, colors = read_points3d(model.folder)
         raw = RawPoints(xyz, None, colors, str(model.folder))
-        report(f"No --points: the model's {len(xyz)} sparse points are used; a dense cloud is better.")
-    return _finish(lenses, photos, raw, Path(output), config, report)
+        report(
+            f"No --points: using the model's {len(xyz)} sparse points; a dense cloud gives better results."
+        )
+    return _write_scene(_Capture(lenses, photos, raw), Path(output), config, report)
 
 
 def import_nerfstudio(
@@ -79,11 +69,16 @@ def import_nerfstudio(
     config: ImportConfig | None = None,
     report: Report = print,
 ) -> Scene:
-    """Import a transforms.json of nerfstudio, instant-ngp or Blender and write it as a scene folder.
+    """Import a transforms.json of nerfstudio, instant-ngp or Blender; write it as a scene folder and return that scene.
 
-    Args: transforms: the file or its folder; points: PLY file in the same coordinates, or None for the one
-        that the JSON names; images: folder that the photos' paths start from, if not the JSON's own.
-    Raises: UserError naming the file and what is wrong in it; nothing is written then.
+    Args:
+        transforms: the file or its folder.
+        points: PLY file in the same coordinates; None takes the one that the JSON names.
+        output: the scene folder to write.
+        images: the folder that the photos' paths are relative to, by default the JSON's.
+        report: called with a sentence for each thing that the user may want to know.
+
+    Raises: UserError naming the file and what is wrong in it; then nothing is written.
     """
     config = config or ImportConfig()
     check_output(Path(output), config.force)
@@ -91,11 +86,12 @@ def import_nerfstudio(
     source = Path(points) if points is not None else ply
     if source is None:
         raise UserError(f"{transforms}: names no point cloud (ply_file_path); name one with --points.")
-    return _finish(lenses, _without_common_folder(photos), read_ply(source), Path(output), config, report)
+    capture = _Capture(lenses, _without_common_folder(photos), read_ply(source))
+    return _write_scene(capture, Path(output), config, report)
 
 
 def _without_common_folder(photos: list[Photo]) -> list[Photo]:
-    """Call `images/a.jpg` just `a.jpg` where all photos lie in the same folder."""
+    """Shorten names like `images/a.jpg` to `a.jpg` where all photos lie in the same folder."""
     firsts = {photo.name.split("/")[0] for photo in photos}
     if len(firsts) > 1 or any("/" not in photo.name for photo in photos):
         return photos
@@ -106,39 +102,44 @@ def _colmap_photos(model: ColmapModel, images: Path) -> tuple[list[Lens], list[P
     if not images.is_dir():
         raise UserError(f"{images}: no such folder of photos.")
     used = sorted({image.camera for image in model.images})
-    lenses = [lens_of(model.cameras[key], f"{model.folder}: camera {key}") for key in used]
+    lenses = []
+    for key in used:
+        camera = model.cameras[key]
+        where = f"{model.folder}: camera {key}"
+        lenses.append(colmap_lens(camera.model, camera.width, camera.height, camera.params, where))
     photos = []
     for image in model.images:
         where = f"{model.folder}: photo {image.name!r}"
-        qw, qx, qy, qz = image.rotation
         if not np.isfinite([*image.rotation, *image.translation]).all():
-            raise UserError(f"{where}: its pose is not finite; leave the photo out of the model.")
-        matrix = rigid(rotation_of(np.array([qx, qy, qz, qw]), where), np.array(image.translation))
+            raise UserError(f"{where}: its pose is not finite; remove the photo from the model.")
+        pose = colmap_pose(image.rotation, image.translation, where)
         file = photo_file(images, image.name, where)
-        photos.append(Photo(file, used.index(image.camera), matrix, name=image.name))
+        photos.append(Photo(file, used.index(image.camera), pose, name=image.name))
     missing = [photo for photo in photos if not photo.file.is_file()]
     if missing:
         raise UserError(
             f"{missing[0].file}: photo not found ({len(missing)} of {len(photos)} are missing); "
-            "--images names the folder that the photos' names in the model are relative to."
+            "the names in the model are relative to the folder that --images names."
         )
     return lenses, photos
 
 
-def _finish(
-    lenses: list[Lens],
-    photos: list[Photo],
-    raw: RawPoints,
-    output: Path,
-    config: ImportConfig,
-    report: Report,
-) -> Scene:
+@dataclass(frozen=True, eq=False)
+class _Capture:
+    """What another program's files hold."""
+
+    lenses: list[Lens]
+    photos: list[Photo]
+    points: RawPoints
+
+
+def _write_scene(capture: _Capture, output: Path, config: ImportConfig, report: Report) -> Scene:
     """Check the photos, read their exposure, prepare the points, and write the scene."""
-    lenses = _limited(_fit_sizes(lenses, photos, report), config, report)
-    photos = _with_exposure(photos, config.exif, report)
+    lenses = _limit_sizes(_fit_sizes(capture.lenses, capture.photos, report), config, report)
+    photos = _with_exposure(capture.photos, config.exif, report)
     if config.masks is not None:
         photos = _with_masks(photos, config.masks, report)
-    photos, raw, offset = _near_origin(photos, raw, report)
+    photos, raw, offset = _near_origin(photos, capture.points, report)
     views = [(lenses[photo.lens], photo.world_to_camera) for photo in photos]
     _check_seen(raw, views)
     cloud = prepare(raw, views, config.prepare, report)
@@ -160,65 +161,71 @@ def _finish(
 
 
 def _fit_sizes(lenses: list[Lens], photos: list[Photo], report: Report) -> list[Lens]:
-    """Give each lens the size of its photos, where all were made smaller or larger alike."""
+    """Scale each lens to the size of its photos, which must all have been resized alike."""
     fitted = []
     for index, lens in enumerate(lenses):
         own = [photo for photo in photos if photo.lens == index]
-        sizes: dict[tuple[int, int], Photo] = {}
-        for photo, size in zip(own, check_photos([photo.file for photo in own]), strict=True):
-            sizes.setdefault(size, photo)
-        if len(sizes) > 1:
-            (a, first), (b, second) = list(sizes.items())[:2]
-            raise UserError(
-                f"{second.file}: is {b[0]}x{b[1]} pixels, but {first.name} of the same camera {a[0]}x{a[1]}; "
-                "use the photos that the cameras were computed from."
-            )
-        width, height = next(iter(sizes), (lens.width, lens.height))
+        width, height = _common_size(own) or (lens.width, lens.height)
         if (width, height) != (lens.width, lens.height):
             scale = math.sqrt(width * height / (lens.width * lens.height))
             if max(abs(width - scale * lens.width), abs(height - scale * lens.height)) > 1.5:
                 raise UserError(
-                    f"{own[0].file}: is {width}x{height} pixels, its camera has {lens.width}x{lens.height}: "
-                    "not the same picture made smaller; use the photos that the cameras were computed from."
+                    f"{own[0].file}: is {width}x{height} pixels, its camera has {lens.width}x{lens.height}, "
+                    "which is another shape; use the photos that the cameras were computed from."
                 )
             report(
-                f"Photos of {width}x{height}, a camera of {lens.width}x{lens.height}: its lens was scaled."
+                f"The photos are {width}x{height}, their camera {lens.width}x{lens.height}: its lens was scaled."
             )
             lens = lens.scaled(width, height)
         fitted.append(lens)
     return fitted
 
 
-def _limited(lenses: list[Lens], config: ImportConfig, report: Report) -> list[Lens]:
-    """Scale lenses of photos beyond the configured size; `save_scene` writes a photo in the size of its lens."""
-    longest, most = max(max(lens.width, lens.height) for lens in lenses), config.longest_side
-    if most is None:
-        if longest > LARGE:
+def _common_size(photos: list[Photo]) -> tuple[int, int] | None:
+    """Return the size in pixels that the photos of a camera share, or None for a camera without photos."""
+    sizes: dict[tuple[int, int], Photo] = {}
+    for photo, size in zip(photos, check_photos([photo.file for photo in photos]), strict=True):
+        sizes.setdefault(size, photo)
+    if len(sizes) > 1:
+        (a, first), (b, second) = list(sizes.items())[:2]
+        raise UserError(
+            f"{second.file}: is {b[0]}x{b[1]} pixels, but {first.name} of the same camera is {a[0]}x{a[1]}; "
+            "use the photos that the cameras were computed from."
+        )
+    return next(iter(sizes), None)
+
+
+def _limit_sizes(lenses: list[Lens], config: ImportConfig, report: Report) -> list[Lens]:
+    """Scale the lenses of photos beyond the configured size; `save_scene` writes a photo in the size of its lens."""
+    longest, limit = max(max(lens.width, lens.height) for lens in lenses), config.longest_side
+    if limit is None:
+        if longest > LARGE_PX:
             report(
-                f"Photos of up to {longest} pixels: with --longest-side 1600 they are written smaller and train sooner."
+                f"The photos have up to {longest} pixels a side: --longest-side 1600 would shrink them and speed up "
+                "training."
             )
         return lenses
-    if most < SMALLEST_SIDE:
-        raise UserError(f"--longest-side {most}: expected at least {SMALLEST_SIDE} pixels.")
-    if config.link and longest > most:
+    if limit < SMALLEST_SIDE_PX:
+        raise UserError(f"--longest-side {limit}: expected at least {SMALLEST_SIDE_PX} pixels.")
+    if config.link and longest > limit:
         raise UserError(
-            "--link and --longest-side: photos that are made smaller cannot be linked; leave one out."
+            "--link and --longest-side: photos that are shrunk cannot be linked; omit one of the two."
         )
     limited = []
     for lens in lenses:
-        factor = min(1.0, most / max(lens.width, lens.height))
+        factor = min(1.0, limit / max(lens.width, lens.height))
         width, height = (max(1, round(factor * side)) for side in (lens.width, lens.height))
         if factor < 1:
             report(f"Photos of {lens.width}x{lens.height} are written as {width}x{height}.")
         try:
             limited.append(lens.scaled(width, height) if factor < 1 else lens)
         except ValueError as error:
-            raise UserError(f"--longest-side {most}: {error}; choose another size.") from None
+            raise UserError(f"--longest-side {limit}: {error}; choose another size.") from None
     return limited
 
 
 def _with_exposure(photos: list[Photo], table: Path | None, report: Report) -> list[Photo]:
-    """Read each photo's EV from its EXIF tags, or from a table where it has none."""
+    """Set each photo's EV from its EXIF tags, or from the CSV table where it has none."""
     rows = exif.read_exposure_table(table) if table is not None else {}
     result = []
     for photo in photos:
@@ -228,7 +235,7 @@ def _with_exposure(photos: list[Photo], table: Path | None, report: Report) -> l
         result.append(replace(photo, exposure=value))
     known = [photo.exposure for photo in result if photo.exposure is not None]
     if not known:
-        report("Exposure: no photo has EXIF tags for it; training estimates it.")
+        report("Exposure: no photo has EXIF tags for it; training will estimate it.")
     elif len(known) < len(result):
         report(f"Exposure: {len(result) - len(known)} of {len(result)} photos have no EXIF tags for it.")
     else:
@@ -247,7 +254,7 @@ def _with_masks(photos: list[Photo], folder: Path, report: Report) -> list[Photo
         result.append(replace(photo, mask=mask))
     found = sum(photo.mask is not None for photo in result)
     if not found:
-        raise UserError(f"{folder}: no mask for any photo; a mask is called as its photo, with .png added.")
+        raise UserError(f"{folder}: no mask for any photo; a mask is named like its photo, with .png added.")
     if found < len(photos):
         report(f"Masks: {len(photos) - found} of {len(photos)} photos have none.")
     return result
@@ -256,7 +263,10 @@ def _with_masks(photos: list[Photo], folder: Path, report: Report) -> list[Photo
 def _near_origin(
     photos: list[Photo], raw: RawPoints, report: Report
 ) -> tuple[list[Photo], RawPoints, np.ndarray]:
-    """Move a scene to the origin where float32 would blur it (as in map coordinates)."""
+    """Move a scene to the origin if it lies so far away that float32 would lose digits, as map coordinates do.
+
+    Returns: photos and points of the moved scene, and the offset [3]: source coordinates = new ones + offset.
+    """
     centres = np.stack([-p.world_to_camera[:3, :3].T @ p.world_to_camera[:3, 3] for p in photos])
     usable = raw.xyz[np.isfinite(raw.xyz).all(axis=1)]
     if not len(usable):
@@ -267,7 +277,7 @@ def _near_origin(
     if np.abs(middle).max() < 100.0 * reach:
         return photos, raw, np.zeros(3)
     offset = np.rint(middle) if reach > 100 else middle
-    report(f"The scene lies far from the origin; it was moved by {' '.join(f'{-v:g}' for v in offset)}.")
+    report(f"The scene is far from the origin; it was moved by {' '.join(f'{-v:g}' for v in offset)}.")
     moved = []
     for photo in photos:
         rotation, translation = photo.world_to_camera[:3, :3], photo.world_to_camera[:3, 3]
@@ -275,41 +285,43 @@ def _near_origin(
     return moved, replace(raw, xyz=raw.xyz - offset), offset
 
 
-def _check_seen(raw: RawPoints, views: list[View]) -> None:
-    """Refuse a cloud that lies outside all photos: it is not in the cameras' coordinates."""
+def _check_seen(raw: RawPoints, views: list[PosedLens]) -> None:
+    """Raise UserError for a cloud outside all photos: it is not in the coordinate system of the cameras."""
     some = raw.xyz[:: max(1, len(raw.xyz) // 2000)]
     seen = np.zeros(len(some), bool)
     for lens, world_to_camera in views:
-        seen |= lens.project(some @ world_to_camera[:3, :3].T + world_to_camera[:3, 3])[1]
+        _, _, inside = lens.project(some @ world_to_camera[:3, :3].T + world_to_camera[:3, 3])
+        seen |= inside
     if len(some) and not seen.any():
         raise UserError(
-            f"{raw.source}: no photo sees any of its points; it is not in the coordinates of the cameras."
+            f"{raw.source}: no photo sees any of its points; use a cloud in the coordinate system of the cameras."
         )
 
 
 def _depth_range(cloud: PointCloud, photos: list[Photo]) -> tuple[float, float]:
-    """Near and far plane: a thousandth and a thousand times the median distance from photos to points."""
+    """Return near and far plane: 1/1000 and 1000 times the typical distance from photos to points."""
     some = cloud.xyz[:: max(1, len(cloud) // 10000)]
-    middle = [
-        float(
-            np.median(np.linalg.norm(some @ p.world_to_camera[:3, :3].T + p.world_to_camera[:3, 3], axis=1))
-        )
-        for p in photos
-    ]
-    typical = float(np.median(middle)) or 1.0
+    medians = []
+    for photo in photos:
+        local = some @ photo.world_to_camera[:3, :3].T + photo.world_to_camera[:3, 3]
+        medians.append(float(np.median(np.linalg.norm(local, axis=1))))
+    typical = float(np.median(medians)) or 1.0
     return 1e-3 * typical, 1e3 * typical
 
 
 def up_vector(photos: list[Photo]) -> np.ndarray:
-    """Guess which way is up: what the photos' tops share, or, where they look down, the way back to them."""
+    """Return a guess of the world's up direction [3].
+
+    Level cameras that turn have right sides that span the ground, so up is the direction perpendicular to them. In
+    other captures it is the mean direction of the photos' upper edges. Where cameras look straight down, the upper edges
+    do not tell its sign, and up points from the scene to the cameras.
+    """
     tops = np.stack([-photo.world_to_camera[1, :3] for photo in photos]).mean(axis=0)
     backs = np.stack([-photo.world_to_camera[2, :3] for photo in photos]).mean(axis=0)
     rights = np.stack([photo.world_to_camera[0, :3] for photo in photos])
     values, vectors = np.linalg.eigh(rights.T @ rights / len(photos))
     guess = tops
-    if (
-        values[1] > 0.05 and values[1] > 3.0 * values[0]
-    ):  # level cameras that turn: their right sides span the ground
+    if values[1] > 0.05 and values[1] > 3.0 * values[0]:  # the right sides span a plane
         up = vectors[:, 0]
         guide = tops if abs(tops @ up) > 0.1 else backs
         guess = up if guide @ up >= 0 else -up

@@ -58,7 +58,7 @@ class Pipeline(nn.Module):
         position_gradient: which published approximation moves points and cameras by gradient.
     """
 
-    def __init__(  # the five learned parts, and how they are drawn
+    def __init__(  # noqa: PLR0913 (the five learned parts, and how they are drawn)
         self,
         points: LearnedPoints,
         cameras: LearnedCameras,

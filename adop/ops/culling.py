@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from adop.backend.launch import Launch, Value, launch_series
-from adop.geometry.camera import field_grid
+from adop.geometry.lens_model import field_grid
 from adop.ops.types import Points
 
 

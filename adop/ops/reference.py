@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adop.geometry.camera import Camera, level_size, monotonic_radius, project_lens
-from adop.geometry.rolling_shutter import moved, row_time
+from adop.geometry.camera import Camera, level_size
+from adop.geometry.lens_model import monotonic_radius, project_lens
+from adop.geometry.rolling_shutter import apply_motion, row_time
 from adop.ops.types import Levels, Points, Projection, RasterConfig, check_background
 
 
@@ -80,7 +81,7 @@ def read_out(camera: Camera, local: Tensor, view: Tensor) -> Tensor:
     intrinsics, distortion = camera.intrinsics.to(local.dtype)[view], camera.distortion.to(local.dtype)[view]
     still = project_lens(camera.model, local.detach(), intrinsics.detach(), distortion.detach())[0]
     time = row_time(still[:, 1], camera.photo_height.to(local.dtype)[view])
-    return moved(local, camera.motion.to(local.dtype)[view], time)
+    return apply_motion(local, camera.motion.to(local.dtype)[view], time)
 
 
 def _lens(camera: Camera, local: Tensor, view: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adop.geometry.camera import Camera, project_lens
+from adop.geometry.camera import Camera
+from adop.geometry.lens_model import project_lens
 from adop.geometry.rigid_motion import skew
-from adop.geometry.rolling_shutter import moved, row_time
+from adop.geometry.rolling_shutter import apply_motion, row_time
 
 ROBUST = 0.05  # of the photo's range: a larger difference counts less and less
 POSE = 6
@@ -84,7 +85,7 @@ def read_out(camera: Camera, still: Tensor) -> tuple[Tensor, Tensor]:
     """Return where camera-space points [M, 3] of one camera are when their rows are taken, and the times [M]."""
     row = project_lens(camera.model, still, camera.intrinsics[0], camera.distortion[0])[0][:, 1]
     time = row_time(row, camera.photo_height[0])
-    return still if camera.motion is None else moved(still, camera.motion[0], time), time
+    return still if camera.motion is None else apply_motion(still, camera.motion[0], time), time
 
 
 def motion_of_points(

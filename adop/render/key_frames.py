@@ -13,6 +13,7 @@ from scipy.interpolate import CubicSpline, PchipInterpolator
 from scipy.spatial.transform import Rotation, RotationSpline
 
 from adop.errors import UserError
+from adop.files import write_atomically
 from adop.render.camera_path import CameraPath, Frame, evenly_spaced
 from adop.render.nerfstudio_path import (
     DEFAULT_RATE,
@@ -22,7 +23,6 @@ from adop.render.nerfstudio_path import (
     path_json,
     read_json,
 )
-from adop.run.checkpoint import write_atomically
 
 MAX_KEYS = 500
 MAX_SECONDS = 3600.0

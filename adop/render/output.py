@@ -8,8 +8,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from adop.evaluation.report import to_uint8
-from adop.images.writers import depth_picture, save_exr, save_png, video_writer
+from adop.images.writers import depth_picture, save_exr, save_png, to_uint8, video_writer
 from adop.model.pipeline import Pipeline
 from adop.render.camera_path import CameraPath
 from adop.render.camera_settings import CameraSettings

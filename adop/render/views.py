@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adop.evaluation.report import to_uint8
 from adop.geometry.camera import Camera
+from adop.images.writers import to_uint8
 from adop.model.cameras import ViewInfo
 from adop.model.environment_lookup import pixel_angle
 from adop.model.pipeline import Pipeline

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from adop.errors import UserError
+from adop.files import write_atomically
 from adop.model.pipeline import Pipeline
 
 FORMAT = "adop-checkpoint-4"
@@ -26,18 +26,6 @@ class Progress:
 
     step: int  # training steps done
     seconds: float  # time spent training, summed over all resumes
-
-
-def write_atomically(path: Path, write) -> None:
-    """Call `write(temporary path)` and move the result to `path`, so that a half-written file is never seen."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(

@@ -18,7 +18,8 @@ from adop.render.views import Views, render_views
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint
 from adop.run.photos import find_photo, known_exposures, split_photos
 from adop.scene.photo_cache import PhotoCache
-from adop.scene.scene import Scene, load_scene
+from adop.scene.read import load_scene
+from adop.scene.scene import Scene
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What is in a scene, in words and numbers, and what is odd about it."""
+"""A description of a scene in words and numbers, and warnings about what may spoil the result."""
 
 from __future__ import annotations
 
@@ -7,19 +7,26 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from adop.errors import UserError
 from adop.geometry.lens import Lens
-from adop.scene.photo_cache import photo_size
+from adop.geometry.lens_model import monotonic_radius, radial_profile
+from adop.images.photo_files import photo_size
+from adop.scene.point_cloud import PointCloud
 from adop.scene.scene import Scene
 from adop.scene.visibility import visible
 
-_SAMPLE = 100_000  # points that coverage is judged by
+SAMPLE_POINTS = 100_000  # about how many points are tested against the photos
+FEW_PHOTOS = 8
+MANY_HIDDEN = 0.2  # share of points that no photo sees
+FEW_POINTS = 0.05  # of the median number of points that a photo sees
+LARGE_BOX = 20.0  # times the box of 98 % of the points
 
 
 @dataclass(frozen=True, eq=False)
 class SceneInfo:
-    """A scene's facts; `str()` of it is the text that `adop info` prints."""
+    """The facts about a scene; `str()` gives the text that `adop info` prints."""
 
     lines: tuple[tuple[str, str], ...]  # (label, text)
     warnings: tuple[str, ...]
@@ -27,19 +34,31 @@ class SceneInfo:
     points_of: np.ndarray  # [P] int, sampled points that each photo sees
 
     def __str__(self) -> str:
+        """Return a line for each fact and each warning."""
         lines = [f"{label:10} {text}" for label, text in self.lines]
         return "\n".join([*lines, *(f"warning    {text}" for text in self.warnings)])
 
 
 def scene_info(scene: Scene) -> SceneInfo:
-    """Describe a loaded scene: photos, lenses, exposure, points, coverage, and warnings."""
+    """Return the facts about a loaded scene: photos, lenses, exposure, points, coverage, and warnings."""
     seen_by, points_of = _coverage(scene)
-    points = scene.points
-    low, high = points.xyz.min(axis=0), points.xyz.max(axis=0)
-    spacing = np.percentile(points.radius, [10, 50, 90])
-    has = [
-        name for name, value in (("normals", points.normals), ("colours", points.colors)) if value is not None
+    lines = [*_photo_lines(scene), *_point_lines(scene.points)]
+    lines += [
+        ("up", f"{_vector(scene.up_vector)}; depth {scene.znear:.4g} to {scene.zfar:.4g}"),
+        (
+            "coverage",
+            f"a point is seen by {seen_by.mean():.1f} photos on average, "
+            f"{100 * (seen_by == 0).mean():.1f} % by none",
+        ),
+        ("on photos", _density_text(scene, points_of)),
     ]
+    if scene.world_offset.any():
+        lines.append(("offset", f"source coordinates are these plus {_vector(scene.world_offset)}"))
+    return SceneInfo(tuple(lines), tuple(_warnings(scene, seen_by, points_of)), seen_by, points_of)
+
+
+def _photo_lines(scene: Scene) -> list[tuple[str, str]]:
+    """Describe photos, lenses, exposure and masks."""
     sizes = Counter((scene.lenses[p.lens].width, scene.lenses[p.lens].height) for p in scene.photos)
     lines = [
         ("scene", f"{scene.name} ({scene.folder})"),
@@ -48,31 +67,33 @@ def scene_info(scene: Scene) -> SceneInfo:
     for index, lens in enumerate(scene.lenses):
         count = sum(photo.lens == index for photo in scene.photos)
         lines.append((f"lens {index}", f"{_lens_text(lens)}, {count} photos"))
-    lines += [
+    masks = sum(photo.mask is not None for photo in scene.photos)
+    return [
+        *lines,
         ("exposure", _exposure_text(scene)),
-        ("masks", f"{sum(photo.mask is not None for photo in scene.photos)} of {len(scene.photos)} photos"),
+        ("masks", f"{masks} of {len(scene.photos)} photos"),
+    ]
+
+
+def _point_lines(points: PointCloud) -> list[tuple[str, str]]:
+    """Describe how many points there are, what they carry, how dense they are and where they lie."""
+    low, high = points.xyz.min(axis=0), points.xyz.max(axis=0)
+    spacing = np.percentile(points.radius, [10, 50, 90])
+    optional = (("normals", points.normals), ("colours", points.colors))
+    has = [name for name, value in optional if value is not None]
+    return [
         ("points", f"{len(points):,} with {' and '.join(has) or 'positions only'}"),
         (
             "spacing",
-            f"{spacing[1]:.4g} (10 % below {spacing[0]:.4g}, 10 % above {spacing[2]:.4g}): 4th neighbour",
+            f"{spacing[1]:.4g} to the 4th neighbour (10 % below {spacing[0]:.4g}, 10 % above {spacing[2]:.4g})",
         ),
         ("box", f"{_vector(low)} to {_vector(high)}"),
-        ("up", f"{_vector(scene.up_vector)}; depth {scene.znear:.4g} to {scene.zfar:.4g}"),
-        (
-            "coverage",
-            f"a point is seen by {seen_by.mean():.1f} photos on average, "
-            f"{100 * (seen_by == 0).mean():.1f} % by none",
-        ),
-        ("on photos", _footprint_text(scene, points_of)),
     ]
-    if scene.world_offset.any():
-        lines.append(("offset", f"the source's coordinates are these plus {_vector(scene.world_offset)}"))
-    return SceneInfo(tuple(lines), tuple(_warnings(scene, seen_by, points_of)), seen_by, points_of)
 
 
 def _coverage(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """Count, over a sample of the points, the photos that see each and the points that each photo sees."""
-    sample = scene.points.xyz[:: max(1, len(scene.points) // _SAMPLE)]
+    """Return, for a sample of the points, how many photos see each one and how many points each photo sees."""
+    sample = scene.points.xyz[:: max(1, len(scene.points) // SAMPLE_POINTS)]
     seen_by = np.zeros(len(sample), np.int64)
     points_of = []
     for lens, world_to_camera in scene.views:
@@ -97,47 +118,48 @@ def _exposure_text(scene: Scene) -> str:
     if not known:
         return "unknown (training estimates it)"
     text = f"EV {min(known):.2f} to {max(known):.2f}, scene {scene.scene_exposure:.2f}"
-    return (
-        text
-        if len(known) == len(scene.photos)
-        else f"{text}; {len(known)} of {len(scene.photos)} photos have one"
-    )
+    if len(known) < len(scene.photos):
+        text += f"; {len(known)} of {len(scene.photos)} photos have one"
+    return text
 
 
-def _footprint_text(scene: Scene, points_of: np.ndarray) -> str:
-    factor = max(1, len(scene.points) // _SAMPLE)
+def _density_text(scene: Scene, points_of: np.ndarray) -> str:
+    factor = max(1, len(scene.points) // SAMPLE_POINTS)
     pixels = np.array([lens.width * lens.height for lens, _ in scene.views])
     share = np.maximum(points_of, 1e-9) * factor / pixels
-    return f"{share.mean():.2f} points for each pixel (least {share.min():.2f}, most {share.max():.2f})"
+    return f"{share.mean():.2f} points per pixel (from {share.min():.2f} to {share.max():.2f})"
 
 
 def _warnings(scene: Scene, seen_by: np.ndarray, points_of: np.ndarray) -> list[str]:
     found = _photo_warnings(scene)
-    if len(scene.photos) < 8:
-        found.append(f"only {len(scene.photos)} photos: views between them will hardly be good.")
+    if len(scene.photos) < FEW_PHOTOS:
+        found.append(f"only {len(scene.photos)} photos: expect poor views between them.")
     for index, lens in enumerate(scene.lenses):
-        if not _one_to_one(lens):
+        if not _covers_corners(lens):
             found.append(
-                f"lens {index}: its distortion folds back inside the picture; corners show no points."
+                f"lens {index}: its distortion folds back inside the image; its corners show no points."
             )
-    if (seen_by == 0).mean() > 0.2:
+    if (seen_by == 0).mean() > MANY_HIDDEN:
         found.append(f"{100 * (seen_by == 0).mean():.0f} % of the points are seen by no photo.")
-    poor = [p.name for p, n in zip(scene.photos, points_of, strict=True) if n < 0.05 * np.median(points_of)]
+    few = FEW_POINTS * np.median(points_of)
+    poor = [photo.name for photo, count in zip(scene.photos, points_of, strict=True) if count < few]
     if poor:
         found.append(f"{len(poor)} photos see hardly any points: {_some(poor)}.")
     xyz = scene.points.xyz
     low, high = np.percentile(xyz, [1, 99], axis=0)
-    if ((xyz.max(axis=0) - xyz.min(axis=0)) > 20 * np.maximum(high - low, 1e-30)).any():
-        found.append("the box is over 20 times that of 98 % of the points: a few points lie very far away.")
+    if ((xyz.max(axis=0) - xyz.min(axis=0)) > LARGE_BOX * np.maximum(high - low, 1e-30)).any():
+        found.append(
+            f"a few points lie very far away: the box is over {LARGE_BOX:.0f} times that of 98 % of the points."
+        )
     if scene.points.normals is None:
-        found.append("the points have no normals: far sides show through.")
+        found.append("the points have no normals: surfaces that face away will show through gaps.")
     if scene.points.colors is None:
-        found.append("the points have no colours: they start grey.")
+        found.append("the points have no colours: training starts from grey.")
     return found
 
 
 def _photo_warnings(scene: Scene) -> list[str]:
-    """What is odd about files and poses."""
+    """Warn about photo files, exposures and poses."""
     found = []
     for photo in scene.photos:
         lens = scene.lenses[photo.lens]
@@ -148,7 +170,7 @@ def _photo_warnings(scene: Scene) -> list[str]:
             continue
         if (width, height) != (lens.width, lens.height):
             found.append(
-                f"{photo.name} is {width}x{height}, its lens {lens.width}x{lens.height}: training refuses it."
+                f"{photo.name} is {width}x{height}, but its lens {lens.width}x{lens.height}: training will refuse it."
             )
     missing = [photo.name for photo in scene.photos if photo.exposure is None]
     if 0 < len(missing) < len(scene.photos):
@@ -156,23 +178,21 @@ def _photo_warnings(scene: Scene) -> list[str]:
     poses = Counter(photo.world_to_camera.tobytes() for photo in scene.photos)
     same = [photo.name for photo in scene.photos if poses[photo.world_to_camera.tobytes()] > 1]
     if same:
-        found.append(f"{len(same)} photos share a pose with another one: {_some(same)}.")
+        found.append(f"{len(same)} photos have the same pose as another one: {_some(same)}.")
     return found
 
 
-def _one_to_one(lens: Lens) -> bool:
-    """Whether the lens maps the corners of its picture from somewhere, judged along the radius."""
-    if lens.model == "ocam" or not lens.distortion.any():
+def _covers_corners(lens: Lens) -> bool:
+    """Whether the lens sees a direction in every corner of its image, tangential distortion left out."""
+    if lens.model == "ocam":  # its cut-off angle is part of the calibration
         return True
-    field = lens.field()
-    if math.isinf(field):
+    distortion = torch.from_numpy(lens.distortion)[None]
+    limit = monotonic_radius(lens.model, distortion)
+    if math.isinf(limit):
         return True
     fx, fy, cx, cy = lens.intrinsics
     corner = max(math.hypot((x - cx) / fx, (y - cy) / fy) for x in (0, lens.width) for y in (0, lens.height))
-    edge = 0.999 * field
-    x, z = (edge, 1.0) if lens.model == "opencv" else (math.sin(edge), math.cos(edge))
-    uv, _ = lens.project(np.array([[x, 0.0, z]]))
-    return bool(abs(uv[0, 0] - cx) / fx > 0.98 * corner)
+    return float(radial_profile(lens.model, distortion, limit)) > 0.98 * corner
 
 
 def _vector(values: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""Read and write the vertices of PLY files, without trusting them."""
+"""Reading the vertices of untrusted PLY files, and writing them."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _COLOUR_NAMES = (
 
 @dataclass(frozen=True, eq=False)
 class RawPoints:
-    """Points as a file gives them, nothing removed yet."""
+    """Points as a file holds them, before anything is removed."""
 
     xyz: np.ndarray  # [N,3] f64, scene units; may hold NaN and inf
     normals: np.ndarray | None  # [N,3] f32, any length
     colors: np.ndarray | None  # [N,3] u8
-    source: str = "the point cloud"  # what errors call it
+    source: str = "the point cloud"  # its name in errors
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,26 @@ class _Element:
         return np.dtype([(name, order + kind) for name, kind in self.properties])
 
 
+@dataclass(frozen=True)
+class _Header:
+    encoding: str  # "ascii" | "binary_little_endian" | "binary_big_endian"
+    elements: tuple[_Element, ...]  # in the order of the file
+    size: int  # bytes of the header, where the data begin
+    data_size: int  # bytes that follow the header
+
+
 def read_ply(path: Path) -> RawPoints:
     """Read positions, normals and colours of the vertices of an ascii or binary PLY file.
 
-    Every count in the header is checked against the file's length before anything is allocated, so a file
-    cannot ask for more memory than some 30 times its size. Faces and all else after the vertices are ignored.
+    Every count in the header is checked against the file's length before memory is allocated, so that no file can
+    claim more than about 30 times its size. Faces and everything else after the vertices are ignored.
 
     Raises: UserError naming the file and what is wrong in it.
     """
     path = Path(path)
     try:
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            encoding, elements, where = _read_header(path, file)
-            columns = _read_vertices(path, file, size, encoding, elements, where)
+            columns = _read_vertices(path, file, _read_header(path, file))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
     return _to_points(path, columns)
@@ -88,8 +94,7 @@ def write_ply(path: Path, xyz: np.ndarray, normals: np.ndarray | None, colors: n
         file.write(rows.tobytes())
 
 
-def _read_header(path: Path, file: BinaryIO) -> tuple[str, list[_Element], int]:
-    """Parse the header; return the encoding, the elements and the offset of the data."""
+def _read_header(path: Path, file: BinaryIO) -> _Header:
     head = file.read(MAX_HEADER_BYTES)
     if not head.startswith((b"ply\n", b"ply\r\n", b"ply\r")):
         raise UserError(f"{path}: not a PLY file (its first line is not 'ply').")
@@ -111,10 +116,12 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[str, list[_Element], int]:
         elif words[:1] == ["property"]:
             elements[-1:] = [_add_property(path, number, words, elements)]
         elif words and words[0] not in ("ply", "comment", "obj_info"):
-            raise UserError(f"{path}: line {number} of the PLY header is not understood: {words[0][:40]!r}.")
+            raise UserError(
+                f"{path}: line {number} of the PLY header has an unknown keyword: {words[0][:40]!r}."
+            )
     if encoding not in ("ascii", "binary_little_endian", "binary_big_endian"):
-        raise UserError(f"{path}: unknown PLY format {encoding[:40]!r}; ascii and binary are read.")
-    return encoding, elements, where
+        raise UserError(f"{path}: unknown PLY format {encoding[:40]!r}; use ascii or binary.")
+    return _Header(encoding, tuple(elements), where, os.fstat(file.fileno()).st_size - where)
 
 
 def _parse_element(path: Path, number: int, words: list[str]) -> _Element:
@@ -138,54 +145,54 @@ def _add_property(path: Path, number: int, words: list[str], elements: list[_Ele
     return _Element(last.name, last.count, (*last.properties, (words[-1], kind)))
 
 
-def _read_vertices(
-    path: Path, file: BinaryIO, size: int, encoding: str, elements: list[_Element], where: int
-) -> dict[str, np.ndarray]:
-    """Read the vertex element column by column."""
-    names = [element.name for element in elements]
+def _read_vertices(path: Path, file: BinaryIO, header: _Header) -> dict[str, np.ndarray]:
+    """Return the columns of the vertex element by name."""
+    names = [element.name for element in header.elements]
     if "vertex" not in names:
         raise UserError(f"{path}: has no 'vertex' element, so no points.")
     index = names.index("vertex")
-    vertex, before = elements[index], elements[:index]
+    vertex, before = header.elements[index], header.elements[:index]
     missing = [name for name in "xyz" if name not in dict(vertex.properties)]
     if missing:
         raise UserError(f"{path}: its vertices have no property {missing[0]!r}.")
     if vertex.has_list:
-        raise UserError(f"{path}: its vertices have a list property, which is not read; export plain points.")
-    if encoding == "ascii":
-        return _read_ascii(path, file, size, vertex, before, where)
+        raise UserError(
+            f"{path}: its vertices have a list property, which adop cannot read; export plain points."
+        )
+    if header.encoding == "ascii":
+        return _read_ascii(path, file, header, index)
     if any(element.has_list for element in before):
-        raise UserError(f"{path}: lists come before the vertices, which is not read; export plain points.")
-    order = "<" if encoding == "binary_little_endian" else ">"
+        raise UserError(f"{path}: lists precede the vertices, which adop cannot read; export plain points.")
+    order = "<" if header.encoding == "binary_little_endian" else ">"
     skipped = sum(element.count * element.dtype(order).itemsize for element in before if element.properties)
     dtype = vertex.dtype(order)
     needed = skipped + vertex.count * dtype.itemsize
-    if needed > size - where:
+    if needed > header.data_size:
         raise UserError(
-            f"{path}: is cut off or its header lies: {vertex.count} vertices need {needed} bytes, "
-            f"{size - where} follow the header."
+            f"{path}: is cut off or its header is wrong: {vertex.count} vertices need {needed} bytes, "
+            f"but {header.data_size} follow the header."
         )
-    file.seek(where + skipped)
+    file.seek(header.size + skipped)
     rows = np.fromfile(file, dtype=dtype, count=vertex.count)
     return {name: rows[name] for name, _ in vertex.properties}
 
 
-def _read_ascii(
-    path: Path, file: BinaryIO, size: int, vertex: _Element, before: list[_Element], where: int
-) -> dict[str, np.ndarray]:
-    lines = sum(element.count for element in before)
+def _read_ascii(path: Path, file: BinaryIO, header: _Header, index: int) -> dict[str, np.ndarray]:
+    """Return the columns of the element at `index`, the vertices, of an ascii file."""
+    vertex = header.elements[index]
+    lines = sum(element.count for element in header.elements[:index])
     width = len(vertex.properties)
-    if lines + 2 * vertex.count * width > size - where + 1:
+    if lines + 2 * vertex.count * width > header.data_size + 1:
         raise UserError(
-            f"{path}: is cut off or its header lies: {vertex.count} vertices of {width} numbers do not fit "
-            f"into {size - where} bytes."
+            f"{path}: is cut off or its header is wrong: {vertex.count} vertices of {width} numbers do not fit "
+            f"into {header.data_size} bytes."
         )
     rows = np.empty((0, width))
     if vertex.count:
-        file.seek(where)
+        file.seek(header.size)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # "input contained no data": told below
+                warnings.simplefilter("ignore", UserWarning)  # "input contained no data", reported below
                 rows = np.loadtxt(
                     file, skiprows=lines, max_rows=vertex.count, comments=None, ndmin=2, encoding="latin-1"
                 )
@@ -194,7 +201,7 @@ def _read_ascii(
     if rows.shape != (vertex.count, width):
         raise UserError(
             f"{path}: the header promises {vertex.count} vertices of {width} numbers, "
-            f"the file has {rows.shape[0]} of {rows.shape[1]}."
+            f"but the file has {rows.shape[0]} of {rows.shape[1]}."
         )
     return {name: rows[:, column] for column, (name, _) in enumerate(vertex.properties)}
 
@@ -216,7 +223,7 @@ def _to_points(path: Path, columns: dict[str, np.ndarray]) -> RawPoints:
 
 
 def _to_bytes(colors: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Turn colours into bytes: 16-bit integers by 1/257, floats up to 1 by 255, all else as it is."""
+    """Return colours as bytes: 16-bit integers times 1/257, floats in [0, 1] times 255, others unchanged."""
     colors = np.nan_to_num(colors, nan=0.0, posinf=255.0, neginf=0.0)
     if dtype.kind == "u" and dtype.itemsize == 2:
         colors = colors / 257.0

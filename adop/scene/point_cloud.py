@@ -1,4 +1,4 @@
-"""Point clouds as everything else uses them: measured, ordered, and stored ready to load."""
+"""The point cloud of a scene: cleaned, measured, in the order that rendering wants, and stored that way."""
 
 from __future__ import annotations
 
@@ -9,30 +9,49 @@ from pathlib import Path
 
 import numpy as np
 
-BLOCK = 256  # points; a block is the unit that rendering skips as a whole
-PREPARED_VERSION = 1
+from adop.files import write_atomically
+
+BLOCK = 256  # points; rendering skips whole blocks
+PREPARED_VERSION = 1  # of the stored form; files of another version are made again
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """How `prepare` cleans a cloud; the defaults suit dense stereo and sparse tracks alike."""
+
+    duplicate: float = 0.01
+    """Drop one of two points that are closer than this times the distance to their 4th neighbour."""
+    outlier: float = 8.0
+    """Drop a point whose 4th neighbour, as a camera sees it, is this many times the median away; 0 keeps all."""
+    normals: bool = True
+    """Estimate normals with Open3D where the file has none."""
+    neighbours: int = 16
+    """Number of neighbours from which a normal is estimated."""
+    seed: int = 0
+    """Seed of the random part of the level of detail."""
 
 
 @dataclass(frozen=True, eq=False)
 class PointCloud:
-    """Points in Morton order, in blocks of 256; inside a block `lod_radius` falls."""
+    """Points in Morton order, in blocks of 256; inside a block they are sorted by falling `lod_radius`."""
 
     xyz: np.ndarray  # [N,3] f32, world
-    normals: np.ndarray | None  # [N,3] f32, unit, towards the cameras that see the point
+    normals: np.ndarray | None  # [N,3] f32, unit, on the side of the cameras that see the point
     colors: np.ndarray | None  # [N,3] u8, sRGB as in the photos
     radius: np.ndarray  # [N] f32, distance to the 4th neighbour, scene units
-    lod_radius: np.ndarray  # [N] f32, radius * sqrt(1/U), U uniform in (0,1), drawn once
+    lod_radius: np.ndarray  # [N] f32, radius * sqrt(1/U), U uniform in (0,1], drawn once for each point
 
     def __len__(self) -> int:
+        """Return the number of points N."""
         return len(self.xyz)
 
 
 def order(
     xyz: np.ndarray, normals: np.ndarray | None, colors: np.ndarray | None, radius: np.ndarray, seed: int = 0
 ) -> PointCloud:
-    """Draw U, put points into Morton order, and sort each block of 256 by falling lod_radius.
+    """Return the cloud of points in any order: Morton order, each block of 256 sorted by falling lod_radius.
 
-    Args: as the fields of PointCloud, in any order.
+    Args: as the fields of PointCloud; seed: of the random numbers U in lod_radius.
     """
     first = morton_order(xyz)
     uniform = 1.0 - np.random.default_rng(seed).random(len(xyz))  # (0,1]: never divides by zero
@@ -53,9 +72,10 @@ def order(
 
 
 def morton_order(xyz: np.ndarray) -> np.ndarray:
-    """Return the order [N] of points along a Z curve, 21 bits per axis of the cube that holds all but strays.
+    """Return the indices [N] that sort points along a Z curve, 21 bits an axis.
 
-    The cube is that of the 1st to 99th percentile, grown threefold: a stray must not coarsen the rest.
+    The curve fills the box of the 1st to the 99th percentile, enlarged threefold: a far outlier must not make it coarse
+    for all other points.
     """
     if not len(xyz):
         return np.empty(0, np.int64)
@@ -68,7 +88,7 @@ def morton_order(xyz: np.ndarray) -> np.ndarray:
 
 
 def _spread(x: np.ndarray) -> np.ndarray:
-    """Put two zero bits after each of the 21 low bits."""
+    """Insert two zero bits after each of the 21 low bits."""
     for shift, mask in (
         (32, 0x1F00000000FFFF),
         (16, 0x1F0000FF0000FF),
@@ -81,7 +101,7 @@ def _spread(x: np.ndarray) -> np.ndarray:
 
 
 def fingerprint(ply: Path) -> str:
-    """Size and SHA-256 of a file, as text: the key that a prepared cloud belongs to."""
+    """Return size and SHA-256 of a file as text; a prepared cloud stores that of the PLY file it was made from."""
     digest = hashlib.sha256()
     with open(ply, "rb") as file:
         while part := file.read(1 << 22):
@@ -90,7 +110,7 @@ def fingerprint(ply: Path) -> str:
 
 
 def save_prepared(cloud: PointCloud, path: Path, ply: Path) -> None:
-    """Store a prepared cloud beside the PLY file that it was made from, as safetensors, atomically."""
+    """Store a prepared cloud as safetensors, marked with the PLY file that it was made from."""
     from safetensors.numpy import save
 
     tensors = {"xyz": cloud.xyz, "radius": cloud.radius, "lod_radius": cloud.lod_radius}
@@ -99,13 +119,11 @@ def save_prepared(cloud: PointCloud, path: Path, ply: Path) -> None:
     data = save(
         tensors, metadata={"adop": json.dumps({"version": PREPARED_VERSION, "ply": fingerprint(ply)})}
     )
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
 
 def load_prepared(path: Path, ply: Path) -> PointCloud | None:
-    """Load a prepared cloud; None where it is missing, damaged, of another version or of another PLY file."""
+    """Load a prepared cloud, or return None where it is missing, damaged, of another version or another PLY file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -123,6 +141,7 @@ def load_prepared(path: Path, ply: Path) -> PointCloud | None:
 
 
 def _is_whole(cloud: PointCloud) -> bool:
+    """Whether all tensors have the shape, type and finite values of a PointCloud with at least one point."""
     if cloud.xyz is None or cloud.radius is None or cloud.lod_radius is None:
         return False
     count = len(cloud.xyz)

@@ -1,4 +1,4 @@
-"""Read a scene folder; every value is checked where it is read."""
+"""Loading a scene folder; every value is checked where it is read. The format: scenes/README.md."""
 
 from __future__ import annotations
 
@@ -9,18 +9,27 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from adop.errors import UserError
-from adop.geometry.lens import Lens, View
+from adop.geometry.lens import Lens, PosedLens
+from adop.geometry.rigid_motion import invert_rigid, rigid, rotation_from_quaternion
 from adop.scene.ply import read_ply
 from adop.scene.point_cloud import PointCloud, load_prepared, save_prepared
-from adop.scene.prepare import prepare
-from adop.scene.scene import Photo, Report, Scene, invert_rigid, rigid, rotation_of
+from adop.scene.prepare import Report, prepare
+from adop.scene.scene import Photo, Scene
 
 PREPARED_FILE = "points.safetensors"
-FILE_MODELS = {0: "opencv", 1: "ocam", 2: "fisheye"}  # camera_type_int; 2 is ours
+FILE_MODELS = {0: "opencv", 1: "ocam", 2: "fisheye"}  # camera_type_int; 2 is adop's addition to ADOP's format
 
 
-def read_scene(folder: Path, report: Report) -> Scene:
-    """Do what `adop.scene.scene.load_scene` says."""
+def load_scene(folder: Path, report: Report = print) -> Scene:
+    """Load a scene folder.
+
+    A point cloud that has not been prepared yet, or whose PLY file has changed since, is prepared now, and the result is
+    stored beside it.
+
+    Args: report: called with a sentence for each change.
+    Raises: UserError naming the file and line, what is wrong, and what to do.
+    """
+    folder = Path(folder)
     if not (folder / "dataset.ini").is_file():
         raise UserError(f"{folder}: not a scene folder (no dataset.ini); make one with 'adop import colmap'.")
     ini = _Ini(folder / "dataset.ini", "SceneDatasetParams")
@@ -39,14 +48,13 @@ def read_scene(folder: Path, report: Report) -> Scene:
     if not 0 < znear < zfar:
         raise UserError(f"{ini.path}: needs 0 < znear < zfar, found {znear:g} and {zfar:g}.")
     views = [(lenses[photo.lens], photo.world_to_camera) for photo in photos]
+    ply = _inside(folder, ini.text("file_point_cloud", "point_cloud.ply"), ini.path)
     return Scene(
         name=folder.resolve().name,
         folder=folder,
         lenses=lenses,
         photos=photos,
-        points=_load_points(
-            _inside(folder, ini.text("file_point_cloud", "point_cloud.ply"), ini.path), views, report
-        ),
+        points=_load_points(ply, views, report),
         up_vector=up / np.linalg.norm(up),
         scene_exposure=ini.number("scene_exposure_value", 0.0),
         znear=znear,
@@ -56,7 +64,7 @@ def read_scene(folder: Path, report: Report) -> Scene:
 
 
 def _inside(folder: Path, name: str, source: Path) -> Path:
-    """Join a name from a file to a folder that it must not leave."""
+    """Return the path of a name that a file gives, inside a folder that it must not leave."""
     pure = PurePosixPath(name.replace("\\", "/"))
     if pure.is_absolute() or ".." in pure.parts or not pure.parts or ":" in pure.parts[0] or "\0" in name:
         raise UserError(f"{source}: {name[:200]!r} does not stay inside {folder}; use a path relative to it.")
@@ -64,7 +72,7 @@ def _inside(folder: Path, name: str, source: Path) -> Path:
 
 
 class _Ini:
-    """One section of an ini file; every value is checked where it is read."""
+    """One section of an ini file, whose values are checked when they are asked for."""
 
     def __init__(self, path: Path, section: str) -> None:
         self.path = path
@@ -93,9 +101,9 @@ class _Ini:
         try:
             values = [float(word) for word in self.values[key].split()]
         except ValueError as error:
-            raise UserError(f"{self.path}: {key} holds something that is no number.") from error
+            raise UserError(f"{self.path}: {key} holds something that is not a number.") from error
         if count is not None and len(values) != count:
-            raise UserError(f"{self.path}: {key} needs {count} numbers, found {len(values)}.")
+            raise UserError(f"{self.path}: {key} needs {count} numbers, but has {len(values)}.")
         if not all(math.isfinite(value) for value in values):
             raise UserError(f"{self.path}: {key} holds a value that is not finite.")
         return values
@@ -114,30 +122,27 @@ def _load_lens(path: Path, default_model: str) -> Lens:
     ini = _Ini(path, "SceneCameraParams")
     model = ini.text("model", default_model)
     width, height = ini.integer("w", None), ini.integer("h", None)
-    world2cam = None
+    poly_cam2world = None
     if model == "ocam":
         c, d, e, row, column = ini.numbers("op", 5, None)
         polynomial = ini.numbers("poly_world2cam", None, None)
         if not 0 < len(polynomial) <= 16:
-            raise UserError(f"{path}: poly_world2cam needs 1 to 16 numbers, found {len(polynomial)}.")
+            raise UserError(f"{path}: poly_world2cam needs 1 to 16 numbers, but has {len(polynomial)}.")
         cutoff = ini.number("ocam_cutoff", 1.0)
         distortion = [c, d, e, cutoff, *polynomial, *[0.0] * (16 - len(polynomial))]
-        slope = (
-            abs(np.polynomial.Polynomial(polynomial).deriv()(-math.pi / 2)) or 1.0
-        )  # px per radian on the axis
+        # Pixels per radian on the optical axis.
+        slope = abs(np.polynomial.Polynomial(polynomial).deriv()(-math.pi / 2)) or 1.0
         intrinsics = [slope, slope, column + 0.5, row + 0.5]
-        world2cam = np.array(ini.numbers("poly_cam2world", None, []))
+        poly_cam2world = np.array(ini.numbers("poly_cam2world", None, []))
     else:
         fx, fy, cx, cy, skew = ini.numbers("K", 5, None)
         if skew != 0:
-            raise UserError(
-                f"{path}: K has the skew {skew:g}, which is not supported; use square pixels' axes (0)."
-            )
+            raise UserError(f"{path}: K has the skew {skew:g}, but only skew 0 is supported.")
         k1, k2, k3, k4, k5, k6, p1, p2 = ini.numbers("distortion", 8, [0.0] * 8)
         distortion = [k1, k2, k3, k4] if model == "fisheye" else [k1, k2, p1, p2, k3, k4, k5, k6]
         intrinsics = [fx, fy, cx + 0.5, cy + 0.5]
     try:
-        return Lens(model, width, height, np.array(intrinsics), np.array(distortion), world2cam)
+        return Lens(model, width, height, np.array(intrinsics), np.array(distortion), poly_cam2world)
     except ValueError as error:
         raise UserError(f"{path}: {error}.") from error
 
@@ -153,7 +158,7 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _read_table(path: Path, columns: int, names: list[str]) -> list[list[float]] | None:
-    """Numbers of a file with one line for each photo; None where there is no such file."""
+    """Return the numbers of a file with a line for each photo, or None where there is no such file."""
     if not path.is_file():
         return None
     lines = _read_lines(path)
@@ -164,11 +169,11 @@ def _read_table(path: Path, columns: int, names: list[str]) -> list[list[float]]
             table.append([float(word) for word in line.split()])
         except ValueError as error:
             raise UserError(
-                f"{path}: line {number} ({names[number - 1]}) holds something that is no number."
+                f"{path}: line {number} ({names[number - 1]}) holds something that is not a number."
             ) from error
         if len(table[-1]) != columns:
             raise UserError(
-                f"{path}: line {number} ({names[number - 1]}) needs {columns} numbers, has {len(table[-1])}."
+                f"{path}: line {number} ({names[number - 1]}) needs {columns} numbers, but has {len(table[-1])}."
             )
     return table
 
@@ -176,7 +181,7 @@ def _read_table(path: Path, columns: int, names: list[str]) -> list[list[float]]
 def _check_length(path: Path, count: int, photos: int) -> None:
     if count != photos:
         raise UserError(
-            f"{path}: has {count} lines, images.txt has {photos}; there must be one for each photo."
+            f"{path}: has {count} lines, but images.txt has {photos}; there must be one for each photo."
         )
 
 
@@ -199,27 +204,31 @@ def _load_photos(folder: Path, ini: _Ini, lens_count: int) -> tuple[Photo, ...]:
     exposures = _read_table(folder / "exposure.txt", 1, names)
     balances = _read_table(folder / "white_balance.txt", 3, names)
     masks = _load_masks(folder, ini, names)
+    where = folder / "camera_indices.txt"
     photos = []
     for i, name in enumerate(names):
-        where = f"{folder / 'poses.txt'}: line {i + 1} ({name})"
-        if not np.isfinite(poses[i]).all():
-            raise UserError(f"{where}: the pose is not finite.")
         index = lenses[i][0]
         if index not in range(lens_count):
-            raise UserError(
-                f"{folder / 'camera_indices.txt'}: line {i + 1} ({name}): there is no camera {index:g}."
-            )
-        matrix = invert_rigid(rigid(rotation_of(np.array(poses[i][:4]), where), np.array(poses[i][4:])))
+            raise UserError(f"{where}: line {i + 1} ({name}): there is no camera {index:g}.")
+        pose = _world_to_camera(poses[i], f"{folder / 'poses.txt'}: line {i + 1} ({name})")
         exposure = exposures[i][0] if exposures and math.isfinite(exposures[i][0]) else None
         balance = _white_balance(folder / "white_balance.txt", i, name, balances[i]) if balances else None
-        photos.append(Photo(files[i], int(index), matrix, exposure, balance, masks[i], name))
+        photos.append(Photo(files[i], int(index), pose, exposure, balance, masks[i], name))
     return tuple(photos)
+
+
+def _world_to_camera(row: list[float], where: str) -> np.ndarray:
+    """Return world_to_camera [4,4] of a line of poses.txt: camera to world, quaternion x y z w, then translation."""
+    if not np.isfinite(row).all():
+        raise UserError(f"{where}: the pose is not finite.")
+    x, y, z, w, *translation = row
+    return invert_rigid(rigid(rotation_from_quaternion((w, x, y, z), where), np.array(translation)))
 
 
 def _white_balance(path: Path, index: int, name: str, values: list[float]) -> np.ndarray:
     balance = np.array(values)
     if not (np.isfinite(balance).all() and (balance > 0).all() and balance[1] == 1):
-        raise UserError(f"{path}: line {index + 1} ({name}) should be three positive numbers with green = 1.")
+        raise UserError(f"{path}: line {index + 1} ({name}) must be three positive numbers with green = 1.")
     return balance
 
 
@@ -229,8 +238,8 @@ def _load_masks(folder: Path, ini: _Ini, names: list[str]) -> list[Path | None]:
         return [None] * len(names)
     lines = _read_lines(path)
     _check_length(path, len(lines), len(names))
-    where = _directory(folder, ini.text("mask_dir", "masks/"))
-    masks = [None if line in ("", "-") else _inside(where, line, path) for line in lines]
+    directory = _directory(folder, ini.text("mask_dir", "masks/"))
+    masks = [None if line in ("", "-") else _inside(directory, line, path) for line in lines]
     missing = [mask for mask in masks if mask and not mask.is_file()]
     if missing:
         raise UserError(f"{missing[0]}: mask not found ({len(missing)} are missing); see masks.txt.")
@@ -238,7 +247,7 @@ def _load_masks(folder: Path, ini: _Ini, names: list[str]) -> list[Path | None]:
 
 
 def _directory(folder: Path, name: str) -> Path:
-    """Find a folder: absolute, relative to the scene, or (as ADOP does) to the working directory."""
+    """Return a folder that is absolute, relative to the scene or, as in ADOP, relative to the working directory."""
     for candidate in (folder / name, Path(name)):
         if candidate.is_dir():
             return candidate
@@ -247,18 +256,17 @@ def _directory(folder: Path, name: str) -> Path:
     )
 
 
-def _load_points(ply: Path, views: list[View], report: Report) -> PointCloud:
+def _load_points(ply: Path, views: list[PosedLens], report: Report) -> PointCloud:
     if not ply.is_file():
         raise UserError(f"{ply}: point cloud not found.")
     prepared = ply.with_name(PREPARED_FILE)
     cloud = load_prepared(prepared, ply)
     if cloud is None:
-        report(f"{ply}: preparing the points (once).")
+        report(f"{ply}: preparing the points; the result is stored for the next time.")
         cloud = prepare(read_ply(ply), views, report=report)
         try:
             save_prepared(cloud, prepared, ply)
         except OSError as error:
-            report(
-                f"{prepared}: cannot be written ({error.strerror or error}): points are prepared each time."
-            )
+            reason = error.strerror or error
+            report(f"{prepared}: cannot be written ({reason}); the points will be prepared each time.")
     return cloud

@@ -1,4 +1,4 @@
-"""Which cameras see which points, and normals turned to them."""
+"""Which cameras see which points, and normals that face those cameras."""
 
 from __future__ import annotations
 
@@ -8,96 +8,104 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from adop.errors import UserError
-from adop.geometry.lens import Lens, View
+from adop.geometry.lens import Lens, PosedLens
 from adop.scene.ply import RawPoints
 
-MAX_VIEWS = 100  # photos, evenly spread, that look at a cloud: enough to orient it, and bounded in time
+MAX_VIEWS = 100  # photos, evenly spread, that judge a cloud: enough to orient normals, and bounded in time
 
 
 class PointVisibility:
-    """How the cameras see each point; a coarse depth image of the points themselves judges what hides what.
+    """Distance and direction of the cameras that see each point of a cloud.
 
-    Args: xyz [N,3] f32, world; views: the photos' cameras, of which at most 100, evenly spread, look.
+    At most 100 of the photos, evenly spread, are asked. A coarse depth map of the points themselves tells which points
+    hide which others. A point that no photo sees takes distance and direction from the nearest camera.
+
+    Args: xyz: [N,3] f32, world; views: the photos' cameras.
     """
 
-    def __init__(self, xyz: np.ndarray, views: Sequence[View]) -> None:
+    def __init__(self, xyz: np.ndarray, views: Sequence[PosedLens]) -> None:
         count = len(xyz)
-        self.distance = np.full(count, np.inf, np.float32)
-        self.towards = np.zeros((count, 3), np.float32)  # nearest camera that sees the point, unit
-        self.mean = np.zeros((count, 3), np.float32)  # sum of unit directions to the cameras that see it
-        self.seen = np.zeros(count, np.int32)  # how many do
+        self.distance = np.full(count, np.inf, np.float32)  # to the nearest camera that sees the point
+        self.direction = np.zeros((count, 3), np.float32)  # unit, to that camera
+        self.direction_sum = np.zeros(
+            (count, 3), np.float32
+        )  # of the unit directions to all that see the point
+        self.photo_count = np.zeros(count, np.int32)  # photos that see the point
         chosen = sorted({round(i) for i in np.linspace(0, len(views) - 1, MAX_VIEWS)}) if views else []
         self.views = [views[i] for i in chosen]
         for lens, world_to_camera in self.views:
-            self._look(xyz, lens, world_to_camera)
-        unseen = ~np.isfinite(self.distance)
-        if unseen.any():
-            self._nearest(xyz, unseen)
+            self._add_photo(xyz, lens, world_to_camera)
+        hidden = ~np.isfinite(self.distance)
+        if hidden.any():
+            self._use_nearest_camera(xyz, hidden)
 
-    def _look(self, xyz: np.ndarray, lens: Lens, world_to_camera: np.ndarray) -> None:
+    def _add_photo(self, xyz: np.ndarray, lens: Lens, world_to_camera: np.ndarray) -> None:
         index, _ = visible(xyz, lens, world_to_camera)
         centre = (-world_to_camera[:3, :3].T @ world_to_camera[:3, 3]).astype(np.float32)
-        towards = centre - xyz[index]
-        distance = np.linalg.norm(towards, axis=1)
-        towards /= np.maximum(distance, np.finfo(np.float32).tiny)[:, None]
-        self.mean[index] += towards
-        self.seen[index] += 1
+        direction = centre - xyz[index]
+        distance = np.linalg.norm(direction, axis=1)
+        direction /= np.maximum(distance, np.finfo(np.float32).tiny)[:, None]
+        self.direction_sum[index] += direction
+        self.photo_count[index] += 1
         closer = distance < self.distance[index]
         self.distance[index[closer]] = distance[closer]
-        self.towards[index[closer]] = towards[closer]
+        self.direction[index[closer]] = direction[closer]
 
-    def _nearest(self, xyz: np.ndarray, which: np.ndarray) -> None:
-        """Where no camera sees a point, let the nearest one stand in."""
+    def _use_nearest_camera(self, xyz: np.ndarray, hidden: np.ndarray) -> None:
+        """Take distance and direction of the points `hidden` [N] bool from the nearest camera."""
         from scipy.spatial import cKDTree
 
         if not self.views:
-            self.distance[which] = 1.0
+            self.distance[hidden] = 1.0
             return
         centres = np.stack([-m[:3, :3].T @ m[:3, 3] for _, m in self.views])
-        distance, index = cKDTree(centres).query(xyz[which])
-        towards = centres[index] - xyz[which]
-        self.distance[which] = distance
-        self.towards[which] = self.mean[which] = towards / np.maximum(distance, 1e-30)[:, None]
+        distance, index = cKDTree(centres).query(xyz[hidden])
+        offset = centres[index] - xyz[hidden]
+        self.distance[hidden] = distance
+        self.direction[hidden] = self.direction_sum[hidden] = offset / np.maximum(distance, 1e-30)[:, None]
 
     def select(self, keep: np.ndarray) -> PointVisibility:
+        """Return the visibility of some of the points.
+
+        Args: keep: [N] bool, or indices.
+        """
         result = object.__new__(PointVisibility)
         result.views = self.views
-        for name in ("distance", "towards", "mean", "seen"):
+        for name in ("distance", "direction", "direction_sum", "photo_count"):
             setattr(result, name, getattr(self, name)[keep])
         return result
 
 
 def visible(xyz: np.ndarray, lens: Lens, world_to_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the points that a photo sees, judging occlusion by a coarse depth image of the points.
+    """Find the points that a photo sees; a coarse depth map of the points tells which ones are hidden.
 
-    Args: xyz [N,3] f32, world; world_to_camera [4,4].
-    Returns: their indices [M] and depths z [M] (distance for lenses wider than a half sphere).
+    Args: xyz: [N,3] f32, world; world_to_camera: [4,4].
+    Returns: indices [M] and depths [M] of the visible points.
     """
     matrix = world_to_camera.astype(np.float32)
     local = (matrix[:3, :3] @ xyz.T + matrix[:3, 3:]).T
-    uv, inside = lens.project(local)
+    uv, depth, inside = lens.project(local)
     index = np.flatnonzero(inside)
     if not len(index):
         return index, np.empty(0, np.float32)
-    depth = local[index, 2] if lens.model == "opencv" else np.linalg.norm(local[index], axis=1)
-    cell = max(
-        1.0, math.sqrt(4.0 * lens.width * lens.height / len(index))
-    )  # px; four points a cell on average
+    uv, depth = uv[index], depth[index]
+    cell = max(1.0, math.sqrt(4.0 * lens.width * lens.height / len(index)))  # px: four points in a mean cell
     columns = int(lens.width / cell) + 1
-    where = (uv[index, 1] / cell).astype(np.int64) * columns + (uv[index, 0] / cell).astype(np.int64)
+    cell_index = (uv[:, 1] / cell).astype(np.int64) * columns + (uv[:, 0] / cell).astype(np.int64)
     nearest = np.full(columns * (int(lens.height / cell) + 1), np.inf, np.float32)
-    np.minimum.at(nearest, where, depth)
-    slack = max(0.03, 2.0 * cell / float(lens.intrinsics[0]))  # of the depth: a surface slanted by 60 degrees
-    front = depth <= (1.0 + slack) * nearest[where]
+    np.minimum.at(nearest, cell_index, depth)
+    tolerance = max(0.03, 2.0 * cell / float(lens.intrinsics[0]))  # relative: a surface slanted by 60 degrees
+    front = depth <= (1.0 + tolerance) * nearest[cell_index]
     return index[front], depth[front]
 
 
 def turned_normals(
-    raw: RawPoints, sight: PointVisibility, neighbours: int, report: Callable[[str], None]
+    raw: RawPoints, visibility: PointVisibility, neighbours: int, report: Callable[[str], None]
 ) -> np.ndarray | None:
-    """Return unit normals [N,3] f32, kept or estimated, turned to the cameras.
+    """Return unit normals [N,3] f32, the cloud's own or estimated ones, turned to face the cameras.
 
-    Args: neighbours: how many an estimated normal is made of; 0: none is estimated, None is returned instead.
+    Args: neighbours: number of neighbours from which a normal is estimated; 0 estimates none and returns None where
+        fewer than half of the points have a normal.
     Raises: UserError where Open3D is needed and cannot be imported.
     """
     normals, known = None, np.zeros(len(raw.xyz), bool)
@@ -110,47 +118,51 @@ def turned_normals(
         if not neighbours:
             return None
         normals = estimate_normals(raw.xyz, neighbours)
-        report(f"{np.sum(~known)} of {len(known)} points have no normal: all were estimated.")
+        report(f"{np.sum(~known)} of {len(known)} points had no normal: all normals were estimated.")
         known[:] = False
-    assert normals is not None  # either kept or estimated
-    normals[~known & ~normals.any(axis=1)] = sight.towards[~known & ~normals.any(axis=1)]
-    if sight.views:
-        _turn(normals, known, sight, report)
+    assert normals is not None  # kept or estimated
+    missing = ~known & ~normals.any(axis=1)
+    normals[missing] = visibility.direction[missing]
+    if visibility.views:
+        _face_cameras(normals, known, visibility, report)
     return normals
 
 
-def _turn(
-    normals: np.ndarray, known: np.ndarray, sight: PointVisibility, report: Callable[[str], None]
+def _face_cameras(
+    normals: np.ndarray, known: np.ndarray, visibility: PointVisibility, report: Callable[[str], None]
 ) -> None:
-    """Turn normals in place to the cameras that see the points.
+    """Turn normals in place so that they face the cameras that see the points.
 
-    Given signs are believed but for clear exceptions where most are right, turned round where most are
-    wrong, and not believed at all in between.
+    Where most of the `known` normals already do, only clear exceptions are turned. Where most face away, all are
+    reversed first. In between their signs carry no information, and the cameras alone decide.
     """
 
-    def facing(directions: np.ndarray) -> np.ndarray:
+    def cosine(directions: np.ndarray) -> np.ndarray:
         length = np.linalg.norm(directions, axis=1)
         return np.einsum("ij,ij->i", normals, directions) / np.maximum(length, 1e-30)
 
-    believed = known.copy()
-    seen = known & (sight.seen > 0)
-    wrong = float((facing(sight.towards)[seen] < 0).mean()) if seen.any() else 0.0
+    trusted = known.copy()
+    seen = known & (visibility.photo_count > 0)
+    wrong = float((cosine(visibility.direction)[seen] < 0).mean()) if seen.any() else 0.0
     if wrong > 0.8:
-        report("The normals point away from the cameras: all were turned round.")
+        report("The normals point away from the cameras: all were reversed.")
         normals[known] *= -1
     elif wrong > 0.2:
-        report(f"{100 * wrong:.0f} % of the normals point away from the cameras: all were turned.")
-        believed[:] = False
-    clear = np.where(believed, -0.2, 0.0)
-    sure = sight.seen >= np.clip(len(sight.views) // 4, 1, 3)  # one or two photos may look through a gap
-    flip = (facing(sight.mean) < clear) & (~believed | (facing(sight.towards) < clear) & sure)
-    if np.any(flip & believed):
-        report(f"{np.sum(flip & believed)} normals faced away from the cameras and were turned round.")
+        report(f"{100 * wrong:.0f} % of the normals point away from the cameras: all signs were chosen anew.")
+        trusted[:] = False
+    limit = np.where(trusted, -0.2, 0.0)
+    # One or two photos may see a point through a gap: they do not overrule a trusted normal.
+    sure = visibility.photo_count >= np.clip(len(visibility.views) // 4, 1, 3)
+    flip = (cosine(visibility.direction_sum) < limit) & (
+        ~trusted | (cosine(visibility.direction) < limit) & sure
+    )
+    if np.any(flip & trusted):
+        report(f"{np.sum(flip & trusted)} normals faced away from the cameras and were reversed.")
     normals[flip] *= -1
 
 
 def estimate_normals(xyz: np.ndarray, neighbours: int = 16) -> np.ndarray:
-    """Estimate unit normals [N,3] f32 of either sign from the nearest neighbours, with Open3D."""
+    """Return unit normals [N,3] f32 of arbitrary sign, estimated by Open3D from each point's nearest neighbours."""
     open3d = import_open3d("to estimate normals")
     centre, scale = np.median(xyz, axis=0), float(np.abs(xyz - np.median(xyz, axis=0)).mean()) or 1.0
     cloud = open3d.geometry.PointCloud()
@@ -161,7 +173,7 @@ def estimate_normals(xyz: np.ndarray, neighbours: int = 16) -> np.ndarray:
 
 
 def import_open3d(purpose: str):
-    """Import Open3D, or say in one sentence what a bare machine lacks."""
+    """Return the module open3d; UserError names the system packages that it needs where it cannot be imported."""
     try:
         import open3d
     except (ImportError, OSError) as error:

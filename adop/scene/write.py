@@ -1,4 +1,4 @@
-"""Write a scene folder: into a new folder beside the old one, which is replaced when everything is there."""
+"""Writing a scene folder: a new folder is filled beside the old one and replaces it when it is complete."""
 
 from __future__ import annotations
 
@@ -15,24 +15,34 @@ from tqdm import tqdm
 
 from adop.errors import UserError
 from adop.geometry.lens import Lens
-from adop.scene.photo_cache import photo_size, write_reduced, write_reduced_mask
+from adop.geometry.rigid_motion import invert_rigid
+from adop.images.photo_files import photo_size, write_reduced, write_reduced_mask
 from adop.scene.ply import write_ply
 from adop.scene.point_cloud import save_prepared
 from adop.scene.read import FILE_MODELS, PREPARED_FILE
-from adop.scene.scene import Photo, Scene, invert_rigid, photo_file
+from adop.scene.scene import Photo, Scene, photo_file
 
 
-def write_scene(scene: Scene, folder: Path, link: bool, force: bool) -> Scene:
-    """Do what `adop.scene.scene.save_scene` says."""
+def save_scene(scene: Scene, folder: Path, link: bool = False, force: bool = False) -> Scene:
+    """Write a scene folder, completely or not at all, and return the scene as it is stored there.
+
+    Photos and masks larger than their lens are written in the lens's size.
+
+    Args:
+        link: make symbolic links to the photos and masks instead of copying them.
+        force: replace a scene that is there already.
+
+    Raises: UserError where the folder holds something else.
+    """
     folder = Path(os.path.realpath(folder))
     check_output(folder, force)
     if link and any(
         _is_within(file, folder) for photo in scene.photos for file in (photo.file, photo.mask) if file
     ):
         raise UserError(
-            f"{folder}: its own photos cannot be linked to, they are being replaced; copy them instead."
+            f"{folder}: cannot link to photos in the folder that is being replaced; copy them instead."
         )
-    for photo in scene.photos:
+    for photo in scene.photos:  # refuses names that leave the folder before anything is written
         photo_file(folder / "images", photo.name, f"{folder}: photo {photo.name!r}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -45,22 +55,22 @@ def write_scene(scene: Scene, folder: Path, link: bool, force: bool) -> Scene:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise UserError(f"{folder}: the scene cannot be written ({error}).") from error
-    photos = tuple(_placed(photo, folder) for photo in scene.photos)
+    photos = tuple(_stored(photo, folder) for photo in scene.photos)
     return replace(scene, name=folder.name, folder=folder, photos=photos)
 
 
 def check_output(folder: Path, force: bool) -> None:
-    """Refuse an output folder that holds something, unless it is a scene and is to be replaced."""
+    """Raise UserError where an output folder is not empty, unless it holds a scene and `force` is set."""
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
-        raise UserError(f"{folder}: exists and is not a folder; choose another output.")
+        raise UserError(f"{folder}: exists but is not a folder; choose another output.")
     if not any(folder.iterdir()):
         return
     if not (folder / "dataset.ini").is_file():
-        raise UserError(f"{folder}: is not empty and not a scene; choose another output.")
+        raise UserError(f"{folder}: is not empty and is not a scene; choose another output.")
     if not force:
-        raise UserError(f"{folder}: a scene is there already; --force replaces it.")
+        raise UserError(f"{folder}: already holds a scene; --force replaces it.")
 
 
 def _replace_folder(new: Path, folder: Path) -> None:
@@ -88,7 +98,7 @@ def _write(scene: Scene, folder: Path, link: bool) -> None:
         _write_lines(folder / "white_balance.txt", (_numbers(balance) for balance in balances))
     if any(photo.mask for photo in scene.photos):
         _write_lines(folder / "masks.txt", (_mask_name(photo) or "-" for photo in scene.photos))
-    _place_photos(scene, folder, link)
+    _write_photos(scene, folder, link)
     (folder / "images").mkdir(exist_ok=True)
     camera_files = [f"camera{i}.ini" for i in range(len(scene.lenses))]
     for name, lens in zip(camera_files, scene.lenses, strict=True):
@@ -118,7 +128,7 @@ def _dataset_lines(scene: Scene, camera_files: list[str]) -> list[str]:
         "render_scale = 1",
         f"scene_exposure_value = {float(scene.scene_exposure)!r}",
         f"up_vector = {_numbers(scene.up_vector)}",
-        "# coordinates of the source are those of this scene plus this offset",
+        "# source coordinates = coordinates of this scene + this offset",
         f"world_offset = {_numbers(scene.world_offset)}",
     ]
 
@@ -165,26 +175,28 @@ def _mask_name(photo: Photo) -> str | None:
     return f"{photo.name}{photo.mask.suffix}" if photo.mask else None
 
 
-def _placed(photo: Photo, folder: Path) -> Photo:
+def _stored(photo: Photo, folder: Path) -> Photo:
+    """Return the photo with the paths that it has in the written folder."""
     mask = folder / "masks" / str(_mask_name(photo)) if photo.mask else None
     return replace(photo, file=folder / "images" / photo.name, mask=mask)
 
 
-def _place_photos(scene: Scene, folder: Path, link: bool) -> None:
-    """Copy or link photos and masks; copies of those larger than their lens have its size."""
+def _write_photos(scene: Scene, folder: Path, link: bool) -> None:
+    """Copy or link photos and masks; those larger than their lens are copied in its size."""
 
-    def place(photo: Photo) -> None:
+    def write(photo: Photo) -> None:
         lens = scene.lenses[photo.lens]
         size = lens.width, lens.height
-        _place(photo.file, folder / "images" / photo.name, link, size, write_reduced)
+        _write_photo(photo.file, folder / "images" / photo.name, link, size, write_reduced)
         if photo.mask:
-            _place(photo.mask, folder / "masks" / str(_mask_name(photo)), link, size, write_reduced_mask)
+            target = folder / "masks" / str(_mask_name(photo))
+            _write_photo(photo.mask, target, link, size, write_reduced_mask)
 
     with ThreadPoolExecutor() as pool:
-        list(tqdm(pool.map(place, scene.photos), "photos", len(scene.photos), leave=False, disable=None))
+        list(tqdm(pool.map(write, scene.photos), "photos", len(scene.photos), leave=False, disable=None))
 
 
-def _place(
+def _write_photo(
     source: Path,
     target: Path,
     link: bool,
@@ -194,7 +206,7 @@ def _place(
     target.parent.mkdir(parents=True, exist_ok=True)
     if link:
         target.symlink_to(os.path.abspath(source))
-    elif any(own > wanted for own, wanted in zip(photo_size(source), size, strict=True)):
+    elif any(side > limit for side, limit in zip(photo_size(source), size, strict=True)):
         reduce(source, target, size)
     else:
         shutil.copyfile(source, target)

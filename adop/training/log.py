@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from adop.evaluation.report import to_uint8
+from adop.images.writers import to_uint8
 from adop.refine.align import CameraMove
 
 if TYPE_CHECKING:

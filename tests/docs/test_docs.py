@@ -113,7 +113,7 @@ def test_public_names_are_documented_and_examples_in_docstrings_are_true():
     for name in adop.__all__:
         assert inspect.getdoc(getattr(adop, name)), name
     found = 0
-    for module in ("adop.ops", "adop.geometry.camera_constructors", "adop.render.camera_settings"):
+    for module in ("adop.ops", "adop.geometry.camera", "adop.render.camera_settings"):
         result = doctest.testmod(importlib.import_module(module))
         assert result.failed == 0, module
         found += result.attempted

@@ -1,4 +1,4 @@
-"""Lens models against OpenCV and COLMAP, and the ways back."""
+"""Lens models against OpenCV and COLMAP; projection, unprojection and crops of cameras."""
 
 import math
 
@@ -8,22 +8,25 @@ import pytest
 import torch
 from support.strategies import LENSES, make_camera
 
-from adop.geometry.camera import Camera, level_size, monotonic_radius, project_lens
+from adop.geometry.camera import Camera, level_size
+from adop.geometry.lens_model import monotonic_radius, project_lens
 
 
 def some_points(count: int = 200) -> torch.Tensor:
+    """Return points [N, 3] in front of a camera, depths 1 to 2."""
     generator = torch.Generator().manual_seed(0)
     xy = torch.rand(count, 2, generator=generator, dtype=torch.float64) * 1.6 - 0.8
     return torch.cat((xy, torch.rand(count, 1, generator=generator, dtype=torch.float64) + 1.0), 1)
 
 
 def project(model: str, points: torch.Tensor, intrinsics: list[float], lens: list[float]) -> np.ndarray:
+    """Return the pixels [N, 2] of points through one lens."""
     size = (len(points), -1)
     k = torch.tensor(intrinsics, dtype=torch.float64).expand(*size)
     return project_lens(model, points, k, torch.tensor(lens, dtype=torch.float64).expand(*size))[0].numpy()
 
 
-def test_opencv_is_opencv() -> None:
+def test_the_opencv_model_is_opencvs() -> None:
     points, k = some_points(), [500.0, 510.0, 320.0, 240.0]
     matrix = np.array([[k[0], 0, k[2]], [0, k[1], k[3]], [0, 0, 1]])
     expected, _ = cv2.projectPoints(
@@ -32,7 +35,7 @@ def test_opencv_is_opencv() -> None:
     np.testing.assert_allclose(project("opencv", points, k, LENSES["opencv"]), expected[:, 0], atol=1e-9)
 
 
-def test_fisheye_is_opencv_fisheye() -> None:
+def test_the_fisheye_model_is_opencvs() -> None:
     points, k = some_points(), [500.0, 510.0, 320.0, 240.0]
     matrix = np.array([[k[0], 0, k[2]], [0, k[1], k[3]], [0, 0, 1]])
     expected, _ = cv2.fisheye.projectPoints(
@@ -58,7 +61,9 @@ def test_fisheye_is_opencv_fisheye() -> None:
         ("OPENCV_FISHEYE", [500, 510, 320, 240, *LENSES["fisheye"]], "fisheye", LENSES["fisheye"]),
     ],
 )
-def test_models_are_colmaps(name: str, params: list[float], model: str, lens: list[float]) -> None:
+def test_the_models_agree_with_pycolmap(
+    name: str, params: list[float], model: str, lens: list[float]
+) -> None:
     pycolmap = pytest.importorskip("pycolmap")
     camera = pycolmap.Camera(model=name, width=640, height=480, params=params)
     points = some_points()
@@ -67,7 +72,7 @@ def test_models_are_colmaps(name: str, params: list[float], model: str, lens: li
     np.testing.assert_allclose(project(model, points, [float(v) for v in k], lens), expected, atol=1e-9)
 
 
-def test_ocam_by_hand() -> None:
+def test_the_ocam_model_by_hand() -> None:
     lens = [1.01, 0.002, -0.003, 0.4, 2.0, 3.0, 0.5, *[0.0] * 13]
     point = torch.tensor([[0.3, -0.4, 2.0]], dtype=torch.float64)
     theta = math.atan(-2.0 / 0.5)
@@ -80,7 +85,7 @@ def test_ocam_by_hand() -> None:
 
 
 @pytest.mark.parametrize("model", sorted(LENSES))
-def test_unproject_and_rays_undo_projection(model: str) -> None:
+def test_unproject_and_rays_are_inverse_to_projection(model: str) -> None:
     camera = make_camera(model, 2, 64, 48, torch.float64)
     generator = torch.Generator().manual_seed(0)
     uv = torch.rand(2, 500, 2, generator=generator, dtype=torch.float64) * torch.tensor([64.0, 48.0])
@@ -100,7 +105,7 @@ def test_unproject_and_rays_undo_projection(model: str) -> None:
     torch.testing.assert_close(torch.nn.functional.normalize(away, dim=1), rays[:, :, 5, 7])
 
 
-def test_depth_is_distance_where_the_field_is_wide() -> None:
+def test_depth_is_camera_z_or_distance_depending_on_the_model() -> None:
     behind = torch.tensor([[1.0, 0.2, -0.1]], dtype=torch.float64)  # beyond 90 degrees
     for model, expected in (("opencv", -0.1), ("fisheye", math.sqrt(1.05)), ("ocam", math.sqrt(1.05))):
         lens = torch.tensor([LENSES[model]], dtype=torch.float64)
@@ -113,8 +118,8 @@ def test_crops_compose() -> None:
     both = camera.cropped(2.0, 5.0, 6.0, 40, 30).cropped(0.5, 1.0, -2.0, 20, 15)
     uv = torch.tensor([[[10.0, 8.0]]], dtype=torch.float64)
     z = torch.ones(1, 1, dtype=torch.float64)
-    moved = 0.5 * (2.0 * uv - torch.tensor([5.0, 6.0])) - torch.tensor([1.0, -2.0])
-    torch.testing.assert_close(both.unproject(moved, z), camera.unproject(uv, z))
+    both_uv = 0.5 * (2.0 * uv - torch.tensor([5.0, 6.0])) - torch.tensor([1.0, -2.0])
+    torch.testing.assert_close(both.unproject(both_uv, z), camera.unproject(uv, z))
     half = camera.scaled(0.5)
     assert (half.width, half.height) == (32, 24)
     torch.testing.assert_close(half.unproject(uv / 2, z), camera.unproject(uv, z))
@@ -136,7 +141,7 @@ def test_monotonic_radius() -> None:
     assert limit("ocam", LENSES["ocam"]) == pytest.approx(0.4)
 
 
-def test_sizes_and_selection() -> None:
+def test_level_sizes_selection_of_views_and_the_default_crop() -> None:
     assert [level_size(67, 101, level) for level in range(4)] == [(67, 101), (34, 51), (17, 26), (9, 13)]
     camera = make_camera("fisheye", 3, 64, 48)
     assert len(camera) == 3 and len(camera[1]) == 1 and len(camera[0:2]) == 2 and len(camera[[2, 0]]) == 2
@@ -145,7 +150,7 @@ def test_sizes_and_selection() -> None:
     assert plain.crop.tolist() == [[1, 0, 0], [1, 0, 0]]
 
 
-def test_wrong_shapes_are_named() -> None:
+def test_errors_name_the_wrong_argument() -> None:
     with pytest.raises(ValueError, match=r"distortion: expected \[2, 8\]"):
         Camera("opencv", 8, 8, torch.ones(2, 4), torch.zeros(2, 4), torch.eye(4).repeat(2, 1, 1))
     with pytest.raises(ValueError, match="model: expected one of opencv, fisheye, ocam, got 'brown'"):

@@ -1,4 +1,4 @@
-"""Photos whose rows are taken one after the other: by hand, kernels against the oracle, and there and back."""
+"""Rolling shutter: by hand, the kernels against the oracle, and unprojection against projection."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,15 +10,15 @@ from support.oracle import project_as_the_oracle
 from support.strategies import LENSES, Scene, draw_with_gradients, keep_off_edges, make_camera, make_scene
 
 from adop.geometry.camera import Camera
-from adop.geometry.rolling_shutter import moved, unmoved
+from adop.geometry.rolling_shutter import apply_motion, undo_motion
 from adop.ops import Levels, Points, make_blocks, project
 
 BACKENDS = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
-MOTION = [0.08, -0.05, 0.06, 0.02, -0.03, 0.025]  # scene units and radians, of a scene 3 units away
+MOTION = [0.08, -0.05, 0.06, 0.02, -0.03, 0.025]  # scene units and radians; the scene is 3 units away
 
 
 def moving(camera: Camera, motion: list[float] = MOTION) -> Camera:
-    """Return the camera with a motion, of another sign in every other view."""
+    """Return the cameras with a motion, whose sign is reversed in every other view."""
     sign = (1 - 2 * (torch.arange(len(camera)) % 2)).to(camera.crop)
     return replace(camera, motion=sign[:, None] * torch.tensor(motion, dtype=camera.crop.dtype))
 
@@ -41,7 +41,7 @@ def moving_scene(model: str, dtype: torch.dtype = torch.float32, normals: bool =
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_by_hand(backend: str) -> None:
-    """A point at row 75 of 100 is seen a quarter of the motion later than at the middle."""
+    """A point at row 75 of 100 is seen a quarter of the motion after the middle row."""
     whole = Camera.from_intrinsics(200, 100, focal=100.0)
     points = Points(torch.tensor([[0.5, 0.25, 1.0], [0.5, 0.0, 1.0]]), torch.ones(2))
     shifted = replace(whole, motion=torch.tensor([[0.4, 0.0, 0.0, 0.0, 0.0, 0.0]]))
@@ -51,7 +51,10 @@ def test_by_hand(backend: str) -> None:
         (shifted, [[160.0, 75.0], [150.0, 50.0]]),
         (turned, [[148.75, 77.5], [150.0, 50.0]]),
         (nearer, [[140.0, 70.0], [150.0, 50.0]]),
-        (shifted.cropped(0.5, 10.0, 5.0, 90, 45), [[70.0, 32.5], [65.0, 20.0]]),  # of the whole photo's rows
+        (
+            shifted.cropped(0.5, 10.0, 5.0, 90, 45),
+            [[70.0, 32.5], [65.0, 20.0]],
+        ),  # times are of the full photo
     ]
     for camera, uv in expected:
         seen = project(camera, points, backend=backend)  # type: ignore[arg-type]
@@ -60,12 +63,12 @@ def test_by_hand(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
-def test_above_and_below_the_photo_time_stands_still(backend: str) -> None:
+def test_time_is_clamped_above_and_below_the_photo(backend: str) -> None:
     camera = replace(
         Camera.from_intrinsics(200, 100, focal=100.0),
         motion=torch.tensor([[0.0, 0.4, 0.0, 0.0, 0.0, 0.0]]),
     )
-    # Rows -10 and 110 are seen 20 rows down, at 1/2 of the motion before and after.
+    # A camera at rest would see the first two points at rows 110 and -10, where the time is clamped to 1/2 and -1/2.
     xyz = torch.tensor([[0.0, 0.6, 1.0], [0.0, -0.6, 1.0], [0.0, 0.2, 1.0]])
     seen = project(replace(camera, motion=-camera.motion), Points(xyz, torch.ones(3)), backend=backend)  # type: ignore[arg-type, operator]
     torch.testing.assert_close(seen.uv[0, :, 1], torch.tensor([90.0, 10.0, 62.0]))
@@ -73,7 +76,7 @@ def test_above_and_below_the_photo_time_stands_still(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("model", sorted(LENSES))
-def test_values_and_gradients_are_the_oracles(model: str, backend: str) -> None:
+def test_projection_and_gradients_agree_with_the_oracle(model: str, backend: str) -> None:
     scene = moving_scene(model)
     q = project_as_the_oracle(scene, backend)
     still = project(replace(scene.camera, motion=None), scene.points, backend="reference")
@@ -83,7 +86,7 @@ def test_values_and_gradients_are_the_oracles(model: str, backend: str) -> None:
 
 @pytest.mark.parametrize("bilinear", [False, True])
 @pytest.mark.parametrize("model", sorted(LENSES))
-def test_fused_draw(model: str, bilinear: bool) -> None:
+def test_draw_agrees_with_the_oracle(model: str, bilinear: bool) -> None:
     scene = moving_scene(model)
     config = replace(scene.config, position_gradient="bilinear" if bilinear else "ghost")
     scene = replace(scene, config=config)
@@ -93,8 +96,8 @@ def test_fused_draw(model: str, bilinear: bool) -> None:
 
 @pytest.mark.parametrize("model", sorted(LENSES))
 @pytest.mark.parametrize("case", CASES)
-def test_where_things_go_wrong_first(case: Callable[[Camera], torch.Tensor], model: str) -> None:
-    """Empty views, single points, crowds, points behind and points that are none, seen by cameras that move."""
+def test_edge_cases(case: Callable[[Camera], torch.Tensor], model: str) -> None:
+    """Empty views, single points, crowded pixels, points behind the camera and points that are not finite."""
     scene = scene_of(case, model, 3, 0.4)
     scene = replace(scene, camera=moving(scene.camera))
     draw_as_the_oracle(scene)
@@ -102,11 +105,13 @@ def test_where_things_go_wrong_first(case: Callable[[Camera], torch.Tensor], mod
 
 @pytest.mark.parametrize("scale", [1.0, 20.0])
 @pytest.mark.parametrize("model", sorted(LENSES))
-def test_blocks_hide_only_what_is_invisible(model: str, scale: float) -> None:
+def test_culling_blocks_changes_nothing(model: str, scale: float) -> None:
     scene = make_scene(model, views=4, points=20000, width=90, height=60)
     camera = moving(scene.camera, [scale * value for value in MOTION])
     order = scene.points.xyz[:, 0].mul(4).floor() * 1e4 + scene.points.xyz[:, 1].mul(4).floor() * 1e2
-    xyz = scene.points.xyz[(order + scene.points.xyz[:, 2].mul(4).floor()).argsort()]  # cubes of neighbours
+    xyz = scene.points.xyz[
+        (order + scene.points.xyz[:, 2].mul(4).floor()).argsort()
+    ]  # neighbours come together
     culled = Points(xyz, scene.points.radius, None, make_blocks(xyz, scene.points.radius, 16))
     a, b = project(camera, Points(xyz, scene.points.radius)), project(camera, culled)
     assert torch.equal(a.visible, b.visible) and torch.equal(a.uv, b.uv)
@@ -114,7 +119,7 @@ def test_blocks_hide_only_what_is_invisible(model: str, scale: float) -> None:
 
 
 @pytest.mark.parametrize("model", sorted(LENSES))
-def test_no_motion_changes_no_bit(model: str) -> None:
+def test_a_motion_of_zero_changes_no_bit(model: str) -> None:
     scene = make_scene(model, views=2, points=2000, width=101, height=67, normals=True)
     blocks = make_blocks(scene.points.xyz, scene.points.radius, 16)
     scene = replace(scene, points=replace(scene.points, blocks=blocks))
@@ -133,7 +138,7 @@ def same_levels(a: Levels, b: Levels) -> None:
 
 
 @pytest.mark.parametrize("model", sorted(LENSES))
-def test_the_oracles_gradient_to_the_motion_is_exact(model: str) -> None:
+def test_the_gradient_of_the_oracle_to_the_motion_is_exact(model: str) -> None:
     scene = make_scene(model, views=2, points=7, dtype=torch.float64)
     camera = moving(scene.camera)
     assert camera.motion is not None
@@ -146,8 +151,8 @@ def test_the_oracles_gradient_to_the_motion_is_exact(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", sorted(LENSES))
-def test_unproject_undoes_project(model: str) -> None:
-    """Of a photo of 1000 x 800 that its camera's motion shears by some 30 pixels: to 0.001 of a pixel."""
+def test_unproject_is_inverse_to_project(model: str) -> None:
+    """Within 0.001 px, in a photo of 1000 x 800 that the motion shears by about 30 px."""
     camera = moving(make_camera(model, 2, 1000, 800, torch.float64)).cropped(0.8, 30.0, 20.0, 700, 600)
     generator = torch.Generator().manual_seed(0)
     uv = torch.rand(2, 500, 2, generator=generator, dtype=torch.float64) * torch.tensor([700.0, 600.0])
@@ -163,8 +168,8 @@ def test_unproject_undoes_project(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", sorted(LENSES))
-def test_rays_meet_what_is_far_away(model: str) -> None:
-    """Those of the pixels, and those of the grid that the kernels interpolate."""
+def test_points_far_along_a_ray_are_seen_at_its_pixel(model: str) -> None:
+    """For the rays of the pixels and for the grid of rays that the kernels interpolate."""
     camera = moving(make_camera(model, 1, 200, 160, torch.float64))
     grid = camera.ray_grid(21)
     sizes = [(rays.shape[2], rays.shape[3]) for rays in (camera.rays(2), grid)]
@@ -181,14 +186,14 @@ def test_rays_meet_what_is_far_away(model: str) -> None:
         assert float((seen.uv[0] - place)[found].norm(dim=1).max()) < 0.02
 
 
-def test_moved_and_unmoved_undo_one_another() -> None:
+def test_undo_motion_is_the_inverse_of_apply_motion() -> None:
     generator = torch.Generator().manual_seed(0)
     points, motion = (torch.randn(9, n, generator=generator, dtype=torch.float64) for n in (3, 6))
     time = torch.rand(9, generator=generator, dtype=torch.float64) - 0.5
-    torch.testing.assert_close(unmoved(moved(points, motion, time), motion, time), points)
+    torch.testing.assert_close(undo_motion(apply_motion(points, motion, time), motion, time), points)
 
 
-def test_crops_and_selections_keep_the_motion_and_the_photos_height() -> None:
+def test_crops_and_selections_keep_the_motion_and_the_height_of_the_photo() -> None:
     camera = moving(make_camera("opencv", 2, 100, 80))
     for other in (camera.scaled(0.5), camera.reduced(4), camera.cropped(2.0, 3.0, 5.0, 10, 10), camera.to()):
         assert other.photo_height.tolist() == [80.0, 80.0]

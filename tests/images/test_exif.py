@@ -1,3 +1,5 @@
+"""Exposure values from EXIF tags and CSV tables."""
+
 import math
 
 import pytest
@@ -17,10 +19,10 @@ def photo(path, tags):
     return path
 
 
-def test_known_values():
+def test_exposure_values_of_known_settings():
     assert exposure_value(1.0, 1.0, 100.0) == 0.0
     assert exposure_value(1 / 125, 16.0, 100.0) == pytest.approx(14.966, abs=1e-3)  # the sunny-16 rule: EV 15
-    # twice the ISO is a brighter photo: one EV less
+    # Twice the ISO makes a brighter photo: one EV less.
     assert exposure_value(0.01, 4.0, 200.0) == pytest.approx(exposure_value(0.01, 4.0, 100.0) - 1)
     assert exposure_value(0.02, 4.0, 100.0) == pytest.approx(exposure_value(0.01, 4.0, 100.0) - 1)
     for broken in (
@@ -35,13 +37,13 @@ def test_known_values():
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png"])
-def test_tags_of_a_photo(tmp_path, ending):
+def test_exposure_is_read_from_exif_tags(tmp_path, ending):
     tags = {33434: IFDRational(1, 400), 33437: IFDRational(28, 10), 34855: 80, 37380: IFDRational(-1, 1)}
     path = photo(tmp_path / f"a.{ending}", tags)
     assert read_exposure(path) == pytest.approx(math.log2(2.8**2 * 400) - math.log2(0.8), abs=1e-6)
 
 
-def test_apex_values_stand_in(tmp_path):
+def test_apex_values_replace_missing_tags(tmp_path):
     path = photo(tmp_path / "a.jpg", {37377: IFDRational(8, 1), 37378: IFDRational(6, 1), 34855: 100})
     assert read_exposure(path) == pytest.approx(8 + 6)
 
@@ -56,17 +58,17 @@ def test_apex_values_stand_in(tmp_path):
         {33434: IFDRational(1, 400), 33437: IFDRational(28, 10), 34855: 0},
     ],
 )
-def test_missing_or_senseless_tags_give_none(tmp_path, tags):
+def test_missing_or_invalid_tags_give_none(tmp_path, tags):
     assert read_exposure(photo(tmp_path / "a.jpg", tags)) is None
 
 
-def test_no_photo_gives_none(tmp_path):
+def test_files_that_are_not_photos_give_none(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"no photo")
     assert read_exposure(tmp_path / "a.jpg") is None
     assert read_exposure(tmp_path / "none.jpg") is None
 
 
-def test_table(tmp_path):
+def test_exposure_is_read_from_a_csv_table(tmp_path):
     path = tmp_path / "exif.csv"
     path.write_text("name,exposure_time,f_number,iso,ev\na.jpg,0.01,4.0,100,99\nb.jpg,,,,\nc.jpg,,,,7.5\n")
     table = read_exposure_table(path)
@@ -76,7 +78,7 @@ def test_table(tmp_path):
     assert read_exposure_table(path) == {"a.jpg": 3.0}
 
 
-def test_bad_tables(tmp_path):
+def test_errors_in_tables_name_what_is_wrong(tmp_path):
     path = tmp_path / "exif.csv"
     with pytest.raises(UserError, match="cannot be read"):
         read_exposure_table(path)

@@ -1,4 +1,4 @@
-"""PSNR and SSIM against values computed another way."""
+"""PSNR and SSIM against values computed in another way."""
 
 import math
 
@@ -15,7 +15,7 @@ def test_psnr_by_hand():
     assert math.isclose(float(psnr(image, target)), 20.0, abs_tol=1e-4)
 
 
-def test_psnr_counts_the_mask_only():
+def test_psnr_counts_only_the_masked_pixels():
     image, target = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
     target[..., 2:] = 1.0
     target[..., :2] = 0.01

@@ -1,3 +1,5 @@
+"""Reading COLMAP models, checked against pycolmap and against damaged files."""
+
 import shutil
 
 import numpy as np
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 from support.small_scene import ball, poses, quaternion, write_colmap
 
 from adop.errors import UserError
-from adop.importers.colmap import MODELS, ColmapCamera, lens_of, read_colmap, read_points3d
+from adop.geometry.colmap_lens import EXACT_MODELS, colmap_lens, colmap_pose
+from adop.importers.colmap import MODELS, read_colmap, read_points3d
 
 EXACT = {
     "SIMPLE_PINHOLE": [500, 320, 240],
@@ -25,7 +28,7 @@ EXACT = {
 
 
 @pytest.mark.parametrize("text", [False, True])
-def test_reads_what_was_written(tmp_path, text):
+def test_a_written_model_is_read_unchanged(tmp_path, text):
     names = ["b/two.png", "a one.png", "ümlaut.jpg"]
     folder = write_colmap(tmp_path / "m", text, names, poses(3))
     model = read_colmap(folder)
@@ -40,7 +43,7 @@ def test_reads_what_was_written(tmp_path, text):
     assert (colors == (1, 2, 3)).all()
 
 
-def test_a_folder_above_the_model_will_do_unless_it_holds_two(tmp_path):
+def test_the_folder_above_a_model_is_accepted_unless_it_holds_two(tmp_path):
     write_colmap(tmp_path / "sparse" / "0")
     assert len(read_colmap(tmp_path / "sparse").images) == 6
     write_colmap(tmp_path / "sparse" / "1")
@@ -48,27 +51,31 @@ def test_a_folder_above_the_model_will_do_unless_it_holds_two(tmp_path):
         read_colmap(tmp_path / "sparse")
 
 
+def test_all_models_with_an_exact_counterpart_are_tested():
+    assert set(EXACT) == set(EXACT_MODELS)
+
+
 @pytest.mark.parametrize("name", EXACT)
-def test_lenses_see_as_pycolmap_does(name):
+def test_lenses_project_as_pycolmap_does(name):
     pycolmap = pytest.importorskip("pycolmap")
-    lens = lens_of(ColmapCamera(name, 640, 480, tuple(EXACT[name])), "here")
+    lens = colmap_lens(name, 640, 480, EXACT[name], "here")
     camera = pycolmap.Camera(model=name, width=640, height=480, params=EXACT[name])
     random = np.random.default_rng(0)
     xyz = np.concatenate([random.uniform(-0.6, 0.6, (200, 2)), random.uniform(0.9, 1.5, (200, 1))], axis=1)
-    uv, inside = lens.project(xyz)
+    uv, _, inside = lens.project(xyz)
     expected = np.array([camera.img_from_cam(point) for point in xyz])
     assert inside.sum() > 50
     np.testing.assert_allclose(uv[inside], expected[inside], atol=1e-9)
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in MODELS.values()} - set(EXACT)))
-def test_models_without_counterpart_are_refused_by_name(name):
+def test_models_without_an_exact_counterpart_are_refused_by_name(name):
     size = {n: s for n, s in MODELS.values()}[name]
     with pytest.raises(UserError, match=f"camera 1: camera model {name} "):
-        lens_of(ColmapCamera(name, 640, 480, (1.0,) * size), "camera 1")
+        colmap_lens(name, 640, 480, (1.0,) * size, "camera 1")
 
 
-def test_the_table_of_models_is_that_of_pycolmap():
+def test_the_table_of_models_agrees_with_pycolmap():
     pycolmap = pytest.importorskip("pycolmap")
     for number, (name, size) in MODELS.items():
         if name in pycolmap.CameraModelId.__members__:
@@ -77,7 +84,7 @@ def test_the_table_of_models_is_that_of_pycolmap():
 
 
 @pytest.mark.parametrize("text", [False, True])
-def test_models_written_by_pycolmap(tmp_path, text):
+def test_models_written_by_pycolmap_are_read(tmp_path, text):
     pycolmap = pytest.importorskip("pycolmap")
     options = pycolmap.SyntheticDatasetOptions()
     options.num_rigs, options.num_cameras_per_rig, options.num_frames_per_rig, options.num_points3D = (
@@ -98,6 +105,8 @@ def test_models_written_by_pycolmap(tmp_path, text):
             np.array(found.rotation) * np.sign(found.rotation[0] * w), (w, x, y, z), atol=1e-9
         )
         np.testing.assert_allclose(found.translation, expected.translation, atol=1e-9)
+        pose = colmap_pose(found.rotation, found.translation, "here")
+        np.testing.assert_allclose(pose[:3], expected.matrix(), atol=1e-9)
         assert found.camera == image.camera_id
     for number, camera in model.cameras.items():
         assert ours.cameras[number].model == camera.model.name
@@ -107,7 +116,7 @@ def test_models_written_by_pycolmap(tmp_path, text):
     np.testing.assert_allclose(xyz[np.lexsort(xyz.T)], expected_xyz[np.lexsort(expected_xyz.T)], atol=1e-9)
 
 
-def test_every_cut_of_a_binary_file_is_noticed(tmp_path):
+def test_a_binary_file_cut_off_anywhere_is_refused(tmp_path):
     folder = write_colmap(tmp_path / "m", names=["a.png", "b.png"], matrices=poses(2), points=ball(2))
     for name in ("cameras.bin", "images.bin", "points3D.bin"):
         content = (folder / name).read_bytes()
@@ -123,7 +132,7 @@ def test_every_cut_of_a_binary_file_is_noticed(tmp_path):
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), text=st.booleans())
-def test_damaged_models_never_break_the_reader(tmp_path_factory, data, text):
+def test_damaged_models_raise_only_user_errors(tmp_path_factory, data, text):
     folder = tmp_path_factory.getbasetemp() / f"damaged{text}"
     shutil.rmtree(folder, ignore_errors=True)
     write_colmap(folder, text, ["a.png", "b.png"], poses(2), points=ball(2))
@@ -135,7 +144,7 @@ def test_damaged_models_never_break_the_reader(tmp_path_factory, data, text):
     try:
         model = read_colmap(folder)
         for camera in model.cameras.values():
-            lens_of(camera, "here")
+            colmap_lens(camera.model, camera.width, camera.height, camera.params, "here")
         read_points3d(folder)
     except UserError as error:
         assert "\n" not in str(error)
@@ -143,13 +152,13 @@ def test_damaged_models_never_break_the_reader(tmp_path_factory, data, text):
 
 TEXT_ERRORS = {
     "cameras.txt": [
-        ("1 OPENCV 640\n", "line 1 should read"),
-        ("x OPENCV 640 480 1 2 3 4 5 6 7 8\n", "line 1 should read"),
-        ("# one\n1 OPENCV 640 480 1 2 3\n", "line 2: OPENCV has 8 parameters, found 3"),
+        ("1 OPENCV 640\n", "line 1 must read"),
+        ("x OPENCV 640 480 1 2 3 4 5 6 7 8\n", "line 1 must read"),
+        ("# one\n1 OPENCV 640 480 1 2 3\n", "line 2: OPENCV has 8 parameters, got 3"),
     ],
     "images.txt": [
-        ("1 1 0 0 0 0 0 0 7\n\n", "line 1 should read"),
-        ("1 1 0 0 0 0 0 0 7 a.png\n2 1 0 0 0 0 0 0 7 b.png\n", "line 2 should hold the observations"),
+        ("1 1 0 0 0 0 0 0 7\n\n", "line 1 must read"),
+        ("1 1 0 0 0 0 0 0 7 a.png\n2 1 0 0 0 0 0 0 7 b.png\n", "line 2 must hold the observations"),
         ("1 1 0 0 0 0 0 0 8 a.png\n\n", "uses camera 8"),
         ("1 1 0 0 0 0 0 0 7 a.png\n\n2 1 0 0 0 0 0 0 7 a.png\n\n", "listed twice"),
         ("# none\n", "no registered photos"),
@@ -168,7 +177,7 @@ def test_errors_in_text_name_the_line(tmp_path, name, content, expected):
     assert name in str(caught.value)
 
 
-def test_missing_parts(tmp_path):
+def test_missing_files_are_named(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         read_colmap(tmp_path / "none")
     with pytest.raises(UserError, match=r"no cameras\.bin"):
@@ -186,8 +195,8 @@ def test_missing_parts(tmp_path):
 
 
 @pytest.mark.parametrize("params", [[float("nan"), 1, 1, 1], [-1, 1, 1, 1], [0, 1, 1, 1]])
-def test_impossible_numbers(params):
+def test_impossible_parameters_are_refused(params):
     with pytest.raises(UserError, match="here: "):
-        lens_of(ColmapCamera("PINHOLE", 640, 480, tuple(params)), "here")
+        colmap_lens("PINHOLE", 640, 480, params, "here")
     with pytest.raises(UserError, match="here: size"):
-        lens_of(ColmapCamera("PINHOLE", 0, 480, (1, 1, 1, 1)), "here")
+        colmap_lens("PINHOLE", 0, 480, (1, 1, 1, 1), "here")

@@ -1,3 +1,5 @@
+"""Importing COLMAP models and transforms.json files, with photos, masks and points."""
+
 import json
 import time
 from pathlib import Path
@@ -19,18 +21,21 @@ from support.small_scene import (
 )
 
 from adop.errors import UserError
-from adop.importers.import_scene import ImportConfig, import_colmap, import_nerfstudio, up_vector
-from adop.scene.photo_cache import read_mask, read_photo
+from adop.geometry.rigid_motion import invert_rigid
+from adop.images.photo_files import read_mask, read_photo
+from adop.importers.import_config import ImportConfig
+from adop.importers.import_scene import import_colmap, import_nerfstudio, up_vector
 from adop.scene.ply import write_ply
-from adop.scene.prepare import PrepareConfig
-from adop.scene.scene import Photo, invert_rigid, load_scene
+from adop.scene.point_cloud import PrepareConfig
+from adop.scene.read import load_scene
+from adop.scene.scene import Photo
 
 PLAIN = ImportConfig(prepare=PrepareConfig(normals=False))
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "scenes"
 
 
 def silent(_):
-    pass
+    """Report nothing."""
 
 
 @pytest.fixture
@@ -47,14 +52,14 @@ def colmap(folder, points="dense.ply", output="scene", config=None, report=silen
 
 
 @pytest.mark.parametrize("text", [False, True])
-def test_a_colmap_model_becomes_a_scene(capture, text):
+def test_a_colmap_model_is_imported(capture, text):
     if text:
         for path in (capture / "sparse" / "0").iterdir():
             path.unlink()
         write_colmap(capture / "sparse" / "0", text=True)
-    said = []
-    colmap(capture, report=said.append)
-    scene = load_scene(capture / "scene", said.append)
+    reports = []
+    colmap(capture, report=reports.append)
+    scene = load_scene(capture / "scene", reports.append)
     assert [photo.name for photo in scene.photos] == [f"photo{i}.png" for i in range(6)]
     for photo, matrix in zip(scene.photos, poses(), strict=True):
         np.testing.assert_allclose(photo.world_to_camera, matrix, atol=1e-12)
@@ -66,13 +71,13 @@ def test_a_colmap_model_becomes_a_scene(capture, text):
     np.testing.assert_array_equal(scene.lenses[0].distortion, lens().distortion)
     assert len(scene.points) == 500 and 0 < scene.znear < 1 and scene.zfar > 10
     np.testing.assert_allclose(scene.up_vector, [0, -1, 0], atol=0.05)
-    assert "no photo has EXIF" in said[0]
+    assert "no photo has EXIF" in reports[0]
 
 
-def test_the_models_own_points_stand_in(capture):
-    said = []
-    scene = colmap(capture, points=None, config=PLAIN, report=said.append)
-    assert len(scene.points) == 500 and "sparse points are used" in said[0]
+def test_without_a_dense_cloud_the_sparse_points_are_used(capture):
+    reports = []
+    scene = colmap(capture, points=None, config=PLAIN, report=reports.append)
+    assert len(scene.points) == 500 and "500 sparse points" in reports[0]
     np.testing.assert_array_equal(scene.points.colors[0], [1, 2, 3])
 
 
@@ -91,16 +96,16 @@ def test_exposure_comes_from_exif_or_the_table(capture):
     assert [photo.exposure for photo in load_scene(scene.folder).photos] == known
 
 
-def test_smaller_photos_scale_the_lens(capture):
+def test_the_lens_is_scaled_to_smaller_photos(capture):
     write_photos(capture / "images", size=(WIDTH // 2, HEIGHT // 2))
-    said = []
-    scene = colmap(capture, report=said.append)
+    reports = []
+    scene = colmap(capture, report=reports.append)
     assert (scene.lenses[0].width, scene.lenses[0].height) == (24, 18)
     np.testing.assert_allclose(scene.lenses[0].intrinsics, lens().intrinsics / 2)
-    assert "its lens was scaled" in said[0]
+    assert "its lens was scaled" in reports[0]
 
 
-def test_larger_photos_are_written_smaller(capture):
+def test_photos_beyond_the_longest_side_are_shrunk(capture):
     size = (4 * WIDTH, 4 * HEIGHT)
     write_photos(capture / "images", size=size)
     exif = Image.Exif()
@@ -112,22 +117,22 @@ def test_larger_photos_are_written_smaller(capture):
     counts = np.zeros(size[::-1], np.uint8)
     counts[:, : size[0] // 2 + 1] = 255
     Image.fromarray(counts).save(capture / "masks" / "photo1.png")
-    said = []
+    reports = []
     config = ImportConfig(longest_side=128, masks=capture / "masks")
-    written = colmap(capture, config=config, report=said.append)
-    assert "Photos of 192x144 are written as 128x96." in said
+    written = colmap(capture, config=config, report=reports.append)
+    assert "Photos of 192x144 are written as 128x96." in reports
     scene = load_scene(written.folder)
     assert (scene.lenses[0].width, scene.lenses[0].height) == (128, 96)
     np.testing.assert_allclose(scene.lenses[0].intrinsics, lens().intrinsics * 128 / WIDTH)
     pixels, _ = read_photo(scene.photos[1].file, (128, 96))
     whole, _ = read_photo(capture / "images" / "photo1.png", size)
-    # The same place of the photo: blocks of 2 x 2 written pixels are blocks of 3 x 3 of the photo.
+    # 2 x 2 pixels of the written photo show the same part of the scene as 3 x 3 pixels of the given one.
     own, given = (p.reshape(48, k, 64, k, 3).mean((1, 3)) for p, k in ((pixels, 2), (whole, 3)))
     assert np.abs(own - given).mean() < 3 and np.abs(own - np.roll(given, 1, 1)).mean() > 6
     with Image.open(scene.photos[1].file) as image:
         assert image.getexif()[272] == "a camera"
     mask = read_mask(scene.photos[1].mask, (128, 96))
-    assert mask[:, :64].all() and not mask[:, 64:].any()  # a pixel that is half outside is outside
+    assert mask[:, :64].all() and not mask[:, 64:].any()  # partly masked pixels do not count
 
     with pytest.raises(UserError, match=r"--link and --longest-side"):
         colmap(capture, output="linked", config=ImportConfig(longest_side=128, link=True))
@@ -140,10 +145,10 @@ def test_larger_photos_are_written_smaller(capture):
     assert not any((capture / name).exists() for name in ("linked", "tiny", "deep"))
 
 
-def test_photos_of_other_shapes_are_refused(capture):
+def test_photos_of_another_aspect_ratio_are_refused(capture):
     write_photos(capture / "images", count=1, size=(WIDTH, HEIGHT + 10))
     with pytest.raises(
-        UserError, match=r"photo1\.png: is 48x36 pixels, but photo0\.png of the same camera (is )?48x46"
+        UserError, match=r"photo1\.png: is 48x36 pixels, but photo0\.png of the same camera is 48x46"
     ):
         colmap(capture)
     write_photos(capture / "images", size=(HEIGHT, WIDTH))
@@ -171,7 +176,7 @@ def test_photos_outside_their_folder_are_refused(capture, name):
         colmap(capture)
 
 
-def test_bad_poses_name_the_photo(capture):
+def test_errors_in_poses_name_the_photo(capture):
     matrices = poses()
     matrices[2][0, 3] = np.nan
     write_colmap(capture / "sparse" / "0", matrices=matrices)
@@ -194,28 +199,28 @@ def test_bad_poses_name_the_photo(capture):
                 colmap(capture, output="other")
 
 
-def test_output_is_checked_before_work_begins(capture):
+def test_the_output_folder_is_checked_first(capture):
     colmap(capture)
-    (capture / "images" / "photo0.png").unlink()  # would be the next complaint
+    (capture / "images" / "photo0.png").unlink()  # would be the next error
     with pytest.raises(UserError, match="--force"):
         colmap(capture)
 
 
-def test_a_cloud_elsewhere_is_refused(capture):
+def test_a_cloud_that_no_photo_sees_is_refused(capture):
     write_ply(capture / "far.ply", ball() + 1000.0, None, None)
     with pytest.raises(UserError, match=r"far\.ply: no photo sees any"):
         colmap(capture, "far.ply", config=PLAIN)
 
 
-def test_far_from_the_origin_nothing_is_lost(capture):
+def test_a_scene_far_from_the_origin_is_moved_without_loss(capture):
     offset = np.array([512345.0, 4123456.0, 300.0])
     matrices = [matrix.copy() for matrix in poses()]
     for matrix in matrices:
         matrix[:3, 3] -= matrix[:3, :3] @ offset
     write_colmap(capture / "sparse" / "0", matrices=matrices, points=ball() + offset)
-    said = []
-    scene = colmap(capture, points=None, config=PLAIN, report=said.append)
-    assert any("far from the origin" in text for text in said)
+    reports = []
+    scene = colmap(capture, points=None, config=PLAIN, report=reports.append)
+    assert any("far from the origin" in text for text in reports)
     loaded = load_scene(scene.folder)
     found = loaded.points.xyz + loaded.world_offset
     np.testing.assert_allclose(
@@ -226,7 +231,7 @@ def test_far_from_the_origin_nothing_is_lost(capture):
     np.testing.assert_allclose(near[:3, 3] + loaded.world_offset, far[:3, 3], atol=1e-6)
 
 
-def test_masks_are_found_beside_their_names(capture):
+def test_masks_are_found_by_the_names_of_their_photos(capture):
     masks = capture / "masks"
     masks.mkdir()
     with pytest.raises(UserError, match="no mask for any photo"):
@@ -244,10 +249,8 @@ def test_sparse_points_get_normals(capture):
     assert (facing > 0).mean() > 0.8
 
 
-# nerfstudio
-
-
 def transforms(**values):
+    """Return the contents of a transforms.json of the small capture, with other values for some keys."""
     frames = []
     for index, matrix in enumerate(poses()):
         opengl = invert_rigid(matrix) @ np.diag([1.0, -1.0, -1.0, 1.0])
@@ -266,7 +269,7 @@ def nerfstudio(folder, data, points=None, images=None, output="scene"):
     return import_nerfstudio(folder, points, folder / output, images, report=silent)
 
 
-def test_a_transforms_json_becomes_the_same_scene(capture):
+def test_a_transforms_json_gives_the_same_scene_as_colmap(capture):
     ours, theirs = nerfstudio(capture, transforms()), colmap(capture, output="other")
     assert [photo.name for photo in ours.photos] == [photo.name for photo in theirs.photos]
     for one, two in zip(ours.photos, theirs.photos, strict=True):
@@ -276,8 +279,8 @@ def test_a_transforms_json_becomes_the_same_scene(capture):
     np.testing.assert_array_equal(ours.points.xyz, theirs.points.xyz)
 
 
-def test_blenders_form(capture):
-    """Only camera_angle_x, names without ending, no size, no points named."""
+def test_a_transforms_json_of_blender_is_imported(capture):
+    """It has only camera_angle_x, names without an ending, no image size and no point cloud."""
     data = transforms()
     frames = [{**frame, "file_path": "./" + frame["file_path"][:-4]} for frame in data["frames"]]
     small = {"camera_angle_x": 2 * np.arctan(0.5 * WIDTH / FOCAL), "frames": frames}
@@ -288,7 +291,7 @@ def test_blenders_form(capture):
     assert scene.photos[0].name == "photo0.png"
 
 
-def test_lenses_of_each_frame(capture):
+def test_frames_may_have_lenses_of_their_own(capture):
     data = transforms()
     data["frames"][3]["fl_x"] = 77.0
     data["frames"][4]["camera_model"] = "OPENCV_FISHEYE"
@@ -298,7 +301,7 @@ def test_lenses_of_each_frame(capture):
     np.testing.assert_allclose(scene.lenses[2].distortion, [-0.05, 0.01, 0, 0])
 
 
-def test_images_elsewhere(capture):
+def test_photos_may_lie_in_another_folder(capture):
     data = transforms()
     for frame in data["frames"]:
         frame["file_path"] = frame["file_path"].split("/")[1]
@@ -308,6 +311,7 @@ def test_images_elsewhere(capture):
 
 
 def frame(**values):
+    """Return the contents of a transforms.json with other values for some keys of frame 1."""
     data = transforms()
     data["frames"][1].update(values)
     return data
@@ -330,8 +334,8 @@ BROKEN = {
     "model": (transforms(camera_model="EQUIRECTANGULAR"), "camera model EQUIRECTANGULAR"),
     "model list": (transforms(camera_model=["OPENCV"]), "camera model"),
     "k4": (transforms(k4=0.1), "k4 multiplies"),
-    "focal": (transforms(fl_x="wide"), "fl_x is missing or no number"),
-    "infinite": (transforms(fl_x=float("inf")), "fl_x is missing or no number"),
+    "focal": (transforms(fl_x="wide"), "fl_x is missing or not a number"),
+    "infinite": (transforms(fl_x=float("inf")), "fl_x is missing or not a number"),
     "negative": (transforms(fl_x=-5), "focal length"),
     "no focal": ({k: v for k, v in transforms().items() if k != "fl_x"}, "camera_angle_x is missing"),
     "no points": (transforms(ply_file_path="none.ply"), r"none\.ply: cannot be read"),
@@ -340,14 +344,14 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_transforms_get_one_sentence(capture, name):
+def test_errors_in_transforms_are_one_sentence(capture, name):
     data, expected = BROKEN[name]
     with pytest.raises(UserError, match=expected) as caught:
         nerfstudio(capture, data)
     assert "\n" not in str(caught.value) and not (capture / "scene").exists()
 
 
-def test_up():
+def test_up_vector():
     def photos(matrices):
         return [Photo(Path("x"), 0, matrix) for matrix in matrices]
 
@@ -355,7 +359,7 @@ def test_up():
     pitched = [looking_at_origin(angle, height=3.0) for angle in np.linspace(0, 2, 8)]
     np.testing.assert_allclose(up_vector(photos(pitched)), [0, -1, 0], atol=1e-6)
     down = []
-    for turn in np.linspace(0, 6, 12):  # looking down +z, turned any way: up is back towards the camera
+    for turn in np.linspace(0, 6, 12):  # cameras look along +z, turned any way: up is -z
         matrix = np.eye(4)
         matrix[:2, :2] = [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
         down.append(matrix)
@@ -366,7 +370,7 @@ def test_up():
 @pytest.mark.parametrize(
     "name", ["sceaux", *(pytest.param(name, marks=pytest.mark.slow) for name in ("monstree", "caliterra"))]
 )
-def test_real_captures(tmp_path, name):
+def test_real_captures_are_imported(tmp_path, name):
     source = SHARED / name
     if not source.is_dir():
         pytest.skip("needs the captured scenes beside the repository")

@@ -14,7 +14,8 @@ from adop.initialisation.grow import grow_points
 from adop.model.pipeline import build_pipeline
 from adop.run.photos import known_exposures
 from adop.scene.photo_cache import PhotoCache
-from adop.scene.scene import Scene, load_scene
+from adop.scene.read import load_scene
+from adop.scene.scene import Scene
 
 
 def grown(scene: Scene, stereo: bool = True, budget: int = 200_000) -> np.ndarray:

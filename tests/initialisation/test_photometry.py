@@ -12,7 +12,7 @@ from adop.initialisation.photometry import PointSamples, estimate_exposures, fit
 from adop.model.pipeline import build_pipeline
 from adop.model.tonemapper import Photometry, Tonemapper, srgb_encode
 from adop.scene.photo_cache import PhotoCache
-from adop.scene.scene import load_scene
+from adop.scene.read import load_scene
 
 
 def test_exposures_from_points_that_several_photos_see():

@@ -13,7 +13,8 @@ from adop.initialisation.physical_camera import calibrate
 from adop.model.pipeline import Pipeline, build_pipeline
 from adop.run.photos import known_exposures
 from adop.scene.photo_cache import PhotoCache
-from adop.scene.scene import demo_scene_folder, load_scene
+from adop.scene.read import load_scene
+from adop.scene.scene import demo_scene_folder
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from adop.initialisation.prune import remove_unsupported
 from adop.model.pipeline import build_pipeline
 from adop.run.photos import known_exposures
 from adop.scene.photo_cache import PhotoCache
-from adop.scene.scene import load_scene
+from adop.scene.read import load_scene
 
 
 def test_floaters_go_and_the_scene_stays(demo_folder: Path):

@@ -11,7 +11,8 @@ from adop.config import RenderConfig, TrainConfig
 from adop.model.cameras import ViewInfo
 from adop.model.environment_lookup import pixel_angle
 from adop.run.run import open_scene
-from adop.scene.scene import load_scene, save_scene
+from adop.scene.read import load_scene
+from adop.scene.write import save_scene
 from adop.training.loss import training_loss
 
 

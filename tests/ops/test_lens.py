@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adop.geometry.camera import Camera, Model, monotonic_radius
+from adop.geometry.camera import Camera
+from adop.geometry.lens_model import Model, monotonic_radius
 from adop.ops import Points, project
 
 BACKENDS = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]

@@ -20,7 +20,7 @@ from adop.model.pipeline import Pipeline, build_pipeline
 from adop.refine.align import Alignment, RefinedParameters, align_cameras, render_points
 from adop.run.run import open_scene
 from adop.scene.photo_cache import PhotoCache
-from adop.scene.scene import load_scene
+from adop.scene.read import load_scene
 
 COARSE = AlignConfig(longest_side=240, scales=2)
 POSES_ONLY = RefinedParameters(intrinsics=False, distortion=False)

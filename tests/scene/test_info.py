@@ -1,3 +1,5 @@
+"""The description of a scene and its warnings."""
+
 import dataclasses
 
 import numpy as np
@@ -8,36 +10,41 @@ from adop.geometry.lens import Lens
 from adop.scene.info import scene_info
 
 
-def test_a_sound_scene(tmp_path):
+def test_a_scene_without_faults(tmp_path):
     info = scene_info(small_scene(tmp_path))
     text = str(info)
-    for part in ("6 of 48x36", "EV 10.00 to 15.00, scene 12.50", "500 with normals and colours", "0.1 (10 %"):
+    for part in (
+        "6 of 48x36",
+        "EV 10.00 to 15.00, scene 12.50",
+        "500 with normals and colours",
+        "0.1 to the 4th neighbour (10 %",
+    ):
         assert part in text
     assert info.seen_by.shape == (500,) and info.points_of.shape == (6,)
-    # about 40 % of a ball is seen from 4 radii away
+    # From 4 radii away about 40 % of a ball is visible.
     assert 0.3 < info.points_of.mean() / 500 < 0.5
-    assert info.warnings == ("only 6 photos: views between them will hardly be good.",)
+    assert info.warnings == ("only 6 photos: expect poor views between them.",)
 
 
-def test_what_is_odd_is_said(tmp_path):
+def test_every_fault_gets_a_warning(tmp_path):
     scene = small_scene(tmp_path)
     photos = list(scene.photos)
     Image.new("RGB", (10, 10)).save(photos[0].file)
     photos[1].file.unlink()
     photos[2] = dataclasses.replace(photos[2], exposure=None)
     photos[3] = dataclasses.replace(photos[3], world_to_camera=photos[4].world_to_camera.copy())
-    away = np.diag([-1.0, 1, -1, 1]) @ photos[5].world_to_camera
-    photos[5] = dataclasses.replace(photos[5], world_to_camera=away)
+    facing_away = np.diag([-1.0, 1, -1, 1]) @ photos[5].world_to_camera
+    photos[5] = dataclasses.replace(photos[5], world_to_camera=facing_away)
     xyz = scene.points.xyz.copy()
     xyz[7] = 1e4
     points = dataclasses.replace(scene.points, xyz=xyz, normals=None, colors=None)
     folding = dataclasses.replace(scene.lenses[0], distortion=np.array([-2.0, 0, 0, 0, 0, 0, 0, 0]))
     info = scene_info(dataclasses.replace(scene, photos=tuple(photos), points=points, lenses=(folding,)))
     for part in (
-        "photo0.png is 10x10, its lens 48x36",
+        "photo0.png is 10x10, but its lens 48x36",
         "photo1.png: photo not found",
         "1 photos have no exposure: photo2.png",
-        "2 photos share a pose with another one: photo3.png, photo4.png",
+        "2 photos have the same pose as another one: photo3.png, photo4.png",
         "1 photos see hardly any points: photo5.png",
         "folds back",
         "very far away",
@@ -47,7 +54,7 @@ def test_what_is_odd_is_said(tmp_path):
         assert any(part in warning for warning in info.warnings), part
 
 
-def test_other_lenses_and_no_exposure(tmp_path):
+def test_fisheye_lenses_unknown_exposure_and_an_offset(tmp_path):
     scene = small_scene(tmp_path)
     fisheye = Lens("fisheye", 48, 36, np.array([20.0, 20, 24, 18]), np.array([0.01, 0, 0, 0]))
     photos = tuple(dataclasses.replace(photo, exposure=None, lens=1) for photo in scene.photos)

@@ -1,3 +1,5 @@
+"""Cleaning, measuring and ordering point clouds, their normals, and the stored form."""
+
 import builtins
 import dataclasses
 
@@ -10,8 +12,16 @@ from support.small_scene import ball, can_import_open3d, lens, looking_at_origin
 from adop.errors import UserError
 from adop.geometry.lens import Lens
 from adop.scene.ply import RawPoints, write_ply
-from adop.scene.point_cloud import BLOCK, PREPARED_VERSION, load_prepared, morton_order, order, save_prepared
-from adop.scene.prepare import PrepareConfig, prepare
+from adop.scene.point_cloud import (
+    BLOCK,
+    PREPARED_VERSION,
+    PrepareConfig,
+    load_prepared,
+    morton_order,
+    order,
+    save_prepared,
+)
+from adop.scene.prepare import prepare
 from adop.scene.visibility import estimate_normals, visible
 
 needs_open3d = pytest.mark.skipif(not can_import_open3d(), reason="Open3D cannot be imported here")
@@ -27,7 +37,7 @@ def raw_ball(count=500, normals=True):
 
 
 def faces_a_camera(xyz, cosine):
-    """Which points of the ball a camera truly sees, at this cosine or more."""
+    """Return [N] bool: points of the ball whose outward normal meets the direction to a camera at this cosine or more."""
     centres = np.array([-matrix[:3, :3].T @ matrix[:3, 3] for matrix in poses()])
     towards = centres[:, None] - xyz
     cosines = np.einsum("pij,ij->pi", towards, xyz) / np.linalg.norm(towards, axis=2)
@@ -41,7 +51,7 @@ def rows(*arrays):
     return table[np.lexsort(table.T)]
 
 
-def test_nothing_is_lost_and_columns_stay_together():
+def test_clean_points_all_stay_and_keep_their_colours_and_normals():
     raw = raw_ball()
     cloud = prepare(raw, VIEWS)
     assert len(cloud) == 500
@@ -57,7 +67,7 @@ def test_radius_is_the_distance_to_the_fourth_neighbour():
     np.testing.assert_allclose(cloud.radius, np.sort(apart, axis=1)[:, 4], rtol=1e-5)
 
 
-def test_radius_is_right_after_points_went():
+def test_radius_is_right_after_points_were_dropped():
     raw = raw_ball(200)
     doubles = raw.xyz[:50] * (1 + 1e-6)
     far = np.array([[300.0, 0, 0], [0, 400.0, 0]])
@@ -70,7 +80,7 @@ def test_radius_is_right_after_points_went():
     assert any("50 of 252" in text for text in sentences) and any("2 of 202" in text for text in sentences)
 
 
-def test_level_of_detail_follows_its_law():
+def test_lod_radius_follows_its_distribution():
     count = 20000
     radius = np.full(count, 0.5, np.float32)
     cloud = order(np.random.default_rng(0).random((count, 3)).astype(np.float32), None, None, radius)
@@ -84,7 +94,7 @@ def test_level_of_detail_follows_its_law():
     assert (np.sort(other.lod_radius) != np.sort(cloud.lod_radius)).any()
 
 
-def test_blocks_are_small_and_sorted_by_falling_radius():
+def test_blocks_are_compact_and_sorted_by_falling_radius():
     count = 256 * 64 + 17
     xyz = np.random.default_rng(0).random((count, 3)).astype(np.float32) + 1000
     cloud = order(xyz, None, None, np.full(count, 0.02, np.float32))
@@ -95,14 +105,14 @@ def test_blocks_are_small_and_sorted_by_falling_radius():
     assert np.median(size) < 0.5  # a 64th of a unit cube is 0.25 wide
 
 
-def test_morton_order_by_hand_and_with_a_stray():
+def test_morton_order_by_hand_and_with_a_far_outlier():
     corners = np.array([[x, y, z] for z in (0, 1) for y in (0, 1) for x in (0, 1)], np.float64)
     shuffled = np.random.default_rng(0).permutation(8)
-    # 1st..99th percentile is almost the cube: its 8 corners come in the order z y x
+    # The 1st to 99th percentile is almost the whole cube: z is the most significant axis, x the least.
     np.testing.assert_array_equal(corners[shuffled][morton_order(corners[shuffled])], corners)
     xyz = np.random.default_rng(1).random((2000, 3))
-    stray = np.concatenate([xyz, [[1e9, 1e9, 1e9]]])
-    step = np.linalg.norm(np.diff(stray[morton_order(stray)][:2000], axis=0), axis=1)
+    with_outlier = np.concatenate([xyz, [[1e9, 1e9, 1e9]]])
+    step = np.linalg.norm(np.diff(with_outlier[morton_order(with_outlier)][:2000], axis=0), axis=1)
     assert np.median(step) < 0.15  # neighbours in order are neighbours in space
 
 
@@ -120,7 +130,7 @@ def test_the_unit_of_the_scene_does_not_matter(scale, shift):
     np.testing.assert_allclose(np.sort(cloud.radius), np.sort(plain.radius) * scale, rtol=1e-3)
 
 
-def test_broken_points_are_left_out_and_none_is_an_error():
+def test_unusable_points_are_dropped_and_an_empty_cloud_is_an_error():
     raw = raw_ball(100)
     xyz = np.concatenate([raw.xyz, raw.xyz[:30], [[np.nan, 0, 0], [np.inf, 0, 0], [0, 1e300, 0]]])
     sentences = []
@@ -133,40 +143,40 @@ def test_broken_points_are_left_out_and_none_is_an_error():
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 6, 257])
-def test_few_points(count):
+def test_clouds_of_few_points(count):
     xyz = np.random.default_rng(count).random((count, 3))
     cloud = prepare(RawPoints(xyz, xyz.astype(np.float32), None), VIEWS)
     assert len(cloud) == count and (cloud.radius > 0).all()
 
 
-def test_no_photos_will_do():
+def test_a_cloud_without_photos_is_prepared():
     cloud = prepare(raw_ball(100), [])
     assert len(cloud) == 100
 
 
-def test_outliers_near_and_far_from_cameras():
-    """Spacing is judged as the cameras see it: a far wall may be thin, a stray point before it may not."""
+def test_outliers_are_judged_as_the_cameras_see_them():
+    """A far wall may be sparse; a single point in front of it may not."""
     random = np.random.default_rng(0)
     near = np.concatenate([random.uniform(-1, 1, (2000, 2)), np.full((2000, 1), 3.0)], axis=1)
     wall = np.concatenate([random.uniform(-40, 40, (2000, 2)), np.full((2000, 1), 120.0)], axis=1)
-    stray = np.array([[0.0, 0.1, 20.0], [0.5, 0, 0.4], [-0.5, 0, 8.0]])
+    outliers = np.array([[0.0, 0.1, 20.0], [0.5, 0, 0.4], [-0.5, 0, 8.0]])
     wide = Lens("opencv", 64, 48, np.array([40.0, 40, 32, 24]), np.zeros(8))
     views = [(wide, np.eye(4))]
     cloud = prepare(
-        RawPoints(np.concatenate([near, wall, stray]), None, None), views, PrepareConfig(normals=False)
+        RawPoints(np.concatenate([near, wall, outliers]), None, None), views, PrepareConfig(normals=False)
     )
     kept = {tuple(point) for point in cloud.xyz.astype(np.float32).tolist()}
-    assert not any(tuple(point) in kept for point in stray.astype(np.float32).tolist())
+    assert not any(tuple(point) in kept for point in outliers.astype(np.float32).tolist())
     assert len(cloud) >= 3980
     everything = prepare(
-        RawPoints(np.concatenate([near, wall, stray]), None, None),
+        RawPoints(np.concatenate([near, wall, outliers]), None, None),
         views,
         PrepareConfig(normals=False, outlier=0),
     )
     assert len(everything) == 4003
 
 
-def test_given_normals_are_kept_unless_they_face_away():
+def test_given_normals_are_kept_unless_they_face_away_from_the_cameras():
     raw = raw_ball()
     crooked = raw.normals + 0.1 * np.random.default_rng(0).standard_normal(raw.normals.shape).astype(
         np.float32
@@ -178,13 +188,13 @@ def test_given_normals_are_kept_unless_they_face_away():
     ).all()
     sentences = []
     turned = prepare(dataclasses.replace(raw, normals=-raw.normals), VIEWS, report=sentences.append)
-    assert "away from the cameras: all were turned" in sentences[0]
+    assert "away from the cameras: all were reversed" in sentences[0]
     outwards = np.einsum("ij,ij->i", turned.normals, turned.xyz)
     assert (outwards > 0)[faces_a_camera(turned.xyz, 0.0)].mean() > 0.99
 
 
 @pytest.mark.parametrize("every", [20, 2])
-def test_flipped_normals_are_turned_one_by_one(every):
+def test_single_flipped_normals_are_reversed(every):
     raw = raw_ball()
     flipped = raw.normals.copy()
     flipped[::every] *= -1
@@ -193,7 +203,7 @@ def test_flipped_normals_are_turned_one_by_one(every):
     assert (outwards > 0)[faces_a_camera(cloud.xyz, 0.25)].mean() > 0.99
 
 
-def test_some_missing_normals_point_to_the_camera():
+def test_missing_normals_point_to_the_camera():
     raw = raw_ball()
     normals = raw.normals.copy()
     normals[:50] = 0
@@ -206,12 +216,12 @@ def test_some_missing_normals_point_to_the_camera():
 
 @needs_open3d
 @pytest.mark.parametrize("missing", ["none", "zero"])
-def test_normals_are_estimated_and_turned_outwards(missing):
+def test_estimated_normals_point_outwards(missing):
     raw = raw_ball(2000, normals=False)
     raw = dataclasses.replace(raw, normals=np.zeros((2000, 3), np.float32) if missing == "zero" else None)
     sentences = []
     cloud = prepare(raw, VIEWS, report=sentences.append)
-    assert "2000 of 2000 points have no normal" in sentences[0]
+    assert "2000 of 2000 points had no normal" in sentences[0]
     outwards = np.einsum("ij,ij->i", cloud.normals, cloud.xyz / np.linalg.norm(cloud.xyz, axis=1)[:, None])
     assert np.median(outwards) > 0.99 and (outwards > 0)[faces_a_camera(cloud.xyz, 0.1)].mean() > 0.995
 
@@ -225,7 +235,7 @@ def test_estimated_normals_do_not_depend_on_the_unit():
         np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
-def test_without_open3d_the_error_names_the_packages(monkeypatch):
+def test_the_error_without_open3d_names_the_packages(monkeypatch):
     real = builtins.__import__
 
     def broken(name, *args, **kwargs):
@@ -239,18 +249,18 @@ def test_without_open3d_the_error_names_the_packages(monkeypatch):
     assert len(prepare(raw_ball(), VIEWS)) == 500  # a cloud with normals needs no Open3D
 
 
-def test_a_photo_sees_the_near_side_only():
+def test_a_photo_sees_only_the_near_side():
     xyz = ball(3000).astype(np.float32)
     matrix = looking_at_origin(0.3)
     index, depth = visible(xyz, lens(), matrix)
     centre = -matrix[:3, :3].T @ matrix[:3, 3]
     facing = np.einsum("ij,ij->i", xyz, centre - xyz) > 0
-    # coarse on purpose: a cell of four points decides, so the rim is blurred by the width of a cell
+    # The depth map is coarse (four points in a cell), so the silhouette is uncertain by the width of a cell.
     assert facing[index].mean() > 0.95 and np.isin(np.flatnonzero(facing), index).mean() > 0.85
     np.testing.assert_allclose(depth, (xyz @ matrix[:3, :3].T + matrix[:3, 3])[index, 2], rtol=1e-5)
 
 
-def test_prepared_cloud_is_loaded_only_for_its_own_file(tmp_path):
+def test_a_prepared_cloud_is_loaded_only_for_its_own_ply_file(tmp_path):
     cloud = prepare(raw_ball(), VIEWS)
     ply, stored = tmp_path / "a.ply", tmp_path / "points.safetensors"
     write_ply(ply, cloud.xyz, cloud.normals, cloud.colors)
@@ -276,6 +286,6 @@ def test_prepared_cloud_is_loaded_only_for_its_own_file(tmp_path):
     assert load_prepared(stored, ply) is None
     stored.write_bytes(content)
     data = bytearray(ply.read_bytes())
-    data[-1] ^= 1  # the same size, another content
+    data[-1] ^= 1  # same size, different content
     ply.write_bytes(data)
     assert load_prepared(stored, ply) is None

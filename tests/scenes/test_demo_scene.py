@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from adop.errors import UserError
-from adop.scene.scene import demo_scene_folder, load_scene
+from adop.scene.read import load_scene
+from adop.scene.scene import demo_scene_folder
 
 FOLDER = demo_scene_folder()
 TRUTH = json.loads((FOLDER / "truth" / "truth.json").read_text())

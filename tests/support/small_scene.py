@@ -1,4 +1,4 @@
-"""A small capture with known truth: a ball of points, cameras around it, photos of noise; and files of it."""
+"""A small capture with known ground truth: points on a ball, cameras around it, photos of noise, and COLMAP files."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import numpy as np
 from PIL import Image
 
 from adop.geometry.lens import Lens
+from adop.geometry.rigid_motion import rigid
 from adop.scene.point_cloud import order
-from adop.scene.scene import Photo, Scene, rigid
+from adop.scene.scene import Photo, Scene
 
 WIDTH, HEIGHT, FOCAL = 48, 36, 50.0
 
 
 def looking_at_origin(angle: float, distance: float = 4.0, height: float = 0.5) -> np.ndarray:
-    """world_to_camera [4,4] of a level camera; the world's up is -y."""
+    """Return world_to_camera [4,4] of a camera at this angle around the y axis; the world's up is -y."""
     centre = np.array([distance * np.sin(angle), -height, -distance * np.cos(angle)])
     forward = -centre / np.linalg.norm(centre)
     right = np.cross([0.0, 1.0, 0.0], forward)
@@ -27,7 +28,7 @@ def looking_at_origin(angle: float, distance: float = 4.0, height: float = 0.5) 
 
 
 def ball(count: int = 500, seed: int = 0) -> np.ndarray:
-    """Points [N,3] f64 on the unit sphere, evenly (a Fibonacci lattice) with a little noise."""
+    """Return points [N,3] f64 spread evenly over the unit sphere (a Fibonacci lattice) with 0.1 % of noise."""
     i = np.arange(count) + 0.5
     polar, turn = np.arccos(1 - 2 * i / count), np.pi * (1 + 5**0.5) * i
     xyz = np.stack([np.cos(turn) * np.sin(polar), np.cos(polar), np.sin(turn) * np.sin(polar)], axis=1)
@@ -35,6 +36,7 @@ def ball(count: int = 500, seed: int = 0) -> np.ndarray:
 
 
 def poses(count: int = 6, scale: float = 1.0) -> list[np.ndarray]:
+    """Return world_to_camera [4,4] of cameras evenly around the ball, their distances times `scale`."""
     matrices = [looking_at_origin(angle) for angle in np.arange(count) * 2 * np.pi / count]
     for matrix in matrices:
         matrix[:3, 3] *= scale
@@ -42,11 +44,13 @@ def poses(count: int = 6, scale: float = 1.0) -> list[np.ndarray]:
 
 
 def lens(width: int = WIDTH, height: int = HEIGHT) -> Lens:
+    """Return an opencv lens with a little distortion."""
     intrinsics = np.array([FOCAL, FOCAL + 1, width / 2 + 0.25, height / 2 - 0.5])
     return Lens("opencv", width, height, intrinsics, np.array([-0.05, 0.01, 1e-3, -1e-3, 0, 0, 0, 0]))
 
 
 def write_photos(folder: Path, count: int = 6, size: tuple[int, int] = (WIDTH, HEIGHT)) -> list[Path]:
+    """Write photos of noise and return their files."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(1)
     files = [folder / f"photo{index}.png" for index in range(count)]
@@ -56,7 +60,7 @@ def write_photos(folder: Path, count: int = 6, size: tuple[int, int] = (WIDTH, H
 
 
 def small_scene(folder: Path) -> Scene:
-    """A scene in memory, its photos in `folder`."""
+    """Return a scene whose photos are written to `folder`; the scene itself is not."""
     files = write_photos(folder)
     matrices = poses(len(files))
     xyz = ball()
@@ -72,7 +76,7 @@ def small_scene(folder: Path) -> Scene:
 
 
 def quaternion(rotation: np.ndarray) -> list[float]:
-    """w x y z."""
+    """Return the quaternion w x y z of a rotation [3,3]."""
     from scipy.spatial.transform import Rotation
 
     x, y, z, w = Rotation.from_matrix(rotation).as_quat()
@@ -87,7 +91,7 @@ def write_colmap(
     camera: tuple[int, str, int, int, list[float]] | None = None,
     points: np.ndarray | None = None,
 ) -> Path:
-    """Write a model of one camera, by the format's description and not by the reader."""
+    """Write a COLMAP model of one camera, after the format's description and independently of adop's reader."""
     folder.mkdir(parents=True, exist_ok=True)
     matrices = poses() if matrices is None else matrices
     names = [f"photo{index}.png" for index in range(len(matrices))] if names is None else names
@@ -125,6 +129,7 @@ def write_colmap(
 
 
 def can_import_open3d() -> bool:
+    """Whether this machine has Open3D and the system libraries that it needs."""
     try:
         import open3d  # noqa: F401
     except (ImportError, OSError):
@@ -133,7 +138,7 @@ def can_import_open3d() -> bool:
 
 
 def with_points(scene: Scene, keep: np.ndarray | slice) -> Scene:
-    """The scene with those of its points alone."""
+    """Return the scene with only some of its points."""
     values = {
         name: getattr(scene.points, name) for name in ("xyz", "normals", "colors", "radius", "lod_radius")
     }

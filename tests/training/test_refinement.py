@@ -22,7 +22,9 @@ from adop.config import (
 from adop.errors import UserError
 from adop.evaluation.photometric_truth import CameraTruth, compare, read_truth
 from adop.run.run import Run, load
-from adop.scene.scene import demo_scene_folder, load_scene, save_scene
+from adop.scene.read import load_scene
+from adop.scene.scene import demo_scene_folder
+from adop.scene.write import save_scene
 from adop.training.train import train
 
 TINY = dataclasses.replace(

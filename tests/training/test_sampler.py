@@ -7,7 +7,7 @@ import torch
 
 from adop.errors import UserError
 from adop.scene.photo_cache import PhotoCache
-from adop.scene.scene import load_scene
+from adop.scene.read import load_scene
 from adop.training.sampler import Batch, BatchPrefetcher, CropConfig, sample, step_generator
 
 

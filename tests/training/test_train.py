@@ -29,7 +29,8 @@ from adop.geometry.rigid_motion import se3_exp
 from adop.run.checkpoint import checkpoints
 from adop.run.photos import split_photos
 from adop.run.run import load
-from adop.scene.scene import load_scene, save_scene
+from adop.scene.read import load_scene
+from adop.scene.write import save_scene
 from adop.training.train import train
 
 TINY = dataclasses.replace(

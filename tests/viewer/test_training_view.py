@@ -22,7 +22,7 @@ from adop.config import RenderConfig, TrainConfig
 from adop.errors import UserError
 from adop.run.checkpoint import checkpoints
 from adop.run.run import load
-from adop.scene.scene import save_scene
+from adop.scene.write import save_scene
 from adop.training.train import train
 from adop.viewer.training_view import Gate, LiveView
 

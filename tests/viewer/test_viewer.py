@@ -24,7 +24,7 @@ from support.viewer_client import Client
 from websockets.exceptions import InvalidStatus
 
 from adop.errors import UserError
-from adop.evaluation.report import to_uint8
+from adop.images.writers import to_uint8
 from adop.render.camera_path import pinhole
 from adop.render.camera_settings import CameraSettings
 from adop.render.key_frames import KeyFrame, KeyPath, save_key_path

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adop.evaluation.report import to_uint8
-from adop.images.writers import save_exr
+from adop.images.writers import save_exr, to_uint8
 from adop.render.views import View
 
 
