@@ -17,7 +17,7 @@ from adop.refine.alignment_equations import pixel_shift, project_points
 from adop.refine.point_groups import extent, group_by_voxel, photo_distance, pixel_size
 
 MEASURED_PHOTOS = 8  # photos in which the points' errors are measured
-MEASURED_POINTS = 5000  # about so many points of each of them
+MEASURED_POINTS = 5000  # about this many points in each of those photos
 
 
 @dataclass(frozen=True)

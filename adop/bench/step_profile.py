@@ -33,9 +33,7 @@ class Stage:
     label: str
     owner: type | ModuleType
     function: str
-    output: Callable[[Any], Tensor] | None = (
-        None  # picks the tensor of its result where its backward pass starts
-    )
+    output: Callable[[Any], Tensor] | None = None  # of the function's result: where its backward pass starts
 
 
 # In the order of a step: the first starts it, the last ends it. A stage's backward pass ends where the backward pass

@@ -1,4 +1,4 @@
-"""The comparison of position gradients: its truth against one point moved alone, and its figures."""
+"""The benchmark of position gradients: its reference against one point shifted alone, and the numbers that it writes."""
 
 import dataclasses
 import json
@@ -15,11 +15,12 @@ from adop.bench.gradients import (
     bench_gradients,
     supersampled_gradient,
 )
+from adop.errors import UserError
 from adop.ops import Projection, RasterConfig
 
 
 def problem() -> Problem:
-    """Two cells beside one another, a point in each, before a photo that rises from left to right."""
+    """Return two adjacent cells with a point in each, before a photo that brightens from left to right."""
     uv = torch.tensor([[[5.3, 6.2], [CELL + 6.1, 5.4]]])
     ones = torch.ones(1, 2)
     projection = Projection(uv, ones, 4 * ones, ones.bool())
@@ -28,13 +29,13 @@ def problem() -> Problem:
     return Problem(projection, colours, target, RasterConfig(levels=1), torch.tensor([0, 1]))
 
 
-def test_points_that_move_together_are_judged_as_if_alone():
+def test_points_that_are_shifted_together_get_the_gradient_of_each_alone():
     both = problem()
     together = supersampled_gradient(both, 8, 0.5)
     for k in range(2):
         alone = supersampled_gradient(dataclasses.replace(both, compared=both.compared[k : k + 1]), 8, 0.5)
         assert torch.allclose(together[k], alone[0], atol=1e-6)
-    # A point of value c before a ramp t: its footprint's loss is least where t = c, and it falls towards there.
+    # The loss of a point falls towards where the photo has the point's value.
     ramp = torch.linspace(0, 1, 2 * CELL)
     for k, value in ((0, 0.2), (1, 0.9)):
         here = float(ramp[int(both.projection.uv[0, k, 0])])
@@ -42,7 +43,7 @@ def test_points_that_move_together_are_judged_as_if_alone():
     assert together[:, 1].abs().max() < 1e-3 * together[:, 0].abs().max()
 
 
-def test_agreement_of_right_opposite_and_unlike_gradients():
+def test_agreement_of_equal_and_of_opposite_gradients():
     truth = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     assert agreement(truth, truth) == pytest.approx((1, 1, 1))
     assert agreement(-truth, truth) == pytest.approx((-1, -1, 0))
@@ -58,3 +59,8 @@ def test_the_benchmark_writes_a_row_per_level_and_method(small_folder: Path, tmp
         "slope of the image",
     ]
     assert all(-1 <= row["cosine"] <= 1 and 0 <= row["sign"] <= 1 for row in rows)
+
+
+def test_a_photo_that_is_not_there_is_refused(small_folder: Path):
+    with pytest.raises(UserError, match="--photo 99"):
+        bench_gradients(BenchGradientsConfig(small_folder, photo=99))

@@ -1,4 +1,4 @@
-"""The benchmark runs, and its figures are where others look for them. Speed itself is never tested."""
+"""The rasterizer's benchmark: its scene, and the numbers that it writes. Speed itself is not tested."""
 
 import json
 import math
@@ -11,10 +11,11 @@ from PIL import Image
 from adop.bench.raster import BenchRasterConfig, bench_raster
 from adop.bench.raster_rivals import RIVALS
 from adop.bench.raster_scene import WALL_HALF_WIDTH, bench_camera, make_bench_scene
+from adop.errors import UserError
 from adop.ops import Points, project
 
 
-def test_the_cloud_is_what_it_says() -> None:
+def test_the_wall_is_uniform_ordered_and_half_in_view() -> None:
     scene = make_bench_scene(30000)
     points, blocks = scene.points, scene.points.blocks
     assert points.xyz.shape == (30000, 3) and torch.isfinite(points.xyz).all()
@@ -24,7 +25,7 @@ def test_the_cloud_is_what_it_says() -> None:
     # Morton order: neighbours in the list are neighbours on the wall.
     step = (points.xyz[256:] - points.xyz[:-256]).norm(dim=1)
     assert float(step.median()) < WALL_HALF_WIDTH / 4
-    # Three quarters of the fourth neighbours of an even scatter lie within this radius, before sqrt(1/U) widens it.
+    # The fourth neighbour of a uniform distribution is about this far away, before sqrt(1 / U) increases the radius.
     density = 30000 / (2 * WALL_HALF_WIDTH * 4.5)
     assert float(points.radius.median()) > math.sqrt(4 / (math.pi * density))
     assert bench_camera().width == 960
@@ -32,7 +33,9 @@ def test_the_cloud_is_what_it_says() -> None:
     assert float(whole.double().mean()) > 0.95
 
 
-def test_a_small_run_writes_every_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_small_run_writes_all_numbers_and_the_plot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = BenchRasterConfig(20000, (2,), 1, 1, tmp_path / "bench.json", tmp_path / "growth.png")
     before = torch.get_num_threads()
     assert bench_raster(config) == 0
@@ -49,3 +52,9 @@ def test_a_small_run_writes_every_figure(tmp_path: Path, capsys: pytest.CaptureF
     assert "torch reference" in said and "M points with level of detail" in said
     with Image.open(tmp_path / "growth.png") as image:
         assert image.size == (760, 460) and len(image.getcolors(1 << 20) or []) > 3
+
+
+def test_numbers_that_cannot_be_measured_are_refused() -> None:
+    for config in (BenchRasterConfig(points=0), BenchRasterConfig(growth=(0,)), BenchRasterConfig(repeats=0)):
+        with pytest.raises(UserError, match="must be at least 1"):
+            bench_raster(config)

@@ -1,4 +1,4 @@
-"""The doctor: what it says here, the compile matrix, and the GPU check's own comparisons, run on the CPU."""
+"""The doctor: its description of this machine, the compile matrix, and the GPU check's comparisons run on the CPU."""
 
 import itertools
 import json
@@ -59,13 +59,13 @@ def test_a_spill_is_read_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert "SPILL: " in capsys.readouterr().out
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="only said where there is no GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_the_gpu_check_says_what_is_missing() -> None:
     with pytest.raises(UserError, match="needs a CUDA GPU, and torch finds none"):
         doctor(DoctorConfig(gpu_check=True))
 
 
-def test_the_gpu_checks_comparisons_hold_for_the_cpu() -> None:
+def test_the_gpu_checks_comparisons_pass_on_the_cpu() -> None:
     scene = make_bench_scene(6000)
     bilinear = RasterCase("opencv", raster=RasterConfig(position_gradient="bilinear"))
     cases = [RasterCase(model, dtype) for model, dtype in itertools.product(DISTORTION, ALLOWED)]
@@ -77,7 +77,7 @@ def test_the_gpu_checks_comparisons_hold_for_the_cpu() -> None:
     assert len(errors) == 4 and all(error < ALLOWED_IMAGES for error in errors.values()), errors
 
 
-def test_the_gpu_checks_steps_run(small_folder: Path) -> None:
+def test_the_gpu_checks_training_steps_run(small_folder: Path) -> None:
     # On a CPU no step is replayed, so both runs take the same steps.
     assert replay_error("cpu", False, small_folder) == 0
 
