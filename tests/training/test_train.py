@@ -207,8 +207,10 @@ def test_a_checkpoint_brings_the_size_of_its_environment_and_no_other_shape(
 
 
 def test_points_that_no_crop_shows_stay_put(trained: Path, small_folder: Path):
-    """Adam moves only rows with a gradient, so a point no photo sees keeps its start value."""
+    """Adam moves only rows with a gradient, so a point that no training photo sees keeps its initial features."""
     run = load(trained, small_folder, say=lambda _: None)
     spare = run.pipeline.points.features[:, 3]
     assert bool((spare == 0).any()) and bool((spare != 0).any())
     assert torch.isfinite(run.pipeline.points.features).all()
+    seen = run.pipeline.project(run.pipeline.camera(torch.tensor(run.split["train"]))).visible.any(0)
+    assert bool((~seen).any()) and not spare[~seen].any()
