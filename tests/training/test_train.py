@@ -231,3 +231,5 @@ def test_points_that_no_crop_shows_do_not_change(trained: Path, small_folder: Pa
     spare = run.pipeline.points.features[:, 3]
     assert bool((spare == 0).any()) and bool((spare != 0).any())
     assert torch.isfinite(run.pipeline.points.features).all()
+    seen = run.pipeline.project(run.pipeline.camera(torch.tensor(run.split["train"]))).visible.any(0)
+    assert bool((~seen).any()) and not spare[~seen].any()
