@@ -12,9 +12,9 @@ from adop.geometry.camera import Camera
 from adop.geometry.rigid_motion import se3_log, so3_exp
 from adop.model.pipeline import Pipeline
 from adop.ops import Points, project
-from adop.refine.align import render_points
 from adop.refine.alignment_equations import pixel_shift, project_points
-from adop.refine.point_groups import extent, group_by_voxel, photo_distance, pixel_size
+from adop.refine.photo_set import photo_distance, pixel_size, render_points
+from adop.refine.point_groups import bounding_side, group_by_voxel
 
 ASKED = 8  # photos in which points are measured
 
@@ -126,7 +126,7 @@ def disturb_points(
     count = len(pipeline.points.xyz)
     of_point = torch.arange(count)
     if patch > 0:
-        groups = group_by_voxel(pipeline.points.xyz, patch * extent(pipeline.points.xyz))
+        groups = group_by_voxel(pipeline.points.xyz, patch * bounding_side(pipeline.points.xyz))
         count, of_point = len(groups), groups.of_point
     shift = torch.randn(count, 3, generator=generator)
     shift = shift / shift.norm(dim=1, keepdim=True)

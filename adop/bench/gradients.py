@@ -18,7 +18,7 @@ from adop.geometry.camera import Camera
 from adop.initialisation.grow import first_of_each
 from adop.model.tonemapper import srgb_encode
 from adop.ops import Points, Projection, RasterConfig, project, rasterize
-from adop.refine.alignment_equations import slopes, smooth
+from adop.refine.alignment_equations import image_gradient, masked_blur
 from adop.run.run import open_scene, split_photos
 from adop.scene.scene import demo_scene_folder
 
@@ -194,8 +194,8 @@ def slope_gradient(problem: Problem) -> Tensor:
     """Return [K, 2], what Gauss-Newton on the picture takes: difference from the photo times the picture's slope."""
     picture = problem.picture(problem.projection.uv, problem.config)
     mask = torch.ones_like(picture[:, :1])
-    picture, target = smooth(picture, mask, 0.7), smooth(problem.target, mask, 0.7)
-    slope = 0.5 * (slopes(picture) + slopes(target))
+    picture, target = masked_blur(picture, mask, 0.7), masked_blur(problem.target, mask, 0.7)
+    slope = 0.5 * (image_gradient(picture) + image_gradient(target))
     column, row = problem.projection.uv[0, problem.chosen].long().unbind(1)
     difference = (picture - target)[0, :, row, column]
     return -(slope[:, :, row, column] * difference).sum(1).T.cpu()
