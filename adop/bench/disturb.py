@@ -14,7 +14,8 @@ from adop.model.pipeline import Pipeline
 from adop.ops import Points
 from adop.refine.align import render_points
 from adop.refine.alignment_equations import pixel_shift, project_points
-from adop.refine.point_groups import extent, group_by_voxel, photo_distance, pixel_size
+from adop.refine.photo_set import photo_distance, pixel_size, render_points
+from adop.refine.point_groups import bounding_side, group_by_voxel
 
 MEASURED_PHOTOS = 8  # photos in which the points' errors are measured
 MEASURED_POINTS = 5000  # about this many points in each of those photos
@@ -134,7 +135,7 @@ def disturb_points(
     count = len(pipeline.points.xyz)
     of_point = torch.arange(count)
     if patch_size > 0:
-        groups = group_by_voxel(pipeline.points.xyz, patch_size * extent(pipeline.points.xyz))
+        groups = group_by_voxel(pipeline.points.xyz, patch_size * bounding_side(pipeline.points.xyz))
         count, of_point = len(groups), groups.of_point
     shift = torch.randn(count, 3, generator=generator)
     shift = shift / shift.norm(dim=1, keepdim=True)

@@ -18,7 +18,7 @@ from adop.initialisation.grow import first_of_each
 from adop.model.pipeline import Pipeline
 from adop.model.tonemapper import srgb_encode
 from adop.ops import Backend, Projection, RasterConfig, project, rasterize
-from adop.refine.alignment_equations import slopes, smooth
+from adop.refine.alignment_equations import image_gradient, masked_blur
 from adop.run.photos import split_photos
 from adop.run.run import open_scene
 from adop.scene.scene import demo_scene_folder
@@ -211,8 +211,8 @@ def slope_gradient(problem: Problem) -> Tensor:
     """Return the gradient [K, 2] that Gauss-Newton uses: difference from the photo times the slope of the image."""
     image = problem.image(problem.projection.uv, problem.raster)
     mask = torch.ones_like(image[:, :1])
-    image, target = smooth(image, mask, BLUR), smooth(problem.target, mask, BLUR)
-    slope = 0.5 * (slopes(image) + slopes(target))
+    image, target = masked_blur(image, mask, BLUR), masked_blur(problem.target, mask, BLUR)
+    slope = 0.5 * (image_gradient(image) + image_gradient(target))
     column, row = problem.projection.uv[0, problem.compared].long().unbind(1)
     difference = (image - target)[0, :, row, column]
     return -(slope[:, :, row, column] * difference).sum(1).T.cpu()

@@ -19,7 +19,8 @@ from adop.initialisation.environment import initialise_environment
 from adop.initialisation.photometry import fit_photometry, left_half
 from adop.model.pipeline import build_pipeline
 from adop.model.tonemapper import Photometry
-from adop.refine.align import RefinedParameters, align_cameras, render_network
+from adop.refine.align import RefinedParameters, align_cameras
+from adop.refine.photo_set import PhotoSet, render_network
 from adop.run.run import Run
 from adop.training.loss import Vgg
 
@@ -124,9 +125,8 @@ def score_aligned(run: Run, vgg: Vgg | None = None) -> dict[str, Any]:
     only_poses = RefinedParameters(poses=True, intrinsics=False, distortion=False)
     align = run.config.refine.align
     try:
-        moved = align_cameras(
-            run.pipeline, run.cache, photos, align, only_poses, render_network, finest_only=True
-        )
+        held_out = PhotoSet(run.pipeline, run.cache, photos)
+        moved = align_cameras(held_out, align, only_poses, render_network, finest_only=True)
         result = score_held_out(run, vgg)
     finally:
         cameras.set_poses(photos, poses)

@@ -1,10 +1,9 @@
-"""Cameras aligned by Gauss-Newton on the picture: poses of the photos, lenses shared by them."""
+"""Cameras aligned with their photos by Gauss-Newton on images: a pose for each photo, lenses shared by photos."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,89 +12,29 @@ from tqdm import tqdm
 from adop.config import AlignConfig
 from adop.geometry.camera import Camera
 from adop.geometry.rigid_motion import se3_exp, se3_log
-from adop.model.hole_filling import filled_depth
-from adop.model.pipeline import Pipeline
-from adop.model.points import MIN_RADIANCE
-from adop.refine.alignment_equations import POSE, AlignmentEquations, normal_equations, pixel_shift
-from adop.scene.photo_cache import PhotoCache, reduction
+from adop.refine.alignment_equations import (
+    POSE_SIZE,
+    AlignmentEquations,
+    CameraColumns,
+    ImagePair,
+    normal_equations,
+    pixel_shift,
+)
+from adop.refine.photo_set import PhotoSet, Renderer, render_points
+from adop.scene.photo_cache import reduction
 
-INDEPENDENT = 2000  # of a photo's pixels, as the priors count them: neighbours err alike
-DAMPING = 1e-3
+INDEPENDENT_PIXELS = 2000  # of a photo, for the priors: residuals of neighbouring pixels are correlated
+START_DAMPING, MIN_DAMPING, MAX_DAMPING = 1e-3, 1e-6, 1e4  # Levenberg-Marquardt's
 BLUR_PX = 0.7  # standard deviation of the blur of render and photo, pixels of the scale
-NOTHING_KNOWN = AlignmentEquations(torch.zeros(0, 0), torch.zeros(0), math.inf, 0.0, math.nan)
-SMALLEST = 48  # pixels of the shorter side of the coarsest pictures
-MOST_DAMPING = 1e4
-# How far a lens may be off: focal length and centre relative to the focal length, then OpenCV's coefficients.
-FOCAL_TRUST, RADIAL_TRUST, TANGENTIAL_TRUST = 0.02, 0.05, 0.005
-
-
-@dataclass(frozen=True)
-class Rendering:
-    """An image of the scene as a photo's camera would take it, and the depth of its pixels."""
-
-    image: Tensor  # [1, 3, H, W] in [0, 1], as the photo's camera would take it
-    depth: Tensor  # [1, 1, H, W] holes filled; +inf where nothing is near
-
-
-@dataclass(frozen=True)
-class CameraPlacement:
-    """Where a camera is, and how it moves while its rows are read out."""
-
-    pose: Tensor  # [4, 4] float64 world to camera, at the middle row
-    motion: Tensor  # [6] float64, see adop.geometry.rolling_shutter
-
-    def changed(self, change: Tensor) -> CameraPlacement:
-        """Return the place after the twist [6] of its pose, and, of a change [12], that of its motion."""
-        pose = se3_exp(change[:POSE]) @ self.pose
-        return CameraPlacement(pose, self.motion + change[POSE:] if len(change) > POSE else self.motion)
-
-
-@dataclass
-class TrackedPhoto:
-    """One photo while it is aligned."""
-
-    photo: int
-    start: CameraPlacement
-    place: CameraPlacement  # the best so far
-    equations: AlignmentEquations = NOTHING_KNOWN  # there
-    damping: float = DAMPING
-    shift: float = math.inf  # pixels of the present scale that the last accepted step moved the picture
-    away: float = 0.0  # pixels of the photo from the start, before it was put back
-    kept: bool = False  # clearly better than at the start
-
-
-@dataclass(frozen=True)
-class CameraMove:
-    """What became of one photo."""
-
-    photo: int
-    pixels: float  # median shift of its picture from the start, pixels of the photo; where not kept, of what was tried
-    degrees: float
-    distance: float  # of the camera centre, scene units
-    kept: bool  # False: no better than the start, and left there
-
-
-def render_points(pipeline: Pipeline, camera: Camera, photo: Tensor) -> Rendering:
-    """Return the hole-filled points in their own colours, without network and environment."""
-    raster = replace(pipeline.raster, levels=pipeline.fill_levels)
-    colours = pipeline.points.features[:, :3]
-    levels = pipeline.draw(camera, colours, raster)
-    dark = [torch.full_like(image, MIN_RADIANCE) for image in levels.features]
-    filled = pipeline.fill_holes(levels, dark)
-    image = pipeline.photo(filled.colours[0], camera, photo)
-    return Rendering(image.clamp(0, 1), filled_depth(levels, filled, pipeline.fill_levels))
-
-
-def render_network(pipeline: Pipeline, camera: Camera, photo: Tensor) -> Rendering:
-    """Return the network's picture of a photo's view."""
-    rendered = pipeline.render(camera)
-    image = pipeline.photo(rendered.image, camera, photo)
-    return Rendering(image.clamp(0, 1), pipeline.depth(rendered))
+MIN_SIDE_PX = 48  # shorter side of the photos at the coarsest scale
+# Standard deviations of a lens's priors. Focal length and centre are relative to the focal length.
+FOCAL_SIGMA, RADIAL_SIGMA, TANGENTIAL_SIGMA = 0.02, 0.05, 0.005
+UNKNOWN = AlignmentEquations(torch.zeros(0, 0), torch.zeros(0), math.inf, 0.0, math.nan)
 
 
 @dataclass(frozen=True)
 class RefinedParameters:
-    """Which cameras' parameters are refined."""
+    """Which parameters of the cameras are refined."""
 
     poses: bool = True
     intrinsics: bool = True
@@ -107,10 +46,62 @@ class RefinedParameters:
         return self.poses or self.intrinsics or self.distortion or self.rolling_shutter
 
 
+@dataclass(frozen=True)
+class CameraMove:
+    """How far the camera of one photo was moved."""
+
+    photo: int
+    pixels: float  # median shift of the image, pixels of the photo; of the rejected result if not kept
+    degrees: float
+    distance: float  # of the camera centre, scene units
+    kept: bool  # False: the result was no better than the start, where the camera was left
+
+
+@dataclass(frozen=True)
+class CameraTrajectory:
+    """How a camera moves while the rows of its photo are read out: from a pose, at a constant motion."""
+
+    pose: Tensor  # [4, 4] float64 world_to_camera, at the middle row
+    motion: Tensor  # [6] float64, see `adop.geometry.rolling_shutter`
+
+    def updated(self, change: Tensor) -> CameraTrajectory:
+        """Return the trajectory after the change [6] of its pose's twist, or [12] of its pose's and its motion's."""
+        pose = se3_exp(change[:POSE_SIZE]) @ self.pose
+        motion = self.motion + change[POSE_SIZE:] if len(change) > POSE_SIZE else self.motion
+        return CameraTrajectory(pose, motion)
+
+
+@dataclass
+class PhotoState:
+    """One photo during its alignment."""
+
+    photo: int
+    start: CameraTrajectory
+    trajectory: CameraTrajectory  # the best so far
+    equations: AlignmentEquations = UNKNOWN  # at `trajectory`
+    damping: float = START_DAMPING
+    step_px: float = math.inf  # by which the last accepted step moved the image, pixels of the present scale
+    total_px: float = 0.0  # from the start to the result, rejected or not, pixels of the photo
+    kept: bool = False  # whether the result is clearly better than the start
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A step that is tried for one photo."""
+
+    state: PhotoState
+    trajectory: CameraTrajectory
+    equations: AlignmentEquations
+    depth: Tensor  # [1, 1, h, w]
+
+
 def lens_columns(
     model: str, distortion: Tensor, config: AlignConfig, refined: RefinedParameters
 ) -> list[int]:
-    """Return which of intrinsics and distortion, end to end, are refined: what the lens has, and k1 and k2."""
+    """Return which of intrinsics and distortion, concatenated, are refined.
+
+    Of the distortion: k1, k2, and the coefficients that are not zero.
+    """
     columns: list[int] = []
     if refined.intrinsics and model != "ocam":
         columns += [0, 1]
@@ -123,238 +114,281 @@ def lens_columns(
     return columns
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """The photos of one lens, and how they are compared with the scene."""
+class LensAlignment:
+    """The alignment of photos that share a lens.
 
-    pipeline: Pipeline
-    cache: PhotoCache
-    config: AlignConfig
-    refined: RefinedParameters
-    view: Callable[[Pipeline, Camera, Tensor], Rendering]
-    lens: int
-    columns: list[int]  # of intrinsics and distortion end to end, that are refined
-    lens_start: Tensor  # [4 + D] float64
-    # What `directions` found, by scale, and of which lens.
-    directions_at: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    Args:
+        photos: all of one lens.
+        lens: its index.
+        refined: the parameters that may change.
+        render: what is compared with the photos.
+    """
+
+    def __init__(
+        self, photos: PhotoSet, lens: int, config: AlignConfig, refined: RefinedParameters, render: Renderer
+    ) -> None:
+        self.photos, self.lens, self.config, self.refined, self.render = photos, lens, config, refined, render
+        cameras = photos.pipeline.cameras
+        model, distortion = cameras.lens_model[lens], cameras.distortion[lens]
+        self.columns = CameraColumns(
+            lens_columns(model, distortion, config, refined), refined.rolling_shutter
+        )
+        self.lens_start = self.lens_values()  # [4 + D] float64
+        self._directions: dict[int, tuple[Tensor, Tensor]] = {}  # lens values and directions, by scale
 
     def lens_values(self) -> Tensor:
-        """Return intrinsics and distortion, end to end, float64."""
-        return self.pipeline.cameras.lens_values(self.lens)
+        """Return intrinsics and distortion, concatenated [4 + D] float64."""
+        return self.photos.pipeline.cameras.lens_values(self.lens)
 
     def set_lens(self, values: Tensor) -> None:
-        """Put intrinsics and distortion, end to end, into the pipeline."""
-        self.pipeline.cameras.set_lens(self.lens, values)
+        """Set intrinsics and distortion, concatenated [4 + D]."""
+        self.photos.pipeline.cameras.set_lens(self.lens, values)
 
-    @property
-    def own(self) -> int:
-        """How many columns of the equations are a photo's own: its pose's, and its motion's where that is refined."""
-        return 2 * POSE if self.refined.rolling_shutter else POSE
+    def trajectory(self, photo: int) -> CameraTrajectory:
+        """Return the present trajectory of a photo's camera."""
+        cameras = self.photos.pipeline.cameras
+        return CameraTrajectory(cameras.poses[photo].cpu().clone(), cameras.motion[photo].cpu().clone())
 
-    def camera(self, photo: int, place: CameraPlacement, scale: int) -> Camera:
-        """Put a photo's camera at a place, and return it, 1/scale as large."""
-        self.pipeline.cameras.set_pose(photo, place.pose)
-        self.pipeline.cameras.set_motion(photo, place.motion)
-        return self.pipeline.camera(torch.tensor([photo])).reduced(scale)
+    def set_trajectory(self, photo: int, trajectory: CameraTrajectory, scale: int) -> Camera:
+        """Set the trajectory of a photo's camera, and return the camera of the photo reduced by `scale`."""
+        pipeline = self.photos.pipeline
+        pipeline.cameras.set_pose(photo, trajectory.pose)
+        pipeline.cameras.set_motion(photo, trajectory.motion)
+        return pipeline.camera(torch.tensor([photo])).reduced(scale)
 
     def directions(self, scale: int) -> Tensor:
-        """Return what the lens sees at the pixels [H, W, 3] of pictures 1/scale as large, depth 1: once a lens."""
-        lens = self.lens_values()
-        if scale not in self.directions_at or not self.directions_at[scale][0].equal(lens):
-            first = self.pipeline.cameras.lens_of.index(self.lens)
-            camera = self.pipeline.camera(torch.tensor([first])).reduced(scale)
-            seen = camera.lens_directions(camera.pixel_centres())
-            self.directions_at[scale] = lens, seen.reshape(camera.height, camera.width, 3)
-        return self.directions_at[scale][1]
+        """Return the lens's directions [h, w, 3], depth 1, at the pixels of photos reduced by `scale`.
 
-    def look(self, photo: int, place: CameraPlacement, scale: int) -> tuple[AlignmentEquations, Tensor]:
-        """Return the equations of a photo at a place, and the depth [1, 1, h, w] that they were made with."""
-        camera = self.camera(photo, place, scale)
-        seen = self.view(self.pipeline, camera, torch.tensor([photo]))
-        image, mask = self.cache.reduced(photo, scale, self.pipeline.device)
-        sigma, pixels = BLUR_PX, self.config.pixels_per_photo
-        pictures, rolling = (seen.image, image, seen.depth, mask), self.refined.rolling_shutter
-        directions = self.directions(scale)
-        made = normal_equations(*pictures, camera, self.columns, sigma, pixels, rolling, directions)
-        return made, seen.depth
+        They are computed once for each state of the lens.
+        """
+        lens = self.lens_values()
+        if scale not in self._directions or not self._directions[scale][0].equal(lens):
+            pipeline = self.photos.pipeline
+            first = pipeline.cameras.lens_of.index(self.lens)
+            camera = pipeline.camera(torch.tensor([first])).reduced(scale)
+            directions = camera.lens_directions(camera.pixel_centres())
+            self._directions[scale] = lens, directions.reshape(camera.height, camera.width, 3)
+        return self._directions[scale][1]
+
+    def linearise(
+        self, photo: int, trajectory: CameraTrajectory, scale: int
+    ) -> tuple[AlignmentEquations, Tensor]:
+        """Return a photo's normal equations at a trajectory, and the depth [1, 1, h, w] that they were made with."""
+        camera = self.set_trajectory(photo, trajectory, scale)
+        rendering = self.render(self.photos.pipeline, camera, torch.tensor([photo]))
+        pair = ImagePair(rendering.image, rendering.depth, *self.photos.reduced(photo, scale))
+        sigma, pixels, directions = BLUR_PX, self.config.pixels_per_photo, self.directions(scale)
+        equations = normal_equations(pair, camera, self.columns, sigma, pixels, directions)
+        return equations, rendering.depth
 
 
 @torch.no_grad()
 def align_cameras(
-    pipeline: Pipeline,
-    cache: PhotoCache,
-    photos: list[int],
+    photos: PhotoSet,
     config: AlignConfig,
     refined: RefinedParameters = RefinedParameters(),
-    view: Callable[[Pipeline, Camera, Tensor], Rendering] = render_points,
+    render: Renderer = render_points,
     finest_only: bool = False,
 ) -> list[CameraMove]:
-    """Move the cameras of `photos`, and their lenses, to where the scene's pictures meet the photos.
+    """Move the cameras of photos, and their lenses, until renderings agree with the photos; return the moves.
 
-    Coarse to fine; each step is tried, and taken back where it makes a photo worse. A photo that ends no better than
-    it began is left where it was. The points stay, so that nothing common to all cameras can drift.
+    Works from coarse to fine. A step that makes a photo worse is taken back, and a photo that ends no better than it
+    began keeps its start. The points stay fixed, so that the cameras cannot drift together.
 
     Args:
-        view: what is compared with the photos: `render_points` or `render_network`.
-        finest_only: leave the coarse scales out, for cameras that are nearly right.
+        photos: whose cameras are moved.
+        refined: the parameters that may change.
+        render: what is compared with the photos: `render_points` or `render_network`.
+        finest_only: leave out the coarse scales; for cameras that are nearly right.
 
-    Source: design.md section 4; Levenberg-Marquardt with the lens eliminated last (Triggs et al. 2000).
+    Source: Levenberg-Marquardt on images (Baker & Matthews 2004), the lens solved by the Schur complement of the
+        poses (Triggs et al. 2000).
     """
-    found: list[CameraMove] = []
-    lenses = sorted({pipeline.cameras.lens_of[i] for i in photos})
-    scales_of = {lens: _scales(pipeline.cameras.lens_size[lens], config, finest_only) for lens in lenses}
-    rounds = sum(len(scales) * (config.iterations + 1) for scales in scales_of.values())
-    with tqdm(total=rounds, desc="aligning cameras", leave=False, disable=None) as bar:
+    cameras = photos.pipeline.cameras
+    lenses = sorted({cameras.lens_of[i] for i in photos.indices})
+    scales_of = {lens: _scales(cameras.lens_size[lens], config, finest_only) for lens in lenses}
+    moves: list[CameraMove] = []
+    steps = sum(len(scales) * (config.iterations + 1) for scales in scales_of.values())
+    with tqdm(total=steps, desc="aligning cameras", leave=False, disable=None) as bar:
         for lens, scales in scales_of.items():
-            own = [i for i in photos if pipeline.cameras.lens_of[i] == lens]
-            columns = lens_columns(
-                pipeline.cameras.lens_model[lens], pipeline.cameras.distortion[lens], config, refined
-            )
-            one = Alignment(pipeline, cache, config, refined, view, lens, columns, torch.empty(0))
-            one = replace(one, lens_start=one.lens_values())
-            starts = [
-                CameraPlacement(
-                    pipeline.cameras.poses[i].cpu().clone(), pipeline.cameras.motion[i].cpu().clone()
-                )
-                for i in own
-            ]
-            tracked = [TrackedPhoto(photo, start, start) for photo, start in zip(own, starts, strict=True)]
-            for scale in scales[:-1]:
-                _descend(one, tracked, scale, bar)
-            moving = tracked
-            if len(scales) > 1:
-                _put_back(one, tracked, scales[-2])
-                moved = not one.lens_values().equal(one.lens_start)
-                moving = [t for t in tracked if t.kept or moved]
-            if moving:
-                _descend(one, moving, scales[-1], bar)
-                _put_back(one, moving, scales[-1])
-            found += [_settle(one, t) for t in tracked]
-    return found
+            of_lens = replace(photos, indices=[i for i in photos.indices if cameras.lens_of[i] == lens])
+            moves += _align_lens(LensAlignment(of_lens, lens, config, refined, render), scales, bar)
+    return moves
 
 
 def _scales(size: tuple[int, int], config: AlignConfig, finest_only: bool) -> list[int]:
-    """Return the factors by which photos are reduced, coarse first."""
+    """Return the factors by which photos of a size are reduced, coarsest first."""
     finest = reduction(size, config.longest_side)
     scales = [finest * 2**i for i in reversed(range(1 if finest_only else config.scales))]
-    return [s for s in scales if min(size) // s >= SMALLEST] or [finest]
+    return [s for s in scales if min(size) // s >= MIN_SIDE_PX] or [finest]
 
 
-def _descend(one: Alignment, tracked: list[TrackedPhoto], scale: int, bar: tqdm) -> None:
-    """Take up to `iterations` steps at one scale; photos that stand still are left alone, unless the lens needs them."""
-    for t in tracked:
-        t.equations, _ = one.look(t.photo, t.place, scale)
-        t.shift, t.damping = math.inf, DAMPING
+def _align_lens(alignment: LensAlignment, scales: list[int], bar: tqdm) -> list[CameraMove]:
+    """Align the photos of one lens at one scale after another; return the moves."""
+    states = []
+    for photo in alignment.photos.indices:
+        start = alignment.trajectory(photo)
+        states.append(PhotoState(photo, start, start))
+    for scale in scales[:-1]:
+        _minimise(alignment, states, scale, bar)
+    moving = states
+    if len(scales) > 1:
+        # Photos that the coarse scales did not improve are not refined, unless their lens has changed.
+        _reject_failures(alignment, states, scales[-2])
+        lens_moved = not alignment.lens_values().equal(alignment.lens_start)
+        moving = [state for state in states if state.kept or lens_moved]
+    if moving:
+        _minimise(alignment, moving, scales[-1], bar)
+        _reject_failures(alignment, moving, scales[-1])
+    return [_finish(alignment, state) for state in states]
+
+
+def _minimise(alignment: LensAlignment, states: list[PhotoState], scale: int, bar: tqdm) -> None:
+    """Take up to `config.iterations` steps at one scale; converged photos rest, unless their lens is refined."""
+    for state in states:
+        state.equations, _ = alignment.linearise(state.photo, state.trajectory, scale)
+        state.step_px, state.damping = math.inf, START_DAMPING
     bar.update()
-    lens_damping = DAMPING
-    for _ in range(one.config.iterations):
-        active = [t for t in tracked if t.shift > one.config.converged_px and t.damping < MOST_DAMPING]
+    lens_damping = START_DAMPING
+    for _ in range(alignment.config.iterations):
+        active = [s for s in states if s.step_px > alignment.config.converged_px and s.damping < MAX_DAMPING]
         bar.update()
-        if not active:
-            continue
-        if one.columns:
-            active = tracked
-        lens_change, own_changes = solve(one, tracked, lens_damping)
-        changes = {t.photo: change for t, change in zip(tracked, own_changes, strict=True)}
-        before = one.lens_values()
-        after = before.clone()
-        after[one.columns] += lens_change
-        one.set_lens(after)
-        trials = []
-        for t in active:
-            place = t.place.changed(changes[t.photo])
-            trials.append((t, place, *one.look(t.photo, place, scale)))
-        if one.columns and sum(e.cost for _, _, e, _ in trials) > sum(t.equations.cost for t in tracked):
-            one.set_lens(before)
-            lens_damping *= 10
-            for t in tracked:
-                t.damping = min(t.damping * 4, MOST_DAMPING / 2)
-            continue
-        lens_damping = max(lens_damping / 4, 1e-6)
-        for t, place, equations, depth in trials:
-            if equations.cost <= t.equations.cost:
-                old, new = one.camera(t.photo, t.place, scale), one.camera(t.photo, place, scale)
-                t.shift = pixel_shift(old, new, depth, one.directions(scale))
-                t.place, t.equations, t.damping = place, equations, max(t.damping / 4, 1e-6)
-            else:
-                t.damping *= 10
-                if one.columns:
-                    t.equations, _ = one.look(t.photo, t.place, scale)
+        if active:
+            moving = states if alignment.columns.lens else active
+            lens_damping = _step(alignment, states, moving, scale, lens_damping)
 
 
-def solve(one: Alignment, tracked: list[TrackedPhoto], lens_damping: float) -> tuple[Tensor, list[Tensor]]:
-    """Return the change of the lens's refined columns and of each photo's own [6 or 12], by the Schur complement."""
-    count, own = len(one.columns), one.own
-    curvature = torch.zeros(count, count, dtype=torch.float64)
-    slope = torch.zeros(count, dtype=torch.float64)
+def _step(
+    alignment: LensAlignment,
+    states: list[PhotoState],
+    moving: list[PhotoState],
+    scale: int,
+    lens_damping: float,
+) -> float:
+    """Try a step of the lens and of the photos that are `moving`, keep what improves; return the next lens damping."""
+    has_lens, before = bool(alignment.columns.lens), alignment.lens_values()
+    lens_change, photo_changes = solve(alignment, states, lens_damping)
+    changes = {state.photo: change for state, change in zip(states, photo_changes, strict=True)}
+    after = before.clone()
+    after[alignment.columns.lens] += lens_change
+    alignment.set_lens(after)
+    trials = []
+    for state in moving:
+        trajectory = state.trajectory.updated(changes[state.photo])
+        trials.append(_Trial(state, trajectory, *alignment.linearise(state.photo, trajectory, scale)))
+    if has_lens and sum(t.equations.cost for t in trials) > sum(s.equations.cost for s in states):
+        alignment.set_lens(before)
+        for state in states:
+            state.damping = min(state.damping * 4, MAX_DAMPING / 2)
+        return lens_damping * 10
+    for trial in trials:
+        _accept_or_damp(alignment, trial, scale)
+    return max(lens_damping / 4, MIN_DAMPING)
+
+
+def _accept_or_damp(alignment: LensAlignment, trial: _Trial, scale: int) -> None:
+    """Take a photo's trial trajectory if it costs no more, else raise its damping."""
+    state = trial.state
+    if trial.equations.cost <= state.equations.cost:
+        old = alignment.set_trajectory(state.photo, state.trajectory, scale)
+        new = alignment.set_trajectory(state.photo, trial.trajectory, scale)
+        state.step_px = pixel_shift(old, new, trial.depth, alignment.directions(scale))
+        state.trajectory, state.equations = trial.trajectory, trial.equations
+        state.damping = max(state.damping / 4, MIN_DAMPING)
+        return
+    state.damping *= 10
+    if alignment.columns.lens:
+        # The lens has changed, and with it the equations at the old trajectory.
+        state.equations, _ = alignment.linearise(state.photo, state.trajectory, scale)
+
+
+def solve(
+    alignment: LensAlignment, states: list[PhotoState], lens_damping: float
+) -> tuple[Tensor, list[Tensor]]:
+    """Return the change [L] of the lens's columns, and the change [6 or 12] of each photo's.
+
+    Source: the Schur complement of the photos' blocks (Triggs et al. 2000, section 6.1).
+    """
+    columns = alignment.columns
+    lens = slice(columns.per_photo, None)
+    matrix = torch.zeros(len(columns.lens), len(columns.lens), dtype=torch.float64)
+    gradient = torch.zeros(len(columns.lens), dtype=torch.float64)
+    depths = sorted(state.equations.depth for state in states if state.equations.coverage > 0)
+    depth = depths[len(depths) // 2] if depths else 1.0
     parts = []
-    distances = sorted(t.equations.distance for t in tracked if t.equations.pixels > 0)
-    distance = distances[len(distances) // 2] if distances else 1.0
-    for t in tracked:
-        inverse, coupling, gradient = _own_part(one, t, distance)
-        parts.append((inverse, coupling, gradient))
-        curvature += t.equations.matrix[own:, own:] - coupling.T @ inverse @ coupling
-        slope += t.equations.gradient[own:] - coupling.T @ inverse @ gradient
-    change = torch.zeros(count, dtype=torch.float64)
-    if count:
-        prior = _lens_prior(one)
-        moved = (one.lens_values() - one.lens_start)[one.columns]
-        damped = curvature + torch.diag(prior + lens_damping * curvature.diagonal().clamp_min(0) + 1e-12)
-        change = -torch.linalg.solve(damped, slope + prior * moved)
-    return change, [-inverse @ (gradient + coupling @ change) for inverse, coupling, gradient in parts]
+    for state in states:
+        inverse, coupling, photo_gradient = _photo_block(alignment, state, depth)
+        parts.append((inverse, coupling, photo_gradient))
+        matrix += state.equations.matrix[lens, lens] - coupling.T @ inverse @ coupling
+        gradient += state.equations.gradient[lens] - coupling.T @ inverse @ photo_gradient
+    change = torch.zeros_like(gradient)
+    if columns.lens:
+        prior = _lens_prior(alignment)
+        offset = (alignment.lens_values() - alignment.lens_start)[columns.lens]
+        damped = matrix + torch.diag(prior + lens_damping * matrix.diagonal().clamp_min(0) + 1e-12)
+        change = -torch.linalg.solve(damped, gradient + prior * offset)
+    return change, [-inverse @ (own + coupling @ change) for inverse, coupling, own in parts]
 
 
-def pose_trust(config: AlignConfig, distance: float) -> Tensor:
-    """Return how far a pose that sees things at a distance may be off, by each component of its twist [6], float64."""
-    trust = [config.translation_prior * distance] * 3 + [math.radians(config.rotation_prior_degrees)] * 3
-    return torch.tensor(trust, dtype=torch.float64)
+def pose_sigma(config: AlignConfig, depth: float) -> Tensor:
+    """Return the standard deviations [6] float64 of the prior of a pose's twist, for a camera that sees to `depth`."""
+    sigma = [config.translation_prior * depth] * 3 + [math.radians(config.rotation_prior_degrees)] * 3
+    return torch.tensor(sigma, dtype=torch.float64)
 
 
-def _own_part(one: Alignment, t: TrackedPhoto, distance: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the inverse of a photo's own damped block [6 or 12, the same], its coupling with the lens, its gradient."""
-    matrix, gradient, own = t.equations.matrix, t.equations.gradient, one.own
-    trust = pose_trust(one.config, distance)
-    trust = torch.cat((trust, one.config.rolling_shutter_prior * trust))[:own]
-    prior = 1 / trust.square() / INDEPENDENT
-    inverse = torch.zeros(own, own, dtype=torch.float64)
-    if t.equations.pixels > 0 and (one.refined.poses or own > POSE):
-        free = slice(0 if one.refined.poses else POSE, own)
+def _photo_block(alignment: LensAlignment, state: PhotoState, depth: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return one photo's part of the equations, with its prior and damping; n is 6 or 12.
+
+    Returns: the inverse [n, n] of its block, its coupling [n, L] with the lens, and its gradient [n].
+    """
+    matrix, gradient, count = state.equations.matrix, state.equations.gradient, alignment.columns.per_photo
+    sigma = pose_sigma(alignment.config, depth)
+    sigma = torch.cat((sigma, alignment.config.rolling_shutter_prior * sigma))[:count]
+    prior = 1 / sigma.square() / INDEPENDENT_PIXELS
+    inverse = torch.zeros(count, count, dtype=torch.float64)
+    if state.equations.coverage > 0 and (alignment.refined.poses or count > POSE_SIZE):
+        free = slice(0 if alignment.refined.poses else POSE_SIZE, count)
         block = matrix[free, free]
-        inverse[free, free] = torch.linalg.inv(block + torch.diag(t.damping * block.diagonal() + prior[free]))
-    away = torch.cat((se3_log(t.place.pose @ torch.linalg.inv(t.start.pose)), t.place.motion))[:own]
-    return inverse, matrix[:own, own:], gradient[:own] + prior * away
+        inverse[free, free] = torch.linalg.inv(
+            block + torch.diag(state.damping * block.diagonal() + prior[free])
+        )
+    twist = se3_log(state.trajectory.pose @ torch.linalg.inv(state.start.pose))
+    offset = torch.cat((twist, state.trajectory.motion))[:count]
+    return inverse, matrix[:count, count:], gradient[:count] + prior * offset
 
 
-def _lens_prior(one: Alignment) -> Tensor:
-    """Return the inverse square of how far each refined column may be off, in the units of the equations."""
-    focal = float(one.lens_start[0])
+def _lens_prior(alignment: LensAlignment) -> Tensor:
+    """Return the weight [L] of the prior of each refined column of the lens, in the units of the equations."""
+    focal = float(alignment.lens_start[0])
     sigma = [
-        FOCAL_TRUST * focal if c < 4 else TANGENTIAL_TRUST if c in (6, 7) else RADIAL_TRUST
-        for c in one.columns
+        FOCAL_SIGMA * focal if c < 4 else TANGENTIAL_SIGMA if c in (6, 7) else RADIAL_SIGMA
+        for c in alignment.columns.lens
     ]
-    return 1 / torch.tensor(sigma, dtype=torch.float64).square() / INDEPENDENT
+    return 1 / torch.tensor(sigma, dtype=torch.float64).square() / INDEPENDENT_PIXELS
 
 
-def _put_back(one: Alignment, tracked: list[TrackedPhoto], scale: int) -> None:
-    """Put photos that are not clearly better back to their start; with a lens, all where together they are not."""
-    lens, enough = one.lens_values(), 1 - one.config.min_improvement
-    one.set_lens(one.lens_start)
-    starts = [one.look(t.photo, t.start, scale) for t in tracked]
-    together = sum(t.equations.cost for t in tracked) < enough * sum(start.cost for start, _ in starts)
-    if together:
-        one.set_lens(lens)
-    for t, (start, depth) in zip(tracked, starts, strict=True):
-        old, new = one.camera(t.photo, t.start, 1), one.camera(t.photo, t.place, 1)
-        t.away = pixel_shift(old, new, depth, one.directions(scale))
-        t.kept = t.equations.cost < enough * start.cost and (together or not one.columns)
-        if not t.kept:
-            t.place = t.start
+def _reject_failures(alignment: LensAlignment, states: list[PhotoState], scale: int) -> None:
+    """Put photos that are not clearly better back to their start; all of them, if the lens is not better for all."""
+    lens, factor = alignment.lens_values(), 1 - alignment.config.min_improvement
+    alignment.set_lens(alignment.lens_start)
+    starts = [alignment.linearise(state.photo, state.start, scale) for state in states]
+    all_better = sum(s.equations.cost for s in states) < factor * sum(start.cost for start, _ in starts)
+    if all_better:
+        alignment.set_lens(lens)
+    for state, (start, depth) in zip(states, starts, strict=True):
+        old = alignment.set_trajectory(state.photo, state.start, 1)
+        new = alignment.set_trajectory(state.photo, state.trajectory, 1)
+        state.total_px = pixel_shift(old, new, depth, alignment.directions(scale))
+        better = state.equations.cost < factor * start.cost
+        state.kept = better and (all_better or not alignment.columns.lens)
+        if not state.kept:
+            state.trajectory = state.start
 
 
-def _settle(one: Alignment, t: TrackedPhoto) -> CameraMove:
-    """Put a photo where it ended, and say how far that is from its start."""
-    one.camera(t.photo, t.place, 1)
-    turn = se3_log(t.place.pose @ torch.linalg.inv(t.start.pose))[3:]
-    centres = [-p[:3, :3].T @ p[:3, 3] for p in (t.place.pose, t.start.pose)]
+def _finish(alignment: LensAlignment, state: PhotoState) -> CameraMove:
+    """Set the camera of a photo to its result; return how far that is from its start."""
+    alignment.set_trajectory(state.photo, state.trajectory, 1)
+    turn = se3_log(state.trajectory.pose @ torch.linalg.inv(state.start.pose))[3:]
+    centres = [-pose[:3, :3].T @ pose[:3, 3] for pose in (state.trajectory.pose, state.start.pose)]
     distance = float((centres[0] - centres[1]).norm())
-    return CameraMove(t.photo, t.away, math.degrees(float(turn.norm())), distance, t.kept)
+    return CameraMove(state.photo, state.total_px, math.degrees(float(turn.norm())), distance, state.kept)

@@ -1,4 +1,4 @@
-"""How a picture moves with its camera: normal equations of Gauss-Newton on the picture, as functions on tensors."""
+"""Photometric alignment of one camera: how pixels move with the camera, and the normal equations that follow."""
 
 from __future__ import annotations
 
@@ -8,201 +8,251 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adop.geometry.camera import Camera
-from adop.geometry.lens_model import project_lens
+from adop.geometry.camera import Camera, project_lens
 from adop.geometry.rigid_motion import skew
 from adop.geometry.rolling_shutter import apply_motion, row_time
 
-ROBUST = 0.05  # of the photo's range: a larger difference counts less and less
-POSE = 6
-GAIN_CELLS = 9  # of 48 across the picture, that the gain is averaged over twice
-BORDER = 2  # pixels at the picture's edge whose gradient is one-sided
+RESIDUAL_SCALE = (
+    0.05  # of the image's range [0, 1]: scale of Cauchy's cost, beyond which residuals lose weight
+)
+POSE_SIZE = 6  # components of a twist
+GAIN_CELLS = 48  # cells across the image in which the gain is fitted
+GAIN_WINDOW = 9  # cells that it is averaged over, twice
+BORDER_PX = 2  # at the image's edge, where the blur and the gradient are one-sided
+MIN_PIXELS = 200  # that equations are made of
+SHIFT_PIXELS = 5000  # at most, over which `pixel_shift` takes its median
+
+
+@dataclass(frozen=True)
+class CameraColumns:
+    """The parameters of a camera that equations are made for, in the order of their columns.
+
+    First the twist of the pose [6], then that of the rolling shutter's motion [6] if it is asked for, then some of
+    the lens's parameters.
+    """
+
+    lens: list[int]  # [L] indices into intrinsics and distortion, concatenated
+    rolling_shutter: bool = False
+
+    @property
+    def per_photo(self) -> int:
+        """How many columns belong to the photo, 6 or 12; the others belong to its lens."""
+        return 2 * POSE_SIZE if self.rolling_shutter else POSE_SIZE
+
+    def __len__(self) -> int:
+        """Return the number K of columns."""
+        return self.per_photo + len(self.lens)
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """A photo, and the scene rendered as the photo's camera would take it."""
+
+    image: Tensor  # [1, 3, H, W] rendered, in [0, 1]
+    depth: Tensor  # [1, 1, H, W] rendered, scene units; +inf where there are no points
+    photo: Tensor  # [1, 3, H, W] in [0, 1]
+    mask: Tensor  # [1, 1, H, W] 1 where the photo counts, else 0
 
 
 @dataclass(frozen=True)
 class AlignmentEquations:
     """Gauss-Newton's normal equations `matrix @ change = -gradient` of one photo, means over its pixels.
 
-    The changes are the pose's six, the motion's six where they were asked for, and those of the lens.
+    The K columns are those of `CameraColumns`.
     """
 
     matrix: Tensor  # [K, K] float64
     gradient: Tensor  # [K] float64
-    cost: float  # mean of log(1 + (difference / 0.05)^2) over pixels and channels
-    pixels: float  # share of the photo's pixels that were compared
-    distance: float  # median depth of the pixels, scene units
+    cost: float  # mean of log(1 + residual^2) over pixels and channels, residuals in units of RESIDUAL_SCALE
+    coverage: float  # share of the photo's pixels that were compared; 0: too few for equations
+    depth: float  # median depth of the pixels, scene units
 
 
-def smooth(image: Tensor, mask: Tensor, sigma: float) -> Tensor:
-    """Return `image` [1, C, H, W] blurred within `mask` [1, 1, H, W]: what is outside leaks nowhere."""
+def masked_blur(image: Tensor, mask: Tensor, sigma: float) -> Tensor:
+    """Return `image` [1, C, H, W] blurred by a Gaussian of `sigma` pixels over `mask` [1, 1, H, W] only.
+
+    Masked pixels do not leak into others, and are 0 in the result.
+    """
     if sigma <= 0:
         return image * mask
-    reach = max(1, round(2.5 * sigma))
-    offset = torch.arange(-reach, reach + 1, device=image.device, dtype=image.dtype)
+    radius = max(1, round(2.5 * sigma))
+    offset = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
     kernel = torch.exp(-offset.square() / (2 * sigma**2))
     kernel = kernel / kernel.sum()
-    both = torch.cat((image * mask, mask), dim=1)
-    stacked = both.transpose(0, 1)
-    stacked = F.conv2d(stacked, kernel[None, None, None], padding=(0, reach))
-    stacked = F.conv2d(stacked, kernel[None, None, :, None], padding=(reach, 0))
-    both = stacked.transpose(0, 1)
-    return both[:, :-1] / both[:, -1:].clamp_min(1e-6) * mask
+    stacked = torch.cat((image * mask, mask), dim=1).transpose(0, 1)
+    stacked = F.conv2d(stacked, kernel[None, None, None], padding=(0, radius))
+    stacked = F.conv2d(stacked, kernel[None, None, :, None], padding=(radius, 0))
+    blurred = stacked.transpose(0, 1)
+    return blurred[:, :-1] / blurred[:, -1:].clamp_min(1e-6) * mask
 
 
-def slopes(image: Tensor) -> Tensor:
-    """Return the central differences [2, C, H, W] along u and v of `image` [1, C, H, W]."""
+def image_gradient(image: Tensor) -> Tensor:
+    """Return the central differences [2, C, H, W] of `image` [1, C, H, W] along u and v, per pixel."""
     padded = F.pad(image, (1, 1, 1, 1), mode="replicate")[0]
     along_u = (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]) / 2
     along_v = (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]) / 2
     return torch.stack((along_u, along_v))
 
 
-def fit_gain(picture: Tensor, photo: Tensor, weight: Tensor, rounds: int = 2) -> Tensor:
-    """Return the smooth gain [1, C, H, W] with which the picture meets the photo, robustly.
+def fit_gain(image: Tensor, photo: Tensor, weight: Tensor, rounds: int = 2) -> Tensor:
+    """Return the smooth gain [1, C, H, W] that brings a rendered image closest to the photo, robustly.
 
-    It follows exposure, white balance and vignette, which are not to be taken for a motion: its details are a
-    sixth of the picture's width wide.
+    It absorbs errors of exposure, white balance and vignetting, which would otherwise be taken for motion. It varies
+    over about a sixth of the image's width.
+
+    Args:
+        image, photo: [1, C, H, W] in [0, 1].
+        weight: [1, 1, H, W] of each pixel.
+        rounds: reweighted fits of one gain for the whole image, before the local one.
     """
-    height, width = picture.shape[2:]
-    cell = max(1, width // 48)
-    gain = torch.ones_like(picture[:, :, :1, :1])
+    height, width = image.shape[2:]
+    cell = max(1, width // GAIN_CELLS)
+    gain = torch.ones_like(image[:, :, :1, :1])
     for local in [False] * rounds + [True]:
-        trust = weight / (1 + ((gain * picture - photo) / ROBUST).square())
-        both = torch.cat((trust * picture * photo, trust * picture.square()), dim=1)
+        robust = weight / (1 + ((gain * image - photo) / RESIDUAL_SCALE).square())
+        sums = torch.cat((robust * image * photo, robust * image.square()), dim=1)
         if local:
-            both = F.avg_pool2d(both, cell, ceil_mode=True)
+            sums = F.avg_pool2d(sums, cell, ceil_mode=True)
             for _ in range(2):
-                both = F.avg_pool2d(both, GAIN_CELLS, stride=1, padding=GAIN_CELLS // 2)
-            both = F.interpolate(both, size=(height, width), mode="bilinear", align_corners=False)
+                sums = F.avg_pool2d(sums, GAIN_WINDOW, stride=1, padding=GAIN_WINDOW // 2)
+            sums = F.interpolate(sums, size=(height, width), mode="bilinear", align_corners=False)
         else:
-            both = both.mean((2, 3), keepdim=True)
-        product, square = both.chunk(2, dim=1)
+            sums = sums.mean((2, 3), keepdim=True)
+        product, square = sums.chunk(2, dim=1)
         gain = torch.where(square > 1e-6, product / square.clamp_min(1e-6), gain).clamp(0.05, 20)
     return gain
 
 
-def read_out(camera: Camera, still: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where camera-space points [M, 3] of one camera are when their rows are taken, and the times [M]."""
-    row = project_lens(camera.model, still, camera.intrinsics[0], camera.distortion[0])[0][:, 1]
+def apply_rolling_shutter(camera: Camera, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Return camera-space points [M, 3] as they are when their row is read out, and the times [M] of the rows.
+
+    Args:
+        camera: one view.
+        points: [M, 3] in the space of the camera at its middle row.
+    """
+    row = project_lens(camera.model, points, camera.intrinsics[0], camera.distortion[0])[0][:, 1]
     time = row_time(row, camera.photo_height[0])
-    return still if camera.motion is None else apply_motion(still, camera.motion[0], time), time
+    return points if camera.motion is None else apply_motion(points, camera.motion[0], time), time
 
 
-def motion_of_points(
-    camera: Camera, xyz: Tensor, lens_columns: list[int], rolling_shutter: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Return how the pixels of world points [M, 3] move with one camera.
+def projection_jacobian(camera: Camera, xyz: Tensor, columns: CameraColumns) -> tuple[Tensor, Tensor]:
+    """Return how the pixels of world points [M, 3] move with one camera, and with the points.
 
-    Returns: [M, 2, 6 + K] pixels of the crop per unit of the pose's twist (left update, translation first) and of
-        the chosen `lens_columns` of intrinsics and distortion laid end to end, with `rolling_shutter` six more
-        between them for the camera's motion; and [M, 2, 3] per scene unit of the point itself. Exact, the time at
-        which a point's row is taken being a constant. **Source** the chain rule on the lens model, see
-        `adop.geometry.camera.project_lens`.
+    Returns:
+        [M, 2, K] pixels of the crop per unit of each of the camera's `columns`; twists act on the left, translation
+        first. And [M, 2, 3] pixels per scene unit of the point. Exact, except that the time at which a point's row
+        is read out is held constant.
+
+    Source: the chain rule through `adop.geometry.camera.project_lens`.
     """
     rotation, translation = camera.world_to_camera[0, :3, :3], camera.world_to_camera[0, :3, 3]
     still = (xyz @ rotation.T + translation).detach()
-    local, time = read_out(camera, still) if camera.motion is not None or rolling_shutter else (still, still)
+    local, time = still, torch.zeros_like(still[:, 0])
+    if camera.motion is not None or columns.rolling_shutter:
+        local, time = apply_rolling_shutter(camera, still)
     intrinsics, distortion, zoom = camera.intrinsics[0], camera.distortion[0], camera.crop[0, 0]
     lens = torch.cat((intrinsics, distortion)).detach().expand(len(local), -1).clone()
     with torch.enable_grad():
-        # Each point has a lens of its own here, so that two backward passes are the whole Jacobian.
-        seen, lens = local.clone().requires_grad_(), lens.requires_grad_()
-        uv = project_lens(camera.model, seen, *lens.split((len(intrinsics), len(distortion)), dim=1))[0]
-        rows = [torch.autograd.grad(uv[:, i].sum(), (seen, lens), retain_graph=i == 0) for i in range(2)]
-    by_seen, by_lens = (torch.stack(parts, dim=1) for parts in zip(*rows, strict=True))
-    by_local = by_seen
+        # Each point has a copy of the lens, so that two backward passes give the whole Jacobian.
+        local, lens = local.clone().requires_grad_(), lens.requires_grad_()
+        uv = project_lens(camera.model, local, *lens.split((len(intrinsics), len(distortion)), dim=1))[0]
+        rows = [torch.autograd.grad(uv[:, i].sum(), (local, lens), retain_graph=i == 0) for i in range(2)]
+    by_local, by_lens = (torch.stack(parts, dim=1) for parts in zip(*rows, strict=True))
+    by_still = by_local
     if camera.motion is not None:
-        by_local = by_seen + time[:, None, None] * (by_seen @ skew(camera.motion[0, 3:]))
-    parts = [by_local, -by_local @ skew(still)]
-    if rolling_shutter:
-        later = time[:, None, None] * by_seen
-        parts += [later, -later @ skew(still)]
-    if lens_columns:
-        parts.append(by_lens[:, :, lens_columns])
-    return zoom * torch.cat(parts, dim=2), zoom * (by_local @ rotation)
+        by_still = by_local + time[:, None, None] * (by_local @ skew(camera.motion[0, 3:]))
+    parts = [by_still, -by_still @ skew(still)]
+    if columns.rolling_shutter:
+        by_motion = time[:, None, None] * by_local
+        parts += [by_motion, -by_motion @ skew(still)]
+    if columns.lens:
+        parts.append(by_lens[:, :, columns.lens])
+    return zoom * torch.cat(parts, dim=2), zoom * (by_still @ rotation)
 
 
 @torch.no_grad()
 def normal_equations(
-    picture: Tensor,
-    photo: Tensor,
-    depth: Tensor,
-    mask: Tensor,
+    pair: ImagePair,
     camera: Camera,
-    lens_columns: list[int],
+    columns: CameraColumns,
     sigma: float = 1.0,
     pixels: int = 60_000,
-    rolling_shutter: bool = False,
     directions: Tensor | None = None,
 ) -> AlignmentEquations:
-    """Return what a change of the camera would do to the difference between a picture and its photo.
+    """Return the normal equations that bring a rendered image towards its photo by changing the camera.
 
-    `d picture / d parameter = - slope of the picture * d uv / d parameter`, at each pixel's depth. The slope is the
-    mean of the picture's and the photo's, both blurred; a smooth gain is fitted; differences beyond 0.05 count
-    less and less.
+    `d image / d parameter = - image gradient * d uv / d parameter`, at each pixel's depth. The gradient is the mean
+    of those of image and photo, both blurred; a smooth gain is fitted first; Cauchy's cost bounds the weight of
+    large residuals.
 
     Args:
-        picture, photo: [1, 3, H, W] in [0, 1].
-        depth: [1, 1, H, W] scene units as `adop.geometry.camera` counts them; +inf where nothing is known.
-        mask: [1, 1, H, W] 1 where the photo counts.
-        camera: one view, that the picture was drawn from.
-        lens_columns: which of intrinsics and distortion, laid end to end, are asked for beside the pose's six.
+        camera: one view, with which the image was rendered.
+        columns: the parameters to solve for.
         sigma: of the blur, pixels.
-        pixels: about so many are used for the equations, evenly spread (the cost takes all).
-        rolling_shutter: ask for the camera's motion too.
-        directions: [H, W, 3] of `camera.lens_directions` at the pixels' centres, where they are known.
+        pixels: how many go into matrix and gradient, evenly spread; the cost takes all.
+        directions: [H, W, 3] `camera.lens_directions` at the pixel centres; None: they are computed.
 
-    Source: design.md section 4; the mean slope is that of efficient second-order minimisation (Malis 2004).
+    Source: direct image alignment (Baker & Matthews 2004, Lucas-Kanade 20 years on) with the mean gradient of
+        efficient second-order minimisation (Malis 2004); the gain is ours.
     """
-    known = torch.isfinite(depth).float() * mask
-    picture, photo = smooth(picture, known, sigma), smooth(photo, known, sigma)
-    inner = torch.zeros_like(known)
-    inner[:, :, BORDER:-BORDER, BORDER:-BORDER] = known[:, :, BORDER:-BORDER, BORDER:-BORDER]
-    # Where the mask ends a slope is the mask's, not the picture's.
-    inner = inner * (F.avg_pool2d(known, 3, stride=1, padding=1) > 0.99)
-    picture = picture * fit_gain(picture, photo, inner)
-    difference = (picture - photo) / ROBUST
+    depth, valid = pair.depth, torch.isfinite(pair.depth).float() * pair.mask
+    image, photo = masked_blur(pair.image, valid, sigma), masked_blur(pair.photo, valid, sigma)
+    inner = _interior(valid)
+    image = image * fit_gain(image, photo, inner)
+    residuals = (image - photo) / RESIDUAL_SCALE
     total = inner.sum().clamp_min(1)
-    cost = float((inner * difference.square().log1p()).sum().double() / (3 * total))
-    count = (2 * POSE if rolling_shutter else POSE) + len(lens_columns)
-    step = max(1, round((float(total) / pixels) ** 0.5))
-    grid = torch.zeros_like(inner)
-    grid[:, :, step // 2 :: step, step // 2 :: step] = 1
-    rows, columns = torch.nonzero((inner * grid)[0, 0] > 0, as_tuple=True)
-    if len(rows) < 200:
-        nothing = torch.zeros(count, dtype=torch.float64)
-        return AlignmentEquations(nothing.diag(), nothing, cost, 0.0, 1.0)
-    uv = torch.stack((columns, rows), dim=1).to(depth.dtype) + 0.5
-    z = depth[0, :, rows, columns]
-    xyz = camera.unproject(uv[None], z, None if directions is None else directions[None, rows, columns])[0]
-    by_camera, _ = motion_of_points(camera, xyz, lens_columns, rolling_shutter)
-    slope = (0.5 * (slopes(picture) + slopes(photo)))[:, :, rows, columns]
-    jacobian = -torch.einsum("dcm,mdk->cmk", slope, by_camera).double() / ROBUST
-    error = difference[0][:, rows, columns].double()
-    weight = 1 / (1 + error.square())
+    cost = float((inner * residuals.square().log1p()).sum().double() / (3 * total))
+    v, u = _subsample(inner, max(1, round((float(total) / pixels) ** 0.5)))
+    if len(v) < MIN_PIXELS:
+        zero = torch.zeros(len(columns), dtype=torch.float64)
+        return AlignmentEquations(zero.diag(), zero, cost, 0.0, 1.0)
+    uv = torch.stack((u, v), dim=1).to(depth.dtype) + 0.5
+    z = depth[0, :, v, u]
+    xyz = camera.unproject(uv[None], z, None if directions is None else directions[None, v, u])[0]
+    by_camera, _ = projection_jacobian(camera, xyz, columns)
+    mean_gradient = (0.5 * (image_gradient(image) + image_gradient(photo)))[:, :, v, u]
+    jacobian = -torch.einsum("dcm,mdk->cmk", mean_gradient, by_camera).double() / RESIDUAL_SCALE
+    residual = residuals[0][:, v, u].double()
+    weight = 1 / (1 + residual.square())
     weighted = jacobian * weight[..., None]
-    samples = error.numel()
+    samples = residual.numel()
     matrix = torch.einsum("cmk,cml->kl", weighted, jacobian) / samples
-    gradient = torch.einsum("cmk,cm->k", weighted, error) / samples
-    return AlignmentEquations(
-        matrix.cpu(), gradient.cpu(), cost, float(total) / inner.numel(), float(z.median())
-    )
+    gradient = torch.einsum("cmk,cm->k", weighted, residual) / samples
+    coverage = float(total) / inner.numel()
+    return AlignmentEquations(matrix.cpu(), gradient.cpu(), cost, coverage, float(z.median()))
+
+
+def _interior(valid: Tensor) -> Tensor:
+    """Return [1, 1, H, W], 1 at valid pixels whose gradient touches neither the image's edge nor the mask's."""
+    inner = torch.zeros_like(valid)
+    inside = slice(BORDER_PX, -BORDER_PX)
+    inner[:, :, inside, inside] = valid[:, :, inside, inside]
+    return inner * (F.avg_pool2d(valid, 3, stride=1, padding=1) > 0.99)
+
+
+def _subsample(weight: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """Return rows [M] and columns [M] of every `step`-th pixel along both axes where `weight` [1, 1, H, W] > 0."""
+    grid = torch.zeros_like(weight)
+    grid[:, :, step // 2 :: step, step // 2 :: step] = 1
+    rows, columns = torch.nonzero((weight * grid)[0, 0] > 0, as_tuple=True)
+    return rows, columns
 
 
 @torch.no_grad()
-def pixel_shift(
-    camera: Camera, other: Camera, depth: Tensor, directions: Tensor | None = None, most: int = 5000
-) -> float:
-    """Return the median distance in pixels between where two cameras see the places of `depth` [1, 1, H, W].
+def pixel_shift(camera: Camera, other: Camera, depth: Tensor, directions: Tensor | None = None) -> float:
+    """Return by how many pixels the image moves from one camera to another; the median over the pixels.
 
-    Args: directions: [H, W, 3] of the first camera at the depth's pixels, where they are known.
+    Args:
+        camera: one view.
+        other: the same view, moved.
+        depth: [1, 1, h, w] of the first camera's image, of its size or smaller by an integer factor.
+        directions: [h, w, 3] `lens_directions` of the first camera at the depth's pixels; None: they are computed.
     """
     rows, columns = torch.nonzero(torch.isfinite(depth[0, 0]), as_tuple=True)
     if len(rows) == 0:
         return 0.0
-    step = max(1, len(rows) // most)
+    step = max(1, len(rows) // SHIFT_PIXELS)
     rows, columns = rows[::step], columns[::step]
-    # The depth may be of a smaller picture than the camera's.
     scale = camera.width // depth.shape[3]
     uv = scale * (torch.stack((columns, rows), dim=1).to(depth.dtype) + 0.5)
     known = None if directions is None else directions[None, rows, columns]
@@ -211,10 +261,10 @@ def pixel_shift(
 
 
 def project_points(camera: Camera, xyz: Tensor) -> Tensor:
-    """Return where one camera sees world points [M, 3], pixels of the crop [M, 2]; nothing is left out."""
+    """Return the pixels [M, 2] of the crop at which one camera sees world points [M, 3], be they inside it or not."""
     rotation, translation = camera.world_to_camera[0, :3, :3], camera.world_to_camera[0, :3, 3]
     local = xyz @ rotation.T + translation
     if camera.motion is not None:
-        local, _ = read_out(camera, local)
+        local, _ = apply_rolling_shutter(camera, local)
     uv = project_lens(camera.model, local, camera.intrinsics[0], camera.distortion[0])[0]
     return camera.crop[0, 0] * uv - camera.crop[0, 1:]

@@ -1,70 +1,83 @@
-"""A label for each group of points that the photos find likely and that its neighbours share, by belief propagation."""
+"""Labels for groups of points that are cheap by the data and smooth between neighbours, by belief propagation."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-SWEEPS = 20  # of messages between neighbours
-DAMPING = 0.5  # share of the message before in each
-SIDES = 6  # of a group; side (d + 3) % 6 is across from side d, see `PointGroups.beside`
+ITERATIONS = 20
+DAMPING = 0.5  # share of the previous message in each new one
+SIDES = 6  # neighbours of a group; side (d + 3) % 6 is opposite to side d, see `PointGroups.neighbours`
 
 
 def min_sum_labels(
-    unlikely: Tensor, beside: Tensor, quarrel: float, motions: Tensor | None = None, apart: float = 1.0
+    data_cost: Tensor,
+    neighbours: Tensor,
+    smoothness: float,
+    motions: Tensor | None = None,
+    truncation: float = 1.0,
 ) -> Tensor:
-    """Return [K] the label of each group, so that the sum of what is unlikely and of the quarrels between neighbours is
-    about the smallest.
+    """Return the label [K] of each group that about minimises data costs plus smoothness costs between neighbours.
 
     Args:
-        unlikely: [K, L] nats; infinite where a group has fewer labels.
-        beside: [K, 6] neighbours as `PointGroups.beside` has them.
-        quarrel: nats between neighbours that differ.
-        motions: [K, L, 3] what the labels of each group stand for: neighbours differ by the distance between theirs, in
-            full from `apart`. Without it all groups have the same labels, and neighbours differ wholly or not at all.
+        data_cost: [K, L] nats; infinite where a group has fewer labels.
+        neighbours: [K, 6] as in `PointGroups.neighbours`.
+        smoothness: nats, the largest cost of one pair of neighbours.
+        motions: [K, L, 3] that each group's labels stand for: the smoothness cost grows linearly with the distance
+            between two motions. None: all groups have the same labels, and any two different ones cost `smoothness`.
+        truncation: distance between motions from which the smoothness cost no longer grows.
 
     Source: min-sum belief propagation with truncated linear costs (Felzenszwalb and Huttenlocher 2006).
     """
-    heard = unlikely.new_zeros(SIDES, *unlikely.shape)
-    there, neighbour = (beside >= 0)[..., None], beside.clamp_min(0)
-    gaps = [_gaps(motions, neighbour[:, side], apart) for side in range(SIDES)]
-    for _ in range(SWEEPS):
-        belief = unlikely + heard.sum(0)
-        told = torch.empty_like(heard)
+    messages = data_cost.new_zeros(
+        SIDES, *data_cost.shape
+    )  # [6, K, L] that each group received from each side
+    exists, neighbour = (neighbours >= 0)[..., None], neighbours.clamp_min(0)
+    distances = [_label_distances(motions, neighbour[:, side], truncation) for side in range(SIDES)]
+    for _ in range(ITERATIONS):
+        belief = data_cost + messages.sum(0)
+        received = torch.empty_like(messages)
         for side in range(SIDES):
-            # What the neighbour knows but from this group.
-            other = (belief - heard[(side + SIDES // 2) % SIDES])[neighbour[:, side]]
-            other = other - other.amin(1, keepdim=True)
-            gap = gaps[side]
-            if gap is not None:
-                other = (other[:, None] + quarrel * gap).amin(2)
-            told[side] = torch.where(there[:, side], other.clamp_max(quarrel), 0.0)
-        heard = DAMPING * heard + (1 - DAMPING) * told
-    return (unlikely + heard.sum(0)).argmin(1)
+            # The neighbour's belief without what this group told it.
+            message = (belief - messages[(side + SIDES // 2) % SIDES])[neighbour[:, side]]
+            message = message - message.amin(1, keepdim=True)
+            distance = distances[side]
+            if distance is not None:
+                message = (message[:, None] + smoothness * distance).amin(2)
+            received[side] = torch.where(exists[:, side], message.clamp_max(smoothness), 0.0)
+        messages = DAMPING * messages + (1 - DAMPING) * received
+    return (data_cost + messages.sum(0)).argmin(1)
 
 
-def _gaps(motions: Tensor | None, neighbour: Tensor, apart: float) -> Tensor | None:
-    """Return [K, L, L] how far each label's motion is from each of a neighbour's, 1 from `apart`."""
+def _label_distances(motions: Tensor | None, neighbour: Tensor, truncation: float) -> Tensor | None:
+    """Return [K, L, L] in [0, 1], the distance of each label's motion from each of a neighbour's [K], truncated."""
     if motions is None:
         return None
-    return (torch.cdist(motions, motions[neighbour]) / apart).clamp_max(1)
+    return (torch.cdist(motions, motions[neighbour]) / truncation).clamp_max(1)
 
 
-def nearby_labels(own: Tensor, beside: Tensor, most: int, hops: int) -> Tensor:
-    """Return [K, most] the labels that groups within some hops have, nearest first, so the own [K] is the first; -1 where
-    there are no more."""
-    labels, distance = own[:, None], torch.zeros(len(own), 1, dtype=torch.long, device=own.device)
-    far = hops + 1
-    there, neighbour = (beside >= 0)[..., None], beside.clamp_min(0)
-    for _ in range(hops):
-        around = torch.where(there, labels[neighbour], -1).flatten(1)
-        one_more = torch.where(around >= 0, distance[neighbour].flatten(1) + 1, far)
-        labels, distance = torch.cat((labels, around), dim=1), torch.cat((distance, one_more), dim=1)
-        # Sorted by label, then the nearest of each, then by distance.
-        order = (labels * (far + 1) + distance).argsort(dim=1)
-        labels, distance = labels.gather(1, order), distance.gather(1, order)
-        distance[:, 1:][labels[:, 1:] == labels[:, :-1]] = far
+def nearby_labels(labels: Tensor, neighbours: Tensor, most: int, radius: int) -> Tensor:
+    """Return [K, most] the distinct labels of the groups around each group, nearest first; -1 where there are no more.
+
+    Args:
+        labels: [K] of each group; its own comes first.
+        neighbours: [K, 6] as in `PointGroups.neighbours`.
+        most: labels per group.
+        radius: greatest distance, in steps from neighbour to neighbour.
+    """
+    found = labels[:, None]
+    distance = torch.zeros(len(labels), 1, dtype=torch.long, device=labels.device)
+    too_far = radius + 1
+    exists, neighbour = (neighbours >= 0)[..., None], neighbours.clamp_min(0)
+    for _ in range(radius):
+        added = torch.where(exists, found[neighbour], -1).flatten(1)
+        added_distance = torch.where(added >= 0, distance[neighbour].flatten(1) + 1, too_far)
+        found, distance = torch.cat((found, added), dim=1), torch.cat((distance, added_distance), dim=1)
+        # Sort by label, then distance; drop all but the nearest of each label; sort by distance.
+        order = (found * (too_far + 1) + distance).argsort(dim=1)
+        found, distance = found.gather(1, order), distance.gather(1, order)
+        distance[:, 1:][found[:, 1:] == found[:, :-1]] = too_far
         order = distance.argsort(dim=1, stable=True)[:, :most]
-        labels, distance = labels.gather(1, order), distance.gather(1, order)
-        labels = torch.where(distance < far, labels, -1)
-    return labels
+        found, distance = found.gather(1, order), distance.gather(1, order)
+        found = torch.where(distance < too_far, found, -1)
+    return found

@@ -1,4 +1,4 @@
-"""Points moved to where the photos show their colours: pieces of surface look around, and agree with their neighbours."""
+"""Points moved to where the photos show their colours: groups try many shifts, and agree with their neighbours."""
 
 from __future__ import annotations
 
@@ -10,203 +10,237 @@ from torch import Tensor
 from tqdm import tqdm
 
 from adop.config import MovePointsConfig
-from adop.model.pipeline import Pipeline
 from adop.refine.belief_propagation import min_sum_labels, nearby_labels
-from adop.refine.observations import show
+from adop.refine.observations import PointSelection, visible_points
+from adop.refine.photo_set import PhotoSet, finest_scale, pixel_size
 from adop.refine.point_groups import (
     PointGroups,
-    extent,
-    finest_scale,
+    bounding_side,
     group_by_voxel,
     group_means,
-    mean_colours,
-    pixel_size,
+    mean_radiance,
     single_point_groups,
     split_groups,
 )
-from adop.refine.shift_equations import ALIKE, descend, gather_shift_equations
-from adop.scene.photo_cache import PhotoCache
+from adop.refine.shift_equations import (
+    CORRELATED_OBSERVATIONS,
+    PositionPrior,
+    gather_shift_equations,
+    minimise_shifts,
+)
 
-# How far what moves as one looks around, one search after the other, relative to `trust`.
-REACHES = (1.0, 0.4, 0.15)
-STEPS = 3  # from the middle of the ball of places to its rim
-CLEAR = 2.0  # nats by which another place must be likelier than to stay
-ENOUGH = 10  # observations before a part is moved
-REDUCED = 2  # times smaller are the photos of the first search
-TOGETHER = 2.0  # nats between neighbouring pieces that take different places in the first search
-# Later: nats between neighbours that move differently, and hops to the motions around that may be taken.
-PIECES, GRAINS = (0.8, 4), (0.1, 8)
-MOTIONS = 12  # of those, most
-SEARCHED, TAKEN = 100_000, 1_000_000  # points that are looked at, most: for places around, for motions beside
-COUNTED = 150_000  # points that count as observations, most: more of them show the same pixels again
+SEARCH_RADII = (1.0, 0.4, 0.15)  # of the independent searches, in standard deviations of the prior
+GRID_STEPS = 3  # from the centre of the ball of candidate shifts to its surface
+MOVE_COST = 2.0  # nats by which a shift must be likelier than none
+MIN_OBSERVATIONS = 10  # of a part of a group, below which it does not move
+COARSE_SCALE = 2  # by which the photos of the joint search are reduced beyond the finest scale
+# Smoothness: nats between neighbours that move differently; how many neighbours away motions are taken from.
+JOINT_SMOOTHNESS = 2.0
+MEDIUM_SMOOTHNESS, MEDIUM_RADIUS = 0.8, 4
+FINE_SMOOTHNESS, FINE_RADIUS = 0.1, 8
+MAX_MOTIONS = 12  # of the groups around a group, that it may take over
+
+
+@dataclass(frozen=True)
+class PointSampling:
+    """Which share of the points is looked up, and how much it counts."""
+
+    max_points: int  # looked up, evenly spread; each stands for those left out
+    # Of all points, how many count as observations at most: those of a denser cloud show the same pixels again.
+    max_observations: int = 150_000
+
+    def stride(self, points: int) -> int:
+        """Return every how many of a number of points are looked up."""
+        return max(1, points // self.max_points)
+
+    def weight(self, points: int) -> float:
+        """Return how many observations one looked-up point counts for."""
+        return self.stride(points) * min(1.0, self.max_observations / points)
+
+
+GRID_SAMPLING = PointSampling(100_000)  # where hundreds of shifts are tried
+MOTION_SAMPLING = PointSampling(1_000_000)  # where a few are
 
 
 @torch.no_grad()
 def move_points(
-    pipeline: Pipeline,
-    cache: PhotoCache,
-    photos: list[int],
+    photos: PhotoSet,
     config: MovePointsConfig,
     start: Tensor | None = None,
+    grid_sampling: PointSampling = GRID_SAMPLING,
 ) -> float:
-    """Move the points to where the photos show their colours; return the median shift, scene units.
+    """Move the points to where the photos show their colours; return the median shift in scene units.
 
-    What moved as one is not known beforehand. Small pieces of surface look around in a ball in small photos, and take
-    a place that is likely and that their neighbours take too. Those in one group that moved alike then look around
-    together, ever finer, for a step is soon longer than what a gradient sees of a fine texture; in between, pieces may
-    change to a motion found around them, and grains of them in the end.
+    Which points are misplaced alike is not known in advance. First, medium groups try a ball of shifts in small
+    photos, and agree with their neighbours on likely ones. The points of a coarse group that moved alike then form
+    one part, and parts search on their own, in ever smaller balls: a texture soon becomes too fine for gradients to
+    reach across such shifts. After each search, medium (at last fine) groups may take over the motion of a part near
+    them, which gives the parts of the next search.
 
     Args:
-        start: [N, 3] where points were right to within `config.position_prior`; without it, where they are.
+        photos: that the points are compared with.
+        start: [N, 3] where points were right to within `config.position_prior`; None: where they are.
+        grid_sampling: of the points in the searches.
 
-    Source: labels with few borders between them, as in Boykov et al. 2001, by belief propagation; candidates from
-        around, as in PatchMatch (Barnes et al. 2009).
+    Source: labels with smoothness costs (Boykov et al. 2001) by belief propagation (Felzenszwalb & Huttenlocher
+        2006); motions propagated from neighbours as in PatchMatch (Barnes et al. 2009).
     """
+    pipeline = photos.pipeline
     start = pipeline.points.xyz.clone() if start is None else start
-    finest, trust = finest_scale(pipeline), config.position_prior * extent(start)
-    total = config.grouped * (2 * len(REACHES) + 1) + config.individual * (config.iterations + 1)
+    prior = PositionPrior(start, config.position_prior * bounding_side(start))
+    finest = finest_scale(pipeline)
+    total = config.grouped * (2 * len(SEARCH_RADII) + 1) + config.individual * (config.iterations + 1)
     with tqdm(total=total, desc="moving points", leave=False, disable=None) as bar:
         if config.grouped:
-            pixel = pixel_size(pipeline, photos)
-            _move_parts(_Search(pipeline, cache, photos, start, trust, finest, pixel), config, bar)
+            pixel = pixel_size(pipeline, photos.indices)
+            _move_groups(_Search(photos, prior, finest, pixel, grid_sampling), config, bar)
         if config.individual:
-            groups, radiance = (
-                single_point_groups(len(start), start.device),
-                pipeline.points.features[:, :3].exp(),
-            )
-            ask = functools.partial(gather_shift_equations, pipeline, cache, photos, finest, groups, radiance)
-            descend(pipeline, config, groups, ask, start, trust, bar)
+            groups = single_point_groups(len(start), start.device)
+            radiance = pipeline.points.features[:, :3].exp()
+            linearise = functools.partial(gather_shift_equations, photos, finest, groups, radiance)
+            minimise_shifts(pipeline, groups, linearise, prior, config, bar)
     return float((pipeline.points.xyz - start).norm(dim=1).median())
 
 
 @dataclass(frozen=True)
 class _Search:
-    """What every step of the search needs to know."""
+    """What every step of the search needs."""
 
-    pipeline: Pipeline
-    cache: PhotoCache
-    photos: list[int]
-    start: Tensor  # [N, 3]
-    trust: float  # scene units
-    finest: int  # by which photos are reduced, least
-    pixel: float  # scene units
+    photos: PhotoSet
+    prior: PositionPrior
+    finest: int  # least factor by which photos are reduced
+    pixel: float  # width of a photo's pixel, scene units
+    grid_sampling: PointSampling
 
-    def moved(self, groups: PointGroups) -> Tensor:
-        """Return [K, 3] how far each group is from its start."""
-        return group_means(self.pipeline.points.xyz - self.start, groups)
+    def displacements(self, groups: PointGroups) -> Tensor:
+        """Return the mean displacement [K, 3] of each group from its start."""
+        return group_means(self.photos.pipeline.points.xyz - self.prior.start, groups)
 
-    def costs(self, scale: int, groups: PointGroups, shifts: Tensor, most: int) -> tuple[Tensor, Tensor]:
-        """Return nats [K, S] by which shifts [K or 1, S, 3] of each group are unlikely by the photos, and observations
-        [K]."""
-        radiance = mean_colours(self.pipeline, scale * self.pixel)
-        cost, count = costs_of_shifts(
-            self.pipeline, self.cache, self.photos, self.finest * scale, groups, radiance, shifts, most
-        )
-        return cost / ALIKE, count
+    def data_cost(
+        self, scale: int, groups: PointGroups, shifts: Tensor, sampling: PointSampling
+    ) -> tuple[Tensor, Tensor]:
+        """Return the costs [K, S] in nats of each group's shifts [K or 1, S, 3] by the photos, and observations [K].
 
-    def unwilling(self, groups: PointGroups, places: Tensor) -> Tensor:
-        """Return nats [K, S] by which groups prefer to stay near their start over moving by places [1, S, 3]."""
-        away = self.moved(groups)[:, None] + places
-        nats = 0.5 * away.square().sum(2) / self.trust**2
-        nats[:, 1:] += CLEAR
-        return nats
+        Args: scale: by which the photos are reduced beyond the finest scale.
+        """
+        radiance = mean_radiance(self.photos.pipeline, scale * self.pixel)
+        cost, count = shift_costs(self.photos, self.finest * scale, groups, radiance, shifts, sampling)
+        return cost / CORRELATED_OBSERVATIONS, count
 
-    def move(self, groups: PointGroups, shifts: Tensor, best: Tensor) -> None:
-        """Move each group by the best [K] of its shifts [K or 1, S, 3]."""
-        every = torch.arange(len(groups), device=best.device)
-        self.pipeline.points.move(shifts.expand(len(groups), -1, -1)[every, best][groups.of_point])
+    def prior_cost(self, groups: PointGroups, shifts: Tensor) -> Tensor:
+        """Return the costs [K, S] in nats of shifts [1, S, 3] by the prior; the first shift is none."""
+        displacement = self.displacements(groups)[:, None] + shifts
+        cost = 0.5 * displacement.square().sum(2) / self.prior.sigma**2
+        cost[:, 1:] += MOVE_COST
+        return cost
+
+    def move(self, groups: PointGroups, shifts: Tensor, chosen: Tensor) -> None:
+        """Move each group by its chosen one [K] of the shifts [K or 1, S, 3]."""
+        every = torch.arange(len(groups), device=chosen.device)
+        shift = shifts.expand(len(groups), -1, -1)[every, chosen]
+        self.photos.pipeline.points.move(shift[groups.of_point])
 
 
-def _move_parts(search: _Search, config: MovePointsConfig, bar: tqdm) -> None:
-    start, size = search.start, extent(search.start)
-    groups, pieces, grains = (group_by_voxel(start, size * part) for part in config.sizes)
-    parts = split_groups(
-        groups, _look_around_together(search, pieces, (config.sizes[1] / config.sizes[0]) ** 2)
-    )
+def _move_groups(search: _Search, config: MovePointsConfig, bar: tqdm) -> None:
+    """Move groups of points by a joint search, then by independent searches of their parts."""
+    start = search.prior.start
+    size = bounding_side(start)
+    coarse, medium, fine = (group_by_voxel(start, size * relative) for relative in config.sizes)
+    # A coarse group's prior counts for a medium one by its share of the surface.
+    share = (config.sizes[1] / config.sizes[0]) ** 2
+    parts = split_groups(coarse, _search_jointly(search, medium, share))
     bar.update()
-    for reach in REACHES:
-        _look_around(search, parts, reach)
+    for radius in SEARCH_RADII:
+        _search_independently(search, parts, radius)
         bar.update()
-        last = reach == REACHES[-1]
-        finer, quarrel, hops = (grains, *GRAINS) if last else (pieces, *PIECES)
-        parts = split_groups(groups, _take_motions_around(search, finer, parts, quarrel, hops))
+        if radius == SEARCH_RADII[-1]:
+            labels = _propagate_motions(search, fine, parts, FINE_SMOOTHNESS, FINE_RADIUS)
+        else:
+            labels = _propagate_motions(search, medium, parts, MEDIUM_SMOOTHNESS, MEDIUM_RADIUS)
+        parts = split_groups(coarse, labels)
         bar.update()
 
 
-def _look_around_together(search: _Search, pieces: PointGroups, share: float) -> Tensor:
-    """Move each piece to a likely place in a ball around it that its neighbours take too; return [N] the number of its
-    place. A group's wish to stay counts for a piece by its `share` of the group's surface."""
-    places = ball(search.trust).to(search.start)[None]
-    unlikely, _ = search.costs(REDUCED, pieces, places, SEARCHED)
-    unlikely += share * search.unwilling(pieces, places)
-    best = min_sum_labels(unlikely, pieces.beside, TOGETHER)
-    search.move(pieces, places, best)
-    return best[pieces.of_point]
+def _search_jointly(search: _Search, groups: PointGroups, prior_weight: float) -> Tensor:
+    """Move each group by a likely shift from a ball that its neighbours take too; return its number [N] by point."""
+    shifts = candidate_shifts(search.prior.sigma).to(search.prior.start)[None]
+    cost, _ = search.data_cost(COARSE_SCALE, groups, shifts, search.grid_sampling)
+    cost += prior_weight * search.prior_cost(groups, shifts)
+    chosen = min_sum_labels(cost, groups.neighbours, JOINT_SMOOTHNESS)
+    search.move(groups, shifts, chosen)
+    return chosen[groups.of_point]
 
 
-def _look_around(search: _Search, parts: PointGroups, reach: float) -> None:
-    """Move each part to the likeliest place in a ball around it, or leave it where that is hardly likelier.
+def _search_independently(search: _Search, parts: PointGroups, radius: float) -> None:
+    """Move each part by the likeliest shift from a ball, if it is clearly likelier than none and is well observed.
 
-    The photos' word counts once for every ALIKE observations; beside it stands that points were right to within
-    `trust` at the start.
+    Args: radius: of the ball, in standard deviations of the prior.
     """
-    places = ball(reach * search.trust).to(search.start)[None]
-    unlikely, count = search.costs(1, parts, places, SEARCHED)
-    unlikely += search.unwilling(parts, places)
-    search.move(parts, places, torch.where(count < ENOUGH, 0, unlikely.argmin(1)))
+    shifts = candidate_shifts(radius * search.prior.sigma).to(search.prior.start)[None]
+    cost, count = search.data_cost(1, parts, shifts, search.grid_sampling)
+    cost += search.prior_cost(parts, shifts)
+    search.move(parts, shifts, torch.where(count < MIN_OBSERVATIONS, 0, cost.argmin(1)))
 
 
-def _take_motions_around(
-    search: _Search, pieces: PointGroups, parts: PointGroups, quarrel: float, hops: int
+def _propagate_motions(
+    search: _Search, groups: PointGroups, parts: PointGroups, smoothness: float, radius: int
 ) -> Tensor:
-    """Move each piece as one of the parts within some hops did, or not; return [N] the number of that part."""
-    own = pieces.of_point.new_zeros(len(pieces))
-    own.scatter_reduce_(0, pieces.of_point, parts.of_point, "amax", include_self=False)
-    labels = nearby_labels(own, pieces.beside, MOTIONS, hops)
-    motions = search.moved(parts)[labels.clamp_min(0)]
-    shifts = motions - search.moved(pieces)[:, None]
+    """Let each group take over the motion of a part near it, or keep its own; return the part's number [N] by point.
+
+    Args:
+        parts: whose motions may be taken.
+        smoothness: nats between neighbours that move differently.
+        radius: how many neighbours away a part may be.
+    """
+    part_of_group = groups.of_point.new_zeros(len(groups))
+    part_of_group.scatter_reduce_(0, groups.of_point, parts.of_point, "amax", include_self=False)
+    labels = nearby_labels(part_of_group, groups.neighbours, MAX_MOTIONS, radius)
+    motions = search.displacements(parts)[labels.clamp_min(0)]
+    shifts = motions - search.displacements(groups)[:, None]
     shifts[:, 0] = 0
-    unlikely, _ = search.costs(1, pieces, shifts, TAKEN)
-    unlikely = torch.where(labels >= 0, unlikely, torch.inf)
-    best = min_sum_labels(unlikely, pieces.beside, quarrel, motions, search.trust / STEPS)
-    search.move(pieces, shifts, best)
-    return labels.gather(1, best[:, None])[pieces.of_point, 0]
+    cost, _ = search.data_cost(1, groups, shifts, MOTION_SAMPLING)
+    cost = torch.where(labels >= 0, cost, torch.inf)
+    truncation = search.prior.sigma / GRID_STEPS
+    chosen = min_sum_labels(cost, groups.neighbours, smoothness, motions, truncation)
+    search.move(groups, shifts, chosen)
+    return labels.gather(1, chosen[:, None])[groups.of_point, 0]
 
 
-def ball(reach: float) -> Tensor:
-    """Return [S, 3] shifts, a grid in a ball of a radius; the first is none."""
-    along = torch.arange(-STEPS, STEPS + 1).float()
-    grid = torch.cartesian_prod(along, along, along)
-    grid = grid[grid.norm(dim=1) <= STEPS + 1e-3]
-    return grid[grid.norm(dim=1).argsort(stable=True)] * (reach / STEPS)
+def candidate_shifts(radius: float) -> Tensor:
+    """Return shifts [S, 3] on a grid in a ball, shortest first: the first is none."""
+    axis = torch.arange(-GRID_STEPS, GRID_STEPS + 1).float()
+    grid = torch.cartesian_prod(axis, axis, axis)
+    grid = grid[grid.norm(dim=1) <= GRID_STEPS + 1e-3]
+    return grid[grid.norm(dim=1).argsort(stable=True)] * (radius / GRID_STEPS)
 
 
-def costs_of_shifts(
-    pipeline: Pipeline,
-    cache: PhotoCache,
-    photos: list[int],
+def shift_costs(
+    photos: PhotoSet,
     scale: int,
     groups: PointGroups,
     radiance: Tensor,
     shifts: Tensor,
-    most: int,
+    sampling: PointSampling,
 ) -> tuple[Tensor, Tensor]:
-    """Return how unlike [K, S] the photos, 1/scale as large, are to each group's points moved by each of its shifts
-    [K or 1, S, 3], and the observations [K] behind it.
+    """Return how badly the photos agree with each group after each of its shifts, and the observations behind it.
 
-    Cauchy's cost summed over the observations and colours. Of all points `most` or fewer are looked at, evenly, each
-    for those it stands for, of COUNTED at most: a denser cloud shows the same pixels again.
+    Args:
+        scale: by which the photos are reduced.
+        radiance: [N, 3] linear light of each point.
+        shifts: [K or 1, S, 3] scene units.
+
+    Returns: [K, S] Cauchy's cost, summed over observations and colours; [K] observations, weighted like it.
     """
-    device, tried, points = pipeline.device, shifts.shape[1], len(pipeline.points.xyz)
+    points = photos.pipeline.points.xyz
+    device, tried = points.device, shifts.shape[1]
     shifts = shifts.expand(len(groups), -1, -1)
-    every = max(1, points // most)
-    weight = every * min(1.0, COUNTED / points)
+    selection, weight = PointSelection(stride=sampling.stride(len(points))), sampling.weight(len(points))
     cost, count = torch.zeros(tried, len(groups), device=device), torch.zeros(len(groups), device=device)
-    for photo in photos:
-        shown = show(pipeline, cache, photo, scale, radiance, every=every)
-        group = groups.of_point[shown.points]
+    for photo in photos.indices:
+        visible = visible_points(photos, photo, scale, radiance, selection)
+        group = groups.of_point[visible.points]
         count += torch.bincount(group, minlength=len(groups))
         for number in range(tried):
-            there = shown.moved(shifts[group, number])
-            cost[number].index_add_(0, group, shown.error(there).square().log1p().sum(1) / 2)
+            residuals = visible.residuals(visible.shifted_uv(shifts[group, number]))
+            cost[number].index_add_(0, group, residuals.square().log1p().sum(1) / 2)
     return weight * cost.T, weight * count

@@ -1,9 +1,9 @@
-"""What photos say of the shifts of groups of points: normal equations, and their solution."""
+"""Shifts of groups of points by Gauss-Newton: normal equations from the photos, a prior, and their solution."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,127 +11,162 @@ from tqdm import tqdm
 
 from adop.config import MovePointsConfig
 from adop.model.pipeline import Pipeline
-from adop.refine.observations import Observed, observe
+from adop.refine.observations import PointResiduals, point_residuals
+from adop.refine.photo_set import PhotoSet
 from adop.refine.point_groups import PointGroups, group_means
-from adop.scene.photo_cache import PhotoCache
 
-DAMPING = 1e-2
-SWEEPS = 20  # over neighbouring groups, until their motions agree
-FEWEST = 3.0  # observations of a group before it moves at all
-ALIKE = 30.0  # observations of a group that err together, as neighbouring pixels do
+START_DAMPING, MIN_DAMPING = 1e-2, 1e-4  # Levenberg-Marquardt's
+JACOBI_SWEEPS = 20
+MIN_OBSERVATIONS = 3.0  # of a group, below which it does not move
+# Observations of a group, as many as one independent one is worth: neighbouring pixels err alike.
+CORRELATED_OBSERVATIONS = 30.0
+SUMS = 14  # columns that `add_residuals` sums: matrix 9, gradient 3, cost, count
+
+
+@dataclass(frozen=True)
+class PositionPrior:
+    """Where points were at the start, and how far off that may be."""
+
+    start: Tensor  # [N, 3] world
+    sigma: float  # standard deviation, scene units
 
 
 @dataclass(frozen=True)
 class ShiftEquations:
-    """Normal equations of each group's shift, sums over what the photos show of its points."""
+    """Normal equations `matrix @ shift = -gradient` of each group's shift, summed over its observations in photos."""
 
     matrix: Tensor  # [K, 3, 3]
     gradient: Tensor  # [K, 3]
-    cost: Tensor  # [K]
-    count: Tensor  # [K]
+    cost: Tensor  # [K] sum of log(1 + residual^2), mean over the colours
+    count: Tensor  # [K] observations
+
+    def replaced_by(self, other: ShiftEquations, mask: Tensor) -> ShiftEquations:
+        """Return equations with those of `other` for the groups of `mask` [K] bool."""
+        return ShiftEquations(
+            torch.where(mask[:, None, None], other.matrix, self.matrix),
+            torch.where(mask[:, None], other.gradient, self.gradient),
+            torch.where(mask, other.cost, self.cost),
+            torch.where(mask, other.count, self.count),
+        )
 
 
 @torch.no_grad()
 def gather_shift_equations(
-    pipeline: Pipeline,
-    cache: PhotoCache,
-    photos: list[int],
-    scale: int,
-    groups: PointGroups,
-    radiance: Tensor,
+    photos: PhotoSet, scale: int, groups: PointGroups, radiance: Tensor
 ) -> ShiftEquations:
-    """Ask every photo, 1/scale as large, where each group's points should be; see `observe`."""
-    sums = torch.zeros(len(groups), 14, device=pipeline.device)
-    for photo in photos:
-        add_observed(sums, groups, observe(pipeline, cache, photo, scale, radiance))
+    """Sum each group's normal equations over all photos, reduced by `scale`; see `point_residuals`.
+
+    Args: radiance: [N, 3] linear light of each point.
+    """
+    sums = torch.zeros(len(groups), SUMS, device=photos.pipeline.device)
+    for photo in photos.indices:
+        add_residuals(sums, groups, point_residuals(photos, photo, scale, radiance))
     return equations_from_sums(sums)
 
 
-def add_observed(sums: Tensor, groups: PointGroups, seen: Observed) -> None:
-    """Add what a photo shows to the sums [K, 14] of each group."""
-    weighted = seen.by_point * seen.weight[..., None]
+def add_residuals(sums: Tensor, groups: PointGroups, residuals: PointResiduals) -> None:
+    """Add the residuals of one photo to the sums [K, SUMS] of each group."""
+    weighted = residuals.by_point * residuals.weight[..., None]
     parts = (
-        torch.einsum("mck,mcl->mkl", weighted, seen.by_point).flatten(1),
-        torch.einsum("mck,mc->mk", weighted, seen.error),
-        seen.error.square().log1p().mean(1, keepdim=True),
-        torch.ones_like(seen.error[:, :1]),
+        torch.einsum("mck,mcl->mkl", weighted, residuals.by_point).flatten(1),
+        torch.einsum("mck,mc->mk", weighted, residuals.residual),
+        residuals.residual.square().log1p().mean(1, keepdim=True),
+        torch.ones_like(residuals.residual[:, :1]),
     )
-    sums.index_add_(0, groups.of_point[seen.points], torch.cat(parts, dim=1))
+    sums.index_add_(0, groups.of_point[residuals.points], torch.cat(parts, dim=1))
 
 
 def equations_from_sums(sums: Tensor) -> ShiftEquations:
-    """Return the normal equations that `add_observed` summed."""
+    """Return the normal equations that `add_residuals` summed."""
     return ShiftEquations(sums[:, :9].reshape(-1, 3, 3), sums[:, 9:12], sums[:, 12], sums[:, 13])
 
 
-def with_prior(equations: ShiftEquations, groups: PointGroups, moved: Tensor, trust: float) -> ShiftEquations:
-    """Return equations that also knows that points [N, 3], `moved` from their start, were right to within `trust`."""
-    weight = ALIKE / trust**2
-    pull = weight * group_means(moved, groups)
-    eye = torch.eye(3, device=moved.device)
-    return replace(equations, matrix=equations.matrix + weight * eye, gradient=equations.gradient + pull)
+def add_prior(
+    equations: ShiftEquations, groups: PointGroups, displacement: Tensor, sigma: float
+) -> ShiftEquations:
+    """Return the equations with a prior that holds points at their start.
+
+    Args:
+        displacement: [N, 3] of the points from their start, scene units.
+        sigma: standard deviation of the prior, scene units.
+    """
+    weight = CORRELATED_OBSERVATIONS / sigma**2
+    gradient = weight * group_means(displacement, groups)
+    eye = torch.eye(3, device=displacement.device)
+    return replace(equations, matrix=equations.matrix + weight * eye, gradient=equations.gradient + gradient)
 
 
-def placed_by_photos(equations: ShiftEquations, trust: float) -> Tensor:
-    """Return [K] float64, the share that photos have in each group's place, beside its start, right to within `trust`:
-    in the direction of which they say least."""
+def photo_share(equations: ShiftEquations, sigma: float) -> Tensor:
+    """Return [K] float64 in [0, 1], how far photos rather than the prior determine each group's position.
+
+    It is that of the direction in which the photos determine least.
+    """
     least = torch.linalg.eigvalsh(equations.matrix.double())[:, 0].clamp_min(0)
-    return least / (least + ALIKE / trust**2)
+    return least / (least + CORRELATED_OBSERVATIONS / sigma**2)
 
 
-def solve_shifts(equations: ShiftEquations, groups: PointGroups, damping: Tensor, coupling: float) -> Tensor:
-    """Return the shift [K, 3] of each group, scene units; neighbours pull at one another with weight `coupling`."""
+def solve_shifts(
+    equations: ShiftEquations, groups: PointGroups, damping: Tensor, smoothness: float
+) -> Tensor:
+    """Return the shift [K, 3] of each group in scene units, by Jacobi iterations.
+
+    Args:
+        damping: [K] Levenberg-Marquardt's, relative to the matrices.
+        smoothness: weight of the differences between neighbouring groups' shifts, relative to the median matrix.
+    """
     trace = equations.matrix.diagonal(dim1=1, dim2=2).sum(1)
-    enough = equations.count >= FEWEST
-    if not bool(enough.any()):
+    observed = equations.count >= MIN_OBSERVATIONS
+    if not bool(observed.any()):
         return torch.zeros_like(equations.gradient)
-    typical = trace[enough].median().clamp_min(1e-12) / 3
-    pull = coupling * typical
-    there = (groups.beside >= 0).float()
+    typical = trace[observed].median().clamp_min(1e-12) / 3
+    weight = smoothness * typical
+    exists = (groups.neighbours >= 0).float()
     eye = torch.eye(3, device=trace.device)
-    stiff = equations.matrix + eye * (damping * typical + pull * there.sum(1))[:, None, None]
-    stiff = stiff + eye * (damping * trace / 3)[:, None, None]
+    damped = equations.matrix + eye * (damping * typical + weight * exists.sum(1))[:, None, None]
+    damped = damped + eye * (damping * trace / 3)[:, None, None]
     shift = torch.zeros_like(equations.gradient)
-    for _ in range(SWEEPS):
-        around = (shift[groups.beside.clamp_min(0)] * there[..., None]).sum(1)
-        shift = torch.linalg.solve(stiff, (pull * around - equations.gradient)[..., None])[..., 0]
-    return torch.where(enough[:, None], shift, 0.0)
+    for _ in range(JACOBI_SWEEPS):
+        neighbours = (shift[groups.neighbours.clamp_min(0)] * exists[..., None]).sum(1)
+        right = weight * neighbours - equations.gradient
+        shift = torch.linalg.solve(damped, right[..., None])[..., 0]
+    return torch.where(observed[:, None], shift, 0.0)
 
 
-def descend(
+def minimise_shifts(
     pipeline: Pipeline,
-    config: MovePointsConfig,
     groups: PointGroups,
-    ask: Callable[[], ShiftEquations],
-    start: Tensor,
-    trust: float,
+    linearise: Callable[[], ShiftEquations],
+    prior: PositionPrior,
+    config: MovePointsConfig,
     bar: tqdm,
 ) -> None:
-    """Take `config.iterations` steps of Gauss-Newton; a group that a step makes worse goes back.
+    """Move groups of points by `config.iterations` steps of Levenberg-Marquardt; groups that a step makes worse go back.
 
-    Source: Gauss-Newton on the picture as for cameras, design.md section 4; the pull between neighbours is that of
-        elastic registration.
+    Args: linearise: returns the equations at the points' present positions, without the prior.
+
+    Source: Gauss-Newton on images (Baker & Matthews 2004), with a damping for each group; the smoothness between
+        neighbours is ours.
     """
-    best = ask()
+    best = linearise()
     bar.update()
-    damping = torch.full((len(groups),), DAMPING, device=pipeline.device)
+    damping = torch.full((len(groups),), START_DAMPING, device=pipeline.device)
     for _ in range(config.iterations):
-        known = with_prior(best, groups, pipeline.points.xyz - start, trust)
-        shift = solve_shifts(known, groups, damping, config.smoothness)
+        equations = add_prior(best, groups, pipeline.points.xyz - prior.start, prior.sigma)
+        shift = solve_shifts(equations, groups, damping, config.smoothness)
         pipeline.points.move(shift[groups.of_point])
-        tried = ask()
+        tried = linearise()
         bar.update()
-        worse = looks_worse(best, tried)
-        back = torch.where(worse[:, None], shift, 0.0)
-        pipeline.points.move(-back[groups.of_point])
-        damping = torch.where(worse, damping * 10, (damping / 4).clamp_min(1e-4))
-        kept = {}
-        for part in fields(ShiftEquations):
-            old, new = getattr(best, part.name), getattr(tried, part.name)
-            kept[part.name] = torch.where(worse.reshape(-1, *[1] * (old.dim() - 1)), old, new)
-        best = ShiftEquations(**kept)
+        worse = is_worse(best, tried)
+        pipeline.points.move(-torch.where(worse[:, None], shift, 0.0)[groups.of_point])
+        damping = next_damping(damping, worse)
+        best = best.replaced_by(tried, ~worse)
 
 
-def looks_worse(before: ShiftEquations, after: ShiftEquations) -> Tensor:
-    """Return [K] bool, the groups that left the pictures, or look worse there."""
+def next_damping(damping: Tensor, worse: Tensor) -> Tensor:
+    """Return the damping [K] of each group after a step: more where it was worse [K] bool, else less."""
+    return torch.where(worse, damping * 10, (damping / 4).clamp_min(MIN_DAMPING))
+
+
+def is_worse(before: ShiftEquations, after: ShiftEquations) -> Tensor:
+    """Return [K] bool, the groups whose mean cost has risen, or that lost more than half of their observations."""
     return (after.cost * before.count > before.cost * after.count) | (after.count < 0.5 * before.count)

@@ -13,10 +13,11 @@ from torch import Tensor
 from adop.config import TrainConfig, learned
 from adop.errors import UserError
 from adop.model.points import MIN_RADIANCE
-from adop.refine.align import CameraMove, RefinedParameters, align_cameras, render_network, render_points
+from adop.refine.align import CameraMove, RefinedParameters, align_cameras
 from adop.refine.alignment_equations import pixel_shift
-from adop.refine.bundle_adjustment import refine_both
+from adop.refine.bundle_adjustment import refine_poses_and_points
 from adop.refine.move_points import move_points
+from adop.refine.photo_set import PhotoSet, render_network, render_points
 from adop.run.run import Run
 
 ASTRAY = 1.0  # pixels: a photo that went farther and is no better for it is named
@@ -60,14 +61,15 @@ def refine_start(run: Run, say: Callable[[str], None]) -> None:
     """
     if not _starts_by_colours(run):
         return
-    config, refined, photos = run.config.refine, refined_now(run, 0), run.split["train"]
+    config, refined = run.config.refine, refined_now(run, 0)
+    photos = PhotoSet(run.pipeline, run.cache, run.split["train"])
     if refined.any():
-        say(describe(run, align_cameras(run.pipeline, run.cache, photos, config.align, refined)))
+        say(describe(run, align_cameras(photos, config.align, refined)))
     if learned(run.config.learn.points, 0) and not refined.poses:
-        shift = move_points(run.pipeline, run.cache, photos, config.points)
+        shift = move_points(photos, config.points)
         say(f"points: moved by {shift:.3g} scene units (median)")
         if refined.any():
-            moved = align_cameras(run.pipeline, run.cache, photos, config.align, refined, finest_only=True)
+            moved = align_cameras(photos, config.align, refined, finest_only=True)
             say(describe(run, moved))
 
 
@@ -90,15 +92,13 @@ def refine_together(run: Run, own: Tensor, say: Callable[[str], None]) -> None:
     a feature says where it should be. A photo once showed it so: by the response that has been fitted meanwhile it is
     taken back to light.
     """
-    config, photos = run.config.refine, run.split["train"]
-    moved = align_cameras(
-        run.pipeline, run.cache, photos, config.align, refined_now(run, 0), finest_only=True
-    )
+    config, photos = run.config.refine, PhotoSet(run.pipeline, run.cache, run.split["train"])
+    moved = align_cameras(photos, config.align, refined_now(run, 0), finest_only=True)
     say(describe(run, moved))
     run.pipeline.points.features.copy_(own)
     light = run.pipeline.tonemapper.linearise_colours(own[:, :3].exp())
     run.pipeline.points.features[:, :3] = light.clamp_min(MIN_RADIANCE).log()
-    shift = refine_both(run.pipeline, run.cache, photos, config.points, config.align)
+    shift = refine_poses_and_points(photos, config.points, config.align)
     say(f"poses and points: adjusted together, points by {shift:.3g} scene units (median)")
 
 
@@ -123,9 +123,8 @@ def refine_again(run: Run, step: int, share: float) -> list[CameraMove]:
     chosen = [order[(turn * count + i) % len(order)] for i in range(count)]
     was_training = run.pipeline.training
     with torch.no_grad():
-        moved = align_cameras(
-            run.pipeline, run.cache, sorted(chosen), config.align, refined, render_network, finest_only=True
-        )
+        few = PhotoSet(run.pipeline, run.cache, sorted(chosen))
+        moved = align_cameras(few, config.align, refined, render_network, finest_only=True)
     run.pipeline.train(was_training)
     return moved
 

@@ -1,6 +1,7 @@
-"""How a picture moves with its camera, against finite differences and a picture that is known exactly."""
+"""The motion of pixels with their camera, against finite differences, and alignment with an image known exactly."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,12 +10,15 @@ import torch
 from adop.geometry.camera import Camera
 from adop.geometry.rigid_motion import se3_exp
 from adop.refine.alignment_equations import (
+    AlignmentEquations,
+    CameraColumns,
+    ImagePair,
     fit_gain,
-    motion_of_points,
+    masked_blur,
     normal_equations,
     pixel_shift,
     project_points,
-    smooth,
+    projection_jacobian,
 )
 
 LENSES = {
@@ -26,8 +30,8 @@ LENSES = {
 def camera(
     model: str = "opencv", pose: torch.Tensor | None = None, size: tuple[int, int] = (160, 120)
 ) -> Camera:
-    """A camera that looks along +z, drawn at half its size."""
-    whole = Camera(
+    """Return a camera that looks along +z, or has the given pose."""
+    return Camera(
         model,
         size[0],
         size[1],
@@ -35,17 +39,16 @@ def camera(
         torch.tensor([LENSES[model]], dtype=torch.float64),
         (torch.eye(4, dtype=torch.float64) if pose is None else pose)[None],
     )
-    return whole
 
 
 @pytest.mark.parametrize("model", ["opencv", "fisheye"])
-def test_motion_of_points_is_the_derivative(model: str):
+def test_the_projection_jacobian_is_the_derivative(model: str):
     generator = torch.Generator().manual_seed(0)
     xyz = torch.rand(20, 3, generator=generator, dtype=torch.float64) * 2 - 1 + torch.tensor([0.0, 0.0, 4.0])
     pose = se3_exp(torch.tensor([0.1, -0.2, 0.3, 0.05, -0.1, 0.02], dtype=torch.float64))
     view = camera(model, pose).cropped(0.5, 3.0, 5.0, 80, 60)
     columns = [0, 1, 2, 3, 4, 5]
-    by_camera, by_point = motion_of_points(view, xyz, columns)
+    by_camera, by_point = projection_jacobian(view, xyz, CameraColumns(columns))
     step = 1e-6
     for k in range(6):
         twist = torch.zeros(6, dtype=torch.float64)
@@ -70,8 +73,8 @@ def test_motion_of_points_is_the_derivative(model: str):
 
 
 @pytest.mark.parametrize("model", ["opencv", "fisheye"])
-def test_motion_of_points_while_rows_are_read_out(model: str):
-    """Columns of pose, motion and point against differences; the time of a row, held fixed there, changes little."""
+def test_the_projection_jacobian_with_a_rolling_shutter(model: str):
+    """Columns of pose, motion and point against differences: the row's time, which they hold constant, changes little."""
     generator = torch.Generator().manual_seed(0)
     xyz = torch.rand(20, 3, generator=generator, dtype=torch.float64) * 2 - 1 + torch.tensor([0.0, 0.0, 4.0])
     pose = se3_exp(torch.tensor([0.1, -0.2, 0.3, 0.05, -0.1, 0.02], dtype=torch.float64))
@@ -81,11 +84,12 @@ def test_motion_of_points_while_rows_are_read_out(model: str):
         return replace(camera(model, at), motion=moves).cropped(0.5, 3.0, 5.0, 80, 60)
 
     now, step = view(pose, motion), 1e-6
-    by_camera, by_point = motion_of_points(now, xyz, [0], rolling_shutter=True)
+    by_camera, by_point = projection_jacobian(now, xyz, CameraColumns([0], rolling_shutter=True))
     assert by_camera.shape == (20, 2, 13)
-    still, _ = motion_of_points(replace(now, motion=None), xyz, [0])
-    plain, _ = motion_of_points(replace(now, motion=None), xyz, [0], rolling_shutter=True)
-    assert torch.equal(plain[:, :, [*range(6), 12]], still)
+    still = replace(now, motion=None)
+    without, _ = projection_jacobian(still, xyz, CameraColumns([0]))
+    with_motion, _ = projection_jacobian(still, xyz, CameraColumns([0], rolling_shutter=True))
+    assert torch.equal(with_motion[:, :, [*range(6), 12]], without)
     for k in range(6):
         twist = torch.zeros(6, dtype=torch.float64)
         twist[k] = step
@@ -104,81 +108,92 @@ def test_motion_of_points_while_rows_are_read_out(model: str):
 
 
 def textured_wall(view: Camera, distance: float = 4.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what a camera sees of a smoothly painted wall at z = distance, and its depth: by rays, exactly."""
+    """Return the image of a smoothly painted wall at z = distance, and its depth: by rays, exactly."""
     rays, centre = view.rays(0)[0], view.centre()[0]
     along = (distance - centre[2]) / rays[2]
-    place = centre[:, None, None] + along * rays
-    x, y = place[0], place[1]
+    xyz = centre[:, None, None] + along * rays
+    x, y = xyz[0], xyz[1]
     waves = [
         0.5 + 0.2 * torch.sin(5 * x + phase) * torch.cos(4 * y) + 0.2 * torch.sin(7 * y - 2 * x + phase)
         for phase in (0.0, 1.0, 2.0)
     ]
-    local = torch.einsum("ij,jhw->ihw", view.world_to_camera[0, :3, :3], place - centre[:, None, None])
+    local = torch.einsum("ij,jhw->ihw", view.world_to_camera[0, :3, :3], xyz - centre[:, None, None])
     return torch.stack(waves)[None], local[2][None, None]
 
 
-def test_one_step_takes_most_of_a_small_error_away():
+def equations(
+    image: torch.Tensor,
+    depth: torch.Tensor,
+    photo: torch.Tensor,
+    view: Camera,
+    lens: Sequence[int] = (),
+    directions: torch.Tensor | None = None,
+) -> AlignmentEquations:
+    """Return the normal equations of an image and its photo, of which every pixel counts."""
+    pair = ImagePair(image, depth, photo, torch.ones_like(depth))
+    return normal_equations(pair, view, CameraColumns(list(lens)), sigma=0.7, directions=directions)
+
+
+def test_one_step_removes_most_of_a_small_error():
     error = torch.tensor([0.01, -0.008, 0.01, 0.002, 0.003, -0.004], dtype=torch.float64)
     true, wrong = camera(), camera(pose=se3_exp(error))
     photo, _ = textured_wall(true)
-    picture, depth = textured_wall(wrong)
-    mask = torch.ones_like(depth)
-    made = normal_equations(picture, photo, depth, mask, wrong, [], sigma=0.7)
-    change = -torch.linalg.solve(made.matrix, made.gradient)
-    left = se3_exp(change) @ se3_exp(error)
-    better, depth = textured_wall(camera(pose=left))
-    after = normal_equations(better, photo, depth, mask, camera(pose=left), [], sigma=0.7)
-    assert after.cost < 0.05 * made.cost
+    image, depth = textured_wall(wrong)
+    before = equations(image, depth, photo, wrong)
+    change = -torch.linalg.solve(before.matrix, before.gradient)
+    better = camera(pose=se3_exp(change) @ se3_exp(error))
+    image, depth = textured_wall(better)
+    after = equations(image, depth, photo, better)
+    assert after.cost < 0.05 * before.cost
 
 
 @pytest.mark.parametrize("model", LENSES)
-def test_directions_known_beforehand_change_nothing(model: str):
+def test_given_directions_change_nothing(model: str):
     error = torch.tensor([0.01, -0.008, 0.01, 0.002, 0.003, -0.004], dtype=torch.float64)
     true, wrong = camera(model), camera(model, se3_exp(error))
-    (photo, _), (picture, depth) = textured_wall(true), textured_wall(wrong)
-    seen = wrong.lens_directions(wrong.pixel_centres()).reshape(*depth.shape[2:], 3)
-    mask = torch.ones_like(depth)
-    made = [normal_equations(picture, photo, depth, mask, wrong, [0, 1], directions=d) for d in (None, seen)]
-    torch.testing.assert_close(made[1].matrix, made[0].matrix)
-    torch.testing.assert_close(made[1].gradient, made[0].gradient)
-    shifts = [pixel_shift(wrong, true, depth, directions=d) for d in (None, seen, 1.1 * seen)]
+    (photo, _), (image, depth) = textured_wall(true), textured_wall(wrong)
+    directions = wrong.lens_directions(wrong.pixel_centres()).reshape(*depth.shape[2:], 3)
+    computed, given = (equations(image, depth, photo, wrong, [0, 1], d) for d in (None, directions))
+    torch.testing.assert_close(given.matrix, computed.matrix)
+    torch.testing.assert_close(given.gradient, computed.gradient)
+    shifts = [pixel_shift(wrong, true, depth, d) for d in (None, directions, 1.1 * directions)]
     assert shifts[1] == pytest.approx(shifts[0]) and abs(shifts[2] / shifts[0] - 1) > 1e-3
 
 
 def test_the_right_camera_gets_no_step():
     photo, depth = textured_wall(camera())
-    made = normal_equations(photo, photo, depth, torch.ones_like(depth), camera(), [0, 1, 4], sigma=0.7)
-    assert made.cost < 1e-12
-    assert float(made.gradient.abs().max()) < 1e-9
+    aligned = equations(photo, depth, photo, camera(), [0, 1, 4])
+    assert aligned.cost < 1e-12
+    assert float(aligned.gradient.abs().max()) < 1e-9
 
 
-def test_brightness_and_vignette_are_no_motion():
+def test_brightness_and_vignetting_are_not_taken_for_motion():
     view = camera()
     photo, depth = textured_wall(view)
     v, u = torch.meshgrid(torch.linspace(-1, 1, 120), torch.linspace(-1, 1, 160), indexing="ij")
     darker = photo * 0.6 * (1 - 0.2 * (u**2 + v**2)).double()
-    made = normal_equations(darker, photo, depth, torch.ones_like(depth), view, [], sigma=0.7)
-    matrix = made.matrix + 1e-9 * torch.diag(made.matrix.diagonal())
-    step = -torch.linalg.solve(matrix, made.gradient)
+    found = equations(darker, depth, photo, view)
+    matrix = found.matrix + 1e-9 * torch.diag(found.matrix.diagonal())
+    step = -torch.linalg.solve(matrix, found.gradient)
     moved = camera(pose=se3_exp(step))
     centre = torch.tensor([[0.0, 0.0, 4.0], [0.7, 0.4, 4.0]], dtype=torch.float64)
     assert float((project_points(moved, centre) - project_points(view, centre)).norm(dim=1).max()) < 0.1
 
 
-def test_what_is_masked_out_leaks_nowhere():
+def test_masked_pixels_do_not_leak_into_others():
     image = torch.rand(1, 3, 20, 30)
     mask = torch.ones(1, 1, 20, 30)
     mask[..., 15:] = 0
-    spoilt = image.clone()
-    spoilt[..., 15:] = 1e6
-    torch.testing.assert_close(smooth(image, mask, 1.5), smooth(spoilt, mask, 1.5))
+    changed = image.clone()
+    changed[..., 15:] = 1e6
+    torch.testing.assert_close(masked_blur(image, mask, 1.5), masked_blur(changed, mask, 1.5))
 
 
-def test_gain_is_found_where_much_of_the_photo_differs():
+def test_the_gain_is_found_although_part_of_the_photo_differs():
     generator = torch.Generator().manual_seed(1)
-    picture = torch.rand(1, 3, 60, 80, generator=generator) * 0.5 + 0.2
-    photo = 1.3 * picture
+    image = torch.rand(1, 3, 60, 80, generator=generator) * 0.5 + 0.2
+    photo = 1.3 * image
     photo[:, :, :20] = torch.rand(1, 3, 20, 80, generator=generator)
-    gain = fit_gain(picture, photo, torch.ones(1, 1, 60, 80))
+    gain = fit_gain(image, photo, torch.ones(1, 1, 60, 80))
     assert float((gain[:, :, 45:, 20:60] - 1.3).abs().max()) < 0.05
     assert math.isfinite(float(gain.sum()))

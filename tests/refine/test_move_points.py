@@ -1,139 +1,120 @@
-"""Points moved to where the photos show their colours, on the demo scene (simulated, so it is known)."""
+"""Points moved to where the photos show their colours, on the demo scene; it is simulated, so the truth is known."""
 
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-import pytest
 import torch
 
 from adop.bench.disturb import disturb_points, geometry, measure
 from adop.config import MovePointsConfig, TrainConfig
-from adop.model.pipeline import Pipeline
-from adop.refine import move_points as module
-from adop.refine.move_points import STEPS, ball, costs_of_shifts, move_points
-from adop.refine.observations import show
-from adop.refine.point_groups import extent, group_by_voxel, group_means, mean_colours, split_groups
+from adop.refine.move_points import (
+    GRID_STEPS,
+    PointSampling,
+    candidate_shifts,
+    move_points,
+    shift_costs,
+)
+from adop.refine.observations import visible_points
+from adop.refine.photo_set import PhotoSet
+from adop.refine.point_groups import bounding_side, group_by_voxel, mean_radiance
 from adop.run.run import open_scene
-from adop.scene.photo_cache import PhotoCache
 
 PHOTOS = [1, 5, 9]
+QUICK = PointSampling(16_000)  # every fifth point of the small scene
+ALL_POINTS = PointSampling(10**9)
+NO_SHIFT = torch.zeros(1, 1, 3)
 
 
-@pytest.fixture
-def fewer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Searches look at every fifth point of the small scene: enough, and quicker."""
-    monkeypatch.setattr(module, "SEARCHED", 16_000)
-
-
-def opened(folder: Path) -> tuple[Pipeline, PhotoCache]:
+def opened(folder: Path) -> PhotoSet:
+    """Open a scene, for a few of its photos."""
     pipeline, _, cache = open_scene(folder, TrainConfig(), lambda _: None)
-    return pipeline, cache
+    return PhotoSet(pipeline, cache, PHOTOS)
 
 
-@pytest.mark.usefixtures("fewer")
-def test_patches_of_points_come_back_in_part(small_folder: Path):
-    pipeline, cache = opened(small_folder)
+def every_second(photos: PhotoSet) -> PhotoSet:
+    """Return every second photo of the scene."""
+    return replace(photos, indices=list(range(0, len(photos.pipeline.cameras.poses), 2)))
+
+
+def test_misplaced_patches_come_back_in_part(small_folder: Path):
+    photos = every_second(opened(small_folder))
+    pipeline = photos.pipeline
     truth = geometry(pipeline)
-    photos = list(range(0, len(pipeline.cameras.poses), 2))
-    disturb_points(pipeline, photos, 4.0, 0.05, torch.Generator().manual_seed(0))
-    before = measure(pipeline, truth, photos)
-    move_points(pipeline, cache, photos, MovePointsConfig(sizes=(0.05, 0.0125, 0.0025)))
-    after = measure(pipeline, truth, photos)
+    disturb_points(pipeline, photos.indices, 4.0, 0.05, torch.Generator().manual_seed(0))
+    before = measure(pipeline, truth, photos.indices)
+    move_points(photos, MovePointsConfig(sizes=(0.05, 0.0125, 0.0025)), grid_sampling=QUICK)
+    after = measure(pipeline, truth, photos.indices)
     assert median(after.points_px) < 0.5 * median(before.points_px)
 
 
-@pytest.mark.usefixtures("fewer")
 def test_most_points_stay_where_nothing_is_wrong(small_folder: Path):
-    pipeline, cache = opened(small_folder)
-    start = pipeline.points.xyz.clone()
-    assert (
-        move_points(pipeline, cache, list(range(0, len(pipeline.cameras.poses), 2)), MovePointsConfig()) == 0
-    )
-    away = (pipeline.points.xyz - start).norm(dim=1)
-    assert float((away == 0).float().mean()) > 0.6
+    photos = every_second(opened(small_folder))
+    start = photos.pipeline.points.xyz.clone()
+    assert move_points(photos, MovePointsConfig(), grid_sampling=QUICK) == 0
+    distance = (photos.pipeline.points.xyz - start).norm(dim=1)
+    assert float((distance == 0).float().mean()) > 0.6
 
 
-def test_points_move_singly_without_any_cubes(small_folder: Path):
+def test_single_points_move_without_groups(small_folder: Path):
     """As `adop bench refine --disturb noise` asks for."""
-    pipeline, cache = opened(small_folder)
-    start = pipeline.points.xyz.clone()
-    config = MovePointsConfig(grouped=False, iterations=1, individual=True)
-    assert move_points(pipeline, cache, list(range(len(pipeline.cameras.poses))), config) >= 0
-    assert not torch.equal(pipeline.points.xyz, start)
+    photos = opened(small_folder)
+    photos = replace(photos, indices=list(range(len(photos.pipeline.cameras.poses))))
+    start = photos.pipeline.points.xyz.clone()
+    assert move_points(photos, MovePointsConfig(grouped=False, iterations=1, individual=True)) >= 0
+    assert not torch.equal(photos.pipeline.points.xyz, start)
 
 
-def test_a_shift_s_cost_is_what_photos_say_of_points_moved_by_it(small_folder: Path):
-    """Against the points really moved; only what hides what differs, and the lens is taken as straight nearby."""
-    pipeline, cache = opened(small_folder)
-    groups = group_by_voxel(pipeline.points.xyz, 0.1 * extent(pipeline.points.xyz))
-    own = mean_colours(pipeline, 1e-3)
-    shifts = 2e-3 * extent(pipeline.points.xyz) * torch.tensor([[[0.0, 0, 0], [1, 0, 0], [0, -1, 0.5]]])
-    cost, count = costs_of_shifts(pipeline, cache, PHOTOS, 2, groups, own, shifts, 10**9)
-    start = pipeline.points.xyz.clone()
+def test_the_cost_of_a_shift_is_that_of_points_really_moved(small_folder: Path):
+    """Up to two approximations: occlusion is that before the move, and the lens is linear nearby."""
+    photos = opened(small_folder)
+    points = photos.pipeline.points
+    size = bounding_side(points.xyz)
+    groups, radiance = group_by_voxel(points.xyz, 0.1 * size), mean_radiance(photos.pipeline, 1e-3)
+    shifts = 2e-3 * size * torch.tensor([[[0.0, 0, 0], [1, 0, 0], [0, -1, 0.5]]])
+    cost, count = shift_costs(photos, 2, groups, radiance, shifts, ALL_POINTS)
+    start = points.xyz.clone()
     for number, shift in enumerate(shifts[0]):
-        pipeline.points.set_xyz(start + shift)
-        there, seen = torch.zeros(len(groups)), torch.zeros(len(groups))
+        points.set_xyz(start + shift)
+        moved_cost, moved_count = torch.zeros(len(groups)), torch.zeros(len(groups))
         for photo in PHOTOS:
-            found = show(pipeline, cache, photo, 2, own)
-            group = groups.of_point[found.points]
-            there.index_add_(0, group, found.error(found.uv).square().log1p().sum(1) / 2)
-            seen += torch.bincount(group, minlength=len(groups))
-        many = torch.minimum(seen, count) > 200
+            visible = visible_points(photos, photo, 2, radiance)
+            group = groups.of_point[visible.points]
+            moved_cost.index_add_(0, group, visible.residuals(visible.uv).square().log1p().sum(1) / 2)
+            moved_count += torch.bincount(group, minlength=len(groups))
+        many = torch.minimum(moved_count, count) > 200
         assert int(many.sum()) > 10
-        ratio = (cost[many, number] / count[many]) / (there[many] / seen[many])
+        ratio = (cost[many, number] / count[many]) / (moved_cost[many] / moved_count[many])
         assert float((ratio - 1).abs().median()) < (1e-5 if number == 0 else 0.06)
 
 
-def test_fewer_points_stand_for_all(small_folder: Path):
-    pipeline, cache = opened(small_folder)
-    groups = group_by_voxel(pipeline.points.xyz, 0.2 * extent(pipeline.points.xyz))
-    own, none = mean_colours(pipeline, 1e-3), torch.zeros(1, 1, 3)
-    most = len(pipeline.points.xyz) // 3
-    (every, count), (some, fewer) = (
-        costs_of_shifts(pipeline, cache, PHOTOS, 2, groups, own, none, n) for n in (10**9, most)
+def test_sampled_points_stand_for_all(small_folder: Path):
+    photos = opened(small_folder)
+    xyz = photos.pipeline.points.xyz
+    groups, radiance = group_by_voxel(xyz, 0.2 * bounding_side(xyz)), mean_radiance(photos.pipeline, 1e-3)
+    third = PointSampling(len(xyz) // 3)
+    (cost, count), (sampled_cost, sampled_count) = (
+        shift_costs(photos, 2, groups, radiance, NO_SHIFT, sampling) for sampling in (ALL_POINTS, third)
     )
-    assert 0.97 < float(fewer.sum() / count.sum()) < 1.03
-    assert 0.95 < float(some.sum() / every.sum()) < 1.05
+    assert 0.97 < float(sampled_count.sum() / count.sum()) < 1.03
+    assert 0.95 < float(sampled_cost.sum() / cost.sum()) < 1.05
 
 
-def test_a_denser_cloud_is_no_more_evidence(small_folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_denser_cloud_counts_no_more_observations(small_folder: Path):
     """Its points show the same pixels again."""
-    pipeline, cache = opened(small_folder)
-    groups, none = (
-        group_by_voxel(pipeline.points.xyz, 0.2 * extent(pipeline.points.xyz)),
-        torch.zeros(1, 1, 3),
-    )
-    own = mean_colours(pipeline, 1e-3)
-    cost, count = costs_of_shifts(pipeline, cache, PHOTOS, 2, groups, own, none, 10**9)
-    monkeypatch.setattr(module, "COUNTED", len(pipeline.points.xyz) // 2)
-    half, fewer = costs_of_shifts(pipeline, cache, PHOTOS, 2, groups, own, none, 10**9)
-    torch.testing.assert_close(half, cost / 2, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(fewer, count / 2, rtol=1e-3, atol=1e-3)
+    photos = opened(small_folder)
+    xyz = photos.pipeline.points.xyz
+    groups, radiance = group_by_voxel(xyz, 0.2 * bounding_side(xyz)), mean_radiance(photos.pipeline, 1e-3)
+    cost, count = shift_costs(photos, 2, groups, radiance, NO_SHIFT, ALL_POINTS)
+    half = replace(ALL_POINTS, max_observations=len(xyz) // 2)
+    half_cost, half_count = shift_costs(photos, 2, groups, radiance, NO_SHIFT, half)
+    torch.testing.assert_close(half_cost, cost / 2, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(half_count, count / 2, rtol=1e-3, atol=1e-3)
 
 
-def test_the_ball_of_places_begins_with_staying():
-    places = ball(2.0)
-    assert torch.equal(places[0], torch.zeros(3))
-    assert float(places.norm(dim=1).max()) <= 2.0 + 1e-5
-    assert len(torch.unique(places, dim=0)) == len(places) > 4 * STEPS**3
-    torch.testing.assert_close(places.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
-
-
-def test_parts_of_cubes_are_what_moved_alike():
-    xyz = torch.tensor([[0.1, 0.1, 0.1], [0.2, 0.1, 0.1], [0.3, 0.1, 0.1], [1.5, 0.1, 0.1]])
-    groups, group = group_by_voxel(xyz, 1.0), torch.tensor([5, 2, 5, 5])
-    parts = split_groups(groups, group)
-    first, second, third, other = parts.of_point.tolist()
-    assert first == third
-    assert len({first, second, other}) == len(parts) == 3
-    assert (parts.beside == -1).all()
-
-
-def test_cubes_know_their_neighbours():
-    xyz = torch.tensor([[0.1, 0.1, 0.1], [0.2, 0.1, 0.1], [1.5, 0.1, 0.1], [0.1, 3.5, 0.1]])
-    groups = group_by_voxel(xyz, 1.0)
-    assert groups.of_point[0] == groups.of_point[1] != groups.of_point[2]
-    first, second, far = (int(groups.of_point[i]) for i in (0, 2, 3))
-    assert second in groups.beside[first] and first in groups.beside[second]
-    assert (groups.beside[far] == -1).all()
-    torch.testing.assert_close(group_means(xyz, groups)[first], torch.tensor([0.15, 0.1, 0.1]))
+def test_candidate_shifts_fill_a_ball_and_begin_with_none():
+    shifts = candidate_shifts(2.0)
+    assert torch.equal(shifts[0], torch.zeros(3))
+    assert float(shifts.norm(dim=1).max()) <= 2.0 + 1e-5
+    assert len(torch.unique(shifts, dim=0)) == len(shifts) > 4 * GRID_STEPS**3
+    torch.testing.assert_close(shifts.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
