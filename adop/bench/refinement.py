@@ -26,7 +26,13 @@ from adop.bench.disturb import (
 )
 from adop.config.config import LearnConfig, TrainConfig, preset
 from adop.errors import UserError
-from adop.evaluation.photometric_truth import CameraTruth, compare, laid_over, learned_camera, read_truth
+from adop.evaluation.photometric_truth import (
+    PhysicalCamera,
+    compare,
+    compose_cameras,
+    learned_camera,
+    read_truth,
+)
 from adop.evaluation.plots import plot_camera, plot_errors
 from adop.run.run import Run
 from adop.scene.scene import demo_scene_folder
@@ -264,10 +270,10 @@ def _named(errors: GeometryErrors, disturb: str) -> dict[str, list[float]]:
     }
 
 
-def _camera_truth(run: Run, truth_file: Path, source: Recovery | None) -> CameraTruth:
+def _camera_truth(run: Run, truth_file: Path, source: Recovery | None) -> PhysicalCamera:
     truth = read_truth(truth_file, run.scene)
     if source is not None and source.run is not None:
-        truth = laid_over(truth, learned_camera(source.run.pipeline))
+        truth = compose_cameras(truth, learned_camera(source.run.pipeline))
     return truth
 
 
