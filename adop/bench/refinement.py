@@ -25,7 +25,13 @@ from adop.bench.disturb import (
 from adop.bench.refinement_report import Errors, Recovery, format_scores, format_table, save_plots, summarise
 from adop.config import LearnConfig, TrainConfig, preset
 from adop.errors import UserError
-from adop.evaluation.photometric_truth import CameraTruth, compare, laid_over, learned_camera, read_truth
+from adop.evaluation.photometric_truth import (
+    PhysicalCamera,
+    compare,
+    compose_cameras,
+    learned_camera,
+    read_truth,
+)
 from adop.run.photos import known_exposures
 from adop.run.run import Run
 from adop.scene.scene import demo_scene_folder
@@ -295,16 +301,16 @@ def _geometry_errors(errors: GeometryErrors, disturb: Disturbance) -> Errors:
     }
 
 
-def _camera_truth(trial: Trial, run: Run) -> CameraTruth | None:
+def _camera_truth(trial: Trial, run: Run) -> PhysicalCamera | None:
     if trial.truth_file is None:
         return None
     truth = read_truth(trial.truth_file, run.scene)
     if trial.source is not None:
-        truth = laid_over(truth, learned_camera(trial.source.run.pipeline))
+        truth = compose_cameras(truth, learned_camera(trial.source.run.pipeline))
     return truth
 
 
-def _photometry_errors(run: Run, truth: CameraTruth | None) -> Errors:
+def _photometry_errors(run: Run, truth: PhysicalCamera | None) -> Errors:
     if truth is None:
         return {}
     exif = known_exposures(run.scene) is not None

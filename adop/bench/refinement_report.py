@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from adop.evaluation.photometric_truth import CameraTruth, compare, learned_camera
+from adop.evaluation.photometric_truth import PhysicalCamera, compare, learned_camera
 from adop.evaluation.plots import plot_camera, plot_errors
 from adop.run.photos import known_exposures
 from adop.run.run import Run
@@ -36,7 +36,7 @@ class Recovery:
     """A run of the benchmark, and its errors."""
 
     run: Run
-    camera_truth: CameraTruth | None
+    camera_truth: PhysicalCamera | None
     start: Errors  # after the disturbance
     before_training: Errors  # after the first training step
     end: Errors

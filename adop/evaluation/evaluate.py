@@ -1,4 +1,4 @@
-"""Held-out photos: scores by the field's protocol, pictures, and the same for the untrained points."""
+"""Scores of held-out photos by the field's protocol, and of the untrained points for comparison."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ import torch
 from torch import Tensor
 
 from adop.config import NetworkConfig
+from adop.evaluation.photometry_fit import fit_photometry, half_masks
 from adop.evaluation.report import Report
 from adop.files import write_atomically
 from adop.images.metrics import psnr, ssim
+from adop.images.vgg import Vgg
 from adop.initialisation.environment import initialise_environment
-from adop.initialisation.photometry import fit_photometry, left_half
 from adop.model.pipeline import build_pipeline
 from adop.model.tonemapper import Photometry
 from adop.refine.align import RefinedParameters, align_cameras
 from adop.refine.photo_set import PhotoSet, render_network
 from adop.run.run import Run
-from adop.training.loss import Vgg
 
 
 @dataclass(frozen=True)
 class Score:
-    """One held-out photo."""
+    """The scores of one held-out photo."""
 
     photo: str
-    psnr: float  # dB, exposed as EXIF and the photos taken before and after suggest
-    psnr_exif: float  # dB, exposed as EXIF alone says
-    psnr_fitted: float  # dB on the right half, photometry fitted on the left half
-    ssim: float
-    ssim_fitted: float
-    exposure_fitted: float  # EV beyond EXIF's
-    vgg: float | None  # distance of VGG features, where weights are given
+    psnr: float  # dB, exposure expected from EXIF and from the trained photos taken before and after
+    psnr_exif: float  # dB, exposure from EXIF alone, neutral white balance
+    psnr_fitted: float  # dB on the right half, exposure and white balance fitted on the left half
+    ssim: float  # exposure as for psnr
+    ssim_fitted: float  # exposure as for psnr_fitted
+    exposure_fitted: float  # EV, the fitted exposure minus EXIF's
+    vgg: float | None  # distance of VGG features, exposure as for psnr; None: no weights are given
 
 
 @dataclass(frozen=True)
-class View:
-    """The pictures of a held-out photo, [3, H, W] in [0, 1]."""
+class HeldOutImages:
+    """A held-out photo and its renders, [3, H, W] in [0, 1]."""
 
     photo: Tensor
-    render: Tensor  # exposed as EXIF and the photos taken before and after suggest
-    fitted: Tensor  # exposed as fitted on the left half
+    render: Tensor  # exposure expected from EXIF and from the trained photos taken before and after
+    fitted: Tensor  # exposure and white balance fitted on the left half
 
 
 @torch.no_grad()
-def score_photo(run: Run, photo: int, vgg: Vgg | None = None) -> tuple[Score, View]:
-    """Render a photo's view and compare; its pose and lens stay as they are in the scene."""
+def score_photo(run: Run, photo: int, vgg: Vgg | None = None) -> tuple[Score, HeldOutImages]:
+    """Render a photo's view and compare it with the photo; the camera is the pipeline's and is not adjusted."""
     pipeline, device = run.pipeline, run.device
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
@@ -61,30 +61,33 @@ def score_photo(run: Run, photo: int, vgg: Vgg | None = None) -> tuple[Score, Vi
     photo_mask = run.cache.mask(photo)
     if photo_mask is not None:
         mask *= photo_mask.to(device).float()
-    plain = pipeline.tonemapper.photometry(index)
-    render = pipeline.photo(radiance, camera, index, plain)
-    left, right = left_half(mask)
+    left, right = half_masks(mask)
 
-    def shoot(photometry: Photometry) -> Tensor:
+    def take_photo(photometry: Photometry) -> Tensor:
         return pipeline.photo(radiance, camera, index, photometry)
 
-    fit = fit_photometry(shoot, target, left, plain)
-    fitted = shoot(fit)
+    expected = pipeline.tonemapper.photometry(index)
+    fit = fit_photometry(take_photo, target, left, expected)
+    render, fitted = take_photo(expected), take_photo(fit)
+    from_exif = take_photo(pipeline.tonemapper.start_photometry(index))
     score = Score(
         photo=run.scene.photos[photo].name,
         psnr=float(psnr(render, target, mask)),
-        psnr_exif=float(psnr(shoot(pipeline.tonemapper.start_photometry(index)), target, mask)),
+        psnr_exif=float(psnr(from_exif, target, mask)),
         psnr_fitted=float(psnr(fitted, target, right)),
         ssim=float(ssim(render, target, mask)),
         ssim_fitted=float(ssim(fitted, target, right)),
         exposure_fitted=float(fit.exposure - pipeline.tonemapper.exposure_start[photo]),
         vgg=None if vgg is None else float(vgg(render, target)),
     )
-    return score, View(target[0], render[0], fitted[0])
+    return score, HeldOutImages(target[0], render[0], fitted[0])
 
 
 def untrained_run(run: Run) -> Run:
-    """Return a run of the points in their own colours, holes filled, environment from the photos, nothing trained."""
+    """Return a run of the scene's hole-filled points in their own colours: no network, nothing trained.
+
+    Only the environment comes from the photos.
+    """
     config = dataclasses.replace(
         run.config,
         network=NetworkConfig(kind="none"),
@@ -93,21 +96,25 @@ def untrained_run(run: Run) -> Run:
     trained = torch.zeros(len(run.scene.photos), dtype=torch.bool)
     trained[run.split["train"]] = True
     exposure = run.pipeline.tonemapper.exposure_start.cpu()
-    baseline = build_pipeline(run.scene, config, exposure, trained).to(run.device)
+    pipeline = build_pipeline(run.scene, config, exposure, trained).to(run.device)
     if config.environment.enabled:
-        initialise_environment(baseline, run.cache, run.split["train"])
-    return dataclasses.replace(run, config=config, pipeline=baseline)
+        initialise_environment(pipeline, run.cache, run.split["train"])
+    return dataclasses.replace(run, config=config, pipeline=pipeline)
 
 
 def score_held_out(
-    run: Run, vgg: Vgg | None = None, each: Callable[[Score, View], None] | None = None
+    run: Run, vgg: Vgg | None = None, callback: Callable[[Score, HeldOutImages], None] | None = None
 ) -> dict[str, Any]:
-    """Return the scores of the held-out photos and their means, as `eval.json` holds them."""
+    """Return the scores of the held-out photos and their means, as in `eval.json`.
+
+    Args:
+        callback: called with each photo's score and images.
+    """
     scores = []
     for photo in run.split["held_out"]:
-        score, view = score_photo(run, photo, vgg)
-        if each is not None:
-            each(score, view)
+        score, images = score_photo(run, photo, vgg)
+        if callback is not None:
+            callback(score, images)
         scores.append(dataclasses.asdict(score))
     names = [name for name in scores[0] if name != "photo" and scores[0][name] is not None]
     mean = {name: sum(s[name] for s in scores) / len(scores) for name in names}
@@ -115,10 +122,10 @@ def score_held_out(
 
 
 def score_aligned(run: Run, vgg: Vgg | None = None) -> dict[str, Any]:
-    """Return the scores with each held-out photo's pose aligned with the photo itself; poses end as they were.
+    """Return the scores after each held-out photo's pose is aligned with the photo itself; the poses are then restored.
 
-    Such a score has seen the photo: it tells an error of the pose from one of the image, and is no measure of
-    novel views.
+    These scores tell errors of the poses from errors of the image. They do not measure novel views, because the
+    alignment has seen the photos.
     """
     cameras, photos = run.pipeline.cameras, run.split["held_out"]
     poses = cameras.poses[photos].clone()
@@ -126,45 +133,52 @@ def score_aligned(run: Run, vgg: Vgg | None = None) -> dict[str, Any]:
     align = run.config.refine.align
     try:
         held_out = PhotoSet(run.pipeline, run.cache, photos)
-        moved = align_cameras(held_out, align, only_poses, render_network, finest_only=True)
+        moves = align_cameras(held_out, align, only_poses, render_network, finest_only=True)
         result = score_held_out(run, vgg)
     finally:
         cameras.set_poses(photos, poses)
-    shift = {m.photo: m.pixels if m.kept else 0.0 for m in moved}
+    moved_px = {move.photo: move.pixels if move.kept else 0.0 for move in moves}
     for photo, score in zip(photos, result["photos"], strict=True):
-        score["moved_px"] = shift[photo]
+        score["moved_px"] = moved_px[photo]
     return result
 
 
 def evaluate(run: Run, refine_poses: bool = False) -> dict[str, Any]:
-    """Score all held-out photos and the untrained points; write `eval.json`, pictures and `index.html` into `eval/`.
+    """Score the held-out photos and the untrained points; write `eval.json`, images and `index.html` into `eval/`.
 
     Args:
-        refine_poses: score once more with the held-out photos' poses aligned, as `poses_refined`, apart from the rest.
+        refine_poses: also score with the held-out photos' poses aligned, see `score_aligned`; these scores are kept
+            apart, as `poses_refined`.
 
-    Returns what `eval.json` holds.
+    Returns the contents of `eval.json`.
     """
-    folder, scene, split = run.folder / "eval", run.scene, run.split
+    folder = run.folder / "eval"
     weights = run.config.loss.vgg_weights
     vgg = Vgg(weights).to(run.device) if weights else None
     report = Report(folder)
     result = score_held_out(run, vgg, report.add)
     untrained = score_held_out(untrained_run(run), vgg)
     result["baseline_points"] = untrained["mean"] | {"photos": untrained["photos"]}
-    result["protocol"] = {
-        "held_out": [scene.photos[i].name for i in split["held_out"]],
-        "trained": [scene.photos[i].name for i in split["train"]],
-        "psnr": "whole photo, exposed as EXIF and the trained photos before and after it suggest",
-        "psnr_exif": "whole photo, exposed as EXIF alone says, mean white balance",
-        "psnr_fitted": "right half, exposure and white balance fitted on the left half",
-    }
+    result["protocol"] = _protocol(run)
     if refine_poses:
         result["poses_refined"] = score_aligned(run, vgg)
         result["protocol"]["poses_refined"] = (
-            "the same, each photo's pose first aligned with the photo itself"
+            "the same, after each photo's pose is aligned with the photo itself"
         )
     result |= {"step": run.progress.step, "seconds": run.progress.seconds}
     text = json.dumps(result, indent=2) + "\n"
     write_atomically(folder / "eval.json", lambda path: path.write_text(text))
     report.write(result)
     return result
+
+
+def _protocol(run: Run) -> dict[str, Any]:
+    """Return which photos are scored, and how, in words."""
+    names = [photo.name for photo in run.scene.photos]
+    return {
+        "held_out": [names[i] for i in run.split["held_out"]],
+        "trained": [names[i] for i in run.split["train"]],
+        "psnr": "whole photo; exposure expected from EXIF and from the trained photos taken before and after",
+        "psnr_exif": "whole photo; exposure from EXIF alone, neutral white balance",
+        "psnr_fitted": "right half; exposure and white balance fitted on the left half",
+    }

@@ -1,4 +1,4 @@
-"""The true physical camera of a simulated capture, and how far a run's learned one is from it."""
+"""The true physical camera of a simulated capture, and the errors of the one that a run has learned."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from adop.model.pipeline import Pipeline
 from adop.model.tonemapper import srgb_decode
 from adop.scene.scene import Scene
 
-SAMPLES = np.linspace(0.03, 0.97, 48)  # photo values at which responses are compared
-RADII = np.linspace(0, 1, 33)  # half diagonals
+VALUES = np.linspace(0.03, 0.97, 48)  # photo values at which responses are compared
+RADII = np.linspace(0, 1, 33)  # half diagonals, at which vignettes are compared
+MIN_LIGHT = 1e-12  # least light whose logarithm is taken
 
 
 @dataclass(frozen=True)
-class CameraTruth:
-    """Exposure, white balance, vignette and response; also how a run's own are compared with them."""
+class PhysicalCamera:
+    """Exposure and white balance of P photos; vignette and response of the lens that they share."""
 
     exposure: np.ndarray  # [P] EV, larger is darker
     white_balance: np.ndarray  # [P, 3] gains
@@ -29,27 +30,30 @@ class CameraTruth:
     light: np.ndarray  # [K] sensor light at which the response is known
     response: np.ndarray  # [K, 3] photo value in [0, 1]
 
-    def of(self, photos: list[int]) -> CameraTruth:
-        """Return the same of some photos."""
+    def of(self, photos: list[int]) -> PhysicalCamera:
+        """Return the camera of a selection of photos."""
         return replace(self, exposure=self.exposure[photos], white_balance=self.white_balance[photos])
 
 
 @dataclass(frozen=True)
 class CameraErrors:
-    """How far a learned camera is from the true one, after the gauge is aligned."""
+    """Errors of a learned physical camera after its gauge is aligned with the true one's."""
 
     exposure: np.ndarray  # [P] EV
     white_balance: np.ndarray  # [P, 2] relative, red and blue
     vignette_rmse: float
     response_rmse: float
-    exponent: float  # the power of light that the photos leave open, where exposures were unknown; else 1
-    response: np.ndarray  # [K, 3] the learned response at the truth's light
+    exponent: float  # power of light that aligns the gauge: photos do not determine it if exposures are unknown; else 1
+    response: np.ndarray  # [K, 3] the aligned learned response at the true camera's light
 
 
-def read_truth(path: Path, scene: Scene) -> CameraTruth:
-    """Read truth.json of the demo scene, or one that lists a camera laid over real photographs.
+def read_truth(path: Path, scene: Scene) -> PhysicalCamera:
+    """Read the true camera of the scene's photos from JSON.
 
-    Raises: UserError where the file says nothing of one of the scene's photos.
+    The file is `truth.json` of the demo scene, or describes a second camera applied to real photos ("images" and
+    "response_samples").
+
+    Raises: UserError if the file cannot be read or lacks one of the scene's photos.
     """
     try:
         values = json.loads(path.read_text())
@@ -60,7 +64,7 @@ def read_truth(path: Path, scene: Scene) -> CameraTruth:
     try:
         return _demo_truth(values, scene) if "photos" in values else _overlay_truth(values, scene)
     except (KeyError, TypeError, IndexError) as error:
-        raise UserError(f"{path}: does not say what is needed of this scene's photos: {error}") from None
+        raise UserError(f"{path}: lacks data about this scene's photos: {error}") from None
 
 
 def _vignette(values: dict[str, Any]) -> np.ndarray:
@@ -68,65 +72,64 @@ def _vignette(values: dict[str, Any]) -> np.ndarray:
     return 1 + r2 * (values["a"] + r2 * (values["b"] + r2 * values["c"]))
 
 
-def _demo_truth(values: dict[str, Any], scene: Scene) -> CameraTruth:
-    photos = {photo["file"]: photo for photo in values["photos"]}
-    own = [photos[Path(photo.name).name + ("" if "." in photo.name else ".jpg")] for photo in scene.photos]
-    return CameraTruth(
-        np.array([p["exposure"] for p in own]),
-        np.array([p["white_balance"] for p in own]),
-        _vignette(values["vignette"]),
-        np.array(values["response"]["x"]),
-        np.array(values["response"]["y"]),
+def _demo_truth(values: dict[str, Any], scene: Scene) -> PhysicalCamera:
+    by_file = {photo["file"]: photo for photo in values["photos"]}
+    names = [Path(photo.name).name for photo in scene.photos]
+    photos = [by_file[name if "." in name else f"{name}.jpg"] for name in names]
+    return PhysicalCamera(
+        exposure=np.array([photo["exposure"] for photo in photos]),
+        white_balance=np.array([photo["white_balance"] for photo in photos]),
+        vignette=_vignette(values["vignette"]),
+        light=np.array(values["response"]["x"]),
+        response=np.array(values["response"]["y"]),
     )
 
 
-def _overlay_truth(values: dict[str, Any], scene: Scene) -> CameraTruth:
-    images = {Path(name).stem: image for name, image in values["images"].items()}
-    own = [images[Path(photo.name).stem] for photo in scene.photos]
+def _overlay_truth(values: dict[str, Any], scene: Scene) -> PhysicalCamera:
+    by_stem = {Path(name).stem: image for name, image in values["images"].items()}
+    photos = [by_stem[Path(photo.name).stem] for photo in scene.photos]
     samples = values["response_samples"]
-    return CameraTruth(
-        -np.array([p["ev"] for p in own]),
-        np.array([p["white_balance"] for p in own]),
-        _vignette(values["vignette"]),
-        np.array([s["x"] for s in samples]),
-        np.array([[s["R"], s["G"], s["B"]] for s in samples]),
+    return PhysicalCamera(
+        exposure=-np.array([photo["ev"] for photo in photos]),
+        white_balance=np.array([photo["white_balance"] for photo in photos]),
+        vignette=_vignette(values["vignette"]),
+        light=np.array([sample["x"] for sample in samples]),
+        response=np.array([[sample["R"], sample["G"], sample["B"]] for sample in samples]),
     )
 
 
-def learned_camera(pipeline: Pipeline, lens: int = 0) -> CameraTruth:
-    """Return what a run has learned, in the form of a truth."""
+def learned_camera(pipeline: Pipeline, lens: int = 0) -> PhysicalCamera:
+    """Return the physical camera that a pipeline has learned, with one of its lenses."""
     tonemapper = pipeline.tonemapper
     a, b, c = tonemapper.vignette_coefficients[lens].detach().cpu().double().tolist()
     curve = tonemapper.response()[lens].detach().cpu().double()
-    value = np.linspace(0, 1, curve.shape[1])
-    # The learned curve is linear over the encoded value: look it up finely there.
-    fine = np.linspace(0, 1, 1025)
-    response = np.stack([np.interp(fine, value, channel) for channel in curve.numpy()], axis=1)
-    light = _decode(fine)
-    return CameraTruth(
-        tonemapper.exposures().detach().cpu().double().numpy(),
-        tonemapper.white_balances().detach().cpu().double().numpy(),
-        _vignette({"a": a, "b": b, "c": c}),
-        light,
-        response,
+    knots = np.linspace(0, 1, curve.shape[1])
+    # The learned curve is piecewise linear in the sRGB-encoded value, so it is sampled finely there.
+    encoded = np.linspace(0, 1, 1025)
+    return PhysicalCamera(
+        exposure=tonemapper.exposures().detach().cpu().double().numpy(),
+        white_balance=tonemapper.white_balances().detach().cpu().double().numpy(),
+        vignette=_vignette({"a": a, "b": b, "c": c}),
+        light=_decode(encoded),
+        response=np.stack([np.interp(encoded, knots, channel) for channel in curve.numpy()], axis=1),
     )
 
 
-def laid_over(own: CameraTruth, source: CameraTruth) -> CameraTruth:
-    """Return the whole camera of photos that were put through `own`, whose source photos `source` had taken.
+def compose_cameras(overlay: PhysicalCamera, source: PhysicalCamera) -> PhysicalCamera:
+    """Return the one camera that acts as `source`, which took the photos, followed by `overlay`, applied to them.
 
-    Exact where the source's response is sRGB's or a power of it.
+    Exact if the source's response is sRGB's or a power of it.
     """
     decoded = _decode(source.response)
-    # Light of the overlay's sensor per light of the source's: one up to a factor, which the gauge takes out.
-    values = np.stack([np.interp(decoded[:, c], own.light, own.response[:, c]) for c in range(3)], axis=1)
+    # The overlay's light is the source's up to a factor, which the gauge takes out.
+    response = [np.interp(decoded[:, c], overlay.light, overlay.response[:, c]) for c in range(3)]
     return replace(
-        own,
-        exposure=own.exposure + source.exposure,
-        white_balance=own.white_balance * source.white_balance,
-        vignette=own.vignette * source.vignette,
+        overlay,
+        exposure=overlay.exposure + source.exposure,
+        white_balance=overlay.white_balance * source.white_balance,
+        vignette=overlay.vignette * source.vignette,
         light=source.light,
-        response=values,
+        response=np.stack(response, axis=1),
     )
 
 
@@ -134,55 +137,72 @@ def _decode(value: np.ndarray) -> np.ndarray:
     return srgb_decode(torch.from_numpy(value)).numpy()
 
 
-def _light_at(camera: CameraTruth, values: np.ndarray) -> np.ndarray:
-    """Return [len(values), 3] the logarithm of the light that gives photo values; nan where none does."""
-    found = []
-    for channel in camera.response.T:
-        keep = np.concatenate(([True], np.diff(channel) > 0))
-        inside = (values > channel[0]) & (values < channel[keep][-1])
-        light = np.interp(values, channel[keep], camera.light[keep])
-        found.append(np.where(inside & (light > 0), np.log(np.maximum(light, 1e-12)), np.nan))
-    return np.stack(found, axis=1)
+def compare(
+    learned: PhysicalCamera, truth: PhysicalCamera, photos: list[int], exposures_known: bool
+) -> CameraErrors:
+    """Return the errors of a learned camera over the photos that were trained on, after its gauge is aligned.
 
-
-def compare(found: CameraTruth, truth: CameraTruth, photos: list[int], exposures_known: bool) -> CameraErrors:
-    """Compare a learned camera with the true one over the photos that were trained on.
-
-    The gauge is taken out first: a common EV, a common gain of each channel (white balance and the response's light
-    alike), and, where exposures were unknown, one power of all light, fitted on exposures and response alike.
+    The gauge is a common EV and a common gain of each channel (of white balance and of the response's light). If
+    exposures were unknown it includes a power of all light, fitted to exposures and response together.
     """
-    a, b = _light_at(found, SAMPLES), _light_at(truth, SAMPLES)
-    known = np.isfinite(a) & np.isfinite(b)
+    log_light = _log_light(learned), _log_light(truth)
+    valid = np.isfinite(log_light[0]) & np.isfinite(log_light[1])
+    channels = [(log_light[0][valid[:, c], c], log_light[1][valid[:, c], c]) for c in range(3)]
     exponent = 1.0
-    centred = []
-    for c in range(3):
-        centred.append(
-            (a[known[:, c], c] - a[known[:, c], c].mean(), b[known[:, c], c] - b[known[:, c], c].mean())
-        )
     if not exposures_known:
-        own, true = (np.log(2) * camera.exposure[photos] for camera in (found, truth))
-        pairs = [
-            (own - own.mean(), true - true.mean()),
-            tuple(np.concatenate(c) for c in zip(*centred, strict=True)),
-        ]
-        exponent = float(sum((x * y).mean() for x, y in pairs) / sum((x * x).mean() for x, _ in pairs))
-    learned = np.zeros((len(truth.light), 3))
-    errors = []
-    for c in range(3):
-        scale = (b[known[:, c], c] - exponent * a[known[:, c], c]).mean()
-        own_light = np.exp((np.log(np.maximum(truth.light, 1e-12)) - scale) / exponent)
-        learned[:, c] = np.interp(own_light, found.light, found.response[:, c])
-        seen = np.isin(np.arange(len(truth.light)), np.nonzero(own_light <= 1)[0])
-        errors.append((learned[seen, c] - truth.response[seen, c]) ** 2)
-    exposure = exponent * found.exposure[photos] - truth.exposure[photos]
-    balance = exponent * np.log(found.white_balance[photos]) - np.log(truth.white_balance[photos])
+        exposures = np.log(2) * learned.exposure[photos], np.log(2) * truth.exposure[photos]
+        exponent = _fit_exponent(exposures, channels)
+    exposure = exponent * learned.exposure[photos] - truth.exposure[photos]
+    balance = exponent * np.log(learned.white_balance[photos]) - np.log(truth.white_balance[photos])
     balance -= balance[:, 1:2]
     balance -= balance.mean(0)
+    vignette_error = learned.vignette**exponent - truth.vignette
+    response, response_rmse = _aligned_response(learned, truth, channels, exponent)
     return CameraErrors(
-        exposure - exposure.mean(),
-        np.abs(np.exp(balance[:, [0, 2]]) - 1),
-        float(np.sqrt(((found.vignette**exponent - truth.vignette) ** 2).mean())),
-        float(np.sqrt(np.concatenate(errors).mean())),
-        exponent,
-        learned,
+        exposure=exposure - exposure.mean(),
+        white_balance=np.abs(np.exp(balance[:, [0, 2]]) - 1),
+        vignette_rmse=float(np.sqrt((vignette_error**2).mean())),
+        response_rmse=response_rmse,
+        exponent=exponent,
+        response=response,
     )
+
+
+Pair = tuple[np.ndarray, np.ndarray]  # the same quantity of the learned and of the true camera
+
+
+def _log_light(camera: PhysicalCamera) -> np.ndarray:
+    """Return [48, 3] the logarithm of the light that gives `VALUES`; nan where no light does."""
+    result = []
+    for channel in camera.response.T:
+        rising = np.concatenate(([True], np.diff(channel) > 0))
+        inside = (channel[0] < VALUES) & (channel[rising][-1] > VALUES)
+        light = np.interp(VALUES, channel[rising], camera.light[rising])
+        result.append(np.where(inside & (light > 0), np.log(np.maximum(light, MIN_LIGHT)), np.nan))
+    return np.stack(result, axis=1)
+
+
+def _fit_exponent(exposures: Pair, channels: list[Pair]) -> float:
+    """Return the factor from learned to true logarithms, by least squares over centred exposures and response."""
+    centred = [tuple(part - part.mean() for part in channel) for channel in channels]
+    learned, truth = (np.concatenate(parts) for parts in zip(*centred, strict=True))
+    pairs = [(exposures[0] - exposures[0].mean(), exposures[1] - exposures[1].mean()), (learned, truth)]
+    return float(sum((x * y).mean() for x, y in pairs) / sum((x * x).mean() for x, _ in pairs))
+
+
+def _aligned_response(
+    learned: PhysicalCamera, truth: PhysicalCamera, channels: list[Pair], exponent: float
+) -> tuple[np.ndarray, float]:
+    """Return the learned response [K, 3] at the true camera's light, gauge aligned, and its root mean square error.
+
+    Args:
+        channels: log light of the learned and the true camera that gives the same photo value, for each channel.
+    """
+    response, errors = np.zeros((len(truth.light), 3)), []
+    for c, (learned_log, true_log) in enumerate(channels):
+        scale = (true_log - exponent * learned_log).mean()
+        light = np.exp((np.log(np.maximum(truth.light, MIN_LIGHT)) - scale) / exponent)
+        response[:, c] = np.interp(light, learned.light, learned.response[:, c])
+        inside = light <= 1
+        errors.append((response[inside, c] - truth.response[inside, c]) ** 2)
+    return response, float(np.sqrt(np.concatenate(errors).mean()))

@@ -1,4 +1,4 @@
-"""The page of held-out photos: photo, render and error side by side."""
+"""HTML report on the held-out photos: mean scores; photo, render and error side by side."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
@@ -23,82 +24,98 @@ th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align
 .plot { width: 100%; max-width: 1200px; display: block }
 h2 { font-size: 16px; margin: 1.4rem 0 .2rem } .note { color: #555; max-width: 60rem }
 """
-STRIPS = 3  # photos in overview.jpg
+NOTE = (
+    "These photos were held out of training. PSNR and SSIM use the exposure that is expected from EXIF and from the "
+    "trained photos taken before and after; PSNR EXIF uses the exposure from EXIF alone. For the fitted scores, exposure "
+    "and white balance are fitted on the left half of the photo, and its right half is scored."
+)
+COLUMNS = {
+    "psnr": "PSNR",
+    "psnr_exif": "PSNR EXIF",
+    "psnr_fitted": "PSNR fitted",
+    "ssim": "SSIM",
+    "ssim_fitted": "SSIM fitted",
+}
+CAPTIONS = {
+    "photo": "photo, held out of training",
+    "render": "render, exposure fitted on the left half",
+    "error": "absolute error: black 0, red .09, yellow .19, white .25 or more",
+}
+MAX_SHOWN_ERROR = 0.25  # absolute error that error images show white
+OVERVIEW_PHOTOS, OVERVIEW_WIDTH = 3, 480  # rows of overview.jpg, and pixels of each of its images
 
 
 def error_picture(render: Tensor, photo: Tensor) -> np.ndarray:
-    """Return [H, W, 3] uint8: mean absolute error, black at 0 through red and yellow to white at 0.25."""
-    error = ((render - photo).abs().mean(0) * 4).clamp(0, 1).cpu().numpy()
-    channels = [np.clip(3 * error - i, 0, 1) for i in range(3)]
-    return (np.stack(channels, axis=-1) * 255).astype(np.uint8)
+    """Return [H, W, 3] uint8 of the mean absolute error of images [3, H, W]: black at 0, red, yellow, white at 0.25."""
+    error = (render - photo).abs().mean(0) / MAX_SHOWN_ERROR
+    return colormaps["hot"](error.cpu().numpy(), bytes=True)[..., :3]
 
 
 class Report:
-    """Collect the views of an evaluation in `folder`, then write `index.html` and `overview.jpg`."""
+    """Collect the images of an evaluation in `folder`, then write `index.html` and `overview.jpg`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.names: dict[str, str] = {}
-        self.strips: list[np.ndarray] = []
+        self.stems: dict[str, str] = {}  # name of a photo -> start of its images' file names
+        self.strips: list[np.ndarray] = []  # [h, w, 3] uint8, the first photos' images side by side
         (folder / "photos").mkdir(parents=True, exist_ok=True)
 
-    def add(self, score: Any, view: Any) -> None:
-        """Write the three pictures of one photo."""
-        stem = f"{len(self.names):03d}_" + re.sub(r"[^A-Za-z0-9._-]", "_", Path(score.photo).stem)
-        self.names[score.photo] = stem
-        pictures = {
-            "photo": to_uint8(view.photo),
-            "render": to_uint8(view.fitted),
-            "error": error_picture(view.fitted, view.photo),
+    def add(self, score: Any, images: Any) -> None:
+        """Write the images of one photo: photo, render and error."""
+        stem = f"{len(self.stems):03d}_" + re.sub(r"[^A-Za-z0-9._-]", "_", Path(score.photo).stem)
+        self.stems[score.photo] = stem
+        pixels = {
+            "photo": to_uint8(images.photo),
+            "render": to_uint8(images.fitted),
+            "error": error_picture(images.fitted, images.photo),
         }
-        for kind, pixels in pictures.items():
-            Image.fromarray(pixels).save(self.folder / "photos" / f"{stem}_{kind}.jpg", quality=92)
-        if len(self.strips) < STRIPS:
-            height, width = pictures["photo"].shape[:2]
-            size = (480, round(480 * height / width))
-            row = [
-                np.asarray(Image.fromarray(p).resize(size, Image.Resampling.LANCZOS))
-                for p in pictures.values()
-            ]
-            self.strips.append(np.concatenate(row, axis=1))
+        for kind, image in pixels.items():
+            Image.fromarray(image).save(self.folder / "photos" / f"{stem}_{kind}.jpg", quality=92)
+        if len(self.strips) < OVERVIEW_PHOTOS:
+            height, width = pixels["photo"].shape[:2]
+            size = (OVERVIEW_WIDTH, round(OVERVIEW_WIDTH * height / width))
+            row = [Image.fromarray(image).resize(size, Image.Resampling.LANCZOS) for image in pixels.values()]
+            self.strips.append(np.concatenate([np.asarray(image) for image in row], axis=1))
 
     def write(self, result: dict[str, Any]) -> None:
-        """Write the page: the means against the untrained points, then every photo."""
-        columns = ("psnr", "psnr_exif", "psnr_fitted", "ssim", "ssim_fitted")
-        titles = ("PSNR", "PSNR EXIF", "PSNR fitted", "SSIM", "SSIM fitted")
+        """Write the page: a table of mean scores, the plots of the run, then every photo.
 
-        def row(name: str, values: dict[str, Any]) -> str:
-            cells = "".join(f"<td>{values[c]:.{2 if 'psnr' in c else 4}f}</td>" for c in columns)
-            return f"<tr><td>{html.escape(name)}</td>{cells}</tr>"
-
-        head = "<tr><th></th>" + "".join(f"<th>{t}</th>" for t in titles) + "</tr>"
-        rows = row("trained", result["mean"]) + row("points, untrained", result["baseline_points"])
-        if "poses_refined" in result:
-            rows += row("trained, poses of these photos refined", result["poses_refined"]["mean"])
-        parts = [f"<table>{head}{rows}</table>"]
-        for plot in ("camera.png", "moves.png"):
-            if (self.folder / plot).is_file():
-                parts.append(f'<img class="plot" src="{plot}">')
-        for score in result["photos"]:
-            stem = self.names[score["photo"]]
-            figures = "".join(
-                f'<figure><img src="photos/{stem}_{kind}.jpg" loading="lazy"><figcaption>{caption}</figcaption></figure>'
-                for kind, caption in (
-                    ("photo", "photo, never trained on"),
-                    ("render", "render, exposure fitted on the left half"),
-                    ("error", "error: black 0, red .08, yellow .17, white .25"),
-                )
-            )
-            title = f"{html.escape(score['photo'])}: {score['psnr_fitted']:.2f} dB"
-            parts.append(f'<h2>{title}</h2><div class="row">{figures}</div>')
-        note = (
-            "Photos held out of training. PSNR and SSIM use the exposure that EXIF and the trained photos taken before "
-            "and after suggest, PSNR EXIF that of EXIF alone; the fitted scores fit exposure and white balance on the "
-            "left half of the photo and count its right half."
-        )
+        Args:
+            result: the contents of `eval.json`.
+        """
+        plots = [name for name in ("camera.png", "moves.png") if (self.folder / name).is_file()]
+        body = [
+            "<h1>Held-out photos</h1>",
+            f'<p class="note">{NOTE}</p>',
+            _table(result),
+            *(f'<img class="plot" src="{name}" alt="">' for name in plots),
+            *(_photo_section(self.stems[score["photo"]], score) for score in result["photos"]),
+        ]
         page = (
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>adop: held-out photos</title>'
-            f"<style>{STYLE}</style><h1>Held-out photos</h1><p class=note>{note}</p>{''.join(parts)}</html>\n"
+            '<!doctype html><html lang="en"><meta charset="utf-8"><title>adop: held-out photos</title>'
+            f"<style>{STYLE}</style>{''.join(body)}</html>\n"
         )
         Image.fromarray(np.concatenate(self.strips)).save(self.folder / "overview.jpg", quality=88)
         write_atomically(self.folder / "index.html", lambda path: path.write_text(page))
+
+
+def _table(result: dict[str, Any]) -> str:
+    """Return the table of mean scores."""
+    rows = {"trained": result["mean"], "untrained points": result["baseline_points"]}
+    if "poses_refined" in result:
+        rows["trained, poses of these photos refined"] = result["poses_refined"]["mean"]
+    lines = ["<tr><th></th>" + "".join(f"<th>{title}</th>" for title in COLUMNS.values()) + "</tr>"]
+    for name, scores in rows.items():
+        cells = "".join(f"<td>{scores[key]:.{2 if 'psnr' in key else 4}f}</td>" for key in COLUMNS)
+        lines.append(f"<tr><td>{name}</td>{cells}</tr>")
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _photo_section(stem: str, score: dict[str, Any]) -> str:
+    """Return the heading and the images of one photo."""
+    figures = "".join(
+        f'<figure><img src="photos/{stem}_{kind}.jpg" alt="" loading="lazy"><figcaption>{caption}</figcaption></figure>'
+        for kind, caption in CAPTIONS.items()
+    )
+    title = f"{html.escape(score['photo'])}: {score['psnr_fitted']:.2f} dB"
+    return f'<h2>{title}</h2><div class="row">{figures}</div>'

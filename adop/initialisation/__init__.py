@@ -1,0 +1,1 @@
+"""Start values from the photos: physical camera, colours, points that are removed or added, environment."""

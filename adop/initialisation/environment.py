@@ -1,4 +1,4 @@
-"""The environment's start: what the photos' rays that meet no point show, as finely as the photos foretell it."""
+"""Start of the environment: the light of the photos' rays that meet no point, at the resolution they support."""
 
 from __future__ import annotations
 
@@ -11,166 +11,192 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adop.initialisation.photometry import clipped_share, radiance_behind, trust_in
+from adop.initialisation.photometry import clipping, photo_radiance, pixel_confidence
 from adop.model.environment import push_pull
 from adop.model.pipeline import Pipeline
 from adop.model.points import MIN_RADIANCE
 from adop.model.tonemapper import srgb_encode
-from adop.ops import draw
 from adop.scene.photo_cache import PhotoCache, reduction
 
-ROWS = (8, 16, 32, 64, 128, 256)  # sizes of the map that are tried
-ALIKE = 1e-4  # log radiance: less is rounding
-FOLDS = 8  # groups of photos, each foretold from the others
-SIDE = 1000  # pixels that photos have at most along their longer side, here
+MAP_ROWS = (8, 16, 32, 64, 128, 256)  # heights of the map that are tried
+FOLDS = 8  # groups of photos for cross-validation: each is predicted from the others
+LONGEST_SIDE = 1000  # pixels of the photos' longer side
+LOG_ROUNDING = 1e-4  # log radiance: smaller differences are rounding
 
 
 @dataclass(frozen=True)
-class Light:
-    """What groups of photos show in each texel of a map, sums over rays; of clipped light a least value is known."""
+class RaySums:
+    """Weighted sums of log radiance per map texel over each fold's rays that meet no point.
 
-    measured: Tensor  # [K, 3, R, 2R] weighted sums of log radiance
+    A clipped pixel gives only a lower bound, so clipped light is summed apart.
+    """
+
+    measured: Tensor  # [K, 3, R, 2R] sums of weight times log radiance
     measured_weight: Tensor  # [K, 1, R, 2R]
-    clipped: Tensor  # [K, 3, R, 2R] weighted sums of the log radiance from which on the photo clips
+    clipped: Tensor  # [K, 3, R, 2R] sums of weight times the log radiance at which the photo clips
     clipped_weight: Tensor  # [K, 1, R, 2R]
 
     def __len__(self) -> int:
+        """Return the number of folds K."""
         return len(self.measured)
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> Light:
-        """Return the light with all its sums changed."""
+    def apply(self, change: Callable[[Tensor], Tensor]) -> RaySums:
+        """Return the sums with `change` applied to each of the four tensors."""
         parts = self.measured, self.measured_weight, self.clipped, self.clipped_weight
-        return Light(*map(change, parts))
+        return RaySums(*map(change, parts))
 
-    def pooled(self, shrink: int) -> Light:
-        """Return the sums over squares of `shrink` texels."""
-        return self.each(lambda part: F.avg_pool2d(part, shrink) * shrink**2)
+    def pooled(self, scale: int) -> RaySums:
+        """Return the sums over squares of `scale` by `scale` texels."""
+        return self.apply(lambda part: F.avg_pool2d(part, scale) * scale**2)
 
     def means(self) -> tuple[Tensor, Tensor]:
-        """Return [K, 3, R, 2R] each group's log radiance, measured and where it clips; without weight it is 0."""
+        """Return [K, 3, R, 2R] each fold's mean log radiance, measured and at clipping; 0 where there are no rays."""
         measured = self.measured / self.measured_weight.clamp_min(1e-9)
         return measured, self.clipped / self.clipped_weight.clamp_min(1e-9)
 
 
 @torch.no_grad()
 def initialise_environment(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> float:
-    """Start the environment from the photos' rays that meet no point; return their share of all rays.
+    """Set the environment from the photos' rays that meet no point; return those rays' share of all rays.
 
-    Without a configured height the map is made as fine as is best for foretelling photos from other photos.
+    Unless its height is configured, the map gets the height at which photos predict each other's rays best.
     """
     environment = pipeline.environment
     if not environment.fixed:
-        environment.resize(ROWS[-1])
-    light, share = _gather_rays(pipeline, cache, photos)
-    mean = pipeline.points.features[:, :3].mean(0).cpu()
+        environment.resize(MAP_ROWS[-1])
+    sums, share = _sum_rays(pipeline, cache, photos)
+    mean_colour = pipeline.points.features[:, :3].mean(0).cpu()
     if not environment.fixed:
-        environment.resize(choose_rows(light, mean))
-    found, seen = reconcile(light.pooled(light.measured.shape[2] // environment.map.shape[2]))
-    environment.fill(found * seen, seen, mean)
-    if len(light) > 1:
-        error, weight = foretell(light, environment.map.shape[2], mean)
-        environment.set_error(error, weight)
+        environment.resize(choose_rows(sums, mean_colour))
+    rows = environment.map.shape[2]
+    radiance, observed = censored_mean(sums.pooled(sums.measured.shape[2] // rows))
+    environment.fill(radiance * observed, observed, mean_colour)
+    if len(sums) > 1:
+        environment.set_error(*cross_validation_error(sums, rows, mean_colour))
     return share
 
 
-def reconcile(light: Light) -> tuple[Tensor, Tensor]:
-    """Return the log radiance [3, R, 2R] that the groups agree on best, and 1 where any group sees the texel [1, R, 2R].
+def censored_mean(sums: RaySums) -> tuple[Tensor, Tensor]:
+    """Return the mean log radiance [3, R, 2R] over the folds, and 1 where any fold has rays, else 0 [1, R, 2R].
 
-    The weighted squared error is least, of clipped light only where the radiance stays below it: a bright sky is
-    clipped in many photos, and leaves before it, in one, are measured.
+    It minimises the weighted squared error, to which clipped light contributes only where it is brighter than the
+    mean. So a bright sky that many photos clip counts even if one photo measures dark leaves in front of it.
 
-    Source: censored regression (Tobin 1958), its active set found by steps that only ever raise the radiance.
+    Source: censored regression (Tobin 1958), solved by an active set that only shrinks.
     """
-    _, clipped = light.means()
-    known, known_weight = light.measured.sum(0), light.measured_weight.sum(0)
-    below = torch.ones_like(clipped)
+    _, clipped = sums.means()
+    measured, measured_weight = sums.measured.sum(0), sums.measured_weight.sum(0)
+    active = torch.ones_like(clipped)
     while True:
-        weight = light.clipped_weight * below
-        found = (known + (clipped * weight).sum(0)) / (known_weight + weight.sum(0)).clamp_min(1e-9)
-        still = below * (clipped > found - ALIKE)  # the highest of all stays
-        if still.equal(below):
-            return found, ((known_weight + light.clipped_weight.sum(0)) > 0).to(found.dtype)
-        below = still
+        weight = sums.clipped_weight * active
+        mean = (measured + (clipped * weight).sum(0)) / (measured_weight + weight.sum(0)).clamp_min(1e-9)
+        still_active = active * (clipped > mean - LOG_ROUNDING)  # the brightest fold of all stays active
+        if still_active.equal(active):
+            return mean, ((measured_weight + sums.clipped_weight.sum(0)) > 0).to(mean.dtype)
+        active = still_active
 
 
-def choose_rows(light: Light, otherwise: Tensor) -> int:
-    """Return the number of rows with which groups of photos foretell each other's rays best; of equals the least.
+def choose_rows(sums: RaySums, default: Tensor) -> int:
+    """Return the map height of `MAP_ROWS` with the least cross-validation error; of equal ones the smallest.
 
-    What lies behind is hardly ever endlessly far: where it is near, photos from different places see it in
-    different directions, and a fine map shows each photo what another one saw.
+    The background is seldom infinitely far. Photos from different positions see a near background in different
+    directions, and a fine map would then show in one photo what another one saw.
 
     Args:
-        light: in texels of a map of the most rows of `ROWS`.
-        otherwise: [3] log colour where nothing is known at all.
+        sums: in texels of a map of the largest height of `MAP_ROWS`.
+        default: [3] log colour of a map without any rays.
     """
-    return min(ROWS, key=lambda rows: float(foretell(light, rows, otherwise)[0].sum()))
+    return min(MAP_ROWS, key=lambda rows: float(cross_validation_error(sums, rows, default)[0].sum()))
 
 
-def foretell(light: Light, rows: int, otherwise: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the error of foretelling photos from other photos by a map of `rows`, and its weight, [1, 1, R, 2R] each.
+def cross_validation_error(sums: RaySums, rows: int, default: Tensor) -> tuple[Tensor, Tensor]:
+    """Return sums of squared errors of predicting each fold from the others, and of their weights, [1, 1, R, 2R] each.
 
-    The error is squared, of a group's mean in each texel of `light`, as sRGB encodes it, against the map made of all
-    other groups; light beyond what is clipped is no error. Source: cross-validation (Stone 1974).
+    The prediction is a map of `rows` rows made from all other folds. The error is that of a fold's mean in each texel of
+    `sums`, in sRGB-encoded values; a prediction brighter than a clipped value is no error.
+
+    Args:
+        default: [3] log colour of a map without any rays.
+
+    Source: cross-validation (Stone 1974).
     """
-    measured, clipped = (srgb_encode(mean.exp()) for mean in light.means())
-    shrink = light.measured.shape[2] // rows
-    pooled = light.pooled(shrink)
-    error = torch.zeros_like(light.measured_weight[:1])
-    for group in range(len(light)):
-        others = pooled.each(operator.itemgetter([i for i in range(len(light)) if i != group]))
-        found, seen = reconcile(others)
-        coarse = push_pull((found * seen)[None], seen[None], otherwise)
-        foretold = srgb_encode(_enlarge(coarse, shrink)[0].exp())
-        wrong = (foretold - measured[group]).square() * light.measured_weight[group]
-        too_dark = (clipped[group] - foretold).clamp_min(0).square() * light.clipped_weight[group]
-        error += (wrong + too_dark).mean(0)
-    return error, (light.measured_weight + light.clipped_weight).sum(0, keepdim=True)
+    measured, clipped = (srgb_encode(mean.exp()) for mean in sums.means())
+    scale = sums.measured.shape[2] // rows
+    pooled = sums.pooled(scale)
+    error = torch.zeros_like(sums.measured_weight[:1])
+    for fold in range(len(sums)):
+        others = pooled.apply(operator.itemgetter([i for i in range(len(sums)) if i != fold]))
+        radiance, observed = censored_mean(others)
+        coarse = push_pull((radiance * observed)[None], observed[None], default)
+        predicted = srgb_encode(_upsample_map(coarse, scale)[0].exp())
+        measured_error = (predicted - measured[fold]).square() * sums.measured_weight[fold]
+        too_dark = (clipped[fold] - predicted).clamp_min(0).square() * sums.clipped_weight[fold]
+        error += (measured_error + too_dark).mean(0)
+    return error, (sums.measured_weight + sums.clipped_weight).sum(0, keepdim=True)
 
 
-def _gather_rays(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> tuple[Light, float]:
-    """Return what the photos show along rays that meet no point, and the share of such rays."""
-    environment, render = pipeline.environment, pipeline.config
+def _sum_rays(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> tuple[RaySums, float]:
+    """Return the sums over the photos' rays that meet no point, on the CPU, and those rays' share of all rays."""
+    environment = pipeline.environment
     rows, columns = environment.map.shape[2:]
-    groups = max(1, min(FOLDS, len(photos)))
-    light = Light(*(torch.zeros(groups, channels, rows * columns) for channels in (3, 1, 3, 1)))
-    rays, missed = 0, 0
-    coarse = dataclasses.replace(pipeline.raster, levels=render.fill_levels)
-    scale = 2 ** (render.fill_levels - 1)
-    for number, photo in enumerate(photos):  # dealt in turn, as held-out photos are: they lie between others
-        index = torch.tensor([photo])
-        whole = pipeline.camera(index)
-        smaller = reduction((whole.width, whole.height), SIDE)
-        camera = whole.reduced(smaller)
-        levels = draw(
-            camera, pipeline.points(), pipeline.points.features[:, :4], coarse, backend=render.backend
-        )
-        covered = (levels.weight[-1] > 0).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-        height, width = levels.weight[0].shape[2:]
-        value, mask = (part[0] for part in cache.reduced(photo, smaller, covered.device))
-        empty = ~covered[0, 0, :height, :width] & (mask[0] > 0)
-        rays, missed = rays + empty.numel(), missed + int(empty.sum())
-        if not bool(empty.any()):
+    folds = max(1, min(FOLDS, len(photos)))
+    sums = RaySums(*(torch.zeros(folds, channels, rows * columns) for channels in (3, 1, 3, 1)))
+    rays, background_rays = 0, 0
+    for number, photo in enumerate(photos):
+        # Photos are dealt to the folds in turn, so that a predicted photo lies between others, as held-out photos do.
+        fold = number % folds
+        background = _background_rays(pipeline, cache, photo)
+        rays, background_rays = rays + background.total, background_rays + len(background.confidence)
+        if not len(background.confidence):
             continue
-        shown, where = (
-            value[:, empty, None],
-            pipeline.cameras.photo_position(camera, index)[0][:, empty, None],
-        )
-        radiance = radiance_behind(pipeline, photo, shown, where)[..., 0]
-        logarithm = radiance.clamp_min(MIN_RADIANCE).log()
-        uv = torch.nonzero(empty).flip(1)[None].float() + 0.5
-        column, row = environment.coordinates(camera.rays_at(uv).transpose(1, 2)[..., None])
+        column, row = environment.coordinates(background.directions)
         texel = row.flatten().long().clamp(0, rows - 1) * columns + column.flatten().long() % columns
-        trusts = trust_in(value)[0][empty], clipped_share(value)[0][empty]
-        sums = (light.measured, light.measured_weight), (light.clipped, light.clipped_weight)
-        for trust, (total, weight) in zip(trusts, sums, strict=True):
-            total[number % groups].index_add_(1, texel.cpu(), (logarithm * trust).cpu())
-            weight[number % groups].index_add_(1, texel.cpu(), trust[None].cpu())
-    return light.each(lambda part: part.reshape(groups, -1, rows, columns)), missed / max(rays, 1)
+        for weight, totals, weights in (
+            (background.confidence, sums.measured, sums.measured_weight),
+            (background.clipping, sums.clipped, sums.clipped_weight),
+        ):
+            totals[fold].index_add_(1, texel.cpu(), (background.log_radiance * weight).cpu())
+            weights[fold].index_add_(1, texel.cpu(), weight[None].cpu())
+    return sums.apply(lambda part: part.reshape(folds, -1, rows, columns)), background_rays / max(rays, 1)
 
 
-def _enlarge(image: Tensor, scale: int) -> Tensor:
-    """Return a map [1, C, R, 2R] at `scale` times its size, wrapped at its seam."""
+@dataclass(frozen=True)
+class BackgroundRays:
+    """One photo's rays that meet no point."""
+
+    directions: Tensor  # [1, 3, M, 1] unit, world axes
+    log_radiance: Tensor  # [3, M]
+    confidence: Tensor  # [M], see `pixel_confidence`
+    clipping: Tensor  # [M], see `clipping`
+    total: int  # number of all rays of the photo
+
+
+def _background_rays(pipeline: Pipeline, cache: PhotoCache, photo: int) -> BackgroundRays:
+    """Return the rays of a reduced photo's pixels that lie inside its mask and in no pixel of the coarsest fill level."""
+    index, fill_levels = torch.tensor([photo]), pipeline.config.fill_levels
+    whole = pipeline.camera(index)
+    factor = reduction((whole.width, whole.height), LONGEST_SIDE)
+    camera = whole.reduced(factor)
+    raster = dataclasses.replace(pipeline.raster, levels=fill_levels)
+    weight = pipeline.draw(camera, pipeline.points.features[:, :4], raster).weight[-1]
+    size = 2 ** (fill_levels - 1)
+    covered = (weight > 0).repeat_interleave(size, 2).repeat_interleave(size, 3)
+    value, mask = (part[0] for part in cache.reduced(photo, factor, covered.device))
+    empty = ~covered[0, 0, : camera.height, : camera.width] & (mask[0] > 0)
+    position = pipeline.cameras.photo_position(camera, index)[0]
+    radiance = photo_radiance(pipeline, photo, value[:, empty, None], position[:, empty, None])[..., 0]
+    uv = torch.nonzero(empty).flip(1)[None].float() + 0.5
+    return BackgroundRays(
+        directions=camera.rays_at(uv).transpose(1, 2)[..., None],
+        log_radiance=radiance.clamp_min(MIN_RADIANCE).log(),
+        confidence=pixel_confidence(value)[0][empty],
+        clipping=clipping(value)[0][empty],
+        total=empty.numel(),
+    )
+
+
+def _upsample_map(image: Tensor, scale: int) -> Tensor:
+    """Return a map [1, C, R, 2R] at `scale` times its size, bilinear, wrapping at its seam."""
     wrapped = torch.cat((image[..., -1:], image, image[..., :1]), dim=3)
-    return F.interpolate(wrapped, scale_factor=float(scale), mode="bilinear", align_corners=False)[
-        ..., scale:-scale
-    ]
+    large = F.interpolate(wrapped, scale_factor=float(scale), mode="bilinear", align_corners=False)
+    return large[..., scale:-scale]

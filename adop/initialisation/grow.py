@@ -1,9 +1,10 @@
-"""New points in holes: where photos see something, agree where it is, and no point is near."""
+"""Add points in holes of the cloud, where several photos agree on the surface."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,186 +13,199 @@ from tqdm import tqdm
 from adop.config import GrowConfig
 from adop.initialisation.reduced_photos import (
     ReducedPhoto,
-    dimmed,
-    pixel_of,
+    offset_log,
     reduce_photos,
     sample_image,
-    see,
-    with_depth,
+    update_depth,
 )
-from adop.initialisation.stereo import agreed, depth_map, pyramid
+from adop.initialisation.stereo import consistent_depths, depth_map, photo_pyramid
 from adop.model.pipeline import Pipeline
 from adop.ops import Points
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.point_cloud import morton_order
 
-FAR = 1000.0  # times the depth around a hole
 DEPTH_FACTORS = (1.0, 0.9, 1.1, 0.75, 1.3)  # depths that are tried, relative to the depth around the hole
+INFINITE_DEPTH_FACTOR = 1000.0  # relative to the depth around the hole: photos see no parallax there
 MAX_LOG_DIFFERENCE = 0.15  # largest difference in log radiance at which two photos agree
 MIN_COHERENCE = 0.7  # fraction of the hole around a pixel that must agree too: chance agreement stands alone
+COHERENCE_WINDOW_PX = 7
+ROTATION_PENALTY = (
+    2.0  # on a neighbour's distance, per unit of 1 - cos of the angle between the viewing directions
+)
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Points that might be there."""
+    """Points that may be added."""
 
     xyz: Tensor  # [M, 3]
     log_radiance: Tensor  # [M, 3]
-    radius: Tensor  # [M] half the distance to the next, scene units
+    spacing: Tensor  # [M] distance between neighbouring pixels at the point's depth, scene units
     normals: Tensor  # [M, 3] towards the photo
 
+    def __len__(self) -> int:
+        """Return the number of candidates."""
+        return len(self.xyz)
+
     def __getitem__(self, keep: Tensor) -> Candidates:
-        """Return those of `keep`, [M] bool or indices."""
-        return Candidates(self.xyz[keep], self.log_radiance[keep], self.radius[keep], self.normals[keep])
+        """Return the candidates that `keep` selects, [M] bool or indices."""
+        return Candidates(self.xyz[keep], self.log_radiance[keep], self.spacing[keep], self.normals[keep])
 
 
 @torch.no_grad()
 def grow_points(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: GrowConfig) -> int:
-    """Add points to the pipeline where the photos see what no point shows; return how many.
+    """Add points to the pipeline where photos see a surface and no point is drawn; return how many.
 
-    First come places that stereo finds and a second photo's stereo confirms, in narrow gaps too. What no level of
-    the pyramid fills then is filled at a depth from around it, or a little nearer or farther: such a place stays
-    where at least three photos that see it agree on its radiance and none looks through it at something behind.
+    Stereo comes first: a place that it finds in one photo's holes is added if another photo's stereo confirms it.
+    Holes that remain too wide to be filled from the pyramid are then tried at the depth around them, and a little
+    nearer and farther: such a place is added if at least `config.min_views` photos agree on its radiance and no photo
+    sees through it.
 
-    Source: `adop.initialisation.stereo`; space carving's photo-consistency (Kutulakos and Seitz 2000), for holes only.
+    Source: `adop.initialisation.stereo`; photo-consistency of space carving (Kutulakos and Seitz 2000).
     """
     if len(photos) < 2 or config.max_points < 1:
         return 0
-    views = reduce_photos(pipeline, cache, photos, config.longest_side)
+    reduced = reduce_photos(pipeline, cache, photos, config.longest_side)
     chosen = photos[:: max(1, -(-len(photos) // config.max_photos))]
     fill_levels, added = pipeline.config.fill_levels, 0
     if config.stereo:
-        gaps = min(config.stereo_levels, fill_levels)
-        added = _add(pipeline, _from_stereo(views, chosen, gaps, config), config.max_points)
-        views = with_depth(pipeline, views) if added else views
+        stereo_levels = min(config.stereo_levels, fill_levels)
+        added = _add(pipeline, _stereo_candidates(reduced, chosen, stereo_levels, config), config.max_points)
+        reduced = update_depth(pipeline, reduced) if added else reduced
     if added >= config.max_points:
         return added
     found = []
     for photo in chosen:
-        others = [views[i] for i in _neighbours(views, photo, config.neighbour_photos)]
-        found.append(_from_around(views[photo], others, config, fill_levels))
+        neighbours = [reduced[i] for i in _nearest_photos(reduced, photo, config.neighbour_photos)]
+        found.append(_depth_hypotheses(reduced[photo], neighbours, config, fill_levels))
     return added + _add(pipeline, found, config.max_points - added)
 
 
-def _add(pipeline: Pipeline, found: list[Candidates], most: int) -> int:
-    """Add candidates to the pipeline, one in each cell and `most` of all, spread evenly; return how many."""
-    if not any(len(c.xyz) for c in found):
+def _add(pipeline: Pipeline, found: list[Candidates], max_points: int) -> int:
+    """Add one candidate per cell to the pipeline, at most `max_points` spread evenly over them; return how many."""
+    if not any(len(candidates) for candidates in found):
         return 0
-    parts = zip(*((c.xyz, c.log_radiance, c.radius, c.normals) for c in found), strict=True)
+    parts = zip(*((c.xyz, c.log_radiance, c.spacing, c.normals) for c in found), strict=True)
     new = Candidates(*(torch.cat(part) for part in parts))
     new = new[_one_per_cell(new)]
-    if len(new.xyz) > most:
-        new = new[torch.arange(most, device=new.xyz.device) * len(new.xyz) // most]
+    if len(new) > max_points:
+        new = new[torch.arange(max_points, device=new.xyz.device) * len(new) // max_points]
     order = torch.from_numpy(morton_order(new.xyz.cpu().numpy()).astype("int64"))
     new = new[order.to(new.xyz.device)]
-    spare = new.xyz.new_zeros(len(new.xyz), pipeline.points.features.shape[1] - 3)
+    spare = new.xyz.new_zeros(len(new), pipeline.points.features.shape[1] - 3)
     features = torch.cat((new.log_radiance, spare), dim=1)
-    pipeline.points.add(Points(new.xyz, 2 * new.radius, new.normals), features)
-    return len(new.xyz)
+    pipeline.points.add(Points(new.xyz, 2 * new.spacing, new.normals), features)
+    return len(new)
 
 
-def _from_stereo(
-    views: dict[int, ReducedPhoto], chosen: list[int], fill_levels: int, config: GrowConfig
+def _stereo_candidates(
+    reduced: dict[int, ReducedPhoto], chosen: list[int], fill_levels: int, config: GrowConfig
 ) -> list[Candidates]:
     """Return what stereo finds in the holes of the chosen photos and another of them confirms."""
-    levels, maps = pyramid(views), {}
+    pyramid, maps = photo_pyramid(reduced), {}
     for photo in tqdm(chosen, desc="stereo in holes", leave=False, disable=None):
-        depths = depth_map(levels, photo, fill_levels, config)
+        depths = depth_map(pyramid, photo, fill_levels, config)
         if depths is not None:
             maps[photo] = depths
     result = []
     for photo, depths in maps.items():
-        view, pixels = views[photo], torch.nonzero(depths.found)
+        pixels = torch.nonzero(depths.found)
         z = 1 / depths.inverse_depth[pixels[:, 0], pixels[:, 1]]
-        candidates = _at(view, pixels, z)
-        result.append(candidates[agreed(maps, views, photo, candidates.xyz)])
+        candidates = _candidates_at(reduced[photo], pixels, z)
+        result.append(candidates[consistent_depths(maps, reduced, photo, candidates.xyz)])
     return result
 
 
-def _at(view: ReducedPhoto, pixels: Tensor, z: Tensor) -> Candidates:
+def _candidates_at(photo: ReducedPhoto, pixels: Tensor, z: Tensor) -> Candidates:
     """Return candidates in pixels [M, 2] (row, column) at depths [M]."""
+    camera = photo.camera
     uv = pixels.flip(1).to(z.dtype) + 0.5
-    xyz = view.camera.unproject(uv[None], z[None])[0]
-    spacing = z / (view.camera.intrinsics[0, 0] * view.camera.crop[0, 0])
-    colour = view.log_radiance[0, :, pixels[:, 0], pixels[:, 1]].T
-    return Candidates(xyz, colour, spacing, F.normalize(view.camera.centre() - xyz, dim=1))
+    xyz = camera.unproject(uv[None], z[None])[0]
+    spacing = z / (camera.intrinsics[0, 0] * camera.crop[0, 0])
+    colour = photo.log_radiance[0, :, pixels[:, 0], pixels[:, 1]].T
+    return Candidates(xyz, colour, spacing, F.normalize(camera.centre() - xyz, dim=1))
 
 
-def _neighbours(views: dict[int, ReducedPhoto], photo: int, count: int) -> list[int]:
-    """Return the photos whose cameras are nearest, those that look the same way first."""
-    own = views[photo].camera
-    forward = own.world_to_camera[0, 2, :3]
+def _nearest_photos(reduced: dict[int, ReducedPhoto], photo: int, count: int) -> list[int]:
+    """Return the photos whose cameras are nearest, with a penalty on those that are turned away."""
+    camera = reduced[photo].camera
+    forward = camera.world_to_camera[0, 2, :3]
     scores = []
-    for other, view in views.items():
+    for other, view in reduced.items():
         if other == photo:
             continue
         turn = 1 - float(view.camera.world_to_camera[0, 2, :3] @ forward)
-        distance = float((view.camera.centre() - own.centre()).norm())
-        scores.append((distance * (1 + 2 * turn), other))
+        distance = float((view.camera.centre() - camera.centre()).norm())
+        scores.append((distance * (1 + ROTATION_PENALTY * turn), other))
     return [other for _, other in sorted(scores)[:count]]
 
 
-def _from_around(
-    view: ReducedPhoto, others: list[ReducedPhoto], config: GrowConfig, fill_levels: int
+def _depth_hypotheses(
+    photo: ReducedPhoto, neighbours: list[ReducedPhoto], config: GrowConfig, fill_levels: int
 ) -> Candidates:
-    """Return what continues the depth around the holes of a photo, as its neighbours agree."""
-    hole = view.hole(fill_levels)
-    # What clips agrees with all else that clips, wherever it is.
-    pixels = torch.nonzero((hole & ~view.clipped)[0, 0])
-    around = view.inverse_depth_around()[0, 0, pixels[:, 0], pixels[:, 1]].clamp_min(1e-12)
-    best_cost = view.depth.new_full((len(pixels),), torch.inf)
-    best_z = view.depth.new_zeros(len(pixels))
+    """Return candidates in the holes of a photo, at those depths near the depth around that its neighbours agree on."""
+    holes = photo.holes(fill_levels)
+    # Clipped pixels agree with every other clipped pixel, wherever it is.
+    pixels = torch.nonzero((holes & ~photo.clipped)[0, 0])
+    inverse_depth = photo.filled_inverse_depth()[0, 0, pixels[:, 0], pixels[:, 1]].clamp_min(1e-12)
+    best_difference = photo.depth.new_full((len(pixels),), torch.inf)
+    best_z = photo.depth.new_zeros(len(pixels))
     for factor in DEPTH_FACTORS:
-        z = factor / around
-        cost = _disagreement(_at(view, pixels, z), others, config)
-        better = cost < best_cost
-        best_cost, best_z = torch.where(better, cost, best_cost), torch.where(better, z, best_z)
-    # What agrees at an endless distance too is left to the environment: a sky is no curtain.
-    endless = _disagreement(_at(view, pixels, FAR / around), others, config)
-    keep = (best_cost < MAX_LOG_DIFFERENCE) & (around > 1e-12) & (endless > MAX_LOG_DIFFERENCE)
-    keep &= _coherent(hole, pixels, keep, MIN_COHERENCE)
-    return _at(view, pixels[keep], best_z[keep])
+        z = factor / inverse_depth
+        difference = _photo_difference(_candidates_at(photo, pixels, z), neighbours, config)
+        better = difference < best_difference
+        best_difference = torch.where(better, difference, best_difference)
+        best_z = torch.where(better, z, best_z)
+    # What photos also agree on at infinity, such as the sky, is left to the environment.
+    infinite = _candidates_at(photo, pixels, INFINITE_DEPTH_FACTOR / inverse_depth)
+    near = _photo_difference(infinite, neighbours, config) > MAX_LOG_DIFFERENCE
+    keep = (best_difference < MAX_LOG_DIFFERENCE) & (inverse_depth > 1e-12) & near
+    keep &= _coherent(holes, pixels, keep)
+    return _candidates_at(photo, pixels[keep], best_z[keep])
 
 
-def _coherent(hole: Tensor, pixels: Tensor, keep: Tensor, share: float) -> Tensor:
-    """Return [M] whether enough of the hole around a pixel is kept: what agrees by chance stands alone."""
-    kept = torch.zeros_like(hole, dtype=torch.float32)
+def _coherent(holes: Tensor, pixels: Tensor, keep: Tensor) -> Tensor:
+    """Return [M] bool, whether enough of the hole around each of pixels [M, 2] is kept, see `MIN_COHERENCE`."""
+    kept = torch.zeros_like(holes, dtype=torch.float32)
     kept[0, 0, pixels[:, 0], pixels[:, 1]] = keep.float()
-    around = F.avg_pool2d(kept, 7, stride=1, padding=3)
-    empty = F.avg_pool2d(hole.float(), 7, stride=1, padding=3)
-    return (around >= share * empty)[0, 0, pixels[:, 0], pixels[:, 1]]
+    kept_share, hole_share = (
+        F.avg_pool2d(image, COHERENCE_WINDOW_PX, stride=1, padding=COHERENCE_WINDOW_PX // 2)
+        for image in (kept, holes.float())
+    )
+    return (kept_share >= MIN_COHERENCE * hole_share)[0, 0, pixels[:, 0], pixels[:, 1]]
 
 
-def _disagreement(places: Candidates, others: list[ReducedPhoto], config: GrowConfig) -> Tensor:
-    """Return [M] the third-best photo's difference in log radiance; +inf where a photo looks through the place."""
-    own, differences = dimmed(places.log_radiance), []
-    through = torch.zeros(len(own), device=own.device)
-    for other in others:
-        uv, z, inside = see(other.camera, places.xyz)
-        shown = sample_image(other.log_radiance, uv).T
-        row, column = pixel_of(other, uv)
-        depth = other.depth[0, 0, row, column]
+def _photo_difference(candidates: Candidates, neighbours: list[ReducedPhoto], config: GrowConfig) -> Tensor:
+    """Return [M] difference in log radiance that `config.min_views` photos keep within; +inf where one sees through.
+
+    The candidate's own photo is one of them, so with three views it is the second-best neighbour's difference.
+    """
+    own, differences = offset_log(candidates.log_radiance), []
+    seen_through = torch.zeros(len(own), device=own.device)
+    for photo in neighbours:
+        uv, z, inside = photo.project(candidates.xyz)
+        shown = sample_image(photo.log_radiance, uv).T
+        row, column = photo.nearest_pixel(uv)
+        depth = photo.depth[0, 0, row, column]
         hidden = z > depth * (1 + config.depth_tolerance)
-        seen = inside & (other.trust[0, 0, row, column] > 0.99) & ~hidden
-        difference = (dimmed(shown) - own).abs().amax(1)
-        differences.append(torch.where(seen, difference, torch.inf))
-        before = torch.isfinite(depth) & (z < depth * (1 - config.depth_tolerance))
-        through += seen & before & (difference > MAX_LOG_DIFFERENCE)
+        visible = inside & photo.inside_mask()[0, 0, row, column] & ~hidden
+        difference = (offset_log(shown) - own).abs().amax(1)
+        differences.append(torch.where(visible, difference, torch.inf))
+        in_front = torch.isfinite(depth) & (z < depth * (1 - config.depth_tolerance))
+        seen_through += visible & in_front & (difference > MAX_LOG_DIFFERENCE)
     ranked = torch.stack(differences).sort(0).values
-    agreed_on = ranked[min(config.min_views - 2, len(ranked) - 1)]
-    return torch.where(through > 0, torch.inf, agreed_on)
+    agreed = ranked[min(config.min_views - 2, len(ranked) - 1)]
+    return torch.where(seen_through > 0, torch.inf, agreed)
 
 
 def _one_per_cell(candidates: Candidates) -> Tensor:
-    """Return indices, one candidate in each cube of its own spacing (rounded to a power of two)."""
-    size = torch.exp2((2 * candidates.radius).log2().round())
+    """Return indices of one candidate per cubic cell; a cell is twice the spacing wide, rounded to a power of two."""
+    size = torch.exp2((2 * candidates.spacing).log2().round())
     cell = torch.cat(((candidates.xyz / size[:, None]).floor(), size.log2()[:, None]), dim=1).long()
     return first_of_each(cell)
 
 
 def first_of_each(rows: Tensor) -> Tensor:
-    """Return the indices, rising, of the rows [M] or [M, K] that are no repetition of one before."""
-    _, inverse = torch.unique(rows, dim=0, return_inverse=True)
-    first = torch.full((int(inverse.max()) + 1,), len(rows), dtype=torch.long, device=rows.device)
-    first.scatter_reduce_(0, inverse, torch.arange(len(rows), device=rows.device), "amin")
-    return first.sort().values
+    """Return the indices, rising, of the first occurrence of each distinct row of [M] or [M, K]."""
+    _, first = np.unique(rows.cpu().numpy(), axis=0, return_index=True)
+    return torch.from_numpy(np.sort(first)).to(rows.device)

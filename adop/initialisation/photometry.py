@@ -1,95 +1,100 @@
-"""Start values from the photos, and the photometry of photos that were not trained on."""
+"""What photos show of the points; exposures and colours of the points estimated from it."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from adop.model.hole_filling import fill_holes
 from adop.model.pipeline import Pipeline
 from adop.model.points import MIN_RADIANCE
-from adop.model.tonemapper import Photometry, srgb_decode, srgb_encode
-from adop.ops import Backend, draw
+from adop.model.tonemapper import srgb_decode, srgb_encode
 from adop.scene.photo_cache import PhotoCache
 
-ROBUST = 0.05
-GATHER_LEVELS = 4
-OWN_WEIGHT = 2.0
+VISIBILITY_LEVELS = 4  # pyramid levels that are drawn to tell which points a nearer surface hides
+CLOUD_WEIGHT = 2.0  # the colour that a point came with counts as much as this many photos
+MIN_SHARED_POINTS = 50  # points that a photo must share with others for its exposure to be estimated
 
 
 @dataclass(frozen=True)
 class PointSamples:
-    """What one photo shows at the points that it sees."""
+    """What one photo shows at the points that are visible in it."""
 
     points: Tensor  # [M] index of the point
     value: Tensor  # [M, 3] the photo's value in [0, 1]
-    weight: Tensor  # [M] trust in it: 1 in the middle of the range, near 0 where clipped or black
+    confidence: Tensor  # [M] 1 in the middle of the range, near 0 where clipped or black
     position: Tensor  # [M, 2] on the photo, half diagonals from its centre
 
 
-def trust_in(photo: Tensor) -> Tensor:
-    """Return the weight of pixels [..., 3, H, W] by their brightest and darkest channel (Debevec and Malik's hat)."""
-    high = photo.amax(-3, keepdim=True)
-    return (high.clamp(0.01, 0.5) * 2) * (1 - clipped_share(photo)).clamp_min(0.02)
+def pixel_confidence(photo: Tensor) -> Tensor:
+    """Return the confidence [..., 1, H, W] in (0, 1] of a photo's values [..., 3, H, W]: low where black or clipped.
+
+    Source: the hat function of Debevec and Malik 1997, of a pixel's brightest channel.
+    """
+    brightest = photo.amax(-3, keepdim=True)
+    return (brightest.clamp(0.01, 0.5) * 2) * (1 - clipping(photo)).clamp_min(0.02)
 
 
-def clipped_share(photo: Tensor) -> Tensor:
-    """Return how far pixels [..., 3, H, W] are to be taken for clipped: from 7/8 of the range on, wholly at its end."""
+def clipping(photo: Tensor) -> Tensor:
+    """Return how clipped pixels [..., 3, H, W] are: 0 up to 7/8 of the range, rising to 1 at its end."""
     return (8 * photo.amax(-3, keepdim=True) - 7).clamp(0, 1)
 
 
-def gather(pipeline: Pipeline, cache: PhotoCache, photo: int, backend: Backend = "auto") -> PointSamples:
-    """Look up a photo at every point that it sees: the adjoint of drawing the points, applied to the photo.
+def sample_points(pipeline: Pipeline, cache: PhotoCache, photo: int) -> PointSamples:
+    """Return a photo's values at every point that is visible in it.
 
-    Points seen through a gap in a nearer surface are left out: the photo shows the surface there.
+    The photo is looked up by the adjoint of drawing the points, so points and pixels correspond exactly as they do
+    when rendering. Points that show through the gaps of a nearer surface are left out.
     """
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
     value = cache.image(photo, pipeline.device)
-    trust = trust_in(value)
+    confidence = pixel_confidence(value)
     mask = cache.mask(photo)
     if mask is not None:
-        trust = trust * mask.to(trust.device).float()
-    image = torch.cat((value, trust, pipeline.cameras.photo_position(camera, index)), dim=1)
-    features = torch.zeros(len(pipeline.points.xyz), 6, device=image.device, requires_grad=True)
-    raster = dataclasses.replace(pipeline.raster, levels=GATHER_LEVELS, radius_threshold=0.0)
-    levels = draw(camera, pipeline.points(), features, raster, image.new_zeros(6), backend=backend)
-    background = [level[:, :3] for level in levels.features]
-    base = fill_holes(levels, background, 0, pipeline.config.occlusion_tolerance)
-    shown = image * levels.weight[0] * base.valid[0]
-    (looked_up,) = torch.autograd.grad(levels.features[0], features, shown)
-    looked_up = looked_up.cpu()
-    seen = torch.nonzero(looked_up[:, 3] > 0)[:, 0]
-    found = looked_up[seen]
-    return PointSamples(seen, found[:, :3].clamp(0, 1), found[:, 3], found[:, 4:])
+        confidence = confidence * mask.to(confidence.device).float()
+    image = torch.cat((value, confidence, pipeline.cameras.photo_position(camera, index)), dim=1)
+    features = torch.zeros(len(pipeline.points), image.shape[1], device=image.device, requires_grad=True)
+    raster = dataclasses.replace(pipeline.raster, levels=VISIBILITY_LEVELS, radius_threshold=0.0)
+    levels = pipeline.draw(camera, features, raster)
+    valid = pipeline.fill_holes(levels, None).valid[0]
+    # Drawing divides by the number of points in a pixel: the product with it makes the adjoint a plain look-up.
+    (sampled,) = torch.autograd.grad(levels.features[0], features, image * levels.weight[0] * valid)
+    sampled = sampled.cpu()
+    points = torch.nonzero(sampled[:, 3] > 0)[:, 0]
+    value, confidence, position = sampled[points].split((3, 1, 2), dim=1)
+    return PointSamples(points, value.clamp(0, 1), confidence[:, 0], position)
 
 
 def estimate_exposures(
     point_samples: dict[int, PointSamples], count: int, photos: int, rounds: int = 20
 ) -> Tensor:
-    """Return [P] EV of each photo, from the points that several photos see; photos not point_samples get 0.
+    """Return [P] EV of each photo, from points that several photos see; photos without samples get 0.
 
-    Alternates between the points' radiance (weighted mean over photos) and the photos' EV (weighted median over
-    points), as bundle adjustment of brightness alone.
+    Alternates between the points' radiance (weighted mean over the photos) and the photos' EV (weighted median over
+    the points).
+
+    Args:
+        point_samples: by photo.
+        count: number of points; photos: number of photos P.
     """
     exposure = torch.zeros(photos)
-    logs = {i: srgb_decode(g.value).mean(1).clamp_min(1e-5).log2() for i, g in point_samples.items()}
+    sampled_photos = torch.tensor(sorted(point_samples))
+    logs = {i: srgb_decode(s.value).mean(1).clamp_min(1e-5).log2() for i, s in point_samples.items()}
     for _ in range(rounds):
         total, weight = torch.zeros(count), torch.full((count,), 1e-9)
-        for i, g in point_samples.items():
-            total.index_add_(0, g.points, (logs[i] + exposure[i]) * g.weight)
-            weight.index_add_(0, g.points, g.weight)
+        for i, samples in point_samples.items():
+            total.index_add_(0, samples.points, (logs[i] + exposure[i]) * samples.confidence)
+            weight.index_add_(0, samples.points, samples.confidence)
         mean = total / weight
-        for i, g in point_samples.items():
-            several = weight[g.points] > 1.5 * g.weight
-            if several.sum() >= 50:
-                exposure[i] = _weighted_median((mean[g.points] - logs[i])[several], g.weight[several])
-        known = torch.tensor(sorted(point_samples))
-        exposure[known] -= exposure[known].mean()
+        for i, samples in point_samples.items():
+            shared = weight[samples.points] > 1.5 * samples.confidence
+            if shared.sum() >= MIN_SHARED_POINTS:
+                difference = mean[samples.points] - logs[i]
+                exposure[i] = _weighted_median(difference[shared], samples.confidence[shared])
+        exposure[sampled_photos] -= exposure[sampled_photos].mean()
     return exposure
 
 
@@ -101,87 +106,36 @@ def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:
 
 @torch.no_grad()
 def colour_points(pipeline: Pipeline, point_samples: dict[int, PointSamples]) -> None:
-    """Set the features of the points to the mean log radiance that the photos show there.
+    """Set the points' colour features to the mean log radiance that the photos show there.
 
-    The colour that the cloud came with, developed by the mean camera, counts as much as `OWN_WEIGHT` photos: it
-    is smoother than single pixels.
+    The cloud's own colours count as much as `CLOUD_WEIGHT` photos, because they are smoother than single pixels. They
+    become radiance through the response of the first photo's lens.
     """
-    count = len(pipeline.points.xyz)
+    count = len(pipeline.points)
     device = pipeline.device
-    tonemapper = pipeline.tonemapper
-    own = tonemapper.linearise_response(
-        srgb_encode(pipeline.points.features[:, :3].exp()).T[None, :, None], pipeline.cameras.photo_lens[:1]
-    )
-    total = own[0, :, 0].T.clamp_min(MIN_RADIANCE).log() * OWN_WEIGHT
-    weight = torch.full((count, 1), OWN_WEIGHT, device=device)
-    for i, g in point_samples.items():
-        value, position, trust = (x.to(device) for x in (g.value, g.position, g.weight))
-        radiance = radiance_behind(pipeline, i, value.T[:, None], position.T[:, None])[:, 0].T
-        # A short exposure says little of the dark, a long one little of the bright: trust is per photo.
-        # Of logarithms, so that a few photos in which something bright is in the way do not rule.
-        total.index_add_(0, g.points.to(device), radiance.clamp_min(MIN_RADIANCE).log() * trust[:, None])
-        weight.index_add_(0, g.points.to(device), trust[:, None])
+    encoded = srgb_encode(pipeline.points.features[:, :3].exp()).T[None, :, None]
+    cloud = pipeline.tonemapper.linearise_response(encoded, pipeline.cameras.photo_lens[:1])
+    total = cloud[0, :, 0].T.clamp_min(MIN_RADIANCE).log() * CLOUD_WEIGHT
+    weight = torch.full((count, 1), CLOUD_WEIGHT, device=device)
+    for photo, samples in point_samples.items():
+        points = samples.points.to(device)
+        value, position, confidence = (
+            part.to(device) for part in (samples.value, samples.position, samples.confidence)
+        )
+        radiance = photo_radiance(pipeline, photo, value.T[:, None], position.T[:, None])[:, 0].T
+        # The mean of logarithms, so that a few photos in which something bright hides the point do not dominate.
+        total.index_add_(0, points, radiance.clamp_min(MIN_RADIANCE).log() * confidence[:, None])
+        weight.index_add_(0, points, confidence[:, None])
     pipeline.points.features[:, :3] = total / weight
 
 
-def radiance_behind(pipeline: Pipeline, photo: int, value: Tensor, position: Tensor) -> Tensor:
-    """Return the radiance [3, H, W] behind a photo's values [3, H, W] at places [2, H, W] on it."""
+def photo_radiance(pipeline: Pipeline, photo: int, value: Tensor, position: Tensor) -> Tensor:
+    """Return the radiance [3, H, W] that a photo's camera turns into values [3, H, W] in [0, 1].
+
+    Args:
+        position: [2, H, W] of each value on the photo, half diagonals from its centre.
+    """
     index = torch.tensor([photo])
     tonemapper = pipeline.tonemapper
     lens = pipeline.cameras.photo_lens[index]
     return tonemapper.linearise(value[None], tonemapper.photometry(index), position[None], lens)[0]
-
-
-def fit_photometry(
-    shoot: Callable[[Photometry], Tensor], target: Tensor, mask: Tensor, start: Photometry, rounds: int = 30
-) -> Photometry:
-    """Fit exposure and white balance so that `shoot(photometry)` meets a photo, by Gauss-Newton.
-
-    Three numbers; Cauchy's cost of the masked pixels (an error well above 0.05 counts little, so that what stands
-    in the photo and not in the scene does not rule), numeric derivatives, Levenberg damping: a step that does not
-    help is taken back.
-
-    Args:
-        shoot: the picture [1, 3, H, W] taken with a photometry.
-        target: [1, 3, H, W] photo; mask: [1, 1, H, W].
-    """
-    weight = mask.expand_as(target).flatten()
-
-    def build(theta: Tensor) -> Photometry:
-        gain = torch.stack((theta[1].exp(), torch.ones_like(theta[0]), theta[2].exp()))
-        return Photometry(start.exposure + theta[0], start.white_balance * gain)
-
-    def residual(theta: Tensor) -> Tensor:
-        return (shoot(build(theta)) - target).flatten() / ROBUST
-
-    def cost(error: Tensor) -> Tensor:
-        return (weight * error.square().log1p()).double().sum()
-
-    with torch.no_grad():
-        theta = torch.zeros(3, device=target.device)
-        error, damping, step = residual(theta), 1e-3, 1e-3
-        for _ in range(rounds):
-            columns = [
-                (residual(theta + step * unit) - error) / step for unit in torch.eye(3, device=target.device)
-            ]
-            jacobian = torch.stack(columns, dim=1)
-            weighted = jacobian * (weight / (1 + error.square()))[:, None]
-            normal, gradient = weighted.T @ jacobian, weighted.T @ error
-            while damping < 1e6:
-                damped = normal + torch.diag(damping * normal.diagonal() + 1e-9)
-                change = torch.linalg.solve(damped, -gradient)
-                tried = residual(theta + change)
-                if cost(tried) < cost(error):
-                    theta, error, damping = theta + change, tried, damping / 10
-                    break
-                damping *= 10
-            if damping >= 1e6 or change.abs().max() < 1e-4:
-                break
-        return build(theta)
-
-
-def left_half(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mask [B, 1, H, W] cut to its left half, and to its right half."""
-    middle = mask.shape[3] // 2
-    columns = torch.arange(mask.shape[3], device=mask.device)
-    return mask * (columns < middle), mask * (columns >= middle)

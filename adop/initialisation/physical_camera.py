@@ -1,53 +1,69 @@
-"""Photometric bundle adjustment: exposures, white balance, vignette and response from points that many photos see."""
+"""Photometric calibration: exposures, white balance, vignette and response from points that several photos see."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adop.config import LearnConfig, learned
 from adop.initialisation.photometry import PointSamples
 from adop.model.pipeline import Pipeline
 from adop.model.points import MIN_RADIANCE
+from adop.model.tonemapper import Tonemapper
 
-POINTS = 10_000
-OBSERVATIONS = 100_000
+MAX_POINTS = 10_000
+MAX_OBSERVATIONS = 100_000  # per lens
+MIN_POINTS = 100  # fewer do not determine a camera
 STEPS = 250
-RATE = 0.03
-ROBUST = 0.05  # of the photo's range: an error beyond it counts less and less
+LEARNING_RATE = 0.03
+FINAL_LEARNING_RATE = LEARNING_RATE / 50
+CAUCHY_SCALE = 0.05  # of the photo's range: larger errors count less and less
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Points of one lens as the photos show them."""
+    """Points seen through one lens, and the photos' values there."""
 
     point: Tensor  # [M] index into the chosen points
-    photo: Tensor  # [M]
-    value: Tensor  # [M, 3] photo in [0, 1]
+    photo: Tensor  # [M] index
+    value: Tensor  # [M, 3] the photo's value in [0, 1]
     position: Tensor  # [M, 2] on the photo, half diagonals from its centre
-    weight: Tensor  # [M]
+    confidence: Tensor  # [M]
     lens: int
 
 
 def calibrate(
     pipeline: Pipeline, point_samples: dict[int, PointSamples], learn: LearnConfig, seed: int = 0
 ) -> float:
-    """Fit the physical camera to the photos' values at common points; return the median error left, of the range.
+    """Fit the physical camera to what several photos show of the same points; return the median error, of the range.
 
-    The points' radiance is solved along with it and thrown away. Robust to what differs between photos; priors
-    that only decide what the photos cannot (see `Tonemapper.prior`).
+    The radiance of the points is solved for as well, and discarded. A robust cost allows for what differs between the
+    photos; priors decide only what the photos cannot, see `Tonemapper.prior`. Returns nan, and fits nothing, with fewer
+    than `MIN_POINTS` common points.
 
-    Source: radiometric self-calibration as in Debevec and Malik 1997 and Goldman 2010, by gradient descent.
+    Source: radiometric self-calibration as by Debevec and Malik 1997 and Goldman 2010, here by gradient descent.
     """
-    chosen = _choose_points(len(pipeline.points.xyz), point_samples, seed)
-    if len(chosen) < 100:
+    chosen = _choose_points(len(pipeline.points), point_samples, seed)
+    if len(chosen) < MIN_POINTS:
         return float("nan")
-    observed = _observe(pipeline, point_samples, chosen, seed)
-    tonemapper = pipeline.tonemapper
-    log_radiance = _start(pipeline, observed, len(chosen)).requires_grad_()
-    parameters = [log_radiance]
+    observations = _observations(pipeline, point_samples, chosen, seed)
+    log_radiance = _initial_log_radiance(pipeline, observations, len(chosen)).requires_grad_()
+    parameters = _calibrated_parameters(pipeline.tonemapper, learn)
+    before = [parameter.requires_grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    errors = _minimise(pipeline, observations, [log_radiance, *parameters])
+    for parameter, required_grad in zip(parameters, before, strict=True):
+        parameter.requires_grad_(required_grad)
+        parameter.grad = None
+    return float(errors.median())
+
+
+def _calibrated_parameters(tonemapper: Tonemapper, learn: LearnConfig) -> list[nn.Parameter]:
+    """Return the parameters of the physical camera that are learned from the start."""
+    parameters: list[nn.Parameter] = []
     if learned(learn.exposure, 0):
         parameters.append(tonemapper.exposure_delta)
     if learned(learn.white_balance, 0):
@@ -56,94 +72,91 @@ def calibrate(
         parameters += [tonemapper.vignette_coefficients, tonemapper.vignette_centre]
     if learned(learn.response, 0):
         parameters.append(tonemapper.response_logits)
-    before = [p.requires_grad for p in parameters]
-    for parameter in parameters:
-        parameter.requires_grad_(True)
-    optimiser = torch.optim.Adam(parameters, lr=RATE, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS, RATE / 50)
-    errors = torch.zeros(1)
+    return parameters
+
+
+def _minimise(pipeline: Pipeline, observations: list[Observations], parameters: list[Tensor]) -> Tensor:
+    """Fit the parameters, of which the first is the points' log radiance; return the absolute errors of the last step.
+
+    The cost is Cauchy's, averaged by confidence, plus the prior.
+    """
+    log_radiance = parameters[0]
+    optimiser = torch.optim.Adam(parameters, lr=LEARNING_RATE, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS, FINAL_LEARNING_RATE)
+    errors: list[Tensor] = []
     for _ in range(STEPS):
         optimiser.zero_grad(set_to_none=True)
-        cost, weight, parts = log_radiance.new_zeros(()), log_radiance.new_zeros(()), []
-        for group in observed:
-            error = _predict(pipeline, group, log_radiance) - group.value
-            cost = cost + (group.weight[:, None] * (error / ROBUST).square().log1p()).sum()
-            weight = weight + 3 * group.weight.sum()
-            parts.append(error.detach().abs().flatten())
-        (cost / weight + tonemapper.prior()).backward()
+        cost, weight, errors = log_radiance.new_zeros(()), log_radiance.new_zeros(()), []
+        for observed in observations:
+            error = _predicted_values(pipeline, observed, log_radiance) - observed.value
+            robust = (error / CAUCHY_SCALE).square().log1p()
+            cost = cost + (observed.confidence[:, None] * robust).sum()
+            weight = weight + 3 * observed.confidence.sum()
+            errors.append(error.detach().abs().flatten())
+        (cost / weight + pipeline.tonemapper.prior()).backward()
         optimiser.step()
         schedule.step()
-        errors = torch.cat(parts)
-    for parameter, learns in zip(parameters, before, strict=True):
-        parameter.requires_grad_(learns)
-        parameter.grad = None
-    return float(errors.median())
+    return torch.cat(errors)
 
 
 def _choose_points(count: int, point_samples: dict[int, PointSamples], seed: int) -> Tensor:
-    """Return up to `POINTS` indices of points that at least two photos see."""
-    seen = torch.zeros(count)
-    for g in point_samples.values():
-        seen.index_add_(0, g.points, torch.ones(len(g.points)))
-    several = torch.nonzero(seen >= 2)[:, 0]
-    order = torch.randperm(len(several), generator=torch.Generator().manual_seed(seed))
-    return several[order[:POINTS]]
+    """Return up to `MAX_POINTS` random indices of points that at least two photos see."""
+    views = torch.zeros(count)
+    for samples in point_samples.values():
+        views.index_add_(0, samples.points, torch.ones(len(samples.points)))
+    shared = torch.nonzero(views >= 2)[:, 0]
+    order = torch.randperm(len(shared), generator=torch.Generator().manual_seed(seed))
+    return shared[order[:MAX_POINTS]]
 
 
-def _observe(
+def _observations(
     pipeline: Pipeline, point_samples: dict[int, PointSamples], chosen: Tensor, seed: int
 ) -> list[Observations]:
-    number = torch.full((len(pipeline.points.xyz),), -1, dtype=torch.long)
+    """Return up to `MAX_OBSERVATIONS` random observations of the chosen points for each lens."""
+    number = torch.full(
+        (len(pipeline.points),), -1, dtype=torch.long
+    )  # index into the chosen points; -1: not chosen
     number[chosen] = torch.arange(len(chosen))
-    device = pipeline.device
-    groups = []
-    for lens in sorted({pipeline.cameras.lens_of[i] for i in point_samples}):
+    lens_of, device = pipeline.cameras.lens_of, pipeline.device
+    result = []
+    for lens in sorted({lens_of[photo] for photo in point_samples}):
         rows = []
-        for photo, g in point_samples.items():
-            if pipeline.cameras.lens_of[photo] == lens:
-                keep = number[g.points] >= 0
-                point = number[g.points[keep]]
-                rows.append(
-                    (point, torch.full_like(point, photo), g.value[keep], g.position[keep], g.weight[keep])
-                )
-        point, photos, value, position, weight = (torch.cat(column) for column in zip(*rows, strict=True))
-        order = torch.randperm(len(point), generator=torch.Generator().manual_seed(seed))[:OBSERVATIONS]
-        groups.append(
-            Observations(
-                point=point[order].to(device),
-                photo=photos[order].to(device),
-                value=value[order].to(device),
-                position=position[order].to(device),
-                weight=weight[order].to(device),
-                lens=lens,
-            )
-        )
-    return groups
+        for photo, samples in point_samples.items():
+            if lens_of[photo] == lens:
+                keep = number[samples.points] >= 0
+                point = number[samples.points[keep]]
+                kept = samples.value[keep], samples.position[keep], samples.confidence[keep]
+                rows.append((point, torch.full_like(point, photo), *kept))
+        columns = [torch.cat(column) for column in zip(*rows, strict=True)]
+        order = torch.randperm(len(columns[0]), generator=torch.Generator().manual_seed(seed))
+        subset = order[:MAX_OBSERVATIONS]
+        point, photos, value, position, confidence = (column[subset].to(device) for column in columns)
+        result.append(Observations(point, photos, value, position, confidence, lens))
+    return result
 
 
-def _start(pipeline: Pipeline, groups: list[Observations], count: int) -> Tensor:
-    """Return [count, 3] log radiance: the weighted mean of what the present camera makes of the photos."""
+def _initial_log_radiance(pipeline: Pipeline, observations: list[Observations], count: int) -> Tensor:
+    """Return [count, 3] log radiance of the points: the mean of the photos' light, by the present response and EV."""
     device = pipeline.device
     total, weight = torch.zeros(count, 3, device=device), torch.full((count, 1), 1e-9, device=device)
     tonemapper = pipeline.tonemapper
     with torch.no_grad():
         exposures = tonemapper.exposures()
-        for g in groups:
-            lens = torch.tensor([g.lens], device=device)
-            light = tonemapper.linearise_response(g.value.T[None, :, None], lens)[0, :, 0].T
-            radiance = light * torch.exp2(exposures[g.photo])[:, None]
-            total.index_add_(0, g.point, radiance * g.weight[:, None])
-            weight.index_add_(0, g.point, g.weight[:, None])
+        for observed in observations:
+            lens = torch.tensor([observed.lens], device=device)
+            light = tonemapper.linearise_response(observed.value.T[None, :, None], lens)[0, :, 0].T
+            radiance = light * torch.exp2(exposures[observed.photo])[:, None]
+            total.index_add_(0, observed.point, radiance * observed.confidence[:, None])
+            weight.index_add_(0, observed.point, observed.confidence[:, None])
     return (total / weight).clamp_min(MIN_RADIANCE).log()
 
 
-def _predict(pipeline: Pipeline, group: Observations, log_radiance: Tensor) -> Tensor:
-    """Return [M, 3], the photos' values of the observed points."""
+def _predicted_values(pipeline: Pipeline, observed: Observations, log_radiance: Tensor) -> Tensor:
+    """Return [M, 3] the values in [0, 1] that the physical camera predicts for the observations."""
     tonemapper = pipeline.tonemapper
-    lens = torch.tensor([group.lens], device=log_radiance.device)
-    gain = (
-        torch.exp2(-tonemapper.exposures()[group.photo])[:, None] * tonemapper.white_balances()[group.photo]
-    )
-    falloff = tonemapper.vignette(group.position.T[None, :, None], lens)[0, :, 0].T
-    light = log_radiance[group.point].exp() * gain * falloff
+    lens = torch.tensor([observed.lens], device=log_radiance.device)
+    gain = torch.exp2(-tonemapper.exposures()[observed.photo])[:, None]
+    gain = gain * tonemapper.white_balances()[observed.photo]
+    vignette = tonemapper.vignette(observed.position.T[None, :, None], lens)[0, :, 0].T
+    light = log_radiance[observed.point].exp() * gain * vignette
     return tonemapper.apply_response(light.T[None, :, None], lens, leak=True)[0, :, 0].T

@@ -1,4 +1,4 @@
-"""Photos, reduced, with the points' depth in them: what new points are looked for in."""
+"""Reduced photos with the depth of the points in them: the input of plane-sweep stereo and photo-consistency."""
 
 from __future__ import annotations
 
@@ -10,94 +10,99 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adop.geometry.camera import Camera
-from adop.initialisation.photometry import clipped_share, radiance_behind
+from adop.initialisation.photometry import clipping, photo_radiance
 from adop.model.environment import push_pull
 from adop.model.pipeline import Pipeline
 from adop.model.points import MIN_RADIANCE
-from adop.ops import Points, draw, project
+from adop.ops import Backend, Points, project
 from adop.scene.photo_cache import PhotoCache
 
-DIM = 0.02  # radiance below which differences count less and less: in the dark their logarithms are noise
+LOG_OFFSET = 0.02  # radiance added before a logarithm: noise dominates the logarithm of darker pixels
+MIN_MASK = 0.99  # fraction of a reduced pixel that the mask must keep
+NEAR = 1e-9  # nearest depth of a visible point, scene units
 
 
 @dataclass(frozen=True)
 class ReducedPhoto:
-    """A photo, reduced, with the depth of the points in it."""
+    """A photo at reduced size, as radiance, and the depth of the points in it."""
 
-    camera: Camera
+    camera: Camera  # B = 1
     log_radiance: Tensor  # [1, 3, h, w]
-    trust: Tensor  # [1, 1, h, w] 0 where the mask says so
+    mask: Tensor  # [1, 1, h, w] fraction of each pixel that the photo's mask keeps
     clipped: Tensor  # [1, 1, h, w] bool
-    depth: Tensor  # [1, 1, h, w] nearest point, +inf where none
+    depth: Tensor  # [1, 1, h, w] of the nearest point, scene units; +inf where there is none
+    backend: Backend = "auto"  # projects points into the photo
 
     def size(self) -> tuple[int, int]:
-        """Return the height and width."""
+        """Return height and width."""
         return self.camera.height, self.camera.width
 
-    def reliable(self) -> Tensor:
-        """Return [1, 1, h, w] bool, where the photo shows the scene and measures it."""
-        return (self.trust > 0.99) & ~self.clipped
+    def inside_mask(self) -> Tensor:
+        """Return [1, 1, h, w] bool, the pixels that the photo's mask keeps."""
+        return self.mask > MIN_MASK
 
-    def known(self) -> Tensor:
-        """Return [1, 1, h, w] bool, where a point shows the scene's depth."""
-        return torch.isfinite(self.depth) & (self.trust > 0.99)
+    def measured(self) -> Tensor:
+        """Return [1, 1, h, w] bool, the pixels whose radiance the photo measures: inside the mask and not clipped."""
+        return self.inside_mask() & ~self.clipped
 
-    def hole(self, fill_levels: int) -> Tensor:
-        """Return [1, 1, h, w] bool, what is too wide for coarser levels to fill: there the environment would show."""
+    def has_point(self) -> Tensor:
+        """Return [1, 1, h, w] bool, the pixels inside the mask that a point is drawn to."""
+        return torch.isfinite(self.depth) & self.inside_mask()
+
+    def holes(self, fill_levels: int) -> Tensor:
+        """Return [1, 1, h, w] bool, the pixels of holes too wide to be filled from `fill_levels` pyramid levels."""
         reach = max(1, math.ceil(float(self.camera.crop[0, 0]) * 2 ** (fill_levels - 1)))
-        near = F.max_pool2d(torch.isfinite(self.depth).float(), 2 * reach + 1, stride=1, padding=reach)
-        return (near == 0) & (self.trust > 0.99)
+        near_point = F.max_pool2d(torch.isfinite(self.depth).float(), 2 * reach + 1, stride=1, padding=reach)
+        return (near_point == 0) & self.inside_mask()
 
-    def inverse_depth_around(self) -> Tensor:
-        """Return [1, 1, h, w] one over the depth, where no point is continued from around; 0 without any points."""
-        known = self.known()
-        inverse = torch.where(known, 1 / self.depth, 0.0)
+    def filled_inverse_depth(self) -> Tensor:
+        """Return [1, 1, h, w] inverse depth, filled by push-pull where no point is; 0 if there are no points at all."""
+        has_point = self.has_point()
+        inverse = torch.where(has_point, 1 / self.depth, 0.0)
         height, width = self.size()
         pad = (0, -width % 64, 0, -height % 64)
-        filled = push_pull(F.pad(inverse, pad), F.pad(known.float(), pad), inverse.new_zeros(1))
+        filled = push_pull(F.pad(inverse, pad), F.pad(has_point.float(), pad), inverse.new_zeros(1))
         return filled[..., :height, :width]
 
     def rays(self) -> Tensor:
-        """Return [h * w, 3] what leads from the camera's centre to depth 1 in each pixel, scene units."""
+        """Return [h * w, 3], the vectors from the camera centre to depth 1 in each pixel, world axes, scene units."""
         height, width = self.size()
         v, u = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
         uv = torch.stack((u, v), dim=-1).reshape(1, -1, 2).to(self.depth)
         return self.camera.unproject(uv, torch.ones_like(uv[..., 0]))[0] - self.camera.centre()
 
+    def project(self, xyz: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return uv [M, 2], z [M] of world points [M, 3], and whether they lie inside the image, [M] bool."""
+        points = Points(xyz, torch.ones_like(xyz[:, 0]))
+        projection = project(self.camera, points, near=NEAR, backend=self.backend)
+        return projection.uv[0], projection.z[0], projection.visible[0]
+
+    def nearest_pixel(self, uv: Tensor) -> tuple[Tensor, Tensor]:
+        """Return rows and columns [M] of the pixels of the image nearest to positions [M, 2]."""
+        height, width = self.size()
+        column, row = uv.nan_to_num(0).clamp(-1, 1 + max(width, height)).long().unbind(1)
+        return row.clamp(0, height - 1), column.clamp(0, width - 1)
+
     def halved(self) -> ReducedPhoto:
-        """Return the view at half its size; its depth is the nearest of those it stands for."""
+        """Return the photo at half its size; the depth of a pixel is the least of those that it replaces."""
         camera = self.camera.scaled(0.5)
         size = (camera.height, camera.width)
-        radiance, trust, clipped = (
+        radiance, mask, clipped = (
             F.interpolate(part, size=size, mode="area")
-            for part in (self.log_radiance.exp(), self.trust, self.clipped.float())
+            for part in (self.log_radiance.exp(), self.mask, self.clipped.float())
         )
-        nearness = F.adaptive_max_pool2d(1 / self.depth, size)
-        return ReducedPhoto(
-            camera, radiance.clamp_min(MIN_RADIANCE).log(), trust, clipped > 0.25, 1 / nearness
-        )
+        log_radiance = radiance.clamp_min(MIN_RADIANCE).log()
+        inverse_depth = F.adaptive_max_pool2d(1 / self.depth, size)
+        return ReducedPhoto(camera, log_radiance, mask, clipped > 0.25, 1 / inverse_depth, self.backend)
 
 
-def dimmed(log_radiance: Tensor) -> Tensor:
-    """Return the logarithm of radiance in which noise in the dark is small."""
-    return (log_radiance.exp() + DIM).log()
-
-
-def see(camera: Camera, xyz: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return uv [M, 2], z [M] of world points [M, 3] and whether the camera has them in its picture."""
-    projection = project(camera, Points(xyz, torch.ones_like(xyz[:, 0])), near=1e-9)
-    return projection.uv[0], projection.z[0], projection.visible[0]
-
-
-def pixel_of(view: ReducedPhoto, uv: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rows and columns [M] of places [M, 2], the nearest in the picture."""
-    height, width = view.size()
-    column, row = uv.nan_to_num(0).clamp(-1, 1 + max(width, height)).long().unbind(1)
-    return row.clamp(0, height - 1), column.clamp(0, width - 1)
+def offset_log(log_radiance: Tensor) -> Tensor:
+    """Return the logarithm of radiance plus `LOG_OFFSET`, in which noise in dark pixels is small."""
+    return (log_radiance.exp() + LOG_OFFSET).log()
 
 
 def sample_image(image: Tensor, uv: Tensor) -> Tensor:
-    """Return [C, M] what a picture [1, C, h, w] shows at places [M, 2], between its pixels; beyond it, its border."""
+    """Return the values [C, M] of an image [1, C, h, w] at positions [M, 2], bilinear; outside, those of its border."""
     size = uv.new_tensor([image.shape[3], image.shape[2]])
     grid = (2 * uv / size - 1).nan_to_num(5.0)[None, None]
     return F.grid_sample(image, grid, padding_mode="border", align_corners=False)[0, :, 0]
@@ -105,42 +110,44 @@ def sample_image(image: Tensor, uv: Tensor) -> Tensor:
 
 @torch.no_grad()
 def reduce_photos(
-    pipeline: Pipeline, cache: PhotoCache, photos: list[int], side: int
+    pipeline: Pipeline, cache: PhotoCache, photos: list[int], longest_side: int
 ) -> dict[int, ReducedPhoto]:
-    """Return the photos with their longer side of at most `side` pixels, and the points' depth in them."""
-    return {photo: _reduce_photo(pipeline, cache, photo, side) for photo in photos}
+    """Return the photos by index, their longer side at most `longest_side` pixels, with the depth of the points."""
+    return {photo: _reduce_photo(pipeline, cache, photo, longest_side) for photo in photos}
 
 
-def _reduce_photo(pipeline: Pipeline, cache: PhotoCache, photo: int, side: int) -> ReducedPhoto:
-    index = torch.tensor([photo])
+def _reduce_photo(pipeline: Pipeline, cache: PhotoCache, photo: int, longest_side: int) -> ReducedPhoto:
+    index, device = torch.tensor([photo]), pipeline.device
     whole = pipeline.camera(index)
-    camera = whole.scaled(min(1.0, side / max(whole.width, whole.height)))
-    device = pipeline.device
-    value = cache.image(photo, device)
+    camera = whole.scaled(min(1.0, longest_side / max(whole.width, whole.height)))
     size = (camera.height, camera.width)
+    value = cache.image(photo, device)
     value = F.interpolate(value, size=size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
-    radiance = radiance_behind(pipeline, photo, value[0], pipeline.cameras.photo_position(camera, index)[0])[
-        None
-    ]
-    trust = torch.ones_like(value[:, :1])
-    mask = cache.mask(photo)
-    if mask is not None:
-        trust = F.interpolate(mask[None, None].float().to(device), size=size, mode="area")
-    depth = _depth(pipeline, camera)
+    position = pipeline.cameras.photo_position(camera, index)[0]
+    radiance = photo_radiance(pipeline, photo, value[0], position)[None]
+    mask, given = torch.ones_like(value[:, :1]), cache.mask(photo)
+    if given is not None:
+        mask = F.interpolate(given[None, None].float().to(device), size=size, mode="area")
     return ReducedPhoto(
-        camera, radiance.clamp_min(MIN_RADIANCE).log(), trust, clipped_share(value) > 0.5, depth
+        camera=camera,
+        log_radiance=radiance.clamp_min(MIN_RADIANCE).log(),
+        mask=mask,
+        clipped=clipping(value) > 0.5,
+        depth=_point_depth(pipeline, camera),
+        backend=pipeline.backend,
     )
 
 
-def _depth(pipeline: Pipeline, camera: Camera) -> Tensor:
-    nothing = torch.zeros(len(pipeline.points.xyz), 1, device=pipeline.device)
-    raster = replace(pipeline.raster, levels=1, radius_threshold=0.0)
-    backend = pipeline.config.backend
-    levels = draw(camera, pipeline.points(), nothing, raster, nothing.new_zeros(1), backend=backend)
-    return torch.where(levels.weight[0] > 0, levels.depth[0], torch.inf)
-
-
 @torch.no_grad()
-def with_depth(pipeline: Pipeline, views: dict[int, ReducedPhoto]) -> dict[int, ReducedPhoto]:
-    """Return the views with the depth of the points as they are now."""
-    return {photo: replace(view, depth=_depth(pipeline, view.camera)) for photo, view in views.items()}
+def update_depth(pipeline: Pipeline, photos: dict[int, ReducedPhoto]) -> dict[int, ReducedPhoto]:
+    """Return the photos with the depth of the pipeline's present points."""
+    return {
+        index: replace(photo, depth=_point_depth(pipeline, photo.camera)) for index, photo in photos.items()
+    }
+
+
+def _point_depth(pipeline: Pipeline, camera: Camera) -> Tensor:
+    """Return [1, 1, H, W] depth of the nearest point of any radius, scene units; +inf where there is none."""
+    features = torch.zeros(len(pipeline.points), 1, device=pipeline.device)
+    levels = pipeline.draw(camera, features, replace(pipeline.raster, levels=1, radius_threshold=0.0))
+    return torch.where(levels.weight[0] > 0, levels.depth[0], torch.inf)

@@ -1,4 +1,4 @@
-"""Depth of holes by plane-sweep stereo: where windows of several photos look alike, there is a surface."""
+"""Plane-sweep stereo: the depth of holes, from how similar windows of several photos are at each depth."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adop.config import GrowConfig
-from adop.initialisation.reduced_photos import ReducedPhoto, dimmed, pixel_of, sample_image, see
+from adop.initialisation.reduced_photos import ReducedPhoto, offset_log, sample_image
 
-LEVELS = 3  # sizes of the photos, from coarse, at which all depths are tried, to fine
-MOST_PLANES = 160
-REFINED = 3  # half steps to either side that are tried at each finer size
-ENDLESS = 1000.0  # times the nearest depth: from there on nothing tells depths apart
-BEST_ANGLE = 6.0  # degrees between two photos' rays, where stereo is at its best
-NARROWER, WIDER = 2.0, 12.0  # degrees, how fast it gets worse from there
-LEAST_OVERLAP = 0.01
-WINDOW = 7  # pixels
-MIN_SIMILARITY = 0.5  # fraction of a window's variance that the other photos must share for a depth to count
-NOISE = 2e-3  # variance of log radiance that tells nothing
-DIFFERENT = 0.1  # log radiance: windows whose means differ by more are less alike
-SAMPLE = 500  # pixels of a hole that stand for it where photos are chosen
-AGREE = 1.5  # steps within which two photos' depths agree
-BEFORE = 3.0  # steps from which a place lies before another
-Pyramid = list[dict[int, ReducedPhoto]]
+PYRAMID_LEVELS = 3  # photo sizes: all depths are tried at the coarsest, a few at each finer one
+MIN_PLANES, MAX_PLANES = 12, 160  # depths that are tried at the coarsest size
+REFINE_STEPS = 3  # half steps to either side that are tried at each finer size
+MAX_DEPTH_RATIO = 1000.0  # farthest depth relative to the nearest: photos cannot tell depths beyond apart
+BEST_ANGLE_DEG = 6.0  # angle between two photos' rays at which stereo works best
+SMALLER_ANGLE_SIGMA_DEG, LARGER_ANGLE_SIGMA_DEG = 2.0, 12.0  # how fast it gets worse on either side
+MIN_SOURCE_SCORE = 0.01  # mean angle score of a photo over the hole, 0 where it does not see the hole
+MAX_SELECTION_PIXELS = 500  # pixels of a hole that source photos are chosen by
+WINDOW_PX = 7
+MIN_MEASURED = 0.99  # bilinear weight of the measured pixels around a position in a source photo
+MIN_WINDOW_SHARE = 0.4  # fraction of a window that both photos must measure
+MIN_SIMILARITY = 0.5  # fraction of a window's variance that the source photos must share for a depth to count
+NOISE_VARIANCE = 2e-3  # of log radiance: a window with less is without texture
+MAX_MEAN_DIFFERENCE = 0.1  # of log radiance: windows whose means differ by more count as less similar
+AGREEMENT_STEPS = 1.5  # depth steps within which two photos agree on a surface
+FREE_SPACE_STEPS = 3.0  # depth steps in front of a surface from which a place is seen to be empty
+MAX_FREE_SPACE_RATIO = 0.3  # photos that see through a place, per photo that agrees with it
+MAX_SWEEP_PIXELS = 400_000  # pixels times depths that are compared at once, for memory
+PhotoPyramid = list[dict[int, ReducedPhoto]]  # photos by index at each size, finest first
 
 
 @dataclass(frozen=True)
@@ -33,168 +37,210 @@ class DepthMap:
     """Depths found in the holes of one photo."""
 
     found: Tensor  # [h, w] bool
-    inverse_depth: Tensor  # [h, w], where found or where points are; NaN elsewhere
-    step: float  # inverse depth that moves what is seen by about a pixel
+    inverse_depth: Tensor  # [h, w] where found or where a point is drawn; NaN elsewhere
+    step: float  # inverse depth that moves a pixel by about one pixel in the source photos
 
 
-def pyramid(views: dict[int, ReducedPhoto]) -> Pyramid:
-    """Return the views at their own size and halved again and again, finest first."""
-    result = [views]
-    for _ in range(LEVELS - 1):
-        result.append({photo: view.halved() for photo, view in result[-1].items()})
+def photo_pyramid(photos: dict[int, ReducedPhoto]) -> PhotoPyramid:
+    """Return the photos at their own size and halved again and again, finest first."""
+    result = [photos]
+    for _ in range(PYRAMID_LEVELS - 1):
+        result.append({index: photo.halved() for index, photo in result[-1].items()})
     return result
 
 
-def depth_map(views: Pyramid, photo: int, fill_levels: int, config: GrowConfig) -> DepthMap | None:
-    """Return what stereo finds in the holes of a photo; None where there is nothing to be found.
+def depth_map(pyramid: PhotoPyramid, reference: int, fill_levels: int, config: GrowConfig) -> DepthMap | None:
+    """Return the depths that stereo finds in the holes of a reference photo; None where it cannot find any.
 
-    At a quarter of the size depths from the nearest points to infinity are tried, a pixel of motion apart; at finer
-    sizes a few around the best. A depth is as good as the better half of the other photos say, by how little
-    of a window's variance is left where it lies; windows follow the coarser depth. What may as well be endlessly
-    far is not found.
+    At the coarsest size all depths from the nearest points to infinity are tried, about a pixel of disparity apart;
+    at finer sizes a few around the best. The score of a depth is the mean similarity of windows in the better half of
+    the source photos. Depths that may as well be infinite are not found.
 
-    Source: plane sweeping (Collins 1996) with the best-half rule for occlusions (Kang et al. 2001).
+    Source: plane sweeping (Collins 1996) with the best-half rule for occlusions (Kang, Szeliski and Chai 2001).
     """
-    view = views[0][photo]
-    hole = view.hole(fill_levels) & ~view.clipped
-    known = view.known()
-    if not bool(hole.any()) or not bool(known.any()):
+    photo = pyramid[0][reference]
+    holes = photo.holes(fill_levels) & ~photo.clipped
+    has_point = photo.has_point()
+    if not bool(holes.any()) or not bool(has_point.any()):
         return None
-    nearest = 1.1 * float((1 / view.depth[known]).quantile(0.99))
-    farthest = nearest / ENDLESS
-    inside = torch.nonzero(hole.flatten())[:, 0]
-    inside = inside[:: max(1, len(inside) // SAMPLE)]
-    rays, around = view.rays()[inside], view.inverse_depth_around().flatten()[inside, None]
-    sources = choose_sources(views[0], photo, rays / around.clamp_min(farthest), config.stereo_photos)
+    max_inverse = 1.1 * float((1 / photo.depth[has_point]).quantile(0.99))
+    min_inverse = max_inverse / MAX_DEPTH_RATIO
+    pixels = torch.nonzero(holes.flatten())[:, 0]
+    pixels = pixels[:: max(1, len(pixels) // MAX_SELECTION_PIXELS)]
+    rays, around = photo.rays()[pixels], photo.filled_inverse_depth().flatten()[pixels, None]
+    sources = choose_sources(
+        pyramid[0], reference, rays / around.clamp_min(min_inverse), config.stereo_photos
+    )
     if len(sources) < config.min_views - 1:
         return None
-    moved = _motion(views[0], photo, sources, rays / nearest, rays / farthest)
-    planes = int(min(MOST_PLANES, max(12, moved / 2 ** (LEVELS - 1))))
-    step = (nearest - farthest) / (planes - 1)
-    tried = torch.linspace(farthest, nearest, planes, device=hole.device)[:, None, None]
-    for level in reversed(range(LEVELS)):
-        height, width = views[level][photo].size()
-        tried = tried.expand(-1, height, width).contiguous()
-        alike = _alikeness(views[level], photo, sources, tried, config)
-        inverse, best = _best(alike, tried)
+    chosen = [pyramid[0][source] for source in sources]
+    disparity = _disparity(photo, chosen, rays / max_inverse, rays / min_inverse)
+    count = int(min(MAX_PLANES, max(MIN_PLANES, disparity / 2 ** (PYRAMID_LEVELS - 1))))
+    planes = torch.linspace(min_inverse, max_inverse, count, device=holes.device)
+    step = (max_inverse - min_inverse) / (count - 1)
+    inverse, score = _coarse_to_fine(pyramid, [reference, *sources], planes, step, config)
+    step /= 2 ** (PYRAMID_LEVELS - 1)
+    found = holes[0, 0] & (score > MIN_SIMILARITY) & (inverse > min_inverse + 2 * step)
+    drawn = torch.where(has_point, 1 / photo.depth, torch.nan)[0, 0]
+    return DepthMap(found, torch.where(found, inverse, drawn), step)
+
+
+def choose_sources(photos: dict[int, ReducedPhoto], reference: int, offsets: Tensor, count: int) -> list[int]:
+    """Return up to `count` photos that see places at the best angles for stereo, best first.
+
+    Args:
+        offsets: [M, 3] from the reference camera's centre to the places.
+
+    Source: the piecewise Gaussian of the angle between the rays is that of MVSNet (Yao et al. 2018).
+    """
+    centre = photos[reference].camera.centre()
+    xyz, scores = centre + offsets, []
+    reference_rays = F.normalize(offsets, dim=1)
+    for index, photo in photos.items():
+        if index == reference:
+            continue
+        rays = F.normalize(xyz - photo.camera.centre(), dim=1)
+        chord = (reference_rays - rays).norm(dim=1)
+        difference = torch.rad2deg(2 * (chord / 2).clamp(0, 1).asin()) - BEST_ANGLE_DEG
+        sigma = torch.where(difference < 0, SMALLER_ANGLE_SIGMA_DEG, LARGER_ANGLE_SIGMA_DEG)
+        _, _, visible = photo.project(xyz)
+        scores.append((float((torch.exp(-0.5 * (difference / sigma).square()) * visible).mean()), index))
+    return [index for score, index in sorted(scores, reverse=True)[:count] if score > MIN_SOURCE_SCORE]
+
+
+def consistent_depths(
+    depth_maps: dict[int, DepthMap], photos: dict[int, ReducedPhoto], reference: int, xyz: Tensor
+) -> Tensor:
+    """Return [M] bool, whether another photo's depths confirm places [M, 3] found in the reference photo.
+
+    Depths count whether stereo found them or a point is drawn there. A place through which clearly more photos see
+    points than agree with it is empty.
+    """
+    agreeing, seen_through = (torch.zeros(len(xyz), device=xyz.device) for _ in range(2))
+    for index, depths in depth_maps.items():
+        if index == reference:
+            continue
+        photo = photos[index]
+        uv, z, visible = photo.project(xyz)
+        row, column = photo.nearest_pixel(uv)
+        in_front = 1 / z - depths.inverse_depth[row, column]
+        agreeing += visible & (in_front.abs() < AGREEMENT_STEPS * depths.step)
+        has_point = torch.isfinite(photo.depth[0, 0, row, column])
+        seen_through += visible & has_point & (in_front > FREE_SPACE_STEPS * depths.step)
+    return (agreeing > 0) & (seen_through <= MAX_FREE_SPACE_RATIO * agreeing)
+
+
+def _disparity(reference: ReducedPhoto, sources: list[ReducedPhoto], near: Tensor, far: Tensor) -> float:
+    """Return by how many pixels places shift in the sources between their near and far offsets [M, 3]; the median."""
+    centre, medians = reference.camera.centre(), []
+    for source in sources:
+        near_uv, _, near_visible = source.project(centre + near)
+        far_uv, _, far_visible = source.project(centre + far)
+        finite = torch.isfinite(near_uv).all(1) & torch.isfinite(far_uv).all(1)
+        visible = (near_visible | far_visible) & finite
+        if bool(visible.any()):
+            medians.append((near_uv - far_uv)[visible].norm(dim=1).median())
+    return float(torch.stack(medians).median()) if medians else 0.0
+
+
+def _coarse_to_fine(
+    pyramid: PhotoPyramid, chosen: list[int], planes: Tensor, step: float, config: GrowConfig
+) -> tuple[Tensor, Tensor]:
+    """Return the best inverse depth [h, w] of the first of the chosen photos, searched for in the others, and its score.
+
+    Args:
+        planes: [P] inverse depths that are tried at the coarsest size, rising by `step`.
+    """
+    first, min_inverse = chosen[0], float(planes[0])
+    inverse = planes[:, None, None]
+    for level in reversed(range(PYRAMID_LEVELS)):
+        photos = [pyramid[level][index] for index in chosen]
+        height, width = photos[0].size()
+        inverse = inverse.expand(-1, height, width).contiguous()
+        best, score = _best_depth(_scores(photos[0], photos[1:], inverse, config), inverse)
         if level:
             step /= 2
-            fine = F.interpolate(inverse[None, None], size=views[level - 1][photo].size())[0, 0]
-            offsets = step * torch.arange(-REFINED, REFINED + 1, device=fine.device)
-            tried = (fine + offsets[:, None, None]).clamp_min(farthest)
-    found = hole[0, 0] & (best > MIN_SIMILARITY) & (inverse > farthest + 2 * step)
-    shown = torch.where(known, 1 / view.depth, torch.nan)[0, 0]
-    return DepthMap(found, torch.where(found, inverse, shown), step)
+            fine = F.interpolate(best[None, None], size=pyramid[level - 1][first].size())[0, 0]
+            around = step * torch.arange(-REFINE_STEPS, REFINE_STEPS + 1, device=fine.device)
+            inverse = (fine + around[:, None, None]).clamp_min(min_inverse)
+    return best, score
 
 
-def choose_sources(views: dict[int, ReducedPhoto], photo: int, offsets: Tensor, count: int) -> list[int]:
-    """Return the photos that see a place best for stereo, given as offsets [M, 3] from the photo's centre."""
-    centre = views[photo].camera.centre()
-    xyz, scores = centre + offsets, []
-    own = F.normalize(offsets, dim=1)
-    for other, view in views.items():
-        if other == photo:
-            continue
-        theirs = F.normalize(xyz - view.camera.centre(), dim=1)
-        angle = torch.rad2deg(2 * ((own - theirs).norm(dim=1) / 2).clamp(0, 1).asin()) - BEST_ANGLE
-        good = torch.exp(-0.5 * (angle / torch.where(angle < 0, NARROWER, WIDER)).square())
-        scores.append((float((good * see(view.camera, xyz)[2]).mean()), other))
-    return [other for score, other in sorted(scores, reverse=True)[:count] if score > LEAST_OVERLAP]
-
-
-def agreed(maps: dict[int, DepthMap], views: dict[int, ReducedPhoto], photo: int, xyz: Tensor) -> Tensor:
-    """Return [M] whether another photo's depths, found or of points, agree with places [M, 3] found in this one.
-
-    Where clearly more photos see points behind a place than agree with it, the place is empty.
-    """
-    votes, through = torch.zeros(len(xyz), device=xyz.device), torch.zeros(len(xyz), device=xyz.device)
-    for other, depths in maps.items():
-        if other == photo:
-            continue
-        uv, z, inside = see(views[other].camera, xyz)
-        row, column = pixel_of(views[other], uv)
-        ahead = 1 / z - depths.inverse_depth[row, column]
-        votes += inside & (ahead.abs() < AGREE * depths.step)
-        points = torch.isfinite(views[other].depth[0, 0, row, column])
-        through += inside & points & (ahead > BEFORE * depths.step)
-    return (votes > 0) & (through <= 0.3 * votes)
-
-
-def _motion(
-    views: dict[int, ReducedPhoto], photo: int, sources: list[int], near: Tensor, far: Tensor
-) -> float:
-    """Return by how many pixels what is seen moves in the other photos, from near to far [M, 3], at the median."""
-    centre, result = views[photo].camera.centre(), []
-    for source in sources:
-        (here, _, in_here), (there, _, in_there) = (
-            see(views[source].camera, centre + x) for x in (near, far)
-        )
-        seen = (in_here | in_there) & torch.isfinite(here).all(1) & torch.isfinite(there).all(1)
-        if bool(seen.any()):
-            result.append((here - there)[seen].norm(dim=1).median())
-    return float(torch.stack(result).median()) if result else 0.0
-
-
-def _alikeness(
-    views: dict[int, ReducedPhoto], photo: int, sources: list[int], tried: Tensor, config: GrowConfig
+def _scores(
+    reference: ReducedPhoto, sources: list[ReducedPhoto], inverse: Tensor, config: GrowConfig
 ) -> Tensor:
-    """Return [P, h, w] how alike windows of the photos are at inverse depths [P, h, w], at most 1."""
-    view, scores = views[photo], []
-    rays = view.rays()
-    chunk = max(1, 400_000 // tried[0].numel())
+    """Return the scores [P, h, w] of inverse depths [P, h, w]: the mean similarity in the better half of the sources.
+
+    1 is the best score; -1 is that of a place too few sources see.
+    """
+    rays, similarities = reference.rays(), []
+    chunks = inverse.split(max(1, MAX_SWEEP_PIXELS // inverse[0].numel()))
     for source in sources:
-        parts = [_alike(view, views[source], rays, part, config) for part in tried.split(chunk)]
-        scores.append(torch.cat(parts))
-    ranked = torch.stack(scores).sort(0, descending=True).values  # [S, P, h, w]
+        parts = [_similarity(reference, source, rays, chunk, config.depth_tolerance) for chunk in chunks]
+        similarities.append(torch.cat(parts))
+    ranked = torch.stack(similarities).sort(0, descending=True).values  # [S, P, h, w]
     valid = torch.isfinite(ranked)
     count = valid.sum(0)
-    least = config.min_views - 1
-    rank = torch.arange(len(scores), device=count.device)[:, None, None, None]
-    used = valid & (rank < (count / 2).ceil().clamp_min(least))
+    min_sources = config.min_views - 1
+    rank = torch.arange(len(sources), device=count.device)[:, None, None, None]
+    used = valid & (rank < (count / 2).ceil().clamp_min(min_sources))
     mean = torch.where(used, ranked, 0.0).sum(0) / used.sum(0).clamp_min(1)
-    return torch.where(count >= least, mean, -1.0)
+    return torch.where(count >= min_sources, mean, -1.0)
 
 
-def _alike(
-    view: ReducedPhoto, other: ReducedPhoto, rays: Tensor, tried: Tensor, config: GrowConfig
+def _similarity(
+    reference: ReducedPhoto, source: ReducedPhoto, rays: Tensor, inverse: Tensor, depth_tolerance: float
 ) -> Tensor:
-    """Return [P, h, w] how alike windows are to another photo's; -inf where it does not see the place.
+    """Return the similarity [P, h, w] of windows to the source photo; -inf where the source does not see the place.
 
-    1 is the same and full of texture, 0 is flat or as different as what has nothing to do with it. Unlike with
-    correlation, no window gains by having more contrast.
+    1: the same, and full of texture. 0: without texture, or unrelated. It is the share of the reference window's
+    variance that the source explains, so that, unlike with correlation, a window of more contrast has no advantage.
+
+    Args:
+        rays: [h * w, 3] of the reference, see `ReducedPhoto.rays`.
+        inverse: [P, h, w] inverse depths.
+        depth_tolerance: relative depth from which a point of the source hides a place.
     """
-    count, (height, width) = len(tried), view.size()
-    xyz = view.camera.centre() + rays / tried.reshape(count, -1, 1)
-    uv, z, inside = see(other.camera, xyz.reshape(-1, 3))
-    own = dimmed(view.log_radiance).mean(1, keepdim=True).expand(count, -1, -1, -1)
-    light = torch.cat((dimmed(other.log_radiance).mean(1, keepdim=True), other.reliable().float()), dim=1)
-    shown, reliable = sample_image(light, uv).reshape(2, count, 1, height, width)
-    row, column = pixel_of(other, uv)
-    visible = inside & (z < other.depth[0, 0, row, column] * (1 + config.depth_tolerance))
-    visible = visible.reshape(shown.shape) & (reliable > 0.99)
-    weight = visible * view.reliable().float()
-    products = torch.cat((own, shown, own * own, shown * shown, own * shown), dim=1)
-    sums = _box(torch.cat((weight, weight * products), dim=1))
+    count, (height, width) = len(inverse), reference.size()
+    xyz = reference.camera.centre() + rays / inverse.reshape(count, -1, 1)
+    uv, z, visible = source.project(xyz.reshape(-1, 3))
+    own = offset_log(reference.log_radiance).mean(1, keepdim=True).expand(count, -1, -1, -1)
+    source_log = offset_log(source.log_radiance).mean(1, keepdim=True)
+    image = torch.cat((source_log, source.measured().float()), dim=1)
+    other, measured = sample_image(image, uv).reshape(2, count, 1, height, width)
+    row, column = source.nearest_pixel(uv)
+    visible = visible & (z < source.depth[0, 0, row, column] * (1 + depth_tolerance))
+    visible = visible.reshape(other.shape) & (measured > MIN_MEASURED)
+    weight = visible * reference.measured().float()
+    products = torch.cat((own, other, own * own, other * other, own * other), dim=1)
+    sums = _box_mean(torch.cat((weight, weight * products), dim=1))
     share = sums[:, :1]
     a, b, aa, bb, ab = (sums[:, 1:] / share.clamp_min(1e-6)).split(1, dim=1)
-    own_spread, spread, common = aa - a * a, bb - b * b, ab - a * b
-    alike = (common + (own_spread - spread) / 2) / (own_spread.clamp_min(0) + NOISE)
-    alike = alike.clamp_min(-1) - ((a - b).abs() - DIFFERENT).clamp(0, 0.5)
-    return torch.where(visible & (share > 0.4), alike, -torch.inf)[:, 0]
+    own_variance, other_variance, covariance = aa - a * a, bb - b * b, ab - a * b
+    explained = covariance + (own_variance - other_variance) / 2
+    similarity = (explained / (own_variance.clamp_min(0) + NOISE_VARIANCE)).clamp_min(-1)
+    similarity = similarity - ((a - b).abs() - MAX_MEAN_DIFFERENCE).clamp(0, 0.5)
+    return torch.where(visible & (share > MIN_WINDOW_SHARE), similarity, -torch.inf)[:, 0]
 
 
-def _box(x: Tensor) -> Tensor:
-    """Return the means over windows; beyond the picture is 0."""
-    reach = WINDOW // 2
-    rows = F.avg_pool2d(x, (WINDOW, 1), stride=1, padding=(reach, 0))
-    return F.avg_pool2d(rows, (1, WINDOW), stride=1, padding=(0, reach))
+def _box_mean(image: Tensor) -> Tensor:
+    """Return the means of images [P, C, h, w] over windows of `WINDOW_PX` pixels; outside the image is 0."""
+    reach = WINDOW_PX // 2
+    rows = F.avg_pool2d(image, (WINDOW_PX, 1), stride=1, padding=(reach, 0))
+    return F.avg_pool2d(rows, (1, WINDOW_PX), stride=1, padding=(0, reach))
 
 
-def _best(alike: Tensor, tried: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the best inverse depth [h, w], between those tried where a parabola says so, and how alike it is."""
-    best, index = alike.max(0)
-    middle = index.clamp(1, len(alike) - 2)
-    before, at, after = (alike.gather(0, (middle + k)[None])[0] for k in (-1, 0, 1))
+def _best_depth(scores: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the inverse depth [h, w] of the best score, and that score [h, w].
+
+    A parabola through the best score and its neighbours refines the depth to a fraction of a step.
+
+    Args:
+        scores: [P, h, w] of inverse depths [P, h, w], evenly spaced along P.
+    """
+    best, index = scores.max(0)
+    middle = index.clamp(1, len(scores) - 2)
+    before, at, after = (scores.gather(0, (middle + k)[None])[0] for k in (-1, 0, 1))
     offset = ((before - after) / (2 * (before - 2 * at + after)).clamp_max(-1e-6)).clamp(-0.5, 0.5)
     offset = torch.where(middle == index, offset, 0.0)
-    return tried.gather(0, index[None])[0] + offset * (tried[1] - tried[0]), best
+    return inverse.gather(0, index[None])[0] + offset * (inverse[1] - inverse[0]), best

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,10 +12,9 @@ from adop.config import TrainConfig, learned
 from adop.errors import UserError
 from adop.model.points import MIN_RADIANCE
 from adop.refine.align import CameraMove, RefinedParameters, align_cameras
-from adop.refine.alignment_equations import pixel_shift
 from adop.refine.bundle_adjustment import refine_poses_and_points
 from adop.refine.move_points import move_points
-from adop.refine.photo_set import PhotoSet, render_network, render_points
+from adop.refine.photo_set import PhotoSet, render_network
 from adop.run.run import Run
 
 ASTRAY = 1.0  # pixels: a photo that went farther and is no better for it is named
@@ -141,35 +138,3 @@ def describe(run: Run, moved: list[CameraMove]) -> str:
         text += f"; found no better place and were put back: {named}"
     lens = run.pipeline.cameras.intrinsics[0]
     return text + f"; focal length {float(lens[0]):.1f} px"
-
-
-@torch.no_grad()
-def plot_run(run: Run, folder: Path) -> None:
-    """Write camera.png (exposures, response, vignette) and moves.png (cameras, points) of a run."""
-    from adop.evaluation.photometric_truth import learned_camera
-    from adop.evaluation.plots import plot_camera, plot_moves
-
-    folder.mkdir(parents=True, exist_ok=True)
-    photos, scene, pipeline = run.split["train"], run.scene, run.pipeline
-    values = [photo.exposure for photo in scene.photos]
-    known = None if any(v is None for v in values) else np.array(values, dtype=float)[photos]
-    plot_camera(learned_camera(pipeline).of(photos), known, folder / "camera.png")
-    pixels = []
-    for photo in photos:
-        index = torch.tensor([photo])
-        now, lens = pipeline.camera(index), scene.lenses[scene.photos[photo].lens]
-        start = replace(
-            now,
-            world_to_camera=torch.from_numpy(scene.photos[photo].world_to_camera)[None].to(now.crop),
-            intrinsics=torch.from_numpy(lens.intrinsics)[None].to(now.crop),
-            distortion=torch.from_numpy(lens.distortion)[None].to(now.crop),
-            motion=None,
-        )
-        pixels.append(pixel_shift(start, now, render_points(pipeline, now.reduced(4), index).depth))
-    own = pipeline.points.origin.cpu() >= 0
-    xyz = torch.from_numpy(np.ascontiguousarray(scene.points.xyz)).float()[
-        pipeline.points.origin.cpu()[own].long()
-    ]
-    moved = (pipeline.points().xyz.cpu()[own] - xyz).norm(dim=1).numpy()
-    names = [Path(scene.photos[photo].name).stem for photo in photos]
-    plot_moves(pixels, names, moved, folder / "moves.png")

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from adop.config import TrainConfig
+from adop.images.vgg import Vgg
 from adop.model.cameras import ViewInfo
 from adop.model.pipeline import Pipeline, ViewInputs
 from adop.ops import sample_ghosts
 from adop.run.run import Run
-from adop.training.loss import Vgg, training_loss
+from adop.training.loss import training_loss
 from adop.training.sampler import Batch, CropConfig, sample, step_generator
 
 PRIOR_EVERY = 4  # steps: the physical camera changes slowly, and its prior costs a fiftieth of a step

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adop.images.vgg import Vgg
 from adop.model.environment_lookup import SparseLookup
 from adop.model.hole_filling import OCCLUSION_LEVELS
 from adop.run.run import Run
-from adop.training.loss import Vgg
 from adop.training.sampler import Batch
 from adop.training.step import StepInputs, step_inputs, step_loss
 

@@ -18,13 +18,15 @@ from tqdm import tqdm
 from adop.config import TrainConfig, save_config
 from adop.errors import UserError
 from adop.evaluation.evaluate import evaluate, score_photo
+from adop.evaluation.run_plots import plot_run
+from adop.images.vgg import Vgg
 from adop.initialisation.environment import initialise_environment
 from adop.initialisation.grow import grow_points
 from adop.initialisation.photometry import (
     PointSamples,
     colour_points,
     estimate_exposures,
-    gather,
+    sample_points,
 )
 from adop.initialisation.physical_camera import calibrate
 from adop.initialisation.prune import remove_unsupported
@@ -33,11 +35,9 @@ from adop.run.checkpoint import Progress, checkpoints, load_checkpoint, load_opt
 from adop.run.photos import known_exposures
 from adop.run.run import Run, choose_device, has_bf16, new_run
 from adop.training.log import Log, ProgressLine, Recent
-from adop.training.loss import Vgg
 from adop.training.optimiser import Optimiser
 from adop.training.refinement import (
     check_groups,
-    plot_run,
     refine_again,
     refine_start,
     refine_together,
@@ -75,8 +75,8 @@ def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
 def colour_from_photos(run: Run, say: Callable[[str], None]) -> dict[int, PointSamples]:
     """Fit the physical camera and the points' colours to the photos; return what each photo shows of the points."""
     point_samples = {}
-    for photo in tqdm(run.split["train"], desc="looking up points", leave=False, disable=None):
-        point_samples[photo] = gather(run.pipeline, run.cache, photo, run.config.render.backend)
+    for photo in tqdm(run.split["train"], desc="sampling photos at points", leave=False, disable=None):
+        point_samples[photo] = sample_points(run.pipeline, run.cache, photo)
     tonemapper = run.pipeline.tonemapper
     if known_exposures(run.scene) is None:
         exposure = estimate_exposures(point_samples, len(run.pipeline.points.xyz), len(run.scene.photos))

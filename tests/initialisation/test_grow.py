@@ -1,4 +1,4 @@
-"""New points in holes: where points were taken away, points come back; where none belong, none come."""
+"""Points are added where points were taken away, and not in the sky."""
 
 import dataclasses
 from pathlib import Path
@@ -19,7 +19,7 @@ from adop.scene.scene import Scene
 
 
 def grown(scene: Scene, stereo: bool = True, budget: int = 200_000) -> np.ndarray:
-    """The points that filling adds, [M, 3]."""
+    """Return the added points [M, 3]."""
     exposure = known_exposures(scene)
     assert exposure is not None
     pipeline = build_pipeline(scene, TrainConfig(), exposure, torch.ones(len(scene.photos), dtype=torch.bool))
@@ -35,8 +35,8 @@ def grown(scene: Scene, stereo: bool = True, budget: int = 200_000) -> np.ndarra
     return pipeline.points.xyz[before:].numpy()
 
 
-def holed(scene: Scene) -> tuple[Scene, np.ndarray, np.ndarray]:
-    """The scene without a piece of the paving before the fountain, which many photos see; its middle, its points."""
+def scene_with_hole(scene: Scene) -> tuple[Scene, np.ndarray, np.ndarray]:
+    """Return the scene without a disc of the paving that many photos see, the disc's centre, and its points."""
     points = scene.points
     centres = np.stack([np.linalg.inv(p.world_to_camera)[:3, 3] for p in scene.photos])
     ground = np.abs(points.xyz[:, 2] - np.median(points.xyz[points.xyz[:, 2] < 0.1, 2])) < 0.05
@@ -50,7 +50,7 @@ def holed(scene: Scene) -> tuple[Scene, np.ndarray, np.ndarray]:
 def with_photos(
     scene: Scene, folder: Path, gain: float, noise: float = 0.0, exposure: float | None = None
 ) -> Scene:
-    """The scene with photos whose values are `gain` times as large, with noise, all exposed alike where that is given."""
+    """Return the scene with photos whose values are multiplied by `gain`, plus noise; `exposure` replaces their own."""
     photos, generator = [], np.random.default_rng(0)
     for photo in scene.photos:
         image = imageio.imread(photo.file).astype(np.float32) * gain
@@ -62,9 +62,9 @@ def with_photos(
     return dataclasses.replace(scene, photos=tuple(photos))
 
 
-def test_a_hole_in_the_cloud_is_filled_where_its_points_were(demo_folder: Path):
+def test_a_hole_is_filled_where_its_points_were(demo_folder: Path):
     scene = load_scene(demo_folder, report=lambda _: None)
-    without, middle, taken = holed(scene)
+    without, middle, taken = scene_with_hole(scene)
     before = grown(scene)
     errors = {}
     for stereo in (True, False):
@@ -73,13 +73,13 @@ def test_a_hole_in_the_cloud_is_filled_where_its_points_were(demo_folder: Path):
         assert len(in_hole) > 500
         assert np.sum(np.linalg.norm(before - middle, axis=1) < 1.0) < 0.2 * len(in_hole)
         errors[stereo], _ = cKDTree(taken).query(in_hole)
-    # Points of the cloud lie some centimetres apart here; the square is 25 m wide.
+    # Points of the cloud lie a few centimetres apart here; the square is 25 m wide.
     assert np.median(errors[True]) < 0.05 and np.quantile(errors[True], 0.9) < 0.12
     assert np.median(errors[False]) < 0.15
 
 
 def test_a_sparse_cloud_becomes_dense(demo_folder: Path):
-    """One point in sixty: what stereo finds between lies where the whole cloud says, by the distance it is seen from."""
+    """With one point in sixty, what stereo adds lies on the whole cloud, relative to the distance from the cameras."""
     scene = load_scene(demo_folder, report=lambda _: None)
     whole = scene.points.xyz
     after = grown(with_points(scene, slice(None, None, 60)))
@@ -88,34 +88,34 @@ def test_a_sparse_cloud_becomes_dense(demo_folder: Path):
     error = distance / cKDTree(centres).query(after)[0]
     assert len(after) > 5 * len(whole) / 60
     assert np.median(error) < 0.02
-    # From the depth around alone a fifth of them come, a fifth of the distance off.
+    # Without stereo, a fifth as many are added, and their depths are a fifth off.
     assert len(grown(with_points(scene, slice(None, None, 60)), stereo=False)) < 0.3 * len(after)
     few = grown(with_points(scene, slice(None, None, 60)), budget=1000)
     assert len(few) == 1000
-    # They come from all places alike, not from the first photos.
+    # They come from the whole scene, not only from the first photos.
     nearest, _ = cKDTree(few).query(after)
     assert np.median(nearest) < 0.5
 
 
 def test_a_dark_hole_is_filled_too(demo_folder: Path, tmp_path: Path):
-    """In the dark noise is a large share of the light, and no sign of another place."""
-    scene, middle, _ = holed(load_scene(demo_folder, report=lambda _: None))
+    """In the dark, noise is a large part of the light and must not count as a difference between photos."""
+    scene, middle, _ = scene_with_hole(load_scene(demo_folder, report=lambda _: None))
     after = grown(with_photos(scene, tmp_path, gain=0.15, noise=3.0))
     in_hole = after[np.linalg.norm(after - middle, axis=1) < 1.0]
-    # Comparing logarithms of the light itself, three in four of these would come.
+    # If logarithms of the light itself were compared, three quarters of these would be added.
     assert len(in_hole) > 1350
 
 
-def test_a_sky_is_no_curtain(demo_folder: Path):
-    """Few points come where only the sky is: above everything that the cloud holds."""
+def test_the_sky_gets_few_points(demo_folder: Path):
+    """Where photos show only the sky, there is no surface to add points to."""
     scene = load_scene(demo_folder, report=lambda _: None)
     added = grown(scene)
-    # Without asking whether the place may as well be endlessly far, half as many again as there were would come.
+    # If infinite depth were not tried as well, half as many points as the cloud has would be added.
     assert len(added) < 0.05 * len(scene.points.xyz)
 
 
-def test_an_overexposed_sky_is_no_curtain(demo_folder: Path, tmp_path: Path):
-    """White agrees with white at any depth, and most of all in photos that were exposed alike."""
+def test_an_overexposed_sky_gets_no_points(demo_folder: Path, tmp_path: Path):
+    """Clipped pixels agree at any depth, and most of all in photos of the same exposure."""
     scene = load_scene(demo_folder, report=lambda _: None)
     added = grown(with_photos(scene, tmp_path, gain=4.0, exposure=10.0))
     assert len(added) < 0.001 * len(scene.points.xyz)

@@ -1,4 +1,4 @@
-"""Photometric bundle adjustment, against the demo scene's truth (simulated, so it is known)."""
+"""Photometric calibration, against the true camera of the simulated demo scene."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from adop.config import LearnConfig, TrainConfig
-from adop.initialisation.photometry import gather
+from adop.initialisation.photometry import sample_points
 from adop.initialisation.physical_camera import calibrate
 from adop.model.pipeline import Pipeline, build_pipeline
 from adop.run.photos import known_exposures
@@ -25,7 +25,7 @@ def calibrated(demo_folder: Path) -> Pipeline:
     assert exposure is not None
     pipeline = build_pipeline(scene, TrainConfig(), exposure, torch.ones(count, dtype=torch.bool))
     cache = PhotoCache(scene)
-    point_samples = {photo: gather(pipeline, cache, photo) for photo in range(0, count, 2)}
+    point_samples = {photo: sample_points(pipeline, cache, photo) for photo in range(0, count, 2)}
     calibrate(pipeline, point_samples, LearnConfig())
     return pipeline
 
@@ -34,7 +34,7 @@ def truth() -> dict:
     return json.loads((demo_scene_folder() / "truth" / "truth.json").read_text())
 
 
-def test_exposures_come_nearer_to_the_truth_than_exif(calibrated: Pipeline):
+def test_exposures_are_nearer_to_the_truth_than_exif(calibrated: Pipeline):
     true = np.array([photo["exposure"] for photo in truth()["photos"]])[::2]
 
     def error(values: torch.Tensor) -> float:
@@ -46,14 +46,14 @@ def test_exposures_come_nearer_to_the_truth_than_exif(calibrated: Pipeline):
     assert found < 0.6 * error(calibrated.tonemapper.exposure_start)
 
 
-def test_white_balance(calibrated: Pipeline):
+def test_white_balances_are_the_true_ones(calibrated: Pipeline):
     true = np.array([photo["white_balance"] for photo in truth()["photos"]])[::2]
     ratio = calibrated.tonemapper.white_balances().detach().numpy()[::2] / true
     ratio /= np.exp(np.log(ratio).mean(0))
     assert float(np.median(np.abs(ratio - 1))) < 0.02
 
 
-def test_vignette(calibrated: Pipeline):
+def test_the_vignette_is_the_true_one(calibrated: Pipeline):
     true = truth()["vignette"]
     radius = torch.linspace(0, 0.9, 10)
     position = torch.stack((radius, torch.zeros(10)))[None, :, None]

@@ -20,7 +20,7 @@ from adop.config import (
     learned,
 )
 from adop.errors import UserError
-from adop.evaluation.photometric_truth import CameraTruth, compare, read_truth
+from adop.evaluation.photometric_truth import PhysicalCamera, compare, read_truth
 from adop.run.run import Run, load
 from adop.scene.read import load_scene
 from adop.scene.scene import demo_scene_folder
@@ -112,7 +112,7 @@ def test_the_published_gradient_refuses_a_rolling_shutter(small_folder: Path, tm
     assert not (tmp_path / "run").exists()
 
 
-def demo_truth() -> tuple[CameraTruth, list[int]]:
+def demo_truth() -> tuple[PhysicalCamera, list[int]]:
     scene = load_scene(demo_scene_folder(), report=lambda _: None)
     truth = read_truth(demo_scene_folder() / "truth" / "truth.json", scene)
     return truth, list(range(len(scene.photos)))
@@ -123,7 +123,7 @@ def test_a_camera_that_differs_only_by_the_gauge_has_no_error():
     truth, photos = demo_truth()
     power, gains = 1.2, np.array([1.1, 1.0, 0.9])
     light = np.linspace(0, 1.05, 4000)
-    found = CameraTruth(
+    found = PhysicalCamera(
         (truth.exposure - 3.0) / power,
         (truth.white_balance * gains) ** (1 / power),
         truth.vignette ** (1 / power),

@@ -1,0 +1,56 @@
+"""The chosen backend: with "reference", nothing that starts a run from the photos calls a kernel."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.small_scene import small_scene
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from adop.config import GrowConfig, LearnConfig, PruneConfig, RenderConfig, TrainConfig
+from adop.initialisation.environment import initialise_environment
+from adop.initialisation.grow import grow_points
+from adop.initialisation.photometry import colour_points, sample_points
+from adop.initialisation.physical_camera import calibrate
+from adop.initialisation.prune import remove_unsupported
+from adop.model.pipeline import build_pipeline
+from adop.scene.photo_cache import PhotoCache
+
+
+class KernelCalls(TorchDispatchMode):
+    """Count the calls of the project's own operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.namespace == "adop"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_the_reference_backend_calls_no_kernel(tmp_path: Path, backend: Any):
+    scene = small_scene(tmp_path)
+    photos = list(range(len(scene.photos)))
+    config = TrainConfig(render=RenderConfig(levels=4, backend=backend))
+    pipeline = build_pipeline(scene, config, torch.zeros(len(photos)), torch.ones(len(photos)).bool())
+    cache = PhotoCache(scene)
+
+    def start() -> None:
+        samples = {photo: sample_points(pipeline, cache, photo) for photo in photos}
+        calibrate(pipeline, samples, LearnConfig())
+        colour_points(pipeline, samples)
+        remove_unsupported(pipeline, samples, PruneConfig())
+
+    def grow() -> None:
+        grow_points(pipeline, cache, photos, GrowConfig(longest_side=24))
+
+    def environment() -> None:
+        initialise_environment(pipeline, cache, photos)
+
+    for stage in (start, grow, environment):
+        with KernelCalls() as calls:
+            stage()
+        assert (calls.count == 0) == (backend == "reference"), stage.__name__
