@@ -12,7 +12,6 @@ from adop.geometry.camera import Camera
 from adop.geometry.rigid_motion import se3_log, so3_exp
 from adop.model.pipeline import Pipeline
 from adop.ops import Points
-from adop.refine.align import render_points
 from adop.refine.alignment_equations import pixel_shift, project_points
 from adop.refine.photo_set import photo_distance, pixel_size, render_points
 from adop.refine.point_groups import bounding_side, group_by_voxel

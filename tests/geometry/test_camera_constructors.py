@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from adop.geometry.camera_constructors import look_at_pose
 
 from adop.errors import UserError
 from adop.geometry.camera import Camera
+from adop.geometry.rigid_motion import look_at_pose
 from adop.ops import Points, project
 
 

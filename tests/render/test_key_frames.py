@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from adop.geometry.camera_constructors import look_at_pose
 
 from adop.errors import UserError
+from adop.geometry.rigid_motion import look_at_pose
 from adop.render.camera_path import Frame
 from adop.render.key_frames import KeyFrame, KeyPath, interpolate, key_path_json, load_key_path, save_key_path
 from adop.render.nerfstudio_path import load_path

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from adop.geometry.camera_constructors import look_at_pose
 from support.small_scene import small_scene
 
+from adop.geometry.rigid_motion import look_at_pose
 from adop.viewer.session import navigation
 from adop.viewer.session.navigation import Viewpoint
 
