@@ -20,8 +20,8 @@ from adop.refine.align import CameraMove
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-MEAN_OF = 50  # steps
-QUIET_SECONDS = 20.0  # between lines where nobody watches a terminal
+MEAN_OF = 50  # steps that the logged means are taken over
+QUIET_SECONDS = 20.0  # between progress lines where the output is not a terminal
 
 
 class Log:
@@ -46,12 +46,12 @@ class Log:
             for name, value in values.items():
                 self.board.add_scalar(f"{kind}/{name}", value, step)
 
-    def moved(self, step: int, moved: list[CameraMove]) -> None:
-        """Append how far cameras were moved, where any were."""
-        if moved:
-            pixels = sorted(m.pixels if m.kept else 0.0 for m in moved)
+    def moves(self, step: int, moves: list[CameraMove]) -> None:
+        """Append how far cameras were moved, if any were aligned."""
+        if moves:
+            pixels = sorted(move.pixels if move.kept else 0.0 for move in moves)
             values = {"median_px": pixels[len(pixels) // 2], "largest_px": pixels[-1]}
-            self.write(step, values | {"moved": float(sum(m.kept for m in moved))}, "cameras")
+            self.write(step, values | {"moved": float(sum(move.kept for move in moves))}, "cameras")
 
     def picture(self, step: int, name: str, image: Tensor) -> None:
         """Write an image [3, H, W] for TensorBoard."""
@@ -81,7 +81,7 @@ def _step_of(line: str) -> int:
 
 
 class Recent:
-    """The numbers of the last steps, left on their device until they are read."""
+    """The numbers of the latest steps, kept on their device until they are read."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
@@ -89,12 +89,12 @@ class Recent:
         self._rows: deque[list[float]] = deque(maxlen=MEAN_OF)
 
     def add(self, values: dict[str, Tensor]) -> None:
-        """Take the numbers of a step, each a tensor of one."""
+        """Add the numbers of a step, each a scalar tensor."""
         self._names = list(values)
         self._waiting.append(torch.stack(list(values.values())))
 
     def read(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Return the last step's numbers, and the means of the last steps'."""
+        """Return the latest step's numbers, and their means over the latest steps."""
         self._rows.extend(torch.stack(self._waiting).tolist())
         self._waiting.clear()
         means = [sum(column) / len(column) for column in zip(*self._rows, strict=True)]
@@ -103,7 +103,7 @@ class Recent:
 
 
 class ProgressLine:
-    """One line on the terminal, rewritten; where the output is no terminal, a line now and then."""
+    """A progress line, rewritten in place on a terminal; elsewhere, a new line from time to time."""
 
     def __init__(self) -> None:
         self.terminal = sys.stderr.isatty()
@@ -112,7 +112,7 @@ class ProgressLine:
         self.first_step = 0
 
     def show(self, step: int, share: float, loss: float, psnr: float) -> None:
-        """Show the step, the share of the run that is done, speed and time left."""
+        """Show the step, the share of the run that is done, loss, PSNR, speed and time left."""
         now = time.monotonic()
         if self.first_share is None:
             self.first_share, self.first_step, self.begun = share, step, now

@@ -1,4 +1,4 @@
-"""Training: photos, cameras and points in; a run folder with checkpoints, metrics and pictures out."""
+"""Training: photos, cameras and points become a run folder with checkpoints, metrics and pictures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,7 @@ from adop.evaluation.run_plots import plot_run
 from adop.images.vgg import Vgg
 from adop.initialisation.environment import initialise_environment
 from adop.initialisation.grow import grow_points
-from adop.initialisation.photometry import (
-    PointSamples,
-    colour_points,
-    estimate_exposures,
-    sample_points,
-)
+from adop.initialisation.photometry import PointSamples, colour_points, estimate_exposures, sample_points
 from adop.initialisation.physical_camera import calibrate
 from adop.initialisation.prune import remove_unsupported
 from adop.interrupts import interrupts
@@ -37,32 +33,120 @@ from adop.run.run import Run, choose_device, has_bf16, new_run
 from adop.training.log import Log, ProgressLine, Recent
 from adop.training.optimiser import Optimiser
 from adop.training.refinement import (
-    check_groups,
-    refine_again,
-    refine_start,
-    refine_together,
-    refines_together,
-    say_groups,
+    align_while_training,
+    check_method,
+    refine_before_training,
+    refine_poses_with_points,
+    refines_poses_with_points,
+    report_learned,
 )
 from adop.training.sampler import BatchPrefetcher
 from adop.training.step import draw_batch
 from adop.training.step_graph import StepGraphs
 
 LOG_EVERY = 50  # steps
-READ_EVERY = 10  # steps, a part of the above: to read a GPU's numbers is to wait for it
+READ_EVERY = 10  # steps, a divisor of LOG_EVERY: reading numbers from a GPU waits for it
+SNAPSHOT_PHOTOS = 4  # held-out photos that are scored while training
+UNKNOWN_EXPOSURE_TRUST = 1.0  # EV, of exposures that were estimated from the photos
+
+Say = Callable[[str], None]
+StepCallback = Callable[[Run, dict[str, float]], object]
 
 
-def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
-    """Start cameras, exposures (where EXIF has none), the points' colours and the environment from the photos."""
-    refine_start(run, say)
-    if refines_together(run):
+@dataclass(frozen=True)
+class Training:
+    """A run that is being trained, and whom to tell."""
+
+    run: Run
+    optimiser: Optimiser
+    log: Log
+    say: Say
+    callback: StepCallback | None  # called after every step
+
+
+def train(  # noqa: PLR0913 (public; the last three are optional hooks)
+    scene_folder: Path,
+    output: Path,
+    config: TrainConfig,
+    resume: bool = False,
+    say: Say = print,
+    callback: StepCallback | None = None,
+    disturb: Callable[[Run], None] | None = None,
+) -> dict[str, Any]:
+    """Train a scene and return its evaluation, as `eval/eval.json` holds it; without held-out photos, an empty one.
+
+    Args:
+        scene_folder: an ADOP scene folder.
+        output: the run folder; it is made, or continued with `resume`.
+        say: called with each sentence of progress.
+        callback: called after every step with the run and the step's numbers; if it returns "save", a checkpoint is
+            written.
+        disturb: called once before anything is taken from the photos, with the run; benchmarks add errors here.
+
+    Raises: UserError for mistakes that the user can correct. KeyboardInterrupt on Ctrl-C, after a checkpoint was saved.
+    """
+    with deterministic(choose_device(config.device)):
+        run = _open_run(scene_folder, output, config, resume, say)
+        saved = checkpoints(output / "checkpoints") if resume else []
+        if saved:
+            run.progress = load_checkpoint(saved[-1], run.pipeline)
+            say(f"resumed at step {run.progress.step}")
+        else:
+            if disturb is not None:
+                disturb(run)
+            start_from_photos(run, say)
+        optimiser = Optimiser(run.pipeline, run.config)
+        if saved:
+            optimiser.load(load_optimiser_state(saved[-1]))
+        with closing(Log(output, run.progress.step, say)) as log:
+            return _train_and_evaluate(Training(run, optimiser, log, say, callback))
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Make torch add in the same order in every run on a CPU, so that a resumed run ends with the same numbers."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(before or device.type == "cpu")
+    # No op here reads uninitialised memory, so there is no need to fill it.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: bool, say: Say) -> Run:
+    """Return the run at its beginning, with its folder made and its configuration saved."""
+    check_method(config)
+    if output.exists() and any(output.iterdir()) and not resume:
+        raise UserError(
+            f"{output}: is not empty; add --resume to continue the run there, or choose another --output"
+        )
+    if config.bf16 is None:
+        config = dataclasses.replace(config, bf16=has_bf16(choose_device(config.device)))
+    torch.manual_seed(config.seed)
+    run = new_run(scene_folder, output, config, say)
+    output.mkdir(parents=True, exist_ok=True)
+    save_config(config, output / "config.json")
+    say(
+        f"{run.scene.name}: {len(run.split['train'])} photos to train on, {len(run.split['held_out'])} held out, "
+        f"{len(run.pipeline.points):,} points, on {run.device}"
+    )
+    report_learned(run, say)
+    return run
+
+
+def start_from_photos(run: Run, say: Say) -> None:
+    """Initialise cameras, exposures (where EXIF has none), the points' colours and the environment from the photos."""
+    refine_before_training(run, say)
+    if refines_poses_with_points(run):
         own = run.pipeline.points.features.detach().clone()
         colour_from_photos(run, say)
-        refine_together(run, own, say)
-    point_samples = colour_from_photos(run, say)
+        refine_poses_with_points(run, own, say)
+    samples = colour_from_photos(run, say)
     if run.config.prune.enabled:
-        removed = remove_unsupported(run.pipeline, point_samples, run.config.prune)
-        say(f"points: {removed:,} removed that photos see and do not show")
+        removed = remove_unsupported(run.pipeline, samples, run.config.prune)
+        say(f"points: {removed:,} removed that the photos contradict")
     if run.config.grow.enabled:
         added = grow_points(run.pipeline, run.cache, run.split["train"], run.config.grow)
         say(f"holes: {added:,} points added where several photos agree")
@@ -72,107 +156,32 @@ def start_from_photos(run: Run, say: Callable[[str], None]) -> None:
     say(f"environment: {size}; {100 * share:.0f} % of the photos' rays meet no point")
 
 
-def colour_from_photos(run: Run, say: Callable[[str], None]) -> dict[int, PointSamples]:
-    """Fit the physical camera and the points' colours to the photos; return what each photo shows of the points."""
-    point_samples = {}
-    for photo in tqdm(run.split["train"], desc="sampling photos at points", leave=False, disable=None):
-        point_samples[photo] = sample_points(run.pipeline, run.cache, photo)
+def colour_from_photos(run: Run, say: Say) -> dict[int, PointSamples]:
+    """Fit the physical camera and the points' colours to the photos; return what each photo shows at the points."""
+    samples = {}
+    for photo in tqdm(run.split["train"], desc="looking up points", leave=False, disable=None):
+        samples[photo] = sample_points(run.pipeline, run.cache, photo)
     tonemapper = run.pipeline.tonemapper
     if known_exposures(run.scene) is None:
-        exposure = estimate_exposures(point_samples, len(run.pipeline.points.xyz), len(run.scene.photos))
+        exposure = estimate_exposures(samples, len(run.pipeline.points), len(run.scene.photos))
         tonemapper.exposure_start.copy_(exposure)
-        tonemapper.exposure_trust.fill_(1.0)
-    error = calibrate(run.pipeline, point_samples, run.config.learn, run.config.seed)
+        tonemapper.exposure_trust.fill_(UNKNOWN_EXPOSURE_TRUST)
+    error = calibrate(run.pipeline, samples, run.config.learn, run.config.seed)
     say(f"physical camera: fitted to points that several photos see, median error {255 * error:.1f} of 255")
-    colour_points(run.pipeline, point_samples)
-    return point_samples
+    colour_points(run.pipeline, samples)
+    return samples
 
 
-def prepare(
-    scene_folder: Path,
-    output: Path,
-    config: TrainConfig,
-    resume: bool,
-    say: Callable[[str], None],
-    disturb: Callable[[Run], None] | None = None,
-) -> tuple[Run, Optimiser]:
-    """Make or reopen the run folder, load the scene, and start or continue the pipeline."""
-    check_groups(config)
-    if output.exists() and any(output.iterdir()) and not resume:
-        raise UserError(
-            f"{output}: is not empty; add --resume to continue the run there, or choose another --output"
-        )
-    if config.bf16 is None:
-        config = dataclasses.replace(config, bf16=has_bf16(choose_device(config.device)))
-    torch.manual_seed(config.seed)
-    run = new_run(scene_folder, output, config, say)
-    pipeline, scene, split = run.pipeline, run.scene, run.split
-    output.mkdir(parents=True, exist_ok=True)
-    save_config(config, output / "config.json")
-    say(
-        f"{scene.name}: {len(split['train'])} photos to train on, {len(split['held_out'])} held out, "
-        f"{len(pipeline.points.xyz):,} points, on {pipeline.device}"
-    )
-    say_groups(run, say)
-    saved = checkpoints(output / "checkpoints") if resume else []
-    if saved:
-        run.progress = load_checkpoint(saved[-1], pipeline)
-        say(f"resumed at step {run.progress.step}")
-    else:
-        if disturb is not None:
-            disturb(run)
-        start_from_photos(run, say)
-    optimiser = Optimiser(pipeline, config)
-    if saved:
-        optimiser.load(load_optimiser_state(saved[-1]))
-    return run, optimiser
-
-
-def train(
-    scene_folder: Path,
-    output: Path,
-    config: TrainConfig,
-    resume: bool = False,
-    say: Callable[[str], None] = print,
-    callback: Callable[[Run, dict[str, float]], object] | None = None,
-    disturb: Callable[[Run], None] | None = None,
-) -> dict[str, Any]:
-    """Train a scene and return its evaluation, as `eval/eval.json` holds it.
-
-    Args:
-        scene_folder: an ADOP scene folder.
-        output: the run folder, made anew, or continued with `resume`.
-        callback: called after every step with the run and the step's numbers; returns "save" to have a checkpoint
-            written now.
-        disturb: called once, before anything is taken from the photos; benchmarks make cameras and points wrong here.
-
-    Raises: UserError for what a user can mend. Ctrl-C saves a checkpoint before it is raised on.
-    """
-    with repeatable(choose_device(config.device)):
-        run, optimiser = prepare(scene_folder, output, config, resume, say, disturb)
-        weights = config.loss.vgg_weights if config.loss.vgg > 0 else None
-        vgg = Vgg(weights).to(run.device) if weights else None
-        with closing(Log(output, run.progress.step, say)) as log:
-            return _learn(run, optimiser, vgg, log, say, callback)
-
-
-def _learn(
-    run: Run,
-    optimiser: Optimiser,
-    vgg: Vgg | None,
-    log: Log,
-    say: Callable[[str], None],
-    callback: Callable[[Run, dict[str, float]], object] | None,
-) -> dict[str, Any]:
-    output = run.folder
+def _train_and_evaluate(training: Training) -> dict[str, Any]:
+    run, say = training.run, training.say
     with interrupts() as interrupted:
-        _loop(run, optimiser, StepGraphs(run, vgg, say), log, callback, interrupted)
+        _train(training, interrupted)
     try:
-        save_checkpoint(output / "checkpoints", run.pipeline, optimiser.state(), run.progress)
+        _save(training)
     except (OSError, SafetensorError) as error:
         raise UserError(
-            f"{output}: the last checkpoint cannot be written ({error}); make room, then --resume continues "
-            "from the one before"
+            f"{run.folder}: the last checkpoint cannot be written ({error}); free some space, then --resume continues "
+            "from the checkpoint before"
         ) from None
     if interrupted():
         say(f"stopped at step {run.progress.step}; continue with --resume")
@@ -180,86 +189,77 @@ def _learn(
     if not run.split["held_out"]:
         return {}
     say("evaluating held-out photos")
-    plot_run(run, output / "eval")
+    plot_run(run, run.folder / "eval")
     result = evaluate(run)
-    log.write(run.progress.step, result["mean"], "held_out")
+    training.log.write(run.progress.step, result["mean"], "held_out")
     return result
 
 
-@contextmanager
-def repeatable(device: torch.device) -> Iterator[None]:
-    """Let torch add in the same order in every run on a CPU, so that a resumed run ends at the same numbers."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(before or device.type == "cpu")
-    # Filling what is about to be overwritten costs time and changes nothing: no op here reads it.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-
-
-def _loop(
-    run: Run,
-    optimiser: Optimiser,
-    steps: StepGraphs,
-    log: Log,
-    callback: Callable[[Run, dict[str, float]], object] | None,
-    interrupted: Callable[[], bool],
-) -> None:
-    config, start = run.config, time.monotonic() - run.progress.seconds
-    saved, line, recent = time.monotonic(), ProgressLine(), Recent()
+def _train(training: Training, interrupted: Callable[[], bool]) -> None:
+    """Take steps until the run is done or interrupted."""
+    run, log, callback = training.run, training.log, training.callback
+    steps = StepGraphs(run, _perceptual_loss(run), training.say)
+    saved, start = time.monotonic(), time.monotonic() - run.progress.seconds
+    line, recent = ProgressLine(), Recent()
     read_every = 1 if callback is not None or run.device.type == "cpu" else READ_EVERY
-
     batches = BatchPrefetcher(functools.partial(draw_batch, run))
     while _share_done(run) < 1 and not interrupted():
         step = run.progress.step
-        batch = batches.batch(step)
-        found = steps.learning_step(batch)
-        optimiser.step(step, _share_done(run))
-        recent.add(found)
-        log.moved(step + 1, refine_again(run, step + 1, _share_done(run)))
+        recent.add(steps.learning_step(batches.batch(step)))
+        training.optimiser.step(step, _share_done(run))
+        log.moves(step + 1, align_while_training(run, step + 1, _share_done(run)))
         run.progress = Progress(step + 1, time.monotonic() - start)
         if (step + 1) % read_every == 0:
             values, means = recent.read()
             line.show(step + 1, _share_done(run), means["loss"], means["psnr"])
-        wish = callback(run, values) if callback is not None else None
+        request = callback(run, values) if callback is not None else None
         if (step + 1) % LOG_EVERY == 0:
             log.write(step + 1, means)
-        if (step + 1) % config.evaluate_every == 0 and _share_done(run) < 1:
-            _glance(run, log)
-        if wish == "save" or time.monotonic() - saved > config.checkpoint_seconds:
-            _try_to_save(run, optimiser)
+        if (step + 1) % run.config.evaluate_every == 0 and _share_done(run) < 1:
+            _log_snapshot(run, log)
+        if request == "save" or time.monotonic() - saved > run.config.checkpoint_seconds:
+            _try_to_save(training)
             saved = time.monotonic()
     batches.close()
     line.close()
 
 
-def _try_to_save(run: Run, optimiser: Optimiser) -> None:
-    """Save a checkpoint; a full disk ends no run, it goes on and tries again later."""
-    try:
-        save_checkpoint(run.folder / "checkpoints", run.pipeline, optimiser.state(), run.progress)
-    except (OSError, SafetensorError) as error:
-        print(f"\ncheckpoint at step {run.progress.step} not written ({error}); going on", file=sys.stderr)
+def _perceptual_loss(run: Run) -> Vgg | None:
+    """Return the network of the perceptual loss, or None where the loss does not use it."""
+    loss = run.config.loss
+    return Vgg(loss.vgg_weights).to(run.device) if loss.vgg > 0 and loss.vgg_weights else None
 
 
 def _share_done(run: Run) -> float:
+    """Return how much of the run is done, 1 at its end."""
     if run.config.minutes is not None:
         return run.progress.seconds / (60 * run.config.minutes)
     return run.progress.step / run.config.steps
 
 
-def _glance(run: Run, log: Log) -> None:
-    """Score up to four held-out photos and keep their pictures."""
-    photos = run.split["held_out"][:: max(1, len(run.split["held_out"]) // 4)][:4]
+def _save(training: Training) -> None:
+    run = training.run
+    save_checkpoint(run.folder / "checkpoints", run.pipeline, training.optimiser.state(), run.progress)
+
+
+def _try_to_save(training: Training) -> None:
+    """Save a checkpoint. If that fails, for example on a full disk, report it and train on."""
+    try:
+        _save(training)
+    except (OSError, SafetensorError) as error:
+        step = training.run.progress.step
+        print(f"\nthe checkpoint of step {step} was not written ({error}); training goes on", file=sys.stderr)
+
+
+def _log_snapshot(run: Run, log: Log) -> None:
+    """Score a few held-out photos and log their renders."""
+    held_out = run.split["held_out"]
     scores = []
-    for photo in photos:
+    for photo in held_out[:: max(1, len(held_out) // SNAPSHOT_PHOTOS)][:SNAPSHOT_PHOTOS]:
         score, view = score_photo(run, photo)
         scores.append(score)
         log.picture(run.progress.step, f"held_out/{score.photo}", view.fitted)
     if scores:
-        means = {
-            name: sum(getattr(s, name) for s in scores) / len(scores)
-            for name in ("psnr", "psnr_fitted", "ssim")
-        }
+        names = ("psnr", "psnr_fitted", "ssim")
+        means = {name: sum(getattr(s, name) for s in scores) / len(scores) for name in names}
         log.write(run.progress.step, means, "held_out")
