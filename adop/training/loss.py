@@ -1,4 +1,4 @@
-"""Training loss: L1, squared error, structural similarity and, with weights given, VGG features."""
+"""The training loss: L1, squared error, structural similarity and, if weights are given, VGG features."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from adop.ops.image_loss import EDGE, compare
 
 @dataclass(frozen=True)
 class Loss:
-    """The total and its terms, before their weights, and what they are not: the mean PSNR."""
+    """The weighted total, its unweighted terms, and the mean PSNR, which is not part of it."""
 
     total: Tensor
     terms: dict[str, Tensor]
-    psnr: Tensor  # of the clamped picture, dB, without gradient
+    psnr: Tensor  # dB, of the clamped image, without gradient
 
 
 def training_loss(
@@ -29,9 +29,12 @@ def training_loss(
     vgg: Vgg | None = None,
     backend: Backend = "auto",
 ) -> Loss:
-    """Return the loss of pictures [B, 3, H, W] against photos, over the masked pixels ([B, 1, H, W], 0 or 1).
+    """Return the loss of images [B, 3, H, W] against photos [B, 3, H, W] over the pixels whose mask [B, 1, H, W] is 1.
 
-    Structure is compared on the mean of the channels: it is the same in all three, at a third of the time.
+    Structural similarity is computed on the mean of the channels, whose structure is nearly the same, in a third of
+    the time.
+
+    Gradients: exact to `image`.
     """
     height, width = image.shape[2:]
     sums = compare(image, target, mask, config.ssim > 0, backend)
