@@ -99,7 +99,7 @@ def visible(xyz: np.ndarray, lens: Lens, world_to_camera: np.ndarray) -> tuple[n
     return index[front], depth[front]
 
 
-def turned_normals(
+def oriented_normals(
     raw: RawPoints, visibility: PointVisibility, neighbours: int, report: Callable[[str], None]
 ) -> np.ndarray | None:
     """Return unit normals [N,3] f32, the cloud's own or estimated ones, turned to face the cameras.
