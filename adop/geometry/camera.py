@@ -18,8 +18,8 @@ from adop.geometry.nerfstudio_lens import nerfstudio_lens, nerfstudio_pose
 from adop.geometry.rigid_motion import look_at_pose
 from adop.geometry.rolling_shutter import row_time, undo_motion
 
-# Fixed-point steps that find the row at which a camera at rest sees a point. Each reduces the error by the motion's
-# share of the photo: three leave far less than 0.02 px.
+# Fixed-point steps that find the row at which a camera at rest sees a point. Each multiplies the error by the share of
+# the photo that the motion covers; after three it is far below 0.02 px.
 ROW_ITERATIONS = 3
 
 
@@ -32,9 +32,8 @@ class Camera:
         width, height: size in pixels of the image that is drawn, that is, of the crop.
         intrinsics: [B, 4] fx fy cx cy in pixels of the full photo, the centre of the first pixel at 0.5. With "ocam"
             fx only scales the level of detail, and cx, cy are the centre's column and row.
-        distortion: [B, D]. opencv: k1 k2 p1 p2 k3 k4 k5 k6; fisheye: k1 k2 k3 k4; ocam: c d e, the
-            largest angle above the image plane (radians), then 16 coefficients of the polynomial from
-            angle to radius.
+        distortion: [B, D]. opencv: k1 k2 p1 p2 k3 k4 k5 k6; fisheye: k1 k2 k3 k4; ocam: c d e, the largest angle
+            above the image plane (radians), then 16 coefficients of the polynomial from angle to radius.
         world_to_camera: [B, 4, 4], x right, y down, z forward.
         crop: [B, 3] zoom, offset x, offset y: `uv = zoom * uv_full - offset`. By default the full photo.
         motion: [B, 6] twist of the camera between the first and the last row of the full photo, see

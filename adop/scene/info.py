@@ -31,7 +31,7 @@ class SceneInfo:
     lines: tuple[tuple[str, str], ...]  # (label, text)
     warnings: tuple[str, ...]
     seen_by: np.ndarray  # [S] int, photos that see each sampled point
-    points_of: np.ndarray  # [P] int, sampled points that each photo sees
+    points_seen: np.ndarray  # [P] int, sampled points that each photo sees
 
     def __str__(self) -> str:
         """Return a line for each fact and each warning."""
@@ -41,7 +41,7 @@ class SceneInfo:
 
 def scene_info(scene: Scene) -> SceneInfo:
     """Return the facts about a loaded scene: photos, lenses, exposure, points, coverage, and warnings."""
-    seen_by, points_of = _coverage(scene)
+    seen_by, points_seen = _coverage(scene)
     lines = [*_photo_lines(scene), *_point_lines(scene.points)]
     lines += [
         ("up", f"{_vector(scene.up_vector)}; depth {scene.znear:.4g} to {scene.zfar:.4g}"),
@@ -50,11 +50,11 @@ def scene_info(scene: Scene) -> SceneInfo:
             f"a point is seen by {seen_by.mean():.1f} photos on average, "
             f"{100 * (seen_by == 0).mean():.1f} % by none",
         ),
-        ("on photos", _density_text(scene, points_of)),
+        ("on photos", _density_text(scene, points_seen)),
     ]
     if scene.world_offset.any():
         lines.append(("offset", f"source coordinates are these plus {_vector(scene.world_offset)}"))
-    return SceneInfo(tuple(lines), tuple(_warnings(scene, seen_by, points_of)), seen_by, points_of)
+    return SceneInfo(tuple(lines), tuple(_warnings(scene, seen_by, points_seen)), seen_by, points_seen)
 
 
 def _photo_lines(scene: Scene) -> list[tuple[str, str]]:
@@ -95,12 +95,12 @@ def _coverage(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """Return, for a sample of the points, how many photos see each one and how many points each photo sees."""
     sample = scene.points.xyz[:: max(1, len(scene.points) // SAMPLE_POINTS)]
     seen_by = np.zeros(len(sample), np.int64)
-    points_of = []
+    points_seen = []
     for lens, world_to_camera in scene.views:
         index, _ = visible(sample, lens, world_to_camera)
         seen_by[index] += 1
-        points_of.append(len(index))
-    return seen_by, np.array(points_of)
+        points_seen.append(len(index))
+    return seen_by, np.array(points_seen)
 
 
 def _lens_text(lens: Lens) -> str:
@@ -123,14 +123,14 @@ def _exposure_text(scene: Scene) -> str:
     return text
 
 
-def _density_text(scene: Scene, points_of: np.ndarray) -> str:
+def _density_text(scene: Scene, points_seen: np.ndarray) -> str:
     factor = max(1, len(scene.points) // SAMPLE_POINTS)
     pixels = np.array([lens.width * lens.height for lens, _ in scene.views])
-    share = np.maximum(points_of, 1e-9) * factor / pixels
+    share = np.maximum(points_seen, 1e-9) * factor / pixels
     return f"{share.mean():.2f} points per pixel (from {share.min():.2f} to {share.max():.2f})"
 
 
-def _warnings(scene: Scene, seen_by: np.ndarray, points_of: np.ndarray) -> list[str]:
+def _warnings(scene: Scene, seen_by: np.ndarray, points_seen: np.ndarray) -> list[str]:
     found = _photo_warnings(scene)
     if len(scene.photos) < FEW_PHOTOS:
         found.append(f"only {len(scene.photos)} photos: expect poor views between them.")
@@ -141,8 +141,8 @@ def _warnings(scene: Scene, seen_by: np.ndarray, points_of: np.ndarray) -> list[
             )
     if (seen_by == 0).mean() > MANY_HIDDEN:
         found.append(f"{100 * (seen_by == 0).mean():.0f} % of the points are seen by no photo.")
-    few = FEW_POINTS * np.median(points_of)
-    poor = [photo.name for photo, count in zip(scene.photos, points_of, strict=True) if count < few]
+    few = FEW_POINTS * np.median(points_seen)
+    poor = [photo.name for photo, count in zip(scene.photos, points_seen, strict=True) if count < few]
     if poor:
         found.append(f"{len(poor)} photos see hardly any points: {_some(poor)}.")
     xyz = scene.points.xyz

@@ -25,6 +25,7 @@ class PhotoCache:
     """Photos and masks of a scene; the least recently used are dropped first. Safe to share among threads."""
 
     def __init__(self, scene: Scene, max_bytes: int = 4 << 30) -> None:
+        """Make an empty cache that keeps up to `max_bytes` of pixels, and always the photo that was used last."""
         self._scene = scene
         self._max_bytes = max_bytes
         self._bytes = 0

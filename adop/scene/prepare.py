@@ -14,7 +14,7 @@ from adop.errors import UserError
 from adop.geometry.lens import PosedLens
 from adop.scene.ply import RawPoints
 from adop.scene.point_cloud import PointCloud, PrepareConfig, morton_order, order
-from adop.scene.visibility import PointVisibility, turned_normals
+from adop.scene.visibility import PointVisibility, oriented_normals
 
 Report = Callable[[str], None]
 
@@ -47,7 +47,7 @@ def prepare(
             raw, visibility = _select(raw, keep), visibility.select(keep)
     return order(
         raw.xyz.astype(np.float32),
-        turned_normals(raw, visibility, config.neighbours if config.normals else 0, report),
+        oriented_normals(raw, visibility, config.neighbours if config.normals else 0, report),
         raw.colors,
         neighbours.spacing.astype(np.float32),
         config.seed,

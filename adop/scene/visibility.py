@@ -19,11 +19,10 @@ class PointVisibility:
 
     At most 100 of the photos, evenly spread, are asked. A coarse depth map of the points themselves tells which points
     hide which others. A point that no photo sees takes distance and direction from the nearest camera.
-
-    Args: xyz: [N,3] f32, world; views: the photos' cameras.
     """
 
     def __init__(self, xyz: np.ndarray, views: Sequence[PosedLens]) -> None:
+        """Find out which of the photos' cameras see the points xyz [N,3] f32, in the world."""
         count = len(xyz)
         self.distance = np.full(count, np.inf, np.float32)  # to the nearest camera that sees the point
         self.direction = np.zeros((count, 3), np.float32)  # unit, to that camera
@@ -99,7 +98,7 @@ def visible(xyz: np.ndarray, lens: Lens, world_to_camera: np.ndarray) -> tuple[n
     return index[front], depth[front]
 
 
-def turned_normals(
+def oriented_normals(
     raw: RawPoints, visibility: PointVisibility, neighbours: int, report: Callable[[str], None]
 ) -> np.ndarray | None:
     """Return unit normals [N,3] f32, the cloud's own or estimated ones, turned to face the cameras.

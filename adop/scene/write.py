@@ -111,9 +111,9 @@ def _write(scene: Scene, folder: Path, link: bool) -> None:
 
 def _dataset_lines(scene: Scene, camera_files: list[str]) -> list[str]:
     models = {lens.model for lens in scene.lenses}
-    kind = {name: number for number, name in FILE_MODELS.items()}[
-        models.pop() if len(models) == 1 else "fisheye"
-    ]
+    # Each camera file names its own model. ADOP reads only this number; mixed lenses get one that it does not know.
+    model = models.pop() if len(models) == 1 else "fisheye"
+    kind = next(number for number, name in FILE_MODELS.items() if name == model)
     return [
         "[SceneDatasetParams]",
         "file_model = ",

@@ -20,9 +20,9 @@ def test_a_scene_without_faults(tmp_path):
         "0.1 to the 4th neighbour (10 %",
     ):
         assert part in text
-    assert info.seen_by.shape == (500,) and info.points_of.shape == (6,)
+    assert info.seen_by.shape == (500,) and info.points_seen.shape == (6,)
     # From 4 radii away about 40 % of a ball is visible.
-    assert 0.3 < info.points_of.mean() / 500 < 0.5
+    assert 0.3 < info.points_seen.mean() / 500 < 0.5
     assert info.warnings == ("only 6 photos: expect poor views between them.",)
 
 
