@@ -47,7 +47,7 @@ def pixels(page: Any) -> np.ndarray:
     """Return the pixels [H, W, 3] that the browser shows in the view at rest, without the overlay."""
     browser.wait_for_rest(page)
     page.evaluate("document.getElementById('overlay').style.visibility = 'hidden'")
-    image = screenshot(page, "#picture")
+    image = screenshot(page, "#image")
     page.evaluate("document.getElementById('overlay').style.visibility = ''")
     return image
 

@@ -169,7 +169,7 @@ $("compare-button").onclick = () => compare($("compare").hidden);
 $("match-button").onclick = () => send({ type: "match_photo", photo: lastPhoto });
 
 function onFrame(header, bitmap) {
-  const canvas = $("picture");
+  const canvas = $("image");
   if (canvas.width !== header.width || canvas.height !== header.height) {
     canvas.width = header.width;
     canvas.height = header.height;
