@@ -27,8 +27,8 @@ SHIFT_PIXELS = 5000  # at most, over which `pixel_shift` takes its median
 class CameraColumns:
     """The parameters of a camera that equations are made for, in the order of their columns.
 
-    First the twist of the pose [6], then that of the rolling shutter's motion [6] if it is asked for, then some of
-    the lens's parameters.
+    First the twist of the pose [6], then, with a rolling shutter, the twist of its motion [6], then some parameters
+    of the lens.
     """
 
     lens: list[int]  # [L] indices into intrinsics and distortion, concatenated
@@ -36,7 +36,7 @@ class CameraColumns:
 
     @property
     def per_photo(self) -> int:
-        """How many columns belong to the photo, 6 or 12; the others belong to its lens."""
+        """Number of columns of the photo itself, 6 or 12; the others are those of its lens."""
         return 2 * POSE_SIZE if self.rolling_shutter else POSE_SIZE
 
     def __len__(self) -> int:

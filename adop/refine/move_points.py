@@ -43,18 +43,18 @@ MAX_MOTIONS = 12  # of the groups around a group, that it may take over
 
 @dataclass(frozen=True)
 class PointSampling:
-    """Which share of the points is looked up, and how much it counts."""
+    """How many of the points are looked up, and how much they count."""
 
     max_points: int  # looked up, evenly spread; each stands for those left out
     # Of all points, how many count as observations at most: those of a denser cloud show the same pixels again.
     max_observations: int = 150_000
 
     def stride(self, points: int) -> int:
-        """Return every how many of a number of points are looked up."""
+        """Return n, where every n-th of a number of points is looked up."""
         return max(1, points // self.max_points)
 
     def weight(self, points: int) -> float:
-        """Return how many observations one looked-up point counts for."""
+        """Return the number of observations that each looked-up point stands for."""
         return self.stride(points) * min(1.0, self.max_observations / points)
 
 
@@ -162,7 +162,7 @@ def _move_groups(search: _Search, config: MovePointsConfig, bar: tqdm) -> None:
 
 
 def _search_jointly(search: _Search, groups: PointGroups, prior_weight: float) -> Tensor:
-    """Move each group by a likely shift from a ball that its neighbours take too; return its number [N] by point."""
+    """Move each group by a likely shift that its neighbours share; return the number [N] of each point's shift."""
     shifts = candidate_shifts(search.prior.sigma).to(search.prior.start)[None]
     cost, _ = search.data_cost(COARSE_SCALE, groups, shifts, search.grid_sampling)
     cost += prior_weight * search.prior_cost(groups, shifts)
@@ -185,7 +185,7 @@ def _search_independently(search: _Search, parts: PointGroups, radius: float) ->
 def _propagate_motions(
     search: _Search, groups: PointGroups, parts: PointGroups, smoothness: float, radius: int
 ) -> Tensor:
-    """Let each group take over the motion of a part near it, or keep its own; return the part's number [N] by point.
+    """Let each group take over the motion of a part near it, or keep its own; return the part [N] of each point.
 
     Args:
         parts: whose motions may be taken.
@@ -222,7 +222,7 @@ def shift_costs(
     shifts: Tensor,
     sampling: PointSampling,
 ) -> tuple[Tensor, Tensor]:
-    """Return how badly the photos agree with each group after each of its shifts, and the observations behind it.
+    """Return the cost of each shift of each group by the photos, and each group's number of observations.
 
     Args:
         scale: by which the photos are reduced.

@@ -34,9 +34,9 @@ MIN_DEPTH_RATIO = 0.1  # least depth of a shifted point, relative to its depth b
 class PointSelection:
     """Which of the visible points to look up."""
 
-    silhouettes: bool = True  # also points at depth discontinuities
+    silhouettes: bool = True  # include points at depth discontinuities
     border_px: int = 0  # width along the photo's edge that is left out
-    stride: int = 1  # every how many points
+    stride: int = 1  # only every n-th point
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def visible_points(
 ) -> VisiblePoints:
     """Look up the points that a photo sees, and the colours that it should show there.
 
-    Expected colours come from each point's own radiance, not from the rendering: there a point's pixel may show
-    neighbours that are misplaced alike. The rendering tells which points are hidden, and the gain of the photo.
+    Expected colours come from each point's own radiance, not from the rendering, whose pixel may show neighbours
+    that are misplaced alike. The rendering only tells which points are hidden, and the gain of the photo.
 
     A blurred photo mixes the two surfaces at a silhouette, which draws the points of the nearer one inwards on all
     sides, as if the camera were farther away. Equations for poses therefore leave silhouettes out.
