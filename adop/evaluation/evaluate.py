@@ -156,7 +156,9 @@ def evaluate(run: Run, refine_poses: bool = False) -> dict[str, Any]:
     weights = run.config.loss.vgg_weights
     vgg = Vgg(weights).to(run.device) if weights else None
     report = Report(folder)
-    result = score_held_out(run, vgg, report.add)
+    result = score_held_out(
+        run, vgg, lambda score, images: report.add(score.photo, images.photo, images.fitted)
+    )
     untrained = score_held_out(untrained_run(run), vgg)
     result["baseline_points"] = untrained["mean"] | {"photos": untrained["photos"]}
     result["protocol"] = _protocol(run)

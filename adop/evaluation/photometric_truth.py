@@ -18,6 +18,7 @@ from adop.scene.scene import Scene
 VALUES = np.linspace(0.03, 0.97, 48)  # photo values at which responses are compared
 RADII = np.linspace(0, 1, 33)  # half diagonals, at which vignettes are compared
 MIN_LIGHT = 1e-12  # least light whose logarithm is taken
+Pair = tuple[np.ndarray, np.ndarray]  # the same quantity of the learned and of the true camera
 
 
 @dataclass(frozen=True)
@@ -166,9 +167,6 @@ def compare(
         exponent=exponent,
         response=response,
     )
-
-
-Pair = tuple[np.ndarray, np.ndarray]  # the same quantity of the learned and of the true camera
 
 
 def _log_light(camera: PhysicalCamera) -> np.ndarray:

@@ -60,14 +60,14 @@ class Report:
         self.strips: list[np.ndarray] = []  # [h, w, 3] uint8, the first photos' images side by side
         (folder / "photos").mkdir(parents=True, exist_ok=True)
 
-    def add(self, score: Any, images: Any) -> None:
-        """Write the images of one photo: photo, render and error."""
-        stem = f"{len(self.stems):03d}_" + re.sub(r"[^A-Za-z0-9._-]", "_", Path(score.photo).stem)
-        self.stems[score.photo] = stem
+    def add(self, name: str, photo: Tensor, render: Tensor) -> None:
+        """Write photo, render and error of the photo of that name, from images [3, H, W] in [0, 1]."""
+        stem = f"{len(self.stems):03d}_" + re.sub(r"[^A-Za-z0-9._-]", "_", Path(name).stem)
+        self.stems[name] = stem
         pixels = {
-            "photo": to_uint8(images.photo),
-            "render": to_uint8(images.fitted),
-            "error": error_picture(images.fitted, images.photo),
+            "photo": to_uint8(photo),
+            "render": to_uint8(render),
+            "error": error_picture(render, photo),
         }
         for kind, image in pixels.items():
             Image.fromarray(image).save(self.folder / "photos" / f"{stem}_{kind}.jpg", quality=92)

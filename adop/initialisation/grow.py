@@ -24,10 +24,10 @@ from adop.ops import Points
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.point_cloud import morton_order
 
-DEPTH_FACTORS = (1.0, 0.9, 1.1, 0.75, 1.3)  # depths that are tried, relative to the depth around the hole
-INFINITE_DEPTH_FACTOR = 1000.0  # relative to the depth around the hole: photos see no parallax there
+DEPTH_FACTORS = (1.0, 0.9, 1.1, 0.75, 1.3)  # depths that are tried, relative to the surrounding depth
+INFINITE_DEPTH_FACTOR = 1000.0  # relative to the surrounding depth: photos see no parallax there
 MAX_LOG_DIFFERENCE = 0.15  # largest difference in log radiance at which two photos agree
-MIN_COHERENCE = 0.7  # fraction of the hole around a pixel that must agree too: chance agreement stands alone
+MIN_COHERENCE = 0.7  # fraction of the surrounding hole that must agree too: chance agreement is isolated
 COHERENCE_WINDOW_PX = 7
 ROTATION_PENALTY = (
     2.0  # on a neighbour's distance, per unit of 1 - cos of the angle between the viewing directions
@@ -56,10 +56,10 @@ class Candidates:
 def grow_points(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: GrowConfig) -> int:
     """Add points to the pipeline where photos see a surface and no point is drawn; return how many.
 
-    Stereo comes first: a place that it finds in one photo's holes is added if another photo's stereo confirms it.
-    Holes that remain too wide to be filled from the pyramid are then tried at the depth around them, and a little
-    nearer and farther: such a place is added if at least `config.min_views` photos agree on its radiance and no photo
-    sees through it.
+    Stereo comes first: a position that it finds in the holes of one photo is added if the depth of another photo
+    confirms it. In holes that remain too wide to be filled from the pyramid, a few depths close to the surrounding
+    depth are tried: a position is added if at least `config.min_views` photos agree on its radiance and none sees
+    through it.
 
     Source: `adop.initialisation.stereo`; photo-consistency of space carving (Kutulakos and Seitz 2000).
     """
@@ -143,7 +143,7 @@ def _nearest_photos(reduced: dict[int, ReducedPhoto], photo: int, count: int) ->
 def _depth_hypotheses(
     photo: ReducedPhoto, neighbours: list[ReducedPhoto], config: GrowConfig, fill_levels: int
 ) -> Candidates:
-    """Return candidates in the holes of a photo, at those depths near the depth around that its neighbours agree on."""
+    """Return candidates in the holes of a photo, at depths close to the surrounding depth, where its neighbours agree."""
     holes = photo.holes(fill_levels)
     # Clipped pixels agree with every other clipped pixel, wherever it is.
     pixels = torch.nonzero((holes & ~photo.clipped)[0, 0])
@@ -176,20 +176,20 @@ def _coherent(holes: Tensor, pixels: Tensor, keep: Tensor) -> Tensor:
 
 
 def _photo_difference(candidates: Candidates, neighbours: list[ReducedPhoto], config: GrowConfig) -> Tensor:
-    """Return [M] difference in log radiance that `config.min_views` photos keep within; +inf where one sees through.
+    """Return [M] the difference in log radiance that `config.min_views` photos keep within; +inf where one sees through.
 
-    The candidate's own photo is one of them, so with three views it is the second-best neighbour's difference.
+    The photo that a candidate comes from is one of them: with three views it is the second-best neighbour's difference.
     """
-    own, differences = offset_log(candidates.log_radiance), []
-    seen_through = torch.zeros(len(own), device=own.device)
+    reference, differences = offset_log(candidates.log_radiance), []
+    seen_through = torch.zeros(len(reference), device=reference.device)
     for photo in neighbours:
         uv, z, inside = photo.project(candidates.xyz)
-        shown = sample_image(photo.log_radiance, uv).T
+        log_radiance = sample_image(photo.log_radiance, uv).T
         row, column = photo.nearest_pixel(uv)
         depth = photo.depth[0, 0, row, column]
         hidden = z > depth * (1 + config.depth_tolerance)
         visible = inside & photo.inside_mask()[0, 0, row, column] & ~hidden
-        difference = (offset_log(shown) - own).abs().amax(1)
+        difference = (offset_log(log_radiance) - reference).abs().amax(1)
         differences.append(torch.where(visible, difference, torch.inf))
         in_front = torch.isfinite(depth) & (z < depth * (1 - config.depth_tolerance))
         seen_through += visible & in_front & (difference > MAX_LOG_DIFFERENCE)

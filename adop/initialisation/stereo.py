@@ -26,8 +26,8 @@ MIN_SIMILARITY = 0.5  # fraction of a window's variance that the source photos m
 NOISE_VARIANCE = 2e-3  # of log radiance: a window with less is without texture
 MAX_MEAN_DIFFERENCE = 0.1  # of log radiance: windows whose means differ by more count as less similar
 AGREEMENT_STEPS = 1.5  # depth steps within which two photos agree on a surface
-FREE_SPACE_STEPS = 3.0  # depth steps in front of a surface from which a place is seen to be empty
-MAX_FREE_SPACE_RATIO = 0.3  # photos that see through a place, per photo that agrees with it
+FREE_SPACE_STEPS = 3.0  # depth steps in front of a surface from which a position is seen to be empty
+MAX_FREE_SPACE_RATIO = 0.3  # photos that see through a position, per photo that confirms it
 MAX_SWEEP_PIXELS = 400_000  # pixels times depths that are compared at once, for memory
 PhotoPyramid = list[dict[int, ReducedPhoto]]  # photos by index at each size, finest first
 
@@ -38,7 +38,7 @@ class DepthMap:
 
     found: Tensor  # [h, w] bool
     inverse_depth: Tensor  # [h, w] where found or where a point is drawn; NaN elsewhere
-    step: float  # inverse depth that moves a pixel by about one pixel in the source photos
+    step: float  # inverse depth that shifts a position by about one pixel in the source photos
 
 
 def photo_pyramid(photos: dict[int, ReducedPhoto]) -> PhotoPyramid:
@@ -86,10 +86,10 @@ def depth_map(pyramid: PhotoPyramid, reference: int, fill_levels: int, config: G
 
 
 def choose_sources(photos: dict[int, ReducedPhoto], reference: int, offsets: Tensor, count: int) -> list[int]:
-    """Return up to `count` photos that see places at the best angles for stereo, best first.
+    """Return up to `count` photos that see given positions at the best angles for stereo, best first.
 
     Args:
-        offsets: [M, 3] from the reference camera's centre to the places.
+        offsets: [M, 3] from the reference camera's centre to the positions, world axes, scene units.
 
     Source: the piecewise Gaussian of the angle between the rays is that of MVSNet (Yao et al. 2018).
     """
@@ -111,10 +111,10 @@ def choose_sources(photos: dict[int, ReducedPhoto], reference: int, offsets: Ten
 def consistent_depths(
     depth_maps: dict[int, DepthMap], photos: dict[int, ReducedPhoto], reference: int, xyz: Tensor
 ) -> Tensor:
-    """Return [M] bool, whether another photo's depths confirm places [M, 3] found in the reference photo.
+    """Return [M] bool, whether other photos' depths confirm world positions [M, 3] found in the reference photo.
 
-    Depths count whether stereo found them or a point is drawn there. A place through which clearly more photos see
-    points than agree with it is empty.
+    At least one must agree, by the depth that stereo found or that of a point. A position is rejected if too many photos
+    see through it to points behind, see `MAX_FREE_SPACE_RATIO`.
     """
     agreeing, seen_through = (torch.zeros(len(xyz), device=xyz.device) for _ in range(2))
     for index, depths in depth_maps.items():
@@ -131,7 +131,7 @@ def consistent_depths(
 
 
 def _disparity(reference: ReducedPhoto, sources: list[ReducedPhoto], near: Tensor, far: Tensor) -> float:
-    """Return by how many pixels places shift in the sources between their near and far offsets [M, 3]; the median."""
+    """Return the median shift in pixels, in the sources, between positions at near and at far offsets [M, 3]."""
     centre, medians = reference.camera.centre(), []
     for source in sources:
         near_uv, _, near_visible = source.project(centre + near)
@@ -146,7 +146,7 @@ def _disparity(reference: ReducedPhoto, sources: list[ReducedPhoto], near: Tenso
 def _coarse_to_fine(
     pyramid: PhotoPyramid, chosen: list[int], planes: Tensor, step: float, config: GrowConfig
 ) -> tuple[Tensor, Tensor]:
-    """Return the best inverse depth [h, w] of the first of the chosen photos, searched for in the others, and its score.
+    """Return the best inverse depth [h, w] of the first chosen photo, by comparison with the others, and its score.
 
     Args:
         planes: [P] inverse depths that are tried at the coarsest size, rising by `step`.
@@ -171,7 +171,7 @@ def _scores(
 ) -> Tensor:
     """Return the scores [P, h, w] of inverse depths [P, h, w]: the mean similarity in the better half of the sources.
 
-    1 is the best score; -1 is that of a place too few sources see.
+    The best score is 1. Where too few sources see the position, it is -1.
     """
     rays, similarities = reference.rays(), []
     chunks = inverse.split(max(1, MAX_SWEEP_PIXELS // inverse[0].numel()))
@@ -191,35 +191,35 @@ def _scores(
 def _similarity(
     reference: ReducedPhoto, source: ReducedPhoto, rays: Tensor, inverse: Tensor, depth_tolerance: float
 ) -> Tensor:
-    """Return the similarity [P, h, w] of windows to the source photo; -inf where the source does not see the place.
+    """Return the similarity [P, h, w] of windows to the source photo; -inf where the source does not see the position.
 
-    1: the same, and full of texture. 0: without texture, or unrelated. It is the share of the reference window's
-    variance that the source explains, so that, unlike with correlation, a window of more contrast has no advantage.
+    It is the share of the reference window's variance that the source explains: 1 for the same texture, 0 for no or
+    unrelated texture. Unlike correlation it does not favour windows of more contrast.
 
     Args:
         rays: [h * w, 3] of the reference, see `ReducedPhoto.rays`.
         inverse: [P, h, w] inverse depths.
-        depth_tolerance: relative depth from which a point of the source hides a place.
+        depth_tolerance: relative depth by which a point may lie in front of a position that is still visible.
     """
     count, (height, width) = len(inverse), reference.size()
     xyz = reference.camera.centre() + rays / inverse.reshape(count, -1, 1)
     uv, z, visible = source.project(xyz.reshape(-1, 3))
-    own = offset_log(reference.log_radiance).mean(1, keepdim=True).expand(count, -1, -1, -1)
+    x = offset_log(reference.log_radiance).mean(1, keepdim=True).expand(count, -1, -1, -1)
     source_log = offset_log(source.log_radiance).mean(1, keepdim=True)
     image = torch.cat((source_log, source.measured().float()), dim=1)
-    other, measured = sample_image(image, uv).reshape(2, count, 1, height, width)
+    y, measured = sample_image(image, uv).reshape(2, count, 1, height, width)
     row, column = source.nearest_pixel(uv)
     visible = visible & (z < source.depth[0, 0, row, column] * (1 + depth_tolerance))
-    visible = visible.reshape(other.shape) & (measured > MIN_MEASURED)
+    visible = visible.reshape(y.shape) & (measured > MIN_MEASURED)
     weight = visible * reference.measured().float()
-    products = torch.cat((own, other, own * own, other * other, own * other), dim=1)
+    products = torch.cat((x, y, x * x, y * y, x * y), dim=1)
     sums = _box_mean(torch.cat((weight, weight * products), dim=1))
     share = sums[:, :1]
-    a, b, aa, bb, ab = (sums[:, 1:] / share.clamp_min(1e-6)).split(1, dim=1)
-    own_variance, other_variance, covariance = aa - a * a, bb - b * b, ab - a * b
-    explained = covariance + (own_variance - other_variance) / 2
-    similarity = (explained / (own_variance.clamp_min(0) + NOISE_VARIANCE)).clamp_min(-1)
-    similarity = similarity - ((a - b).abs() - MAX_MEAN_DIFFERENCE).clamp(0, 0.5)
+    mean_x, mean_y, xx, yy, xy = (sums[:, 1:] / share.clamp_min(1e-6)).split(1, dim=1)
+    variance_x, variance_y = xx - mean_x * mean_x, yy - mean_y * mean_y
+    explained = xy - mean_x * mean_y + (variance_x - variance_y) / 2
+    similarity = (explained / (variance_x.clamp_min(0) + NOISE_VARIANCE)).clamp_min(-1)
+    similarity = similarity - ((mean_x - mean_y).abs() - MAX_MEAN_DIFFERENCE).clamp(0, 0.5)
     return torch.where(visible & (share > MIN_WINDOW_SHARE), similarity, -torch.inf)[:, 0]
 
 

@@ -232,7 +232,10 @@ def adjust_bundle(
     poses = pipeline.cameras.poses[photos.indices].clone()
     bundle = _Bundle(photos, groups, prior, poses, config, align)
     with tqdm(
-        total=len(scales) * (config.iterations + 1), desc="adjusting poses and points", leave=False, disable=None
+        total=len(scales) * (config.iterations + 1),
+        desc="adjusting poses and points",
+        leave=False,
+        disable=None,
     ) as bar:
         for scale in scales:
             radiance = mean_radiance(pipeline, scale * finest * pixel)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from adop.evaluation.evaluate import HeldOutImages, Score
 from adop.evaluation.report import Report, error_picture
 
 SCORES = {"psnr": 20.0, "psnr_exif": 19.0, "psnr_fitted": 21.0, "ssim": 0.7, "ssim_fitted": 0.75}
@@ -18,10 +17,8 @@ SCORES = {"psnr": 20.0, "psnr_exif": 19.0, "psnr_fitted": 21.0, "ssim": 0.7, "ss
 def write_report(folder: Path, names: list[str], **more: Any) -> str:
     """Write a report of grey photos and white renders; return the page."""
     report = Report(folder)
-    scores = [Score(photo=name, exposure_fitted=0.0, vgg=None, **SCORES) for name in names]
-    for score in scores:
-        photo, render = torch.full((3, 12, 16), 0.5), torch.ones(3, 12, 16)
-        report.add(score, HeldOutImages(photo, render, render))
+    for name in names:
+        report.add(name, torch.full((3, 12, 16), 0.5), torch.ones(3, 12, 16))
     photos = [{"photo": name, **SCORES} for name in names]
     report.write({"mean": SCORES, "baseline_points": SCORES, "photos": photos, **more})
     return (folder / "index.html").read_text()

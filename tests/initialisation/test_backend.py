@@ -33,9 +33,9 @@ class KernelCalls(TorchDispatchMode):
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_the_reference_backend_calls_no_kernel(tmp_path: Path, backend: Any):
     scene = small_scene(tmp_path)
-    photos = list(range(len(scene.photos)))
+    count, photos = len(scene.photos), [0, 1, 2, 3]
     config = TrainConfig(render=RenderConfig(levels=4, backend=backend))
-    pipeline = build_pipeline(scene, config, torch.zeros(len(photos)), torch.ones(len(photos)).bool())
+    pipeline = build_pipeline(scene, config, torch.zeros(count), torch.ones(count).bool())
     cache = PhotoCache(scene)
 
     def start() -> None:
