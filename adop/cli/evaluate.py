@@ -39,7 +39,7 @@ def eval_command(name: str, words: list[str]) -> int:
     folder = run.folder / "eval"
     result = evaluate(run.pipeline, run.scene, run.cache, run.split, folder, about, options.refine_poses)
     print(score_table(result))
-    print(f"pictures: {folder / 'index.html'}")
+    print(f"results: {folder / 'index.html'}")
     return 0
 
 
