@@ -36,7 +36,7 @@ def eval_command(name: str, words: list[str]) -> int:
     if not run.split["held_out"]:
         raise UserError(f"{options.run}: was trained with every photo; there is none to score")
     print(score_table(evaluate(run, options.refine_poses)))
-    print(f"pictures: {run.folder / 'eval' / 'index.html'}")
+    print(f"results: {run.folder / 'eval' / 'index.html'}")
     return 0
 
 

@@ -128,4 +128,4 @@ def _train(options: TrainOptions, live: LiveView | None) -> None:
         print(profile.table())
     if result:
         print(score_table(result))
-        print(f"pictures: {options.output / 'eval' / 'index.html'}")
+        print(f"results: {options.output / 'eval' / 'index.html'}")
