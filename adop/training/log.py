@@ -34,9 +34,7 @@ class Log:
             self.path.write_text("".join(line + "\n" for line in lines))
         self.board = _open_board(folder / "tensorboard", step)
         if self.board is None:
-            say(
-                "metrics go to metrics.jsonl only: for TensorBoard files too, pip install 'adop[tensorboard]'"
-            )
+            say("metrics go to metrics.jsonl only; pip install 'adop[tensorboard]' adds TensorBoard files")
 
     def write(self, step: int, values: dict[str, float], kind: str = "train") -> None:
         """Append one line, and write the same values for TensorBoard."""
