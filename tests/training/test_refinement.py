@@ -64,7 +64,7 @@ def test_frozen_groups_stay_until_their_step(small_folder: Path, tmp_path: Path)
     for name in network:
         assert torch.equal(found[0][name], found[1][name])
     assert any(not torch.equal(found[1][name], found[2][name]) for name in network)
-    for name in ("features", "environment.map", "tonemapper.response_logits", "poses"):
+    for name in ("points.features", "environment.map", "tonemapper.response_logits", "cameras.poses"):
         assert torch.equal(found[0][name], found[3][name])
     assert not torch.equal(found[0]["tonemapper.exposure_delta"], found[3]["tonemapper.exposure_delta"])
 
@@ -74,7 +74,7 @@ def test_the_published_gradient_moves_cameras_and_points(small_folder: Path, tmp
     refine = RefineConfig(method="gradient", position_gradient=kind)  # type: ignore[arg-type]
     config = dataclasses.replace(TINY, learn=LearnConfig(points="on"), refine=refine)
     found = states(small_folder, tmp_path / "run", config)
-    for name in ("pose_delta", "xyz_delta", "intrinsics.0", "distortion.0"):
+    for name in ("cameras.pose_delta", "points.xyz_delta", "cameras.intrinsics.0", "cameras.distortion.0"):
         assert not torch.equal(found[0][name], found[3][name]), name
         assert torch.isfinite(found[3][name]).all()
 
@@ -93,11 +93,11 @@ def test_a_rolling_shutter_is_saved_loaded_and_refined_while_training(small_fold
         found.append({name: value.clone() for name, value in run.pipeline.state_dict().items()})
 
     train(small_folder, tmp_path / "run", config, say=lambda _: None, callback=keep, disturb=lay_on)
-    assert found[0]["motion"][moves].any()
-    assert not torch.equal(found[0]["motion"], found[3]["motion"])
-    assert torch.equal(found[0]["poses"], found[3]["poses"])
+    assert found[0]["cameras.motion"][moves].any()
+    assert not torch.equal(found[0]["cameras.motion"], found[3]["cameras.motion"])
+    assert torch.equal(found[0]["cameras.poses"], found[3]["cameras.poses"])
     pipeline = load(tmp_path / "run", say=lambda _: None).pipeline
-    assert torch.equal(pipeline.cameras.motion, found[3]["motion"])
+    assert torch.equal(pipeline.cameras.motion, found[3]["cameras.motion"])
     camera = pipeline.camera(torch.tensor([moves]))
     assert camera.motion is not None and camera.reduced(2).photo_height.item() == camera.height
     assert pipeline.camera(torch.tensor([still])).motion is None
