@@ -15,8 +15,7 @@ import torch
 from adop.bench.raster_plot import plot_growth
 from adop.bench.raster_rivals import RIVALS, Rival
 from adop.bench.raster_scene import DISTANCE, HEIGHT, WIDTH, BenchScene, bench_camera, make_bench_scene
-from adop.ops import Points, RasterConfig, draw, project
-from adop.ops.types import Backend
+from adop.ops import Backend, Points, RasterConfig, draw, project
 from adop.run.run import choose_device
 
 

@@ -14,10 +14,9 @@ from adop.doctor.gpu_pictures import picture_errors
 from adop.doctor.gpu_step import replay_error
 from adop.errors import UserError
 from adop.geometry.camera import Camera
-from adop.ops import Points, RasterConfig, draw, make_blocks
-from adop.ops.types import Backend
+from adop.ops import Backend, Points, RasterConfig, draw, make_blocks
 from adop.run.run import has_bf16
-from adop.training.sparse_adam import sparse_adam_
+from adop.training.sparse_adam import AdamSettings, RowMoments, sparse_adam_
 
 POINTS = 1_000_000
 MODELS = {
@@ -155,7 +154,8 @@ def check_adam(device: str = "cuda") -> Check:
         moments = torch.zeros(2, 10000, 4, device=place)
         steps = torch.zeros(10000, dtype=torch.int32, device=place)
         gradient = gradient.to(place)
-        sparse_adam_(parameter, gradient, moments[0], moments[1], steps, 0.1, backend=backend)  # type: ignore[arg-type]
+        state = RowMoments(moments[0], moments[1], steps)
+        sparse_adam_(parameter, gradient, state, AdamSettings(0.1), backend)  # type: ignore[arg-type]
         results.append(parameter.cpu())
     return Check("sparse Adam", float((results[0] - results[1]).norm() / results[1].norm()), 1e-5)
 

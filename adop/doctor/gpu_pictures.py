@@ -12,10 +12,9 @@ from adop.config.config import EnvironmentConfig
 from adop.model.environment import Environment
 from adop.model.hole_filling import fill_holes
 from adop.model.tonemapper import Tonemapper
-from adop.ops import Levels, RasterConfig, draw
+from adop.ops import Backend, Levels, RasterConfig, draw
 from adop.ops.environment import RayGrid
-from adop.ops.image_loss import compare
-from adop.ops.types import Backend
+from adop.ops.image_loss import image_loss_sums
 
 POINTS = 20_000
 
@@ -88,7 +87,7 @@ def loss(device: str, backend: Backend) -> list[Tensor]:
     image, target = (torch.rand(2, 3, 120, 160, generator=generator).to(device) for _ in range(2))
     mask = (torch.rand(2, 1, 120, 160, generator=generator) > 0.1).float().to(device)
     image.requires_grad_()
-    return _with_gradients([compare(image, target, mask, True, backend)], [image])
+    return _with_gradients([image_loss_sums(image, target, mask, True, backend)], [image])
 
 
 PICTURES: dict[str, Callable[[str, Backend], list[Tensor]]] = {

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from adop.config.config import EnvironmentConfig
 from adop.errors import UserError
-from adop.ops import Levels
-from adop.ops.environment import RayGrid, show_behind
+from adop.ops import Backend, Levels
+from adop.ops.environment import RayGrid, composite_environment
 
 START_ROWS = 64  # until the photos or a checkpoint decide
 ERROR_ROWS = 16  # of the map of how well photos foretell one another
@@ -79,7 +79,9 @@ class Environment(nn.Module):
             result[level] = blur
         return result
 
-    def show_behind(self, levels: Levels, grid: RayGrid, blurs: list[int]) -> Levels:
+    def show_behind(
+        self, levels: Levels, grid: RayGrid, blurs: list[int], backend: Backend = "auto"
+    ) -> Levels:
         """Return the levels with the map's features where no point is drawn: `forward` by a kernel, there alone.
 
         Args:
@@ -87,8 +89,9 @@ class Environment(nn.Module):
 
         Gradients: exact to the features and the map.
         """
-        shown = show_behind(levels.features, levels.weight, self.map.squeeze(0).permute(1, 2, 0), blurs, grid)
-        return replace(levels, features=shown)
+        texels = self.map.squeeze(0).permute(1, 2, 0)
+        images = composite_environment(levels.features, levels.weight, texels, blurs, grid, backend)
+        return replace(levels, features=images)
 
     def _lookup(self, maps: Tensor, directions: Tensor) -> Tensor:
         scale = maps.shape[2] / self.map.shape[2]

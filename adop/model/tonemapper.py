@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adop.ops.tonemap import take_photo
+from adop.ops import Backend
+from adop.ops.tonemap import PhysicalCamera, tonemap_photo
 
 RESPONSE_SAMPLES = 25
 LEAK = 0.01
@@ -202,6 +203,7 @@ class Tonemapper(nn.Module):
         photo_size: Tensor,
         lens: Tensor,
         leak: bool = False,
+        backend: Backend = "auto",
     ) -> Tensor:
         """Return the same as `forward`, by a kernel and in one pass.
 
@@ -211,9 +213,9 @@ class Tonemapper(nn.Module):
         """
         vignette = torch.cat((self.vignette_coefficients[lens], self.vignette_centre[lens]), dim=1)
         curve = self.response()[lens]
-        return take_photo(
-            radiance, _gain(photometry), curve, vignette, crop, photo_size, LEAK if leak else 0.0
-        )
+        gain, slope = _gain(photometry), LEAK if leak else 0.0
+        camera = PhysicalCamera(gain, curve, vignette, crop, photo_size, slope)
+        return tonemap_photo(radiance, camera, backend)
 
     @torch.no_grad()
     def linearise_response(self, photo: Tensor, lens: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from adop.config.config import LossConfig
 from adop.errors import UserError
 from adop.ops import Backend
-from adop.ops.image_loss import EDGE, compare
+from adop.ops.image_loss import EDGE, image_loss_sums
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def training_loss(
     Structure is compared on the mean of the channels: it is the same in all three, at a third of the time.
     """
     height, width = image.shape[2:]
-    sums = compare(image, target, mask, config.ssim > 0, backend)
+    sums = image_loss_sums(image, target, mask, config.ssim > 0, backend)
     absolute, squared, dissimilar, _, counted = sums.sum(0).unbind(0)
     counted = counted.clamp_min(1e-6)
     terms = {"l1": absolute / (3 * counted)}
