@@ -1,13 +1,13 @@
-// Adam that touches only the rows with a gradient; each row counts its own steps.
+// Adam on the rows that have a gradient; each row counts its own steps.
 #include "arguments.h"
 
 // One index is one row [C] of the parameter.
-KERNEL(sparse_adam) {
+KERNEL(sparse_adam, SparseAdamArguments) {
     const int64 channels = args.channels;
     const real beta1 = (real)args.beta1, beta2 = (real)args.beta2;
-    int last = 0;  // neighbours were often drawn in the same steps
+    int last = 0;  // neighbouring rows often have the same count, which saves the powers
     real scale1 = 0, scale2 = 0;
-    FOR_EACH(n, args.points) {
+    FOR_EACH (n, args.rows) {
         const real* gradient = args.gradient + n * channels;
         bool touched = false;
         for (int64 c = 0; c < channels; ++c) touched |= gradient[c] != 0;
@@ -23,8 +23,8 @@ KERNEL(sparse_adam) {
             const real g = gradient[c];
             args.average[i] = beta1 * args.average[i] + (1 - beta1) * g;
             args.square[i] = beta2 * args.square[i] + (1 - beta2) * g * g;
-            args.parameter[i] -= (real)args.rate * (args.average[i] * scale1) /
-                                 (sqrt(args.square[i] * scale2) + (real)args.epsilon);
+            args.parameter[i] -=
+                (real)args.rate * (args.average[i] * scale1) / (sqrt(args.square[i] * scale2) + (real)args.epsilon);
         }
     }
 }

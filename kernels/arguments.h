@@ -1,114 +1,257 @@
-// The one argument of every kernel. Pointers, 64-bit integers and doubles only, so that its layout is the same for
-// every compiler and for `adop/ops/launch.py`, which fills it. Unused pointers are null.
+// The arguments of the kernels: one struct for each op, composed of structs that several ops share.
 //
-// B views, N points, K blocks, C channels, L levels, S slots, G = PARAMETERS; level l is H_l x W_l.
+// Every field is a pointer, an array of pointers (one for each pyramid level), a 64-bit integer or a double, so that
+// all compilers lay the structs out alike. `adop/backend/arguments.py` declares the same structs; `layout.h` exports
+// name, offset, size and kind of every field, and Python compares them when it loads the CPU library. Unused pointers
+// are null.
+//
+// Sizes in comments: B views, N points, K blocks, C channels, S slots, G = PARAMETERS; level l is H_l x W_l.
 #pragma once
 #include "portable.h"
 
 #define MAX_LEVELS 12
-#define STEPS 16
+#define BLOCK_STEPS 16
 #define PARAMETERS 36  // gradients of one view: 12 of the pose's upper rows, 4 intrinsics, up to 20 distortion
 enum Model { OPENCV = 0, FISHEYE = 1, OCAM = 2 };
 
-struct Arguments {
-    // Cameras
-    const real* world_to_camera;  // [B, 4, 4]
-    const real* intrinsics;       // [B, 4]
-    const real* distortion;       // [B, D]
-    const real* crop;             // [B, 3] zoom, offset
-    const real* shutter;          // [B, 7] motion between the first and the last row, rows of the whole photo; or null
-    real* limit;                  // [B] largest field radius
-    real* bounds;                 // [B, 4] what a block must touch to be seen: x0 x1 y0 y1 of x/z and y/z, or the cone
-    const real* field;            // [1025] field radii at which a lens is searched, from 0
-    int64 views, width, height, distortion_size;
-    double near_depth;
-    // Points
-    const real* xyz;           // [N, 3]
-    const real* radius;        // [N]
-    const real* normals;       // [N, 3] or null
-    const real* block_lower;   // [K, 3]
-    const real* block_upper;   // [K, 3]
-    const real* block_radius;  // [K, STEPS] the first radius of each of STEPS equal parts
-    const byte* block_falling; // [K]
-    int* visit;                // [B, K] how many points of a block to visit, from its first
-    int64 points, block_size, blocks;
-    // Projected points
-    real* uv;         // [B, N, 2]
-    real* z;          // [B, N]
-    real* radius_px;  // [B, N]
-    byte* visible;    // [B, N]
-    // Pyramid
-    const real* features;  // [N, C]
-    const byte* ghosts;    // [B, N] or null
-    real* image[MAX_LEVELS];             // [B, C, H_l, W_l]
-    real* weight[MAX_LEVELS];            // [B, 1, H_l, W_l]
-    real* depth[MAX_LEVELS];             // [B, 1, H_l, W_l]
-    const real* background[MAX_LEVELS];  // [C] or [B, C, H_l, W_l]
-    int64 channels, levels, background_full, bilinear;
-    double depth_tolerance, radius_threshold;
-    // Gradients
-    const real* grad_image[MAX_LEVELS];  // [B, C, H_l, W_l]
-    real* grad_features;                 // [N, C]
-    real* grad_uv;                       // [B, N, 2]
-    real* grad_z;                        // [B, N]
-    real* grad_xyz;                      // [N, 3]
-    real* grad_parameters;               // [B, S, G]
-    int64 slots, view, level;
-    // Hits of the CPU's band order, see bands.h
-    void* hits;      // [capacity] Hit
-    int64* offsets;  // [B, bins + 1, chunks]
-    int64 chunks, band_rows;
-    // Sparse Adam
-    real* parameter;  // [N, C]
-    const real* gradient;
-    real* average;
-    real* square;
-    int* steps;  // [N]
-    double rate, beta1, beta2, epsilon;
-    // The physical camera
-    const real* radiance;    // [B, 3, H, W]
-    const real* gain;        // [B, 3]
-    const real* curve;       // [B, 3, K]
-    const real* vignette;    // [B, 5] a b c and centre
-    const real* photo_size;  // [B, 2] width and height of the whole photo
-    real* photo;             // [B, 3, H, W]
-    const real* grad_photo;
-    real* grad_radiance;
-    real* places;  // [B, 3, H, W]
-    real* slopes;  // [B, 3, H, W]
-    real* sums;  // [B, S, .] what a kernel adds up, slot by slot
-    int64 samples;
-    double leak;
-    // A picture beside a photo, see compare.cu
-    const real* picture;   // [B, 3, H, W]
-    const real* target;    // [B, 3, H, W]
-    const real* mask;      // [B, 1, H, W]
-    const real* window;    // [TAPS]
-    real* grey;            // [B, 2, H, W]
-    real* row_sums;        // [B, 5, H, W]
-    real* partial;         // [B, 4, H + 2 E, W + 2 E]
-    real* row_partial;     // [B, 3, H, W + 2 E]
-    const real* grad_sums;
-    real* grad_picture;    // [B, 3, H, W]
-    double stable1, stable2;
-    // The base picture, see base.cu
-    real* colours[MAX_LEVELS];             // [B, 3, H_l, W_l]
-    real* valid[MAX_LEVELS];               // [B, 1, H_l, W_l]
-    real* behind[MAX_LEVELS];              // [B, 1, H_l, W_l]
-    real* surface[MAX_LEVELS];             // [B, 1, H_l, W_l]
-    const real* padded[MAX_LEVELS];        // [B, 1, H_l + 4, W_l + 4]
-    real* half_way[MAX_LEVELS];            // [B, 3, H_l, .]
-    const real* grad_colours[MAX_LEVELS];  // [B, 3, H_l, W_l]
-    real* grad_shown[MAX_LEVELS];          // [B, C, H_l, W_l]
-    real* grad_behind[MAX_LEVELS];         // [B, 3, H_l, W_l] or null
-    real* passed[MAX_LEVELS];              // [B, 3, H_l, W_l]
-    int64 fill_levels, occlusion_levels;
-    double occlusion_tolerance;
-    // What lies behind the points, see behind.cu
-    const real* texels;             // [map_rows << blur, map_columns << blur, C]
-    real* grad_texels;              // the same
-    const real* rays;               // [B, 3, ray_rows, ray_columns]
-    real* shown[MAX_LEVELS];        // [B, C, H_l, W_l]
-    real* coordinates[MAX_LEVELS];  // [B, 2, H_l, W_l]
-    int64 map_rows, map_columns, blur, ray_rows, ray_columns;
-};
+typedef real* Levels[MAX_LEVELS];
+typedef const real* ConstLevels[MAX_LEVELS];
+
+#define DECLARE_FIELD(type, name) type name;
+#define ARGUMENTS(Structure, FIELDS) \
+    struct Structure {               \
+        FIELDS(DECLARE_FIELD)        \
+    };
+
+// clang-format off
+#define CAMERA_FIELDS(FIELD) \
+    FIELD(const real*, world_to_camera) /* [B, 4, 4] */ \
+    FIELD(const real*, intrinsics)      /* [B, 4] */ \
+    FIELD(const real*, distortion)      /* [B, distortion_size] */ \
+    FIELD(const real*, crop)            /* [B, 3] zoom, offset x, offset y */ \
+    FIELD(const real*, shutter)         /* [B, 7] motion from first to last row, rows of the full photo; or null */ \
+    FIELD(real*, limit)                 /* [B] largest field radius that the lens shows */ \
+    FIELD(real*, bounds)                /* [B, 4] opencv: least and largest x/z, y/z in view; else the cone's angle */ \
+    FIELD(int64, views) \
+    FIELD(int64, width) \
+    FIELD(int64, height) \
+    FIELD(int64, distortion_size) \
+    FIELD(double, near_depth)           /* least visible depth, scene units */
+ARGUMENTS(CameraArguments, CAMERA_FIELDS)
+
+// The points in world space.
+#define POINT_FIELDS(FIELD) \
+    FIELD(const real*, xyz)     /* [N, 3] */ \
+    FIELD(const real*, radius)  /* [N] level-of-detail radius, scene units */ \
+    FIELD(const real*, normals) /* [N, 3] or null */
+ARGUMENTS(PointArguments, POINT_FIELDS)
+
+// Which points are visited: block by block, from the first point of each.
+#define BLOCK_FIELDS(FIELD) \
+    FIELD(int*, visit) /* [B, K] how many points of a block to visit; null: all */ \
+    FIELD(int64, points) \
+    FIELD(int64, block_size) \
+    FIELD(int64, blocks)
+ARGUMENTS(BlockArguments, BLOCK_FIELDS)
+
+// Points in pixels.
+#define PROJECTED_FIELDS(FIELD) \
+    FIELD(real*, uv)        /* [B, N, 2] */ \
+    FIELD(real*, z)         /* [B, N] */ \
+    FIELD(real*, radius_px) /* [B, N] */ \
+    FIELD(byte*, visible)   /* [B, N] */
+ARGUMENTS(ProjectedArguments, PROJECTED_FIELDS)
+
+#define PYRAMID_FIELDS(FIELD) \
+    FIELD(const real*, features)     /* [N, C] */ \
+    FIELD(const byte*, ghosts)       /* [B, N] or null */ \
+    FIELD(Levels, image)             /* [B, C, H_l, W_l] */ \
+    FIELD(Levels, weight)            /* [B, 1, H_l, W_l] */ \
+    FIELD(Levels, depth)             /* [B, 1, H_l, W_l] */ \
+    FIELD(ConstLevels, background)   /* [C], or [B, C, H_l, W_l] if background_full */ \
+    FIELD(int64, views) \
+    FIELD(int64, width) \
+    FIELD(int64, height) \
+    FIELD(int64, channels) \
+    FIELD(int64, levels) \
+    FIELD(int64, background_full) \
+    FIELD(double, depth_tolerance) \
+    FIELD(double, radius_threshold)
+ARGUMENTS(PyramidArguments, PYRAMID_FIELDS)
+
+#define PYRAMID_GRADIENT_FIELDS(FIELD) \
+    FIELD(ConstLevels, image) /* [B, C, H_l, W_l] gradient of the images */ \
+    FIELD(real*, features)    /* [N, C] or null */ \
+    FIELD(int64, bilinear)    /* 1: every point has a bilinear footprint; 0: ghosts have neighbour differences */
+ARGUMENTS(PyramidGradientArguments, PYRAMID_GRADIENT_FIELDS)
+
+// Hits of the CPU's band order, see bands.h.
+#define HIT_FIELDS(FIELD) \
+    FIELD(void*, hits)      /* [capacity] Hit */ \
+    FIELD(int64*, offsets)  /* [B, bins + 1, chunks] */ \
+    FIELD(int64, chunks) \
+    FIELD(int64, band_rows)
+ARGUMENTS(HitArguments, HIT_FIELDS)
+
+#define BAND_FIELDS(FIELD) \
+    FIELD(BlockArguments, blocks) \
+    FIELD(PyramidArguments, pyramid) \
+    FIELD(PyramidGradientArguments, gradients) \
+    FIELD(HitArguments, hits)
+ARGUMENTS(BandArguments, BAND_FIELDS)
+
+#define LENS_FIELDS(FIELD) \
+    FIELD(CameraArguments, camera) \
+    FIELD(const real*, field) /* [1025] field radii at which a lens is searched, rising from 0 */
+ARGUMENTS(LensArguments, LENS_FIELDS)
+
+#define CULL_FIELDS(FIELD) \
+    FIELD(CameraArguments, camera) \
+    FIELD(BlockArguments, blocks) \
+    FIELD(const real*, radius)        /* [N] */ \
+    FIELD(const real*, block_lower)   /* [K, 3] */ \
+    FIELD(const real*, block_upper)   /* [K, 3] */ \
+    FIELD(const real*, block_radius)  /* [K, BLOCK_STEPS] the first radius of each of BLOCK_STEPS equal parts */ \
+    FIELD(const byte*, block_falling) /* [K] whether the radii fall from point to point */ \
+    FIELD(int64, view) \
+    FIELD(double, radius_threshold)
+ARGUMENTS(CullArguments, CULL_FIELDS)
+
+#define PROJECT_FIELDS(FIELD) \
+    FIELD(CameraArguments, camera) \
+    FIELD(PointArguments, points) \
+    FIELD(BlockArguments, blocks) \
+    FIELD(ProjectedArguments, projected) \
+    FIELD(const real*, grad_uv)    /* [B, N, 2] */ \
+    FIELD(const real*, grad_z)     /* [B, N] */ \
+    FIELD(real*, grad_xyz)         /* [N, 3] */ \
+    FIELD(real*, grad_parameters)  /* [B, S, G] */ \
+    FIELD(int64, slots) \
+    FIELD(int64, view)
+ARGUMENTS(ProjectArguments, PROJECT_FIELDS)
+
+#define RASTERIZE_FIELDS(FIELD) \
+    FIELD(BandArguments, bands) \
+    FIELD(ProjectedArguments, projected) \
+    FIELD(real*, grad_uv) /* [B, N, 2] or null */ \
+    FIELD(int64, level)
+ARGUMENTS(RasterizeArguments, RASTERIZE_FIELDS)
+
+#define DRAW_FIELDS(FIELD) \
+    FIELD(BandArguments, bands) \
+    FIELD(CameraArguments, camera) \
+    FIELD(PointArguments, points) \
+    FIELD(real*, grad_xyz)        /* [N, 3] or null */ \
+    FIELD(real*, grad_parameters) /* [B, bands, G] or null */
+ARGUMENTS(DrawArguments, DRAW_FIELDS)
+
+#define SPARSE_ADAM_FIELDS(FIELD) \
+    FIELD(real*, parameter)      /* [N, C] */ \
+    FIELD(const real*, gradient) /* [N, C] */ \
+    FIELD(real*, average)        /* [N, C] running mean of the gradient */ \
+    FIELD(real*, square)         /* [N, C] running mean of its square */ \
+    FIELD(int*, steps)           /* [N] */ \
+    FIELD(int64, rows) \
+    FIELD(int64, channels) \
+    FIELD(double, rate) \
+    FIELD(double, beta1) \
+    FIELD(double, beta2) \
+    FIELD(double, epsilon)
+ARGUMENTS(SparseAdamArguments, SPARSE_ADAM_FIELDS)
+
+// See tonemap.cu.
+#define TONEMAP_FIELDS(FIELD) \
+    FIELD(const real*, radiance)    /* [B, 3, H, W] */ \
+    FIELD(const real*, gain)        /* [B, 3] */ \
+    FIELD(const real*, curve)       /* [B, 3, samples] */ \
+    FIELD(const real*, vignette)    /* [B, 5] a b c and the centre */ \
+    FIELD(const real*, crop)        /* [B, 3] */ \
+    FIELD(const real*, photo_size)  /* [B, 2] width and height of the full photo */ \
+    FIELD(real*, photo)             /* [B, 3, H, W] */ \
+    FIELD(const real*, grad_photo)  /* [B, 3, H, W] */ \
+    FIELD(real*, grad_radiance)     /* [B, 3, H, W] */ \
+    FIELD(real*, positions)         /* [B, 3, H, W] scratch: light's position on the response, in samples */ \
+    FIELD(real*, slopes)            /* [B, 3, H, W] scratch: forward the leak, backward the position's slope */ \
+    FIELD(real*, sums)              /* [B, S, 8 + 3 samples] gradients of gain, vignette and curve */ \
+    FIELD(int64, width) \
+    FIELD(int64, height) \
+    FIELD(int64, samples) \
+    FIELD(int64, slots) \
+    FIELD(int64, view) \
+    FIELD(double, leak)
+ARGUMENTS(TonemapArguments, TONEMAP_FIELDS)
+
+// See image_loss.cu.
+#define IMAGE_LOSS_FIELDS(FIELD) \
+    FIELD(const real*, image)     /* [B, 3, H, W] */ \
+    FIELD(const real*, target)    /* [B, 3, H, W] */ \
+    FIELD(const real*, mask)      /* [B, 1, H, W] */ \
+    FIELD(const real*, window)    /* [TAPS] */ \
+    FIELD(real*, grey)            /* [B, 2, H, W] */ \
+    FIELD(real*, row_sums)        /* [B, 5, H, W] */ \
+    FIELD(real*, partial)         /* [B, 4, H + 2 EDGE, W + 2 EDGE] */ \
+    FIELD(real*, row_partial)     /* [B, 3, H, W + 2 EDGE] or null */ \
+    FIELD(real*, sums)            /* [B, S, 4] */ \
+    FIELD(const real*, grad_sums) /* [B, 3] */ \
+    FIELD(real*, grad_image)      /* [B, 3, H, W] */ \
+    FIELD(int64, width) \
+    FIELD(int64, height) \
+    FIELD(int64, slots) \
+    FIELD(int64, view) \
+    FIELD(double, ssim_c1) \
+    FIELD(double, ssim_c2)
+ARGUMENTS(ImageLossArguments, IMAGE_LOSS_FIELDS)
+
+// See hole_filling.cu.
+#define HOLE_FILLING_FIELDS(FIELD) \
+    FIELD(ConstLevels, image)        /* [B, C, H_l, W_l] */ \
+    FIELD(ConstLevels, weight)       /* [B, 1, H_l, W_l] */ \
+    FIELD(ConstLevels, depth)        /* [B, 1, H_l, W_l] */ \
+    FIELD(ConstLevels, background)   /* [B, 3, H_l, W_l] or null */ \
+    FIELD(ConstLevels, padded_depth) /* [B, 1, H_l + 2 REACH, W_l + 2 REACH] */ \
+    FIELD(Levels, colours)           /* [B, 3, H_l, W_l] */ \
+    FIELD(Levels, valid)             /* [B, 1, H_l, W_l] */ \
+    FIELD(Levels, occlusion)         /* [B, 1, H_l, W_l] */ \
+    FIELD(Levels, surface)           /* [B, 1, H_l, W_l] */ \
+    FIELD(Levels, resampled_rows)    /* [B, 3, H_l, .] */ \
+    FIELD(ConstLevels, grad_colours) /* [B, 3, H_l, W_l] */ \
+    FIELD(Levels, grad_image)        /* [B, C, H_l, W_l] */ \
+    FIELD(Levels, grad_background)   /* [B, 3, H_l, W_l] or null */ \
+    FIELD(Levels, grad_upsampled)    /* [B, 3, H_l, W_l] */ \
+    FIELD(int64, views) \
+    FIELD(int64, channels) \
+    FIELD(int64, width) \
+    FIELD(int64, height) \
+    FIELD(int64, levels) \
+    FIELD(int64, fill_levels) \
+    FIELD(int64, occlusion_levels) \
+    FIELD(int64, level) \
+    FIELD(double, tolerance)
+ARGUMENTS(HoleFillingArguments, HOLE_FILLING_FIELDS)
+
+// See environment.cu.
+#define ENVIRONMENT_FIELDS(FIELD) \
+    FIELD(ConstLevels, image)             /* [B, C, H_l, W_l] */ \
+    FIELD(ConstLevels, weight)            /* [B, 1, H_l, W_l] */ \
+    FIELD(Levels, composite)              /* [B, C, H_l, W_l] */ \
+    FIELD(Levels, coordinates)            /* [B, 2, H_l, W_l] */ \
+    FIELD(ConstLevels, grad_composite)    /* [B, C, H_l, W_l] */ \
+    FIELD(Levels, grad_image)             /* [B, C, H_l, W_l] */ \
+    FIELD(const real*, texels)            /* [map_rows << mip_level, map_columns << mip_level, C] */ \
+    FIELD(real*, grad_texels)             /* the same */ \
+    FIELD(const real*, rays)              /* [B, 3, ray_rows, ray_columns] */ \
+    FIELD(const real*, world_to_camera)   /* [B, 4, 4] */ \
+    FIELD(const real*, crop)              /* [B, 3] */ \
+    FIELD(const real*, photo_size)        /* [B, 2] */ \
+    FIELD(int64, channels) \
+    FIELD(int64, width) \
+    FIELD(int64, height) \
+    FIELD(int64, ray_rows) \
+    FIELD(int64, ray_columns) \
+    FIELD(int64, map_rows) \
+    FIELD(int64, map_columns) \
+    FIELD(int64, mip_level) \
+    FIELD(int64, level) \
+    FIELD(int64, view)
+ARGUMENTS(EnvironmentArguments, ENVIRONMENT_FIELDS)
+// clang-format on

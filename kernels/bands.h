@@ -1,12 +1,13 @@
-// The CPU's order of the same work: points are projected once and kept, as hits, by bands of rows; one thread owns a
+// The CPU's order of rasterizing: points are projected once and kept, as hits, by bands of rows. One thread owns a
 // band, so nothing is atomic and the sums have one order, whatever the number of threads.
 //
-// Bins are (band, class): class 0 holds the hits that are drawn at all L levels, class L - 1 those drawn at level 0 only,
-// classes L to 2 L - 1 likewise the ghosts. hits: chunk by chunk, within a chunk by bin, within a bin by rising point. offsets[b][bin][chunk]
-// is where they start and offsets[b][bin + 1][chunk] where they end. band_rows is a multiple of 2^(L-1).
+// Bins are (band, class). Class 0 holds the hits that are drawn at all L levels, class L - 1 those drawn at level 0
+// only; classes L to 2 L - 1 hold the ghosts likewise. hits are sorted by chunk, within a chunk by bin, within a bin by
+// rising point. offsets[b][bin][chunk] is where a bin starts, offsets[b][bin + 1][chunk] where it ends. band_rows is a
+// multiple of 2^(L-1).
 #pragma once
-#include "camera.h"
-#include "interleave.h"
+#include "arguments.h"
+#include "pyramid.h"
 
 struct Hit {
     int point;
@@ -16,11 +17,6 @@ struct Hit {
 static const int RUN = 256;          // points projected at a time
 static const int CHUNK_RUNS = 512;   // runs of a chunk, at most
 static const int CHUNK_HITS = 8192;  // points of a chunk, at most
-
-// Asks for memory that will be read soon; large clouds are read in short, scattered runs.
-DEVICE void prefetch(const void* from, int64 bytes) {
-    for (int64 i = 0; i < bytes; i += 64) __builtin_prefetch((const char*)from + i);
-}
 
 struct Run {
     int64 first;
@@ -32,79 +28,65 @@ struct ChunkRange {
 };
 
 // What one thread projects at a time: short runs are joined until RUN points are there.
-struct Lane {
-    real u[RUN], v[RUN], z[RUN], radius_px[RUN], field[RUN], away[RUN], zero[RUN];
+struct PointBatch {
+    real u[RUN], v[RUN], z[RUN], radius_px[RUN], field[RUN], facing_away[RUN], finite_check[RUN];
     int visible[RUN], x[RUN], y[RUN], levels[RUN], point[RUN];
     int count;
 };
 
-template <int MODEL, bool NORMALS, bool MOVING>
-static void project_run(const Arguments& args, const View& c, const Run& run, Lane& lane) {
-    const real* xyz = args.xyz + 3 * run.first;
-    const real* normals = NORMALS ? args.normals + 3 * run.first : nullptr;
-    const real* radius = args.radius + run.first;
-    const int at = lane.count;
-#pragma GCC ivdep
-    for (int i = 0; i < run.count; ++i) {
-        const Vec3 normal = NORMALS ? load_vec3(normals, i) : Vec3{0, 0, 0};
-        const Pixel pixel = project_point<MODEL, MOVING>(c, load_vec3(xyz, i), normal, radius[i]);
-        lane.u[at + i] = pixel.u, lane.v[at + i] = pixel.v, lane.z[at + i] = pixel.z, lane.field[at + i] = pixel.field;
-        lane.radius_px[at + i] = pixel.radius_px, lane.away[at + i] = pixel.away, lane.zero[at + i] = pixel.zero;
+// Where the points come from.
+struct PointSource {
+    virtual ~PointSource() {}
+    // Asks for the memory of a run that is read next.
+    virtual void prefetch_run(const Run& run) const = 0;
+    // Writes the points of a run behind those of the batch.
+    virtual void read_run(int64 view, const Run& run, PointBatch& batch) const = 0;
+    // Finds which points of the batch are visible.
+    virtual void test_visibility(int64 view, PointBatch& batch) const = 0;
+};
+
+// Points that are already projected, for rasterize.
+struct ProjectedPoints : PointSource {
+    const ProjectedArguments& projected;
+    const int64 points;
+
+    ProjectedPoints(const ProjectedArguments& projected, int64 points) : projected(projected), points(points) {}
+    void prefetch_run(const Run&) const override {}
+    void read_run(int64 view, const Run& run, PointBatch& batch) const override {
+        const int64 first = view * points + run.first;
+        const int at = batch.count;
+        for (int i = 0; i < run.count; ++i) {
+            batch.u[at + i] = projected.uv[2 * (first + i)], batch.v[at + i] = projected.uv[2 * (first + i) + 1];
+            batch.z[at + i] = projected.z[first + i], batch.radius_px[at + i] = projected.radius_px[first + i];
+            batch.visible[at + i] = projected.visible[first + i];
+        }
     }
-}
+    void test_visibility(int64, PointBatch&) const override {}
+};
 
-static void test_lane(const View& c, Lane& lane) {
-    for (int i = 0; i < lane.count; ++i)
-        lane.visible[i] = is_visible(c, lane.u[i], lane.v[i], lane.z[i], lane.field[i], lane.away[i], lane.zero[i]);
-}
-
-// The same from points that are already projected, for rasterize.
-static void read_run(const Arguments& args, int64 view, const Run& run, Lane& lane) {
-    const int64 first = view * args.points + run.first;
-    const int at = lane.count;
-    for (int i = 0; i < run.count; ++i) {
-        lane.u[at + i] = args.uv[2 * (first + i)], lane.v[at + i] = args.uv[2 * (first + i) + 1];
-        lane.z[at + i] = args.z[first + i], lane.radius_px[at + i] = args.radius_px[first + i];
-        lane.visible[at + i] = args.visible[first + i];
-    }
-}
-
-// Pixels, and levels: 0 where the point is not drawn at all.
-static void place_lane(const Arguments& args, Lane& lane) {
-    const real threshold = (real)args.radius_threshold;
-    for (int i = 0; i < lane.count; ++i) {
-        lane.x[i] = lane.visible[i] ? (int)lane.u[i] : 0;
-        lane.y[i] = lane.visible[i] ? (int)lane.v[i] : 0;
-        lane.levels[i] = 0;
+// Finds the pixels of a batch's points, and at how many levels each is drawn: 0 where not at all.
+static void find_pixels(const PyramidArguments& pyramid, PointBatch& batch) {
+    const real threshold = (real)pyramid.radius_threshold;
+    for (int i = 0; i < batch.count; ++i) {
+        batch.x[i] = batch.visible[i] ? (int)batch.u[i] : 0;
+        batch.y[i] = batch.visible[i] ? (int)batch.v[i] : 0;
+        batch.levels[i] = 0;
     }
     real scale = 1;
-    for (int level = 0; level < args.levels; ++level, scale *= (real)0.5)
-        for (int i = 0; i < lane.count; ++i)
-            lane.levels[i] += lane.radius_px[i] * scale >= threshold ? lane.visible[i] : 0;
+    for (int level = 0; level < pyramid.levels; ++level, scale *= (real)0.5)
+        for (int i = 0; i < batch.count; ++i)
+            batch.levels[i] += batch.radius_px[i] * scale >= threshold ? batch.visible[i] : 0;
 }
 
-typedef void (*RunReader)(const Arguments&, const View&, int64, const Run&, Lane&);
-template <int MODEL, bool NORMALS, bool MOVING>
-static void run_projector(const Arguments& args, const View& c, int64, const Run& run, Lane& lane) {
-    project_run<MODEL, NORMALS, MOVING>(args, c, run, lane);
-}
-static void run_reader(const Arguments& args, const View&, int64 view, const Run& run, Lane& lane) {
-    read_run(args, view, run, lane);
-}
-template <int MODEL>
-static RunReader pick_projector(const Arguments& args) {
-    if (args.shutter) return args.normals ? run_projector<MODEL, true, true> : run_projector<MODEL, false, true>;
-    return args.normals ? run_projector<MODEL, true, false> : run_projector<MODEL, false, false>;
-}
-
-// Cuts the visited points of a view into runs and chunks.
-static void plan_chunks(const Arguments& args, int64 view, std::vector<Run>& runs, std::vector<ChunkRange>& chunks, int64 base) {
+// Cuts the visited points of a view into runs and chunks; the first chunk's hits start at `base`.
+static void plan_chunks(const BlockArguments& blocks, int64 view, int64 base, std::vector<Run>& runs,
+                        std::vector<ChunkRange>& chunks) {
     runs.clear(), chunks.clear();
     ChunkRange chunk = {0, 0, base, 0};
-    for (int64 k = 0; k < args.blocks; ++k) {
-        const int64 first = k * args.block_size;
-        const int size = (int)std::min<int64>(args.block_size, args.points - first);
-        const int visit = args.visit ? args.visit[view * args.blocks + k] : size;
+    for (int64 k = 0; k < blocks.blocks; ++k) {
+        const int64 first = k * blocks.block_size;
+        const int size = (int)std::min<int64>(blocks.block_size, blocks.points - first);
+        const int visit = blocks.visit ? blocks.visit[view * blocks.blocks + k] : size;
         for (int start = 0; start < visit; start += RUN) {
             const int count = std::min(RUN, visit - start);
             if (chunk.count + count > CHUNK_HITS || chunk.run_last - chunk.run_first == CHUNK_RUNS) {
@@ -118,74 +100,83 @@ static void plan_chunks(const Arguments& args, int64 view, std::vector<Run>& run
     if (chunk.count) chunks.push_back(chunk);
 }
 
-static int count_bands(const Arguments& args) { return (int)((args.height + args.band_rows - 1) / args.band_rows); }
-static int count_bins(const Arguments& args) { return count_bands(args) * (int)(2 * args.levels); }
+static int count_bands(const BandArguments& args) {
+    return (int)((args.pyramid.height + args.hits.band_rows - 1) / args.hits.band_rows);
+}
+static int count_bins(const BandArguments& args) { return count_bands(args) * (int)(2 * args.pyramid.levels); }
 
-// Keeps those of a lane that are drawn, or look. Each is written whether it is kept or not: a branch here would be
-// guessed wrong half of the time.
-static int keep_hits(const Arguments& args, int64 view, const Lane& lane, Hit* found, unsigned short* bin, int count) {
-    const int shift = __builtin_ctz((unsigned)args.band_rows), most = (int)args.levels;
-    const byte* ghosts = args.ghosts ? args.ghosts + view * args.points : nullptr;
-    for (int i = 0; i < lane.count; ++i) {
-        const int levels = lane.levels[i], kind = most - levels + (ghosts && ghosts[lane.point[i]] ? most : 0);
-        found[count] = {lane.point[i], (unsigned short)lane.x[i], (unsigned short)lane.y[i], lane.z[i]};
-        bin[count] = (unsigned short)((lane.y[i] >> shift) * 2 * most + kind);
-        count += levels > 0;
+// Room for the hits of one chunk; every thread has its own.
+struct ChunkScratch {
+    Hit hits[CHUNK_HITS + 1];
+    unsigned short bins[CHUNK_HITS + 1];
+    PointBatch batch;
+};
+
+// Keeps the points of the batch that are drawn or ghosts, and returns the new number of hits. Each is written whether
+// it is kept or not: a branch here would be mispredicted half of the time.
+static int keep_hits(const BandArguments& args, int64 view, ChunkScratch& scratch, int count) {
+    const PointBatch& batch = scratch.batch;
+    const int shift = __builtin_ctz((unsigned)args.hits.band_rows), levels = (int)args.pyramid.levels;
+    const byte* ghosts = args.pyramid.ghosts ? args.pyramid.ghosts + view * args.blocks.points : nullptr;
+    for (int i = 0; i < batch.count; ++i) {
+        const int kind = levels - batch.levels[i] + (ghosts && ghosts[batch.point[i]] ? levels : 0);
+        scratch.hits[count] = {batch.point[i], (unsigned short)batch.x[i], (unsigned short)batch.y[i], batch.z[i]};
+        scratch.bins[count] = (unsigned short)((batch.y[i] >> shift) * 2 * levels + kind);
+        count += batch.levels[i] > 0;
     }
     return count;
 }
 
-// Projects the points of a chunk; returns how many hits there are.
-static int find_hits(const Arguments& args, const View& c, int64 view, const Run* runs, const ChunkRange& chunk,
-                     RunReader read, Hit* found, unsigned short* bin) {
-    Lane lane;
-    lane.count = 0;
+// Reads the points of a chunk; returns how many hits there are.
+static int find_hits(const BandArguments& args, const PointSource& source, int64 view, const Run* runs,
+                     const ChunkRange& chunk, ChunkScratch& scratch) {
+    PointBatch& batch = scratch.batch;
+    batch.count = 0;
     int count = 0;
     for (int64 r = chunk.run_first; r < chunk.run_last; ++r) {
         const Run& run = runs[r];
         const bool last = r + 1 == chunk.run_last;
-        if (args.xyz && !last) {
-            prefetch(args.xyz + 3 * runs[r + 1].first, 3 * sizeof(real) * runs[r + 1].count);
-            prefetch(args.radius + runs[r + 1].first, sizeof(real) * runs[r + 1].count);
-        }
-        read(args, c, view, run, lane);
-        for (int i = 0; i < run.count; ++i) lane.point[lane.count + i] = (int)(run.first + i);
-        lane.count += run.count;
-        if (!last && lane.count + runs[r + 1].count <= RUN) continue;
-        if (args.xyz) test_lane(c, lane);
-        place_lane(args, lane);
-        count = keep_hits(args, view, lane, found, bin, count);
-        lane.count = 0;
+        if (!last) source.prefetch_run(runs[r + 1]);
+        source.read_run(view, run, batch);
+        for (int i = 0; i < run.count; ++i) batch.point[batch.count + i] = (int)(run.first + i);
+        batch.count += run.count;
+        if (!last && batch.count + runs[r + 1].count <= RUN) continue;
+        source.test_visibility(view, batch);
+        find_pixels(args.pyramid, batch);
+        count = keep_hits(args, view, scratch, count);
+        batch.count = 0;
     }
     return count;
 }
 
-static void fill_chunk(const Arguments& args, const View& c, int64 view, const Run* runs, const ChunkRange& chunk,
-                       int64 index, RunReader read) {
-    Hit found[CHUNK_HITS + 1];
-    unsigned short bin[CHUNK_HITS + 1];
-    const int bins = count_bins(args), count = find_hits(args, c, view, runs, chunk, read, found, bin);
+// Sorts the hits of a chunk by bin into args.hits.
+static void store_hits(const BandArguments& args, int64 view, const ChunkRange& chunk, int64 index,
+                       const ChunkScratch& scratch, int count) {
+    const int bins = count_bins(args);
     std::vector<int> start(bins + 1, 0);
-    for (int i = 0; i < count; ++i) ++start[bin[i] + 1];
+    for (int i = 0; i < count; ++i) ++start[scratch.bins[i] + 1];
     for (int b = 0; b < bins; ++b) start[b + 1] += start[b];
-    int64* offsets = args.offsets + view * (bins + 1) * args.chunks + index;
-    for (int b = 0; b <= bins; ++b) offsets[b * args.chunks] = chunk.base + start[b];
-    Hit* out = (Hit*)args.hits + chunk.base;
-    for (int i = 0; i < count; ++i) out[start[bin[i]]++] = found[i];
+    int64* offsets = args.hits.offsets + view * (bins + 1) * args.hits.chunks + index;
+    for (int b = 0; b <= bins; ++b) offsets[b * args.hits.chunks] = chunk.base + start[b];
+    Hit* out = (Hit*)args.hits.hits + chunk.base;
+    for (int i = 0; i < count; ++i) out[start[scratch.bins[i]]++] = scratch.hits[i];
     if (count < chunk.count) std::memset((void*)(out + count), 0, (chunk.count - count) * sizeof(Hit));
 }
 
 // Fills hits and offsets of all views; offsets must hold zeros.
-static void bin_points(const Arguments& args, int threads, RunReader read, bool projected) {
+static void bin_points(const BandArguments& args, const PointSource& source, int threads) {
+    std::vector<std::unique_ptr<ChunkScratch>> scratch(std::max(threads, 1));
     std::vector<Run> runs;
     std::vector<ChunkRange> chunks;
     int64 base = 0;
-    for (int64 view = 0; view < args.views; ++view) {
-        const View c = projected ? View() : load_view(args, view);
-        plan_chunks(args, view, runs, chunks, base);
-        if ((int64)chunks.size() > args.chunks) std::abort();  // the caller has promised room for all
-        parallel_for((int64)chunks.size(), threads, [&](int64 i) {
-            fill_chunk(args, c, view, runs.data(), chunks[i], i, read);
+    for (int64 view = 0; view < args.pyramid.views; ++view) {
+        plan_chunks(args.blocks, view, base, runs, chunks);
+        if ((int64)chunks.size() > args.hits.chunks)
+            throw KernelError{"the points need more chunks of hits than given"};
+        parallel_for((int64)chunks.size(), threads, [&](int64 i, int worker) {
+            if (!scratch[worker]) scratch[worker].reset(new ChunkScratch);
+            const int count = find_hits(args, source, view, runs.data(), chunks[i], *scratch[worker]);
+            store_hits(args, view, chunks[i], i, *scratch[worker], count);
         });
         if (!chunks.empty()) base = chunks.back().base + chunks.back().count;
     }
@@ -198,37 +189,40 @@ struct BandLevel {
 };
 
 // Lays the levels of a band out in scratch, with `halo` rows on either side; returns the number of cells.
-static int64 layout_band(const Arguments& args, int64 band, int halo, BandLevel* out) {
+static int64 layout_band(const BandArguments& args, int64 band, int halo, BandLevel* out) {
     int64 cells = 0;
-    for (int level = 0; level < args.levels; ++level) {
+    for (int level = 0; level < args.pyramid.levels; ++level) {
         BandLevel& b = out[level];
-        b.columns = (int)((args.width + (1ll << level) - 1) >> level);
-        b.rows = (int)((args.height + (1ll << level) - 1) >> level);
-        b.row_first = (int)((band * args.band_rows) >> level) - halo;
-        b.row_last = std::min(b.rows + halo, (int)(((band + 1) * args.band_rows) >> level) + halo);
+        b.columns = level_extent(args.pyramid.width, level), b.rows = level_extent(args.pyramid.height, level);
+        b.row_first = (int)((band * args.hits.band_rows) >> level) - halo;
+        b.row_last = std::min(b.rows + halo, (int)(((band + 1) * args.hits.band_rows) >> level) + halo);
         b.first = cells;
         cells += (int64)(b.row_last - b.row_first) * b.columns;
     }
     return cells;
 }
 
+DEVICE int64 cell_at(const BandLevel& b, int x, int y) { return b.first + (int64)(y - b.row_first) * b.columns + x; }
 DEVICE int64 cell_of(const BandLevel& b, const Hit& hit, int level) {
-    return b.first + (int64)((hit.y >> level) - b.row_first) * b.columns + (hit.x >> level);
+    return cell_at(b, hit.x >> level, hit.y >> level);
 }
 
 // Calls body(hit) for the hits of one class of a band, in their order; returns whether there were any.
 // FEATURES: the body reads the features of the hits.
 template <bool FEATURES, class Body>
-DEVICE bool for_each_hit(const Arguments& args, int64 view, int64 band, int64 kind, const Body& body) {
-    const int64* begin = args.offsets + (view * (count_bins(args) + 1) + band * 2 * args.levels + kind) * args.chunks;
-    const int64* end = begin + args.chunks;
-    const Hit* hits = (const Hit*)args.hits;
+DEVICE bool for_each_hit(const BandArguments& args, int64 view, int64 band, int64 kind, const Body& body) {
+    const int64 bin = view * (count_bins(args) + 1) + band * 2 * args.pyramid.levels + kind, chunks = args.hits.chunks;
+    const int64 *begin = args.hits.offsets + bin * chunks, *end = begin + chunks;
+    const int64 channels = args.pyramid.channels;
+    const Hit* hits = (const Hit*)args.hits.hits;
     bool any = false;
-    for (int64 chunk = 0; chunk < args.chunks; ++chunk) {
+    for (int64 chunk = 0; chunk < chunks; ++chunk) {
         if (chunk && !end[chunk]) break;  // only chunks that were never filled end at 0
         any |= begin[chunk] < end[chunk];
         for (int64 i = begin[chunk]; i < end[chunk]; ++i) {
-            if (FEATURES) __builtin_prefetch(args.features + (int64)hits[std::min(i + 12, end[chunk] - 1)].point * args.channels);
+            if (FEATURES)
+                __builtin_prefetch(args.pyramid.features +
+                                   (int64)hits[std::min(i + 12, end[chunk] - 1)].point * channels);
             body(hits[i]);
         }
     }

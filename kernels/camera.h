@@ -1,4 +1,4 @@
-// Each camera model beside its Jacobian.
+// The camera models, each beside its Jacobian.
 #pragma once
 #include "arguments.h"
 #include "linalg.h"
@@ -7,17 +7,17 @@ struct View {
     Pose pose;
     real fx, fy, cx, cy, zoom, offset_x, offset_y, limit, width, height, near_depth;
     real k[20];
-    const real* shutter;  // [7], or null where all rows are taken at once
+    const real* shutter;  // [7], or null where all rows are exposed at once
 };
 
 struct Pixel {
     real u, v, z, field;  // crop pixels, depth, field radius
     real radius_px;       // level-of-detail radius at level 0
-    real away;            // positive where the point faces away
-    real zero;            // 0 where all coordinates and the radius are finite, else not a number
+    real facing_away;     // positive where the point's normal faces away from the camera
+    real finite_check;    // 0 where all coordinates and the radius are finite, else NaN
 };
 
-DEVICE View load_view(const Arguments& args, int64 b) {
+DEVICE View load_view(const CameraArguments& args, int64 b) {
     View view;
     for (int i = 0; i < 12; ++i) view.pose.m[i] = args.world_to_camera[16 * b + i];
     const real* k = args.intrinsics + 4 * b;
@@ -101,98 +101,110 @@ DEVICE Pixel project_lens(const View& c, Vec3 p) {
     return pixel;
 }
 
-// When the row is read out in which the still camera sees a point: from -1/2, the first, to 1/2, the last.
+// The time at which a still camera would read out a point's row: from -1/2 (the first row) to 1/2 (the last).
 template <int MODEL>
 DEVICE real row_time(const View& c, Vec3 p) {
     const real row = (project_lens<MODEL>(c, p).v + c.offset_y) / c.zoom, half = (real)0.5;
     const real time = row / c.shutter[6] - half;
     return time < -half ? -half : time > half ? half : time;
 }
-// Where a point of camera space is at a time of the camera's motion.
-DEVICE Vec3 moved(const real* m, Vec3 p, real time) {
+// The position of a camera-space point at a time of the camera's motion.
+DEVICE Vec3 move_point(const real* m, Vec3 p, real time) {
     return {p.x + time * (m[0] + (m[4] * p.z - m[5] * p.y)), p.y + time * (m[1] + (m[5] * p.x - m[3] * p.z)),
             p.z + time * (m[2] + (m[3] * p.y - m[4] * p.x))};
 }
 template <int MODEL>
-DEVICE Vec3 read_out(const View& c, Vec3 p) {
-    return moved(c.shutter, p, row_time<MODEL>(c, p));
+DEVICE Vec3 at_row_time(const View& c, Vec3 p) {
+    return move_point(c.shutter, p, row_time<MODEL>(c, p));
 }
 
-// World to the crop's pixels. MOVING is whether there is a shutter; which side faces the camera is judged at rest.
+// World to the crop's pixels. MOVING: there is a shutter. Whether a point faces away is judged without the motion.
 template <int MODEL, bool MOVING>
 DEVICE Pixel project_point(const View& c, Vec3 world, Vec3 normal, real radius) {
     const Vec3 p = transform(c.pose, world);
-    Pixel pixel = project_lens<MODEL>(c, MOVING ? read_out<MODEL>(c, p) : p);
+    Pixel pixel = project_lens<MODEL>(c, MOVING ? at_row_time<MODEL>(c, p) : p);
     pixel.radius_px = c.zoom * c.fx * radius / pixel.z;
-    pixel.away = dot(rotate(c.pose, normal), p);
-    pixel.zero = (world.x + world.y + world.z + radius) * 0;
+    pixel.facing_away = dot(rotate(c.pose, normal), p);
+    pixel.finite_check = (world.x + world.y + world.z + radius) * 0;
     return pixel;
 }
 
-// Joined without branches so that a CPU can vectorise it. Whatever is not a number fails.
-DEVICE int is_visible(const View& c, real u, real v, real z, real field, real away, real zero) {
-    return (z >= c.near_depth ? 1 : 0) & (u >= 0 ? 1 : 0) & (v >= 0 ? 1 : 0) & (u < c.width ? 1 : 0) &
-           (v < c.height ? 1 : 0) & (field <= c.limit ? 1 : 0) & (away <= 0 ? 1 : 0) & (zero == 0 ? 1 : 0);
+// Free of branches, so that a CPU can vectorise it. NaN anywhere makes a point invisible.
+DEVICE int is_visible(const View& c, const Pixel& p) {
+    return (p.z >= c.near_depth ? 1 : 0) & (p.u >= 0 ? 1 : 0) & (p.v >= 0 ? 1 : 0) & (p.u < c.width ? 1 : 0) &
+           (p.v < c.height ? 1 : 0) & (p.field <= c.limit ? 1 : 0) & (p.facing_away <= 0 ? 1 : 0) &
+           (p.finite_check == 0 ? 1 : 0);
 }
 
-// Adds the gradients of u, v and z to `g` [PARAMETERS] and returns that of the world point. The time of a point's row is
-// taken for a constant; its motion gets no gradient.
+// The gradients of a pixel and its depth.
+struct PixelGradients {
+    real u, v, z;
+};
+
+// The adjoints of project_lens: add the lens's gradient to `g` [PARAMETERS] and return that of the camera-space point.
+DEVICE Vec3 opencv_backward(const View& c, Vec3 p, const PixelGradients& grad, real* g) {
+    const real* k = c.k;
+    const real gu = c.zoom * grad.u, gv = c.zoom * grad.v;
+    g[14] += gu, g[15] += gv;
+    const real x = p.x / p.z, y = p.y / p.z, r2 = x * x + y * y, xy = x * y;
+    const Radial r = radial_opencv(k, r2);
+    const real bend_x = r2 + 2 * (x * x), bend_y = r2 + 2 * (y * y);
+    g[12] += gu * (x * r.factor + 2 * k[2] * xy + k[3] * bend_x);
+    g[13] += gv * (y * r.factor + k[2] * bend_y + 2 * k[3] * xy);
+    const real gx = gu * c.fx, gy = gv * c.fy;
+    const real along = (gx * x + gy * y) / r.bottom, back = -along * r.factor;
+    g[16] += along * r2, g[17] += along * r2 * r2, g[20] += along * r2 * r2 * r2;
+    g[18] += gx * 2 * xy + gy * bend_y, g[19] += gx * bend_x + gy * 2 * xy;
+    g[21] += back * r2, g[22] += back * r2 * r2, g[23] += back * r2 * r2 * r2;
+    const real a = r.factor + x * x * r.change + 2 * k[2] * y + 6 * k[3] * x;
+    const real b = xy * r.change + 2 * k[2] * x + 2 * k[3] * y;
+    const real d = r.factor + y * y * r.change + 6 * k[2] * y + 2 * k[3] * x;
+    const real sx = gx * a + gy * b, sy = gx * b + gy * d;
+    return {sx / p.z, sy / p.z, grad.z - (sx * x + sy * y) / p.z};
+}
 template <int MODEL>
-DEVICE Vec3 project_point_backward(const View& c, Vec3 world, real grad_u, real grad_v, real grad_z, real* g) {
+DEVICE Vec3 polynomial_backward(const View& c, Vec3 p, const PixelGradients& grad, real* g) {
+    const real* k = c.k;
+    const real gu = c.zoom * grad.u, gv = c.zoom * grad.v;
+    g[14] += gu, g[15] += gv;
+    const real square = p.x * p.x + p.y * p.y, least = (real)1e-18;
+    const real planar = sqrt(square > least ? square : least), distance = sqrt(square + p.z * p.z);
+    const real t = field_angle<MODEL>(planar, p.z);
+    real derivative;
+    const real radius = profile<MODEL>(k, t, &derivative), scale = radius / planar;
+    real gx, gy;
+    if (MODEL == FISHEYE) {
+        g[12] += gu * scale * p.x, g[13] += gv * scale * p.y;
+        gx = gu * c.fx, gy = gv * c.fy;
+    } else {
+        const real row = scale * p.y, column = scale * p.x;
+        g[16] += gv * row, g[17] += gv * column, g[18] += gu * row;
+        gx = gu + gv * k[1], gy = gu * k[2] + gv * k[0];
+    }
+    const real along = gx * p.x + gy * p.y;
+    real power = along / planar;
+    if (MODEL == FISHEYE) {
+        power *= t;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) power *= t * t, g[16 + i] += power;
+    } else {
+#pragma unroll
+        for (int i = 4; i < 20; ++i) g[16 + i] += power, power *= t;
+    }
+    const real turn = derivative / (distance * distance);
+    const real inner = square > least ? along * ((turn * p.z - scale) / planar) / planar : 0;
+    const real outward = grad.z / distance;
+    return {gx * scale + p.x * (inner + outward), gy * scale + p.y * (inner + outward), p.z * outward - along * turn};
+}
+
+// Adds the camera's gradient to `g` [PARAMETERS] and returns that of the world point. The time at which a point's row
+// is read out counts as a constant; the motion has no gradient.
+template <int MODEL>
+DEVICE Vec3 project_point_backward(const View& c, Vec3 world, const PixelGradients& grad, real* g) {
     Vec3 p = transform(c.pose, world);
     real time = 0;
-    if (c.shutter != nullptr) time = row_time<MODEL>(c, p), p = moved(c.shutter, p, time);
-    const real* k = c.k;
-    const real gu = c.zoom * grad_u, gv = c.zoom * grad_v;
-    Vec3 h;  // gradient in camera space
-    g[14] += gu, g[15] += gv;
-    if (MODEL == OPENCV) {
-        const real x = p.x / p.z, y = p.y / p.z, r2 = x * x + y * y, xy = x * y;
-        const Radial r = radial_opencv(k, r2);
-        const real bend_x = r2 + 2 * (x * x), bend_y = r2 + 2 * (y * y);
-        g[12] += gu * (x * r.factor + 2 * k[2] * xy + k[3] * bend_x);
-        g[13] += gv * (y * r.factor + k[2] * bend_y + 2 * k[3] * xy);
-        const real gx = gu * c.fx, gy = gv * c.fy;
-        const real along = (gx * x + gy * y) / r.bottom, back = -along * r.factor;
-        g[16] += along * r2, g[17] += along * r2 * r2, g[20] += along * r2 * r2 * r2;
-        g[18] += gx * 2 * xy + gy * bend_y, g[19] += gx * bend_x + gy * 2 * xy;
-        g[21] += back * r2, g[22] += back * r2 * r2, g[23] += back * r2 * r2 * r2;
-        const real a = r.factor + x * x * r.change + 2 * k[2] * y + 6 * k[3] * x;
-        const real b = xy * r.change + 2 * k[2] * x + 2 * k[3] * y;
-        const real d = r.factor + y * y * r.change + 6 * k[2] * y + 2 * k[3] * x;
-        const real sx = gx * a + gy * b, sy = gx * b + gy * d;
-        h = {sx / p.z, sy / p.z, grad_z - (sx * x + sy * y) / p.z};
-    } else {
-        const real square = p.x * p.x + p.y * p.y, least = (real)1e-18;
-        const real planar = sqrt(square > least ? square : least), distance = sqrt(square + p.z * p.z);
-        const real t = field_angle<MODEL>(planar, p.z);
-        real derivative;
-        const real radius = profile<MODEL>(k, t, &derivative), scale = radius / planar;
-        real gx, gy;
-        if (MODEL == FISHEYE) {
-            g[12] += gu * scale * p.x, g[13] += gv * scale * p.y;
-            gx = gu * c.fx, gy = gv * c.fy;
-        } else {
-            const real row = scale * p.y, column = scale * p.x;
-            g[16] += gv * row, g[17] += gv * column, g[18] += gu * row;
-            gx = gu + gv * k[1], gy = gu * k[2] + gv * k[0];
-        }
-        const real along = gx * p.x + gy * p.y;
-        real power = along / planar;
-        if (MODEL == FISHEYE) {
-            power *= t;
-#pragma unroll
-            for (int i = 0; i < 4; ++i) power *= t * t, g[16 + i] += power;
-        } else {
-#pragma unroll
-            for (int i = 4; i < 20; ++i) g[16 + i] += power, power *= t;
-        }
-        const real turn = derivative / (distance * distance);
-        const real inner = square > least ? along * ((turn * p.z - scale) / planar) / planar : 0;
-        const real outward = grad_z / distance;
-        h = {gx * scale + p.x * (inner + outward), gy * scale + p.y * (inner + outward),
-             p.z * outward - along * turn};
-    }
+    if (c.shutter != nullptr) time = row_time<MODEL>(c, p), p = move_point(c.shutter, p, time);
+    Vec3 h = MODEL == OPENCV ? opencv_backward(c, p, grad, g) : polynomial_backward<MODEL>(c, p, grad, g);
     if (c.shutter != nullptr) {
         const real* m = c.shutter;
         h = {h.x - time * (m[4] * h.z - m[5] * h.y), h.y - time * (m[5] * h.x - m[3] * h.z),

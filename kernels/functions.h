@@ -1,5 +1,5 @@
-// exp, log and atan2 that a compiler can vectorise and that round alike on CPUs and GPUs: plain arithmetic for floats, to
-// two units in the last place; the library's own for doubles.
+// exp, log and atan2 that a compiler can vectorise and that round alike on CPUs and GPUs: plain arithmetic for floats,
+// to two units in the last place; the library's own for doubles.
 #pragma once
 #include "portable.h"
 

@@ -1,17 +1,18 @@
-// Between planes and interleaved cells, four pixels at a time where the channels come in fours. CPU only.
+// Conversion between planes and interleaved cells, four pixels at a time where the number of channels is a multiple of
+// four. CPU only.
 #pragma once
 #include "portable.h"
 
-// One level of a band on its way out: cells of C sums and the weight become planes.
+// One level of a band to store: cells of C sums and the weight become planes.
 struct Planes {
     real* weight;
-    real* image;         // first channel; the next is `plane` further
-    const real* behind;  // the same, or C values where step is 0
+    real* image;             // first channel; the next is `plane` further
+    const real* background;  // the same, or C values unless background_full
     int64 plane, count;
-    int step;
+    bool background_full;
 };
 
-// The same on its way in: planes of gradients become cells of C gradients per weight, depth, and what ghosts need.
+// One level of a band to load: planes of gradients become cells of C gradients per weight, depth, and what ghosts need.
 struct GradientPlanes {
     const real *depth, *weight;
     const real *image, *grad;  // first channel
@@ -48,7 +49,7 @@ DEVICE void transpose4(Vector4* v) {
     v[2] = SHUFFLE4(r, s, 0, 1, 4, 5), v[3] = SHUFFLE4(r, s, 2, 3, 6, 7);
 }
 
-// Writes as many pixels as come in fours and returns how many. CHANNELS is a multiple of four.
+// Writes all whole groups of four pixels and returns how many pixels those are. CHANNELS is a multiple of four.
 template <int CHANNELS>
 static int64 store_fours(const real* cells, const Planes& out) {
     const int stride = CHANNELS + 1;
@@ -65,15 +66,16 @@ static int64 store_fours(const real* cells, const Planes& out) {
             transpose4(v);
             for (int k = 0; k < 4; ++k) {
                 const int64 at = (first + k) * out.plane + i;
-                const Vector4 behind = out.step ? load4(out.behind + at) : Vector4{} + out.behind[first + k];
-                store4(out.image + at, full ? v[k] / weight : behind);
+                const Vector4 empty =
+                    out.background_full ? load4(out.background + at) : Vector4{} + out.background[first + k];
+                store4(out.image + at, full ? v[k] / weight : empty);
             }
         }
     }
     return i;
 }
 
-// Reads as many pixels as come in fours and returns how many. CHANNELS is a multiple of four.
+// Reads all whole groups of four pixels and returns how many pixels those are. CHANNELS is a multiple of four.
 template <int CHANNELS, bool SPATIAL>
 static int64 load_fours(const GradientPlanes& in, real* cells) {
     const int stride = CHANNELS + (SPATIAL ? 3 : 1);
@@ -116,7 +118,7 @@ static void store_planes(const real* cells, const Planes& out, int channels) {
         out.weight[i] = weight;
         for (int c = 0; c < channels; ++c) {
             const int64 at = c * out.plane + i;
-            out.image[at] = weight > 0 ? cell[c] / weight : out.behind[out.step ? at : c];
+            out.image[at] = weight > 0 ? cell[c] / weight : out.background[out.background_full ? at : c];
         }
     }
 }

@@ -1,9 +1,11 @@
-// The only file that knows which compiler runs: NVRTC for a GPU, or the host C++ compiler for a CPU.
+// The only file that knows which compiler runs: NVRTC for a GPU, or the host's C++ compiler for a CPU.
 //
-// KERNEL(name) { FOR_EACH(i, count) { ... continue; ... } } is one entry point over `Arguments args`. On a GPU it is a
-// __global__ function with a grid-stride loop; on a CPU it becomes `launch_<name>`, whose threads share the indices in
-// chunks of CHUNK. SLOT(slots) names a place for partial sums: on a CPU each chunk has its own, so sums do not depend
-// on the number of threads. Floats are never contracted, so both compilers round alike.
+// KERNEL(name, Structure) { FOR_EACH(i, count) { ... continue; ... } } is one entry point over `const Structure& args`,
+// one of the structs of arguments.h. On a GPU it is a __global__ function with a grid-stride loop. On a CPU it becomes
+// `launch_<name>`, whose threads share the indices in chunks of CHUNK; it returns null, or the text of an error.
+//
+// SLOT(slots) is the index of a place for partial sums: on a CPU each chunk has its own, so that the sums do not depend
+// on the number of threads. Floats are never contracted, so that both compilers round alike.
 #pragma once
 
 #ifndef ADOP_REAL
@@ -16,44 +18,47 @@ typedef unsigned char byte;
 #ifdef __CUDACC__
 
 #define DEVICE __device__ __forceinline__
-#define KERNEL(name) extern "C" __global__ void name(Arguments args)
+#define METHOD __device__ __forceinline__
+#define KERNEL(name, Structure) extern "C" __global__ void name(Structure args)
 #define UNROLL _Pragma("unroll")
-#define FOR_EACH(i, count)                                                                  \
+#define FOR_EACH(i, count)                                                                 \
     for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x, end_ = (count); i < end_; \
          i += (int64)gridDim.x * blockDim.x)
-#define FOR_EACH_PIXEL(x, y, columns, rows)                                                                         \
-    for (int64 i_ = (int64)blockIdx.x * blockDim.x + threadIdx.x, end_ = (int64)(columns) * (rows); i_ < end_;      \
-         i_ += (int64)gridDim.x * blockDim.x)                                                                       \
-        for (int64 y = i_ / (columns), once_ = 1; once_; once_ = 0)                                                \
+#define FOR_EACH_PIXEL(x, y, columns, rows)                                                                    \
+    for (int64 i_ = (int64)blockIdx.x * blockDim.x + threadIdx.x, end_ = (int64)(columns) * (rows); i_ < end_; \
+         i_ += (int64)gridDim.x * blockDim.x)                                                                  \
+        for (int64 y = i_ / (columns), once_ = 1; once_; once_ = 0)                                            \
             for (int x = (int)(i_ - y * (columns)); once_; once_ = 0)
-#define FOR_EACH_PIXEL_SUM(x, y, columns, rows, ...) FOR_EACH_PIXEL(x, y, columns, rows)
-#define FOR_EACH_PIXEL_IN_TURN(x, y, columns, rows) FOR_EACH_PIXEL(x, y, columns, rows)
+#define FOR_EACH_PIXEL_SUM(x, y, columns, rows, ...) FOR_EACH_PIXEL (x, y, columns, rows)
+#define FOR_EACH_PIXEL_IN_TURN(x, y, columns, rows) FOR_EACH_PIXEL (x, y, columns, rows)
 #define SLOT(slots) (((int64)blockIdx.x * blockDim.x + threadIdx.x) % (slots))
 
 DEVICE float float_of_bits(int bits) { return __int_as_float(bits); }
 DEVICE int bits_of_float(float value) { return __float_as_int(value); }
 DEVICE void atomic_add(real* address, real value) { atomicAdd(address, value); }
 DEVICE void add_to_slot(real* address, real value) { atomicAdd(address, value); }
-DEVICE void add_alone(real* address, real value) { atomicAdd(address, value); }
+DEVICE void add_single_threaded(real* address, real value) { atomicAdd(address, value); }
 DEVICE real load(const real* address) { return *(const volatile real*)address; }
-// Positive floats order like their bits.
+// Positive floats have the order of their bits.
 DEVICE void atomic_min(float* address, float value) { atomicMin((int*)address, __float_as_int(value)); }
-DEVICE void atomic_min(double* address, double value) {
-    atomicMin((int64*)address, __double_as_longlong(value));
-}
+DEVICE void atomic_min(double* address, double value) { atomicMin((int64*)address, __double_as_longlong(value)); }
 
 #else
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <limits>
 #include <memory>
+#include <new>
 #include <vector>
 #if defined(ADOP_STD_THREADS) || !defined(_OPENMP)
-#include <atomic>
 #include <thread>
+#else
+#include <omp.h>
 #endif
 
 using std::abs;
@@ -64,52 +69,83 @@ using std::pow;
 using std::sqrt;
 
 #define DEVICE static inline __attribute__((always_inline))
+#define METHOD inline __attribute__((always_inline))
 static const int64 CHUNK = 4096;
 struct IndexRange {
     int64 first, last;
 };
 static thread_local IndexRange index_range;
 
-// Calls body(task) for every task, each exactly once, on up to `threads` threads.
+// What a kernel throws where it cannot go on; `message` is a string literal.
+struct KernelError {
+    const char* message;
+};
+
+// Runs body and returns null, or the text of the error that it threw: nothing may be thrown through Python's frames.
+template <class Body>
+static const char* error_of(const Body& body) {
+    try {
+        body();
+    } catch (const KernelError& error) {
+        return error.message;
+    } catch (const std::bad_alloc&) {
+        return "a CPU kernel found too little memory";
+    } catch (...) {
+        return "a CPU kernel failed with an unknown exception";
+    }
+    return nullptr;
+}
+
+// Calls body(task, worker) for every task, each exactly once, on up to `threads` threads. `worker` counts from 0 to
+// threads - 1; calls of one worker follow one another. Throws KernelError where a task threw, after all have ended.
 template <class Body>
 static void parallel_for(int64 tasks, int threads, const Body& body) {
+    std::atomic<const char*> failure(nullptr);
+    const auto attempt = [&](int64 task, int worker) {
+        const char* error = error_of([&] { body(task, worker); });
+        if (error) failure = error;
+    };
 #if defined(ADOP_STD_THREADS) || !defined(_OPENMP)
     std::atomic<int64> next(0);
-    auto work = [&] {
-        for (int64 task = next++; task < tasks; task = next++) body(task);
+    const auto work = [&](int worker) {
+        for (int64 task = next++; task < tasks; task = next++) attempt(task, worker);
     };
     std::vector<std::thread> others;
-    for (int i = 1; i < std::min<int64>(threads, tasks); ++i) others.emplace_back(work);
-    work();
+    for (int i = 1; i < std::min<int64>(threads, tasks); ++i) others.emplace_back(work, i);
+    work(0);
     for (auto& other : others) other.join();
 #else
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1 && tasks > 1)
-    for (int64 task = 0; task < tasks; ++task) body(task);
+    for (int64 task = 0; task < tasks; ++task) attempt(task, omp_get_thread_num());
 #endif
+    if (failure) throw KernelError{failure};
 }
 
-#define KERNEL(name)                                                                    \
-    static void name(const Arguments& args);                                            \
-    extern "C" void launch_##name(const Arguments* args, int64 count, int threads) {    \
-        parallel_for((count + CHUNK - 1) / CHUNK, threads, [&](int64 task) {            \
-            index_range = {task * CHUNK, std::min(count, (task + 1) * CHUNK)};          \
-            name(*args);                                                                \
-        });                                                                             \
-    }                                                                                   \
-    static void name(const Arguments& args)
-#define FOR_EACH(i, count) for (int64 i = index_range.first, end_ = std::min<int64>(index_range.last, (count)); i < end_; ++i)
-// Row by row, so that the inner loop is vectorised: its body must not read what another pixel of it writes. FOR_EACH_PIXEL_SUM
-// also names the scalars that the body adds to; their sums have one order, that of the vector's lanes. A body that adds to
-// places which pixels share takes FOR_EACH_PIXEL_IN_TURN.
+#define KERNEL(name, Structure)                                                             \
+    static void name(const Structure& args);                                                \
+    extern "C" const char* launch_##name(const Structure* args, int64 count, int threads) { \
+        return error_of([&] {                                                               \
+            parallel_for((count + CHUNK - 1) / CHUNK, threads, [&](int64 task, int) {       \
+                index_range = {task * CHUNK, std::min(count, (task + 1) * CHUNK)};          \
+                name(*args);                                                                \
+            });                                                                             \
+        });                                                                                 \
+    }                                                                                       \
+    static void name(const Structure& args)
+#define FOR_EACH(i, count) \
+    for (int64 i = index_range.first, end_ = std::min<int64>(index_range.last, (count)); i < end_; ++i)
+// Row by row, so that the inner loop is vectorised: its body must not read what another pixel of it writes.
+// FOR_EACH_PIXEL_SUM also names the scalars that the body adds to; their sums have one order, that of the vector's
+// lanes. A body that adds to places which pixels share takes FOR_EACH_PIXEL_IN_TURN.
 #define PRAGMA(text) _Pragma(#text)
 #define UNROLL PRAGMA(GCC unroll 16)
-#define FOR_EACH_PIXEL_BY(pragma, x, y, columns, rows)                                                             \
-    for (int64 y = index_range.first / (columns), end_ = std::min<int64>(index_range.last, (columns) * (rows));    \
-         y * (columns) < end_; ++y)                                                                                \
-        for (int64 start_ = std::max<int64>(index_range.first - y * (columns), 0),                                 \
-                   stop_ = std::min<int64>(columns, end_ - y * (columns)), once_ = 1;                              \
-             once_; once_ = 0)                                                                                     \
-            pragma for (int x = (int)start_; x < (int)stop_; ++x)
+#define FOR_EACH_PIXEL_BY(pragma, x, y, columns, rows)                                                          \
+    for (int64 y = index_range.first / (columns), end_ = std::min<int64>(index_range.last, (columns) * (rows)); \
+         y * (columns) < end_; ++y)                                                                             \
+        for (int64 start_ = std::max<int64>(index_range.first - y * (columns), 0),                              \
+                   stop_ = std::min<int64>(columns, end_ - y * (columns)), once_ = 1;                           \
+             once_; once_ = 0)                                                                                  \
+    pragma for (int x = (int)start_; x < (int)stop_; ++x)
 #define FOR_EACH_PIXEL(x, y, columns, rows) FOR_EACH_PIXEL_BY(PRAGMA(omp simd), x, y, columns, rows)
 #define FOR_EACH_PIXEL_SUM(x, y, columns, rows, ...) \
     FOR_EACH_PIXEL_BY(PRAGMA(omp simd reduction(+ : __VA_ARGS__)), x, y, columns, rows)
@@ -117,8 +153,8 @@ static void parallel_for(int64 tasks, int threads, const Body& body) {
 #define SLOT(slots) (index_range.first / CHUNK)
 // A slot belongs to one chunk, so nothing else writes there.
 DEVICE void add_to_slot(real* address, real value) { *address += value; }
-// For kernels that are launched on one thread, so that sums over scattered places have one order.
-DEVICE void add_alone(real* address, real value) { *address += value; }
+// For kernels that are launched on one thread, so that sums over scattered addresses have one order.
+DEVICE void add_single_threaded(real* address, real value) { *address += value; }
 
 DEVICE float float_of_bits(int bits) {
     float value;

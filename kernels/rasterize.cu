@@ -1,157 +1,151 @@
-// Entry points of rasterize: depth, blend, normalise, and the two backward passes.
+// Entry points of rasterize in the order by point: depth, blending, normalising, and the two backward passes.
 //
 // Depth must be filled with +inf, weight and image with 0. One index is one (view, point), or one pixel of a level.
 #include "arguments.h"
 #include "linalg.h"
 #include "pyramid.h"
+#include "slopes.h"
 
 struct Cell {
     int64 pixel;  // within [B, H_l, W_l]
     int64 plane;  // H_l * W_l
-    int x, y, columns, rows;
 };
 
-DEVICE Cell find_cell(const Arguments& args, int64 view, int x, int y, int level) {
-    Cell cell;
-    cell.columns = level_extent(args.width, level), cell.rows = level_extent(args.height, level);
-    cell.plane = (int64)cell.columns * cell.rows;
-    cell.x = x >> level, cell.y = y >> level;
-    cell.pixel = view * cell.plane + (int64)cell.y * cell.columns + cell.x;
-    return cell;
+DEVICE Cell find_cell(const PyramidArguments& pyramid, int64 view, int x, int y, int level) {
+    const int64 columns = level_extent(pyramid.width, level), plane = columns * level_extent(pyramid.height, level);
+    return {view * plane + (y >> level) * columns + (x >> level), plane};
 }
 
-// How many levels a point is drawn at: those with radius_px / 2^l >= tau.
-DEVICE int count_levels(const Arguments& args, real radius_px) {
+// How many levels a point is drawn at: those with radius_px / 2^l >= radius_threshold.
+DEVICE int count_levels(const PyramidArguments& pyramid, real radius_px) {
     int count = 0;
-    const real threshold = (real)args.radius_threshold;
-    while (count < args.levels && radius_px >= threshold) ++count, radius_px *= (real)0.5;
+    const real threshold = (real)pyramid.radius_threshold;
+    while (count < pyramid.levels && radius_px >= threshold) ++count, radius_px *= (real)0.5;
     return count;
 }
 
-DEVICE bool is_drawn(const Arguments& args, int64 i) {
-    return args.visible[i] && !(args.ghosts != nullptr && args.ghosts[i]);
+DEVICE bool is_drawn(const RasterizeArguments& args, int64 i) {
+    const byte* ghosts = args.bands.pyramid.ghosts;
+    return args.projected.visible[i] && !(ghosts != nullptr && ghosts[i]);
 }
 
-DEVICE real nearer_than(const Arguments& args, real depth) { return depth * (real)(1 + args.depth_tolerance); }
+// What a point's depth is compared with: points within the tolerance of the nearest one count.
+DEVICE real tolerance_of(const PyramidArguments& pyramid) { return (real)(1 + pyramid.depth_tolerance); }
 
-KERNEL(raster_depth) {
-    FOR_EACH(i, args.views * args.points) {
+KERNEL(raster_depth, RasterizeArguments) {
+    const PyramidArguments& pyramid = args.bands.pyramid;
+    const int64 points = args.bands.blocks.points;
+    FOR_EACH (i, pyramid.views * points) {
         if (!is_drawn(args, i)) continue;
-        const real z = args.z[i];
-        const int x = (int)args.uv[2 * i], y = (int)args.uv[2 * i + 1], count = count_levels(args, args.radius_px[i]);
+        const real z = args.projected.z[i];
+        const int x = (int)args.projected.uv[2 * i], y = (int)args.projected.uv[2 * i + 1];
+        const int count = count_levels(pyramid, args.projected.radius_px[i]);
         for (int level = 0; level < count; ++level) {
-            real* depth = args.depth[level] + find_cell(args, i / args.points, x, y, level).pixel;
+            real* depth = pyramid.depth[level] + find_cell(pyramid, i / points, x, y, level).pixel;
             if (z < load(depth)) atomic_min(depth, z);
         }
     }
 }
 
-KERNEL(raster_blend) {
-    FOR_EACH(i, args.views * args.points) {
+KERNEL(raster_blend, RasterizeArguments) {
+    const PyramidArguments& pyramid = args.bands.pyramid;
+    const int64 points = args.bands.blocks.points, channels = pyramid.channels;
+    FOR_EACH (i, pyramid.views * points) {
         if (!is_drawn(args, i)) continue;
-        const int64 view = i / args.points;
-        const real* feature = args.features + (i - view * args.points) * args.channels;
-        const real z = args.z[i];
-        const int x = (int)args.uv[2 * i], y = (int)args.uv[2 * i + 1], count = count_levels(args, args.radius_px[i]);
+        const int64 view = i / points;
+        const real* feature = pyramid.features + (i - view * points) * channels;
+        const real z = args.projected.z[i];
+        const int x = (int)args.projected.uv[2 * i], y = (int)args.projected.uv[2 * i + 1];
+        const int count = count_levels(pyramid, args.projected.radius_px[i]);
         for (int level = 0; level < count; ++level) {
-            const Cell cell = find_cell(args, view, x, y, level);
-            if (!(z <= nearer_than(args, args.depth[level][cell.pixel]))) continue;
-            atomic_add(args.weight[level] + cell.pixel, 1);
-            real* image = args.image[level] + view * (args.channels - 1) * cell.plane + cell.pixel;
-            for (int64 c = 0; c < args.channels; ++c) atomic_add(image + c * cell.plane, feature[c]);
+            const Cell cell = find_cell(pyramid, view, x, y, level);
+            if (!(z <= pyramid.depth[level][cell.pixel] * tolerance_of(pyramid))) continue;
+            atomic_add(pyramid.weight[level] + cell.pixel, 1);
+            real* image = pyramid.image[level] + view * (channels - 1) * cell.plane + cell.pixel;
+            for (int64 c = 0; c < channels; ++c) atomic_add(image + c * cell.plane, feature[c]);
         }
     }
 }
 
 // One index is one pixel of level args.level in one view.
-KERNEL(raster_normalise) {
+KERNEL(raster_normalise, RasterizeArguments) {
+    const PyramidArguments& pyramid = args.bands.pyramid;
     const int level = (int)args.level;
-    const int64 plane = (int64)level_extent(args.width, level) * level_extent(args.height, level);
-    FOR_EACH(i, args.views * plane) {
-        const real weight = args.weight[level][i];
-        const int64 first = i + i / plane * (args.channels - 1) * plane;
-        for (int64 c = 0; c < args.channels; ++c) {
-            real* value = args.image[level] + first + c * plane;
+    const int64 plane = (int64)level_extent(pyramid.width, level) * level_extent(pyramid.height, level);
+    FOR_EACH (i, pyramid.views * plane) {
+        const real weight = pyramid.weight[level][i];
+        const int64 first = i + i / plane * (pyramid.channels - 1) * plane;
+        for (int64 c = 0; c < pyramid.channels; ++c) {
+            real* value = pyramid.image[level] + first + c * plane;
             if (weight > 0) *value /= weight;
-            else *value = args.background[level][args.background_full ? first + c * plane : c];
+            else *value = pyramid.background[level][pyramid.background_full ? first + c * plane : c];
         }
     }
 }
 
-// One index is one point, which owns its row of grad_features.
-KERNEL(raster_backward_features) {
-    FOR_EACH(n, args.points) {
-        for (int64 view = 0; view < args.views; ++view) {
-            const int64 i = view * args.points + n;
+// One index is one point, which owns its row of the features' gradient.
+KERNEL(raster_backward_features, RasterizeArguments) {
+    const PyramidArguments& pyramid = args.bands.pyramid;
+    const PyramidGradientArguments& gradients = args.bands.gradients;
+    const int64 points = args.bands.blocks.points, channels = pyramid.channels;
+    FOR_EACH (n, points) {
+        for (int64 view = 0; view < pyramid.views; ++view) {
+            const int64 i = view * points + n;
             if (!is_drawn(args, i)) continue;
-            const real z = args.z[i];
-            const int x = (int)args.uv[2 * i], y = (int)args.uv[2 * i + 1], count = count_levels(args, args.radius_px[i]);
+            const real z = args.projected.z[i];
+            const int x = (int)args.projected.uv[2 * i], y = (int)args.projected.uv[2 * i + 1];
+            const int count = count_levels(pyramid, args.projected.radius_px[i]);
             for (int level = 0; level < count; ++level) {
-                const Cell cell = find_cell(args, view, x, y, level);
-                if (!(z <= nearer_than(args, args.depth[level][cell.pixel]))) continue;
-                const real weight = args.weight[level][cell.pixel];
-                const real* grad = args.grad_image[level] + view * (args.channels - 1) * cell.plane + cell.pixel;
-                for (int64 c = 0; c < args.channels; ++c)
-                    args.grad_features[n * args.channels + c] += grad[c * cell.plane] / weight;
+                const Cell cell = find_cell(pyramid, view, x, y, level);
+                if (!(z <= pyramid.depth[level][cell.pixel] * tolerance_of(pyramid))) continue;
+                const real weight = pyramid.weight[level][cell.pixel];
+                const real* grad = gradients.image[level] + view * (channels - 1) * cell.plane + cell.pixel;
+                for (int64 c = 0; c < channels; ++c)
+                    gradients.features[n * channels + c] += grad[c * cell.plane] / weight;
             }
         }
     }
 }
 
-// What the loss would feel if a ghost of depth z and this feature were drawn at the pixel dx, dy away.
-DEVICE real ghost_change(const Arguments& args, const Cell& cell, int64 view, int level, int64 step, real z,
-                         const real* feature) {
-    const int64 pixel = cell.pixel + step, first = view * (args.channels - 1) * cell.plane + pixel;
-    const real depth = args.depth[level][pixel], weight = args.weight[level][pixel];
-    const bool replaces = weight == 0 || z * (real)(1 + args.depth_tolerance) < depth;
-    if (!replaces && z > nearer_than(args, depth)) return 0;
-    real total = 0;
-    for (int64 c = 0; c < args.channels; ++c)
-        total += (feature[c] - args.image[level][first + c * cell.plane]) * args.grad_image[level][first + c * cell.plane];
-    return replaces ? total : total / (weight + 1);
-}
+// The drawn images beside one point of one view, see slopes.h.
+struct PlanarPyramid {
+    const PyramidArguments& pyramid;
+    const PyramidGradientArguments& gradients;
+    int64 view;
+    real z;
+    const real* feature;
 
-// Differences between the pixels beside a ghost's.
-DEVICE void ghost_slope(const Arguments& args, const Cell& cell, int64 view, int level, real z, const real* feature, real* u, real* v) {
-    *u = *v = 0;
-    if (cell.x < 2 || cell.y < 2 || cell.x >= cell.columns - 2 || cell.y >= cell.rows - 2) return;
-    *u = (ghost_change(args, cell, view, level, 1, z, feature) - ghost_change(args, cell, view, level, -1, z, feature)) / 2;
-    *v = (ghost_change(args, cell, view, level, cell.columns, z, feature) -
-          ghost_change(args, cell, view, level, -cell.columns, z, feature)) / 2;
-}
+    METHOD int columns(int level) const { return level_extent(pyramid.width, level); }
+    METHOD int rows(int level) const { return level_extent(pyramid.height, level); }
+    METHOD real change(int level, int x, int y) const {
+        const int64 plane = (int64)columns(level) * rows(level), channels = pyramid.channels;
+        const int64 pixel = view * plane + (int64)y * columns(level) + x, first = view * (channels - 1) * plane + pixel;
+        const auto gain = [&] {
+            real total = 0;
+            for (int64 c = 0; c < channels; ++c)
+                total +=
+                    (feature[c] - pyramid.image[level][first + c * plane]) * gradients.image[level][first + c * plane];
+            return total;
+        };
+        return change_by_drawing(z, pyramid.depth[level][pixel], pyramid.weight[level][pixel], tolerance_of(pyramid),
+                                 gain);
+    }
+};
 
-// How the bilinear weights of the 2 x 2 pixels around (pu, pv) of the level change what the loss feels.
-DEVICE void bilinear_slope(const Arguments& args, Cell cell, int64 view, int level, real z, const real* feature, real pu, real pv,
-                           real* u, real* v) {
-    *u = *v = 0;
-    const real left = floor(pu - (real)0.5), top = floor(pv - (real)0.5);
-    const int x = (int)left, y = (int)top;
-    if (x < 0 || y < 0 || x + 1 >= cell.columns || y + 1 >= cell.rows) return;
-    const real part_x = pu - (real)0.5 - left, part_y = pv - (real)0.5 - top;
-    cell.pixel = view * cell.plane + (int64)y * cell.columns + x;
-    const real first = ghost_change(args, cell, view, level, 0, z, feature), second = ghost_change(args, cell, view, level, 1, z, feature);
-    const real third = ghost_change(args, cell, view, level, cell.columns, z, feature);
-    const real last = ghost_change(args, cell, view, level, cell.columns + 1, z, feature);
-    *u = (1 - part_y) * (second - first) + part_y * (last - third);
-    *v = (1 - part_x) * (third - first) + part_x * (last - second);
-}
-
-// One index is one (view, point). Ghosts have ADOP's neighbour differences; or, bilinear, all points have a footprint.
-KERNEL(raster_backward_uv) {
-    FOR_EACH(i, args.views * args.points) {
-        if (!args.visible[i] || !(args.bilinear || args.ghosts[i])) continue;
-        const int64 view = i / args.points;
-        const real* feature = args.features + (i - view * args.points) * args.channels;
-        const real z = args.z[i], pu = args.uv[2 * i], pv = args.uv[2 * i + 1];
-        const int count = count_levels(args, args.radius_px[i]);
-        real scale = 1, u = 0, v = 0;
-        for (int level = 0; level < count; ++level, scale *= (real)0.5) {
-            const Cell cell = find_cell(args, view, (int)pu, (int)pv, level);
-            real along, down;
-            if (args.bilinear) bilinear_slope(args, cell, view, level, z, feature, pu * scale, pv * scale, &along, &down);
-            else ghost_slope(args, cell, view, level, z, feature, &along, &down);
-            u += scale * along, v += scale * down;
-        }
-        args.grad_uv[2 * i] = u, args.grad_uv[2 * i + 1] = v;
+// One index is one (view, point). Ghosts have ADOP's neighbour differences; bilinear, every point has a footprint.
+KERNEL(raster_backward_uv, RasterizeArguments) {
+    const PyramidArguments& pyramid = args.bands.pyramid;
+    const PyramidGradientArguments& gradients = args.bands.gradients;
+    const int64 points = args.bands.blocks.points;
+    FOR_EACH (i, pyramid.views * points) {
+        if (!args.projected.visible[i] || !(gradients.bilinear || pyramid.ghosts[i])) continue;
+        const int64 view = i / points;
+        const real* feature = pyramid.features + (i - view * points) * pyramid.channels;
+        const real u = args.projected.uv[2 * i], v = args.projected.uv[2 * i + 1];
+        const PlanarPyramid planes = {pyramid, gradients, view, args.projected.z[i], feature};
+        const int count = count_levels(pyramid, args.projected.radius_px[i]);
+        const Slope slope = gradients.bilinear ? sum_bilinear_slopes(planes, count, u, v)
+                                               : sum_ghost_slopes(planes, count, (int)u, (int)v);
+        args.grad_uv[2 * i] = slope.u, args.grad_uv[2 * i + 1] = slope.v;
     }
 }

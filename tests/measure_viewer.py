@@ -10,6 +10,7 @@ Needs Playwright and Chromium (`tests/support/browser.py`).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import statistics
@@ -140,6 +141,13 @@ def soak(run: str, minutes: float, browsers: int) -> None:
     print(f"memory: {grown:+.0f} MiB from the first to the last 1.5 minutes")
 
 
+def _answer_frames(client: Client) -> None:
+    """Answer a session's frames until its socket closes."""
+    with contextlib.suppress(Exception):
+        while True:
+            client.step(60)
+
+
 def training(steps: int) -> None:
     """Time training steps of the demo scene without a viewer, with a viewer, and with a browser at rest, in turn."""
     import tempfile
@@ -152,13 +160,6 @@ def training(steps: int) -> None:
     live = LiveView(port=0)
     times: dict[str, list[float]] = {"no viewer": [], "viewer, no browser": [], "one browser at rest": []}
     kinds, clients, last = list(times), [], [0.0]
-
-    def answer(client: Client) -> None:
-        try:
-            while True:
-                client.step(60)
-        except Exception:
-            return
 
     def callback(run: Any, values: dict[str, float]) -> None:
         step = run.progress.step
@@ -174,7 +175,7 @@ def training(steps: int) -> None:
                 assert live.viewer is not None
                 clients.append(Client(live.viewer.url))
                 clients[-1].send(type="size", width=960, height=540)
-                threading.Thread(target=answer, args=(clients[-1],), daemon=True).start()
+                threading.Thread(target=_answer_frames, args=(clients[-1],), daemon=True).start()
             elif clients:
                 clients.pop().socket.close()
                 time.sleep(0.3)

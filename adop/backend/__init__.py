@@ -1,0 +1,1 @@
+"""The kernels: how they are built, launched, and registered with torch."""

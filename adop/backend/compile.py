@@ -1,5 +1,4 @@
-"""Kernel sources to loaded kernels: the CPU library by the C++ compiler, the GPU module by CuPy, cached
-by hash."""
+"""From kernel sources to loaded kernels: the CPU library by the C++ compiler, the GPU module by CuPy, cached by hash."""
 
 import ctypes
 import functools
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 
+from adop.backend.arguments import check_layouts
 from adop.backend.sources import CPU_FLAGS, build_name, kernel_folder, read_sources, source_hash, target_flags
 from adop.errors import UserError
 
@@ -23,16 +23,15 @@ CUDA_FILES = (
     "project.cu",
     "rasterize.cu",
     "adam.cu",
-    "photo.cu",
-    "compare.cu",
-    "base.cu",
-    "behind.cu",
+    "tonemap.cu",
+    "image_loss.cu",
+    "hole_filling.cu",
+    "environment.cu",
 )
 
 
 def cache_folder() -> Path:
-    """Return the folder for compiled kernels: ADOP_CACHE, else the user's cache, else a temporary
-    folder."""
+    """Return the folder for compiled kernels: ADOP_CACHE, else the user's cache, else a temporary folder."""
     chosen = os.environ.get("ADOP_CACHE")
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     for folder in [Path(chosen)] if chosen else [Path(home) / "adop"]:
@@ -60,12 +59,12 @@ def cpu_target() -> list[str]:
 
 
 def compile_cpu(output: Path, flags: list[str], real: str) -> None:
-    """Compile the CPU library to `output`, whole or not at all; raise with the compiler's log."""
+    """Compile the CPU library to `output`; raise with the compiler's log and leave no file where that fails."""
     compiler = find_compiler()
     if compiler is None:
         raise UserError(
             "the CPU kernels need a C++ compiler: install g++ (Debian, Ubuntu: apt install g++) or "
-            "clang++, or ask for the slow torch version with --backend reference"
+            "clang++, or choose the slow torch version with --render.backend reference"
         )
     source = kernel_folder() / "cpu.cpp"
     name = build_name(flags)
@@ -86,12 +85,11 @@ def compile_cpu(output: Path, flags: list[str], real: str) -> None:
 
 
 def library_path(real: str, extra: tuple[str, ...] = ()) -> Path:
-    """Return the CPU library for this machine: the installed one, else the cached one, built now if need
-    be."""
+    """Return the CPU library for this machine: the installed one, else the cached one, which is built if missing."""
     flags = [*cpu_target(), *extra]
     wanted = build_name(flags)
     for file in Path(__file__).parent.glob(f"_kernels_{real}*.so"):
-        if _says(file) == wanted:
+        if built_from(file) == wanted:
             return file
     compiler = find_compiler() or "none"
     key = hashlib.sha256("\0".join([wanted, compiler, real, *CPU_FLAGS]).encode()).hexdigest()[:20]
@@ -101,8 +99,8 @@ def library_path(real: str, extra: tuple[str, ...] = ()) -> Path:
     return output
 
 
-def _says(file: Path) -> str | None:
-    """Return what a library was built from, or None where it cannot be loaded."""
+def built_from(file: Path) -> str | None:
+    """Return the sources and flags that a library was built from, see `build_name`; None if it does not load."""
     try:
         answer = ctypes.CDLL(str(file)).adop_source_hash
     except (OSError, AttributeError):
@@ -113,23 +111,33 @@ def _says(file: Path) -> str | None:
 
 @functools.lru_cache(maxsize=4)
 def cpu_library(real: str) -> ctypes.CDLL:
-    """Load the CPU kernels for `real` "float" or "double"."""
-    return ctypes.CDLL(str(library_path(real)))
+    """Load the CPU kernels for `real` "float" or "double"; raise where their argument structs are not Python's."""
+    library = ctypes.CDLL(str(library_path(real)))
+    check_layouts(library)
+    return library
+
+
+@functools.cache
+def cpu_kernel(name: str, real: str) -> Any:
+    """Return the entry point of one CPU kernel, which returns None or the text of an error as bytes."""
+    kernel = getattr(cpu_library(real), f"launch_{name}")
+    kernel.restype = ctypes.c_char_p
+    return kernel
 
 
 def cuda_source(real: str) -> str:
     """Return the translation unit that holds every GPU kernel."""
-    # CuPy keys its cache by this text alone, so it must change with the files it includes.
+    # CuPy caches by this text alone, so that it must change whenever an included file does.
     return f"// {source_hash()}\n#define ADOP_REAL {real}\n" + "".join(
         f'#include "{name}"\n' for name in CUDA_FILES
     )
 
 
 def kernel_names() -> list[str]:
-    """Return the names of all entry points that a GPU runs, in the order of the sources."""
+    """Return the names of all kernels that run on a GPU, in the order of the sources."""
     sources = read_sources()
     lines = [line for file in CUDA_FILES for line in sources[file].splitlines()]
-    return [line.split("(")[1].split(")")[0] for line in lines if line.startswith("KERNEL(")]
+    return [line.split("(")[1].split(",")[0] for line in lines if line.startswith("KERNEL(")]
 
 
 def import_cupy() -> Any:
@@ -138,14 +146,14 @@ def import_cupy() -> Any:
         import cupy
     except ImportError as error:
         raise UserError(
-            "the CUDA kernels need CuPy: pip install 'adop[cuda]', or ask for --backend reference"
+            "the CUDA kernels need CuPy: pip install 'adop[cuda]', or choose --render.backend reference"
         ) from error
     return cupy
 
 
 @functools.lru_cache(maxsize=16)
 def cuda_module(real: str, device: int) -> Any:
-    """Compile the kernels for one GPU by CuPy and NVRTC; CuPy keeps the result on disk."""
+    """Compile the kernels for one GPU by CuPy and NVRTC; CuPy caches the result on disk."""
     cupy = import_cupy()
     with cupy.cuda.Device(device):
         options = (*CUDA_OPTIONS, f"-I{kernel_folder()}")
@@ -156,5 +164,5 @@ def cuda_module(real: str, device: int) -> Any:
 
 @functools.cache
 def cuda_kernel(name: str, real: str, device: int) -> Any:
-    """Return one kernel of a GPU's module."""
+    """Return one kernel for a GPU."""
     return cuda_module(real, device).get_function(name)

@@ -1,11 +1,10 @@
-"""The kernel sources and the flags they are compiled with. Imports nothing but the standard library,
-because the package's build runs it too."""
+"""The kernel sources and their compiler flags. Imports the standard library only: the package's build uses it too."""
 
 import hashlib
 import platform
 from pathlib import Path
 
-# Contraction is off so that every compiler rounds alike; errno and traps are off so that loops vectorise.
+# No contraction, so that every compiler rounds alike; no errno and no traps, so that loops vectorise.
 CPU_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 REALS = ("float", "double")
 
@@ -29,14 +28,12 @@ def source_hash(folder: Path | None = None) -> str:
 
 
 def target_flags(modern: bool = True) -> list[str]:
-    """Return the instruction set to compile for: x86-64-v3 (AVX2, 2013 on) where the machine is
-    `modern`."""
-    # Tuned for a CPU whose compilers avoid gathers, which are slower than single loads on most.
+    """Return the flags of the instruction set to compile for: x86-64-v3 (AVX2, from 2013) on `modern` x86 machines."""
+    # Tuned for Skylake, for which compilers avoid gathers: on most CPUs they are slower than single loads.
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
     return ["-march=x86-64-v3", "-mtune=skylake"] if is_x86 and modern else []
 
 
 def build_name(flags: list[str], folder: Path | None = None) -> str:
-    """Return what a compiled library says it was built from; a library that says otherwise is not
-    loaded."""
+    """Return the text by which a library names its sources and flags; one with another text is not loaded."""
     return " ".join([source_hash(folder), *flags])

@@ -14,7 +14,8 @@ from adop.model.hole_filling import fill_holes
 from adop.model.tonemapper import Tonemapper
 from adop.ops import Backend, Levels, RasterConfig, draw
 from adop.ops.environment import RayGrid
-from adop.ops.image_loss import compare
+from adop.ops.image_loss import image_loss_sums
+from adop.ops.tonemap import tonemap_photo
 
 POINTS = 20_000  # few, so that there are holes
 SCALE = 0.25  # of the benchmark's camera
@@ -78,16 +79,9 @@ def physical_camera(device: str, backend: Backend) -> list[Tensor]:
     model = model.to(device)
     radiance = (torch.rand(2, 3, HEIGHT, WIDTH, generator=generator) * 1.5).to(device).requires_grad_()
     photometry, lens = model.photometry(torch.arange(2, device=device)), model.lens
-    if backend == "reference":
-        v, u = torch.meshgrid(
-            torch.arange(HEIGHT) + 0.5 - HEIGHT / 2, torch.arange(WIDTH) + 0.5 - WIDTH / 2, indexing="ij"
-        )
-        half_diagonal = 100
-        position = (torch.stack((u, v)) / half_diagonal)[None].expand(2, -1, -1, -1).to(device)
-        image = model(radiance, photometry, position, lens, leak=True)
-    else:
-        crop, size = torch.tensor([[1.0, 0.0, 0.0]] * 2), torch.tensor([[float(WIDTH), float(HEIGHT)]] * 2)
-        image = model.take(radiance, photometry, crop.to(device), size.to(device), lens, leak=True)
+    crop, size = torch.tensor([[1.0, 0.0, 0.0]] * 2), torch.tensor([[float(WIDTH), float(HEIGHT)]] * 2)
+    camera = model.physical_camera(photometry, crop.to(device), size.to(device), lens, leak=True)
+    image = tonemap_photo(radiance, camera, backend)
     return _with_gradients([image], [radiance, *model.parameters()])
 
 
@@ -97,7 +91,7 @@ def image_loss(device: str, backend: Backend) -> list[Tensor]:
     image, target = (torch.rand(2, 3, HEIGHT, WIDTH, generator=generator).to(device) for _ in range(2))
     mask = (torch.rand(2, 1, HEIGHT, WIDTH, generator=generator) > 0.1).float().to(device)
     image.requires_grad_()
-    return _with_gradients([compare(image, target, mask, True, backend)], [image])
+    return _with_gradients([image_loss_sums(image, target, mask, True, backend)], [image])
 
 
 OPERATIONS: dict[str, Callable[[str, Backend], list[Tensor]]] = {

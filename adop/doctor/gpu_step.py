@@ -13,7 +13,7 @@ from adop.config import TrainConfig
 from adop.ops import Backend
 from adop.run.checkpoint import Progress
 from adop.run.run import new_run
-from adop.training.sparse_adam import sparse_adam_
+from adop.training.sparse_adam import AdamSettings, RowMoments, sparse_adam_
 from adop.training.step import draw_batch
 from adop.training.step_graph import StepGraphs
 
@@ -62,8 +62,8 @@ def adam_error(device: Backend) -> float:
     def stepped(device: str, backend: Backend) -> Tensor:
         parameter = start.to(device, copy=True)
         mean, square = torch.zeros(2, 10000, 4, device=device)
-        steps = torch.zeros(10000, dtype=torch.int32, device=device)
-        sparse_adam_(parameter, gradient.to(device), mean, square, steps, 0.1, backend=backend)
+        moments = RowMoments(mean, square, torch.zeros(10000, dtype=torch.int32, device=device))
+        sparse_adam_(parameter, gradient.to(device), moments, AdamSettings(0.1), backend)
         return parameter.cpu()
 
     found, expected = stepped(device, device), stepped("cpu", "reference")

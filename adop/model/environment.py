@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from adop.config import EnvironmentConfig
 from adop.errors import UserError
-from adop.ops import Levels
-from adop.ops.environment import RayGrid, show_behind
+from adop.ops import Backend, Levels
+from adop.ops.environment import RayGrid, composite_environment
 
 START_ROWS = 64  # of the map until the photos or a checkpoint decide
 ERROR_ROWS = 16  # of the map of cross-validation errors
@@ -94,7 +94,9 @@ class Environment(nn.Module):
             result.append(halvings)
         return result
 
-    def composite(self, levels: Levels, grid: RayGrid, mip_levels: list[int]) -> Levels:
+    def composite(
+        self, levels: Levels, grid: RayGrid, mip_levels: list[int], backend: Backend = "auto"
+    ) -> Levels:
         """Return the levels with the map's features in the pixels that no point covers; one kernel looks up only those.
 
         Args:
@@ -103,10 +105,9 @@ class Environment(nn.Module):
 
         Gradients: exact to the features and the map.
         """
-        shown = show_behind(
-            levels.features, levels.weight, self.map.squeeze(0).permute(1, 2, 0), mip_levels, grid
-        )
-        return replace(levels, features=shown)
+        texels = self.map.squeeze(0).permute(1, 2, 0)
+        images = composite_environment(levels.features, levels.weight, texels, mip_levels, grid, backend)
+        return replace(levels, features=images)
 
     def _lookup(self, maps: Tensor, directions: Tensor) -> Tensor:
         scale = maps.shape[2] / self.map.shape[2]

@@ -24,7 +24,8 @@ from adop.model.hole_filling import OCCLUSION_LEVELS, FilledPyramid, fill_holes,
 from adop.model.network import NeuralRenderer
 from adop.model.points import LearnedPoints
 from adop.model.tonemapper import Photometry, Tonemapper
-from adop.ops import Levels, Points, Projection, RasterConfig, draw, project
+from adop.ops import Backend, Levels, Points, Projection, RasterConfig, choose_backend, draw, project
+from adop.ops.tonemap import tonemap_photo
 from adop.scene.scene import Scene
 
 PositionGradient = Literal["ghost", "bilinear"]
@@ -71,7 +72,7 @@ class Pipeline(nn.Module):
         super().__init__()
         self.points, self.cameras = points, cameras
         self.environment, self.network, self.tonemapper = environment, network, tonemapper
-        self.config, self.backend = config, config.backend
+        self.config = config
         self.fill_levels = min(config.fill_levels, config.levels)
         self.raster = RasterConfig(
             levels=config.levels,
@@ -85,6 +86,11 @@ class Pipeline(nn.Module):
     def device(self) -> torch.device:
         """Where the points and the network live."""
         return self.points.device
+
+    @property
+    def backend(self) -> Backend:
+        """The backend that runs every op: the configured one, on the device where the points live."""
+        return choose_backend(self.config.backend, self.device)
 
     def camera(
         self, photos: Tensor, crop: Tensor | None = None, size: tuple[int, int] | None = None
@@ -163,7 +169,7 @@ class Pipeline(nn.Module):
         camera, points, features, lookup = view.camera, self.points(), self.points.features, view.lookup
         if isinstance(lookup, SparseLookup):
             levels = draw(camera, points, features, self.raster, backend=self.backend)
-            return self.environment.composite(levels, lookup.rays, lookup.mip_levels), None
+            return self.environment.composite(levels, lookup.rays, lookup.mip_levels, self.backend), None
         images = self.environment(level_directions(camera, self.config.levels), lookup.pixel_angle)
         levels = draw(camera, points, features, self.raster, images, view.ghosts, self.backend)
         return levels, [image[:, :3].exp() for image in images]
@@ -197,12 +203,9 @@ class Pipeline(nn.Module):
             leak: let clipped values keep a small gradient, for training.
         """
         photometry = photometry or self.tonemapper.photometry(photos)
-        lens = self.cameras.photo_lens[photos]
-        if self.backend == "reference":
-            position = self.cameras.photo_position(camera, photos)
-            return self.tonemapper(radiance, photometry, position, lens, leak)
-        size = self.cameras.photo_size[photos]
-        return self.tonemapper.take(radiance, photometry, camera.crop, size, lens, leak)
+        size, lens = self.cameras.photo_size[photos], self.cameras.photo_lens[photos]
+        physical = self.tonemapper.physical_camera(photometry, camera.crop, size, lens, leak)
+        return tonemap_photo(radiance, physical, self.backend)
 
     @torch.no_grad()
     def photo_of_points(self, radiance: Tensor, photo: int, position: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adop.ops.tonemap import take_photo
+from adop.ops.tonemap import PhysicalCamera
 
 RESPONSE_SAMPLES = 25  # of the response curve
 LEAK = 0.01  # slope beyond the range in training, so that clipped values can come back
@@ -198,26 +198,19 @@ class Tonemapper(nn.Module):
             light = light * self.vignette(position, lens)
         return light
 
-    def take(
-        self,
-        radiance: Tensor,
-        photometry: Photometry,
-        crop: Tensor,
-        photo_size: Tensor,
-        lens: Tensor,
-        leak: bool = False,
-    ) -> Tensor:
-        """Return the same as `forward`, computed by one kernel in one pass.
+    def physical_camera(
+        self, photometry: Photometry, crop: Tensor, photo_size: Tensor, lens: Tensor, leak: bool = False
+    ) -> PhysicalCamera:
+        """Return the B cameras with which `tonemap_photo` takes the same photos as `forward`, in one pass.
 
         Args:
             crop: [B, 3] zoom and offset of the image on the whole photo.
             photo_size: [B, 2] width and height of the whole photo, pixels.
+            lens, leak: as for `forward`.
         """
         vignette = torch.cat((self.vignette_coefficients[lens], self.vignette_centre[lens]), dim=1)
-        curve = self.response()[lens]
-        return take_photo(
-            radiance, _gain(photometry), curve, vignette, crop, photo_size, LEAK if leak else 0.0
-        )
+        slope = LEAK if leak else 0.0
+        return PhysicalCamera(_gain(photometry), self.response()[lens], vignette, crop, photo_size, slope)
 
     @torch.no_grad()
     def linearise_response(self, photo: Tensor, lens: Tensor) -> Tensor:

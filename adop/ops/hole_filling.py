@@ -1,42 +1,72 @@
-"""The base picture as a registered operator: holes filled from coarser levels, in one pass per level."""
+"""Hole filling as a registered operator: points in their own colours, holes filled from coarser levels."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adop.backend.launch import Launch, Value, launch_series
-from adop.backend.operator import differentiable
+from adop.backend.arguments import HoleFillingArguments, Values
+from adop.backend.choice import Backend, choose_backend
+from adop.backend.launch import Launch, launch
+from adop.backend.operator import Gradients, Operator
+from adop.ops.types import Levels
 
-REACH = 2  # as in base.cu
-
-_INPUTS = "Tensor[] images, Tensor[] background, Tensor[] weights, Tensor[] depths"
-_SETTINGS = "int fill_levels, int occlusion_levels, float tolerance"
-Outputs = tuple[list[Tensor], list[Tensor], list[Tensor]]
+REACH = 2  # pixels to either side that are searched for a nearer surface, as in hole_filling.cu
 
 
-def _values(
-    images: list[Tensor], fill_levels: int, occlusion_levels: int, tolerance: float
-) -> dict[str, Value]:
+class HoleFillingSettings(NamedTuple):
+    """How holes are filled."""
+
+    fill_levels: int  # levels from this one on fill nothing
+    occlusion_levels: int  # only levels below this one are searched for points seen through a nearer surface
+    tolerance: float  # the largest occlusion of a point that is still shown
+
+
+class HoleFillingInputs(NamedTuple):
+    """A pyramid, finest level first."""
+
+    images: list[Tensor]  # [B, C, H_l, W_l], the first three channels logarithms of colour
+    background: list[
+        Tensor
+    ]  # [B, 3, H_l, W_l] linear light; an empty list: empty pixels keep the image's colour
+    weights: list[Tensor]  # [B, 1, H_l, W_l]
+    depths: list[Tensor]  # [B, 1, H_l, W_l]
+    settings: HoleFillingSettings
+
+
+class FilledLevels(NamedTuple):
+    """The filled pyramid, finest level first."""
+
+    colours: list[Tensor]  # [B, 3, H_l, W_l] linear light
+    valid: list[Tensor]  # [B, 1, H_l, W_l] 1 where the level's own points are shown, else 0
+    occlusion: list[
+        Tensor
+    ]  # [B, 1, H_l, W_l] relative depth by which a point lies behind a nearer surface, 0 to 1
+
+
+def _values(images: list[Tensor], settings: HoleFillingSettings) -> Values:
+    views, channels, height, width = images[0].shape
     return {
-        "views": images[0].shape[0],
-        "channels": images[0].shape[1],
-        "height": images[0].shape[2],
-        "width": images[0].shape[3],
+        "views": views,
+        "channels": channels,
+        "height": height,
+        "width": width,
         "levels": len(images),
-        "fill_levels": min(fill_levels, len(images)),
-        "occlusion_levels": occlusion_levels,
-        "occlusion_tolerance": tolerance,
+        "fill_levels": min(settings.fill_levels, len(images)),
+        "occlusion_levels": settings.occlusion_levels,
+        "tolerance": settings.tolerance,
     }
 
 
-def _launch(kernel: str, level: int, images: list[Tensor]) -> Launch:
+def _level_launch(kernel: str, level: int, images: list[Tensor]) -> Launch:
     return Launch(kernel, images[level][:, 0].numel(), {"level": level})
 
 
-def _half_way(images: list[Tensor], levels: range, other: int) -> list[Tensor | None]:
-    """Return room for pictures of the rows of these levels and the columns of the level `other` further."""
+def _resampled_rows(images: list[Tensor], levels: range, other: int) -> list[Tensor | None]:
+    """Return room for images with the rows of these levels and the columns of the level `other` levels further."""
     result: list[Tensor | None] = [None] * len(images)
     for level in levels:
         views, _, rows, _ = images[level].shape
@@ -48,122 +78,199 @@ def _planes(images: list[Tensor], channels: int) -> list[Tensor]:
     return [image.new_empty(image.shape[0], channels, *image.shape[2:]) for image in images]
 
 
-def _base_picture(
-    images: list[Tensor],
-    background: list[Tensor],
-    weights: list[Tensor],
-    depths: list[Tensor],
-    fill_levels: int,
-    occlusion_levels: int,
-    tolerance: float,
-) -> Outputs:
-    colours, valid, behind, surface = (_planes(images, channels) for channels in (3, 1, 1, 1))
-    values = _values(images, fill_levels, occlusion_levels, tolerance)
-    values |= {"image": images, "weight": weights, "depth": depths, "background": background}
-    values |= {"colours": colours, "valid": valid, "behind": behind, "surface": surface}
-    values |= {"padded": [F.pad(depth, [REACH] * 4, value=torch.inf) for depth in depths[:occlusion_levels]]}
-    half_way = _half_way(images, range(int(values["fill_levels"]) - 1), 1)  # type: ignore[arg-type]
-    values |= {"half_way": half_way}
+def _empty_levels(inputs: HoleFillingInputs) -> FilledLevels:
+    return FilledLevels(*(_planes(inputs.images, channels) for channels in (3, 1, 1)))
+
+
+def _fill_holes(inputs: HoleFillingInputs) -> FilledLevels:
+    images, settings = inputs.images, inputs.settings
+    result = _empty_levels(inputs)
+    depths = inputs.depths[: settings.occlusion_levels]
+    padded = [F.pad(depth, [REACH] * 4, value=torch.inf) for depth in depths]
+    rows = _resampled_rows(images, range(min(settings.fill_levels, len(images)) - 1), 1)
+    values: Values = {
+        **_values(images, settings),
+        **result._asdict(),
+        "image": images,
+        "weight": inputs.weights,
+        "depth": inputs.depths,
+        "background": inputs.background,
+        "padded_depth": padded,
+        "surface": _planes(images, 1),
+        "resampled_rows": rows,
+    }
     series = []
     for level in reversed(range(len(images))):
-        series.append(_launch("base_surface", level, images))
-        room = half_way[level]
+        series.append(_level_launch("holes_surface", level, images))
+        room = rows[level]
         if room is not None:
-            series.append(Launch("base_upsample", room.numel(), {"level": level}))
-        series.append(_launch("base_colours", level, images))
-    launch_series(series, values, images[0])
-    return colours, valid, behind
+            series.append(Launch("holes_upsample", room.numel(), {"level": level}))
+        series.append(_level_launch("holes_colours", level, images))
+    launch(HoleFillingArguments, series, values, images[0])
+    return result
 
 
-base_picture_op = torch.library.custom_op(
-    "adop::fill_holes",
-    _base_picture,
-    mutates_args=(),
-    schema=f"({_INPUTS}, {_SETTINGS}) -> (Tensor[], Tensor[], Tensor[])",
-)
+fill_holes_operator = Operator("adop::fill_holes", _fill_holes, _empty_levels)
 
 
-@base_picture_op.register_fake
-def _(images: list[Tensor], *rest: Any) -> Outputs:
-    return _planes(images, 3), _planes(images, 1), _planes(images, 1)
+class HoleFillingGradientInputs(NamedTuple):
+    """Gradients of the filled colours, and what they were made of."""
+
+    grads: list[Tensor]
+    colours: list[Tensor]
+    valid: list[Tensor]
+    images: list[Tensor]
+    has_background: bool
+    settings: HoleFillingSettings
 
 
-@torch.library.custom_op(
-    "adop::base_picture_backward",
-    mutates_args=(),
-    schema=f"(Tensor[] grads, Tensor[] colours, Tensor[] valid, Tensor[] images, bool looks, {_SETTINGS})"
-    " -> (Tensor[], Tensor[])",
-)
-def base_picture_backward_op(
-    grads: list[Tensor],
-    colours: list[Tensor],
-    valid: list[Tensor],
-    images: list[Tensor],
-    looks: bool,
-    *settings: Any,
-) -> tuple[list[Tensor], list[Tensor]]:
-    shown, passed = [torch.empty_like(image) for image in images], _planes(images, 3)
-    behind = [plane.zero_() for plane in _planes(images, 3)] if looks else []
-    values = _values(images, *settings)
-    values |= {"grad_colours": grads, "colours": colours, "valid": valid}
-    values |= {"grad_shown": shown, "grad_behind": behind, "passed": passed}
-    half_way = _half_way(images, range(1, int(values["fill_levels"])), -1)  # type: ignore[arg-type]
-    values |= {"half_way": half_way}
+class HoleFillingGradients(NamedTuple):
+    """Gradients of the images, and of the background if there is one."""
+
+    images: list[Tensor]
+    background: list[Tensor]
+
+
+def _empty_gradients(inputs: HoleFillingGradientInputs) -> HoleFillingGradients:
+    background = _planes(inputs.images, 3) if inputs.has_background else []
+    return HoleFillingGradients([torch.empty_like(image) for image in inputs.images], background)
+
+
+def _fill_holes_backward(inputs: HoleFillingGradientInputs) -> HoleFillingGradients:
+    images = inputs.images
+    result = _empty_gradients(inputs)
+    for plane in result.background:
+        plane.zero_()
+    rows = _resampled_rows(images, range(1, min(inputs.settings.fill_levels, len(images))), -1)
+    values: Values = {
+        **_values(images, inputs.settings),
+        "grad_colours": inputs.grads,
+        "colours": inputs.colours,
+        "valid": inputs.valid,
+        "grad_image": result.images,
+        "grad_background": result.background,
+        "grad_upsampled": _planes(images, 3),
+        "resampled_rows": rows,
+    }
     series = []
-    for level, room in enumerate(half_way):
+    for level, room in enumerate(rows):
         if room is not None:
-            series.append(Launch("base_gather", room.numel(), {"level": level}))
-        series.append(_launch("base_backward", level, images))
-    launch_series(series, values, images[0])
-    return shown, behind
+            series.append(Launch("holes_upsample_backward", room.numel(), {"level": level}))
+        series.append(_level_launch("holes_colours_backward", level, images))
+    launch(HoleFillingArguments, series, values, images[0])
+    return result
 
 
-@base_picture_backward_op.register_fake
-def _(
-    grads: list[Tensor],
-    colours: list[Tensor],
-    valid: list[Tensor],
-    images: list[Tensor],
-    looks: bool,
-    *settings: Any,
-) -> tuple[list[Tensor], list[Tensor]]:
-    return [torch.empty_like(image) for image in images], _planes(images, 3) if looks else []
+fill_holes_backward_operator = Operator("adop::fill_holes_backward", _fill_holes_backward, _empty_gradients)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
-    ctx.save_for_backward(*output[0], *output[1], *inputs[0])
-    ctx.mark_non_differentiable(*output[1], *output[2])
-    ctx.levels, ctx.looks, ctx.settings = len(inputs[0]), len(inputs[1]) > 0, inputs[4:]
+class _SavedFilling(NamedTuple):
+    colours: list[Tensor]
+    valid: list[Tensor]
+    images: list[Tensor]
+    has_background: bool
+    settings: HoleFillingSettings
 
 
-def _backward(ctx: Any, grads: list[Tensor], *_: Any) -> tuple[Any, ...]:
-    saved = ctx.saved_tensors
-    parts = [list(saved[i * ctx.levels : (i + 1) * ctx.levels]) for i in range(3)]
-    dense = [grad.contiguous() for grad in grads]
-    shown, behind = base_picture_backward_op(dense, *parts, ctx.looks, *ctx.settings)
-    none = [None] * ctx.levels
-    return shown, behind, none, none, None, None, None
+def _save(inputs: HoleFillingInputs, outputs: FilledLevels) -> _SavedFilling:
+    return _SavedFilling(
+        outputs.colours, outputs.valid, inputs.images, len(inputs.background) > 0, inputs.settings
+    )
 
 
-_call = differentiable(base_picture_op, _base_picture, _setup, _backward)
+@fill_holes_operator.gradient(_save, of=("colours",))
+def _gradient(saved: _SavedFilling, grads: FilledLevels, needs: frozenset[str]) -> Gradients:
+    inputs = HoleFillingGradientInputs(_contiguous(grads.colours), *saved)
+    return fill_holes_backward_operator(inputs)._asdict()
 
 
 def fill_holes(
-    images: list[Tensor],
-    weights: list[Tensor],
-    depths: list[Tensor],
-    background: list[Tensor] | None,
-    fill_levels: int,
-    occlusion_levels: int,
-    tolerance: float,
-) -> Outputs:
-    """Return colours, valid and behind of `adop.model.hole_filling.fill_holes`, by the kernels.
+    levels: Levels, background: list[Tensor] | None, settings: HoleFillingSettings, backend: Backend
+) -> FilledLevels:
+    """Return the colours of the points with holes filled.
+
+    From the coarsest level down, a pixel shows its level's own points if it has any that are not seen through a gap in
+    a nearer surface, else the coarser level. Levels from `settings.fill_levels` on fill nothing: there an empty pixel
+    shows the background.
 
     Args:
-        images: L x [B, C, H_l, W_l], the first three channels logarithms.
-        background: L x [B, 3, H_l, W_l] linear light; None is what the images show.
+        levels: of features, the first three logarithms of colour.
+        background: per level [B, 3, H_l, W_l] linear light; None: empty pixels keep the levels' own colours.
 
-    **Gradients** of the colours exact to images and background.
+    **Gradients** of the colours exact to features and background; none of the choice of what fills what.
     """
-    parts = [[tensor.contiguous() for tensor in part] for part in (images, background or [], weights, depths)]
-    return _call(*parts, fill_levels, occlusion_levels, tolerance)
+    images, weights, depths = levels.features, levels.weight, levels.depth
+    if choose_backend(backend, images[0].device) == "reference":
+        return _fill_holes_reference(levels, background, settings)
+    inputs = HoleFillingInputs(
+        _contiguous(images),
+        _contiguous(background or []),
+        _contiguous(weights),
+        _contiguous(depths),
+        settings,
+    )
+    return fill_holes_operator(inputs)
+
+
+def _contiguous(tensors: list[Tensor]) -> list[Tensor]:
+    return [tensor.contiguous() for tensor in tensors]
+
+
+def _fill_holes_reference(
+    levels: Levels, background: list[Tensor] | None, settings: HoleFillingSettings
+) -> FilledLevels:
+    """Fill holes in plain torch."""
+    count = len(levels.features)
+    colours: list[Tensor] = [torch.empty(0)] * count
+    valid, occlusion, surfaces = list(colours), list(colours), list(colours)
+    for level in reversed(range(count)):
+        own = levels.features[level][:, :3].exp()
+        with torch.no_grad():
+            drawn = levels.weight[level] > 0
+            depth = torch.where(drawn, levels.depth[level], torch.inf)
+            surface = torch.full_like(depth, torch.inf)
+            if level < settings.occlusion_levels:
+                surface = surface_around(depth)
+                if level + 1 < count:
+                    surface = torch.minimum(surface, upsample(surfaces[level + 1], depth, "nearest"))
+            gap = torch.where(drawn & torch.isfinite(surface), (1 - surface / depth).clamp(0, 1), 0.0)
+            valid[level] = (drawn & (gap <= settings.tolerance)).to(own.dtype)
+            occlusion[level], surfaces[level] = gap, surface
+        fill = own if background is None else background[level]
+        if level + 1 < min(count, settings.fill_levels):
+            fill = upsample(colours[level + 1], own)
+        colours[level] = torch.where(valid[level] > 0, own, fill)
+    return FilledLevels(colours, valid, occlusion)
+
+
+def upsample(image: Tensor, like: Tensor, mode: str = "bilinear") -> Tensor:
+    """Return `image` at twice its size, cut to the height and width of `like`."""
+    if mode == "nearest":
+        large = image.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    else:
+        large = F.interpolate(image, scale_factor=2.0, mode=mode, align_corners=False)
+    return large[:, :, : like.shape[2], : like.shape[3]]
+
+
+def surface_around(depth: Tensor) -> Tensor:
+    """Return, per pixel of depths [B, 1, H, W], the depth of a surface that surrounds it; infinite where there is none.
+
+    Of the four lines through a pixel, each gives the farther of its two sides' nearest depths within REACH pixels;
+    three lines must agree. At an outline only one line has the near surface on both sides, so that outlines do not
+    grow.
+    """
+    padded = F.pad(depth, [REACH] * 4, value=torch.inf)
+    height, width = depth.shape[2:]
+
+    def side(dy: int, dx: int) -> Tensor:
+        steps = (
+            padded[:, :, REACH + k * dy : REACH + k * dy + height, REACH + k * dx : REACH + k * dx + width]
+            for k in range(1, REACH + 1)
+        )
+        nearest = next(steps)
+        for step in steps:
+            nearest = torch.minimum(nearest, step)
+        return nearest
+
+    lines = [torch.maximum(side(dy, dx), side(-dy, -dx)) for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1))]
+    return torch.stack(lines).sort(0).values[2]

@@ -1,19 +1,37 @@
-"""A picture beside a photo as a registered operator: the sums that losses are made of, with their adjoint."""
+"""The image loss as a registered operator: the sums that losses between images and photos are made of."""
+
+from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from adop.backend.launch import Value, each_view, launch_series, slots_for
-from adop.backend.operator import differentiable
+from adop.backend.arguments import ImageLossArguments, Values
+from adop.backend.choice import Backend, choose_backend
+from adop.backend.launch import each_view, launch, slots_for
+from adop.backend.operator import Gradients, Operator
 from adop.images.metrics import C1, C2, ssim_map, window
-from adop.ops.types import Backend
 
-EDGE = 10  # pixels that a full window takes away, as in compare.cu
+EDGE = 10  # pixels by which an image of full windows is smaller, as in image_loss.cu
 
-_INPUTS = "Tensor image, Tensor target, Tensor mask, bool structure"
+
+class ImageLossInputs(NamedTuple):
+    """Images and photos, contiguous and of one precision."""
+
+    image: Tensor  # [B, 3, H, W]
+    target: Tensor  # [B, 3, H, W]
+    mask: Tensor  # [B, 1, H, W]
+    structure: bool  # whether SSIM is computed
+
+
+class ImageLossTensors(NamedTuple):
+    """The sums, and what their gradient needs."""
+
+    sums: Tensor  # [B, 5], see image_loss_sums
+    grey: Tensor  # [B, 2, H, W] means of the channels of image and target
+    partial: Tensor  # [B, 4, H + 2 EDGE, W + 2 EDGE] derivatives of SSIM, see image_loss.cu
 
 
 @functools.lru_cache(maxsize=8)
@@ -21,114 +39,115 @@ def _taps(dtype: torch.dtype, device: torch.device) -> Tensor:
     return window(EDGE + 1, torch.empty(0, dtype=dtype, device=device))[0].contiguous()
 
 
-def _values(image: Tensor, target: Tensor, mask: Tensor) -> dict[str, Value]:
+def _values(inputs: ImageLossInputs) -> Values:
+    image = inputs.image
     return {
-        "picture": image,
-        "target": target,
-        "mask": mask,
+        "image": image,
+        "target": inputs.target,
+        "mask": inputs.mask,
         "window": _taps(image.dtype, image.device),
         "height": image.shape[2],
         "width": image.shape[3],
-        "stable1": C1,
-        "stable2": C2,
+        "ssim_c1": C1,
+        "ssim_c2": C2,
     }
 
 
-def _buffers(image: Tensor, structure: bool) -> tuple[Tensor, Tensor]:
-    """Return grey pictures and the partial derivatives, whose edges must be zero."""
-    views, _, height, width = image.shape
-    size = (height + 2 * EDGE, width + 2 * EDGE) if structure else (0, 0)
-    return image.new_empty(views, 2, height, width), image.new_zeros(views, 4, *size)
+def _empty_tensors(inputs: ImageLossInputs) -> ImageLossTensors:
+    """Return room for the outputs; the partial derivatives are 0, as their edges must be."""
+    views, _, height, width = inputs.image.shape
+    padded = (height + 2 * EDGE, width + 2 * EDGE) if inputs.structure else (0, 0)
+    new_empty, new_zeros = inputs.image.new_empty, inputs.image.new_zeros
+    return ImageLossTensors(
+        new_empty(views, 5), new_empty(views, 2, height, width), new_zeros(views, 4, *padded)
+    )
 
 
-def _compare(image: Tensor, target: Tensor, mask: Tensor, structure: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _image_loss(inputs: ImageLossInputs) -> ImageLossTensors:
+    image = inputs.image
     views, _, height, width = image.shape
     slots = slots_for(height * width, image.device)
-    grey, partial = _buffers(image, structure)
-    sums = image.new_zeros(views, slots, 4)
-    values = _values(image, target, mask) | {"sums": sums, "slots": slots, "grey": grey, "partial": partial}
-    launch_series(each_view("compare_pixels", views, height * width), values, image)
-    if structure:
-        values |= {"row_sums": image.new_empty(views, 5, height, width)}
-        launch_series(each_view("compare_rows", views, height * (width - EDGE)), values, image)
-        launch_series(each_view("compare_columns", views, (height - EDGE) * (width - EDGE)), values, image)
+    _, grey, partial = _empty_tensors(inputs)
+    sums, row_sums = image.new_zeros(views, slots, 4), None
+    series = each_view("image_loss_pixels", views, height * width)
+    if inputs.structure:
+        row_sums = image.new_empty(views, 5, height, width)
+        series += each_view("image_loss_rows", views, height * (width - EDGE))
+        series += each_view("image_loss_columns", views, (height - EDGE) * (width - EDGE))
+    buffers: Values = {"sums": sums, "slots": slots, "grey": grey, "partial": partial, "row_sums": row_sums}
+    launch(ImageLossArguments, series, {**_values(inputs), **buffers}, image)
     absolute, squared, clamped, counted = sums.sum(1, dtype=torch.float64).to(image.dtype).unbind(1)
-    return torch.stack((absolute, squared, partial[:, 3].sum((1, 2)), clamped, counted), 1), grey, partial
+    total = torch.stack((absolute, squared, partial[:, 3].sum((1, 2)), clamped, counted), 1)
+    return ImageLossTensors(total, grey, partial)
 
 
-compare_op = torch.library.custom_op(
-    "adop::compare", _compare, mutates_args=(), schema=f"({_INPUTS}) -> (Tensor, Tensor, Tensor)"
-)
+image_loss_operator = Operator("adop::image_loss", _image_loss, _empty_tensors)
 
 
-@compare_op.register_fake
-def _(image: Tensor, target: Tensor, mask: Tensor, structure: bool) -> tuple[Tensor, Tensor, Tensor]:
-    return image.new_empty(len(image), 5), *_buffers(image, structure)
+class ImageLossGradientInputs(NamedTuple):
+    """The gradient of the sums, and what they were made of."""
+
+    grad: Tensor  # [B, 3]
+    grey: Tensor
+    partial: Tensor
+    inputs: ImageLossInputs
 
 
-@torch.library.custom_op(
-    "adop::compare_backward",
-    mutates_args=(),
-    schema=f"(Tensor grad, Tensor grey, Tensor partial, {_INPUTS}) -> Tensor",
-)
-def compare_backward_op(grad: Tensor, grey: Tensor, partial: Tensor, image: Tensor, *rest: Any) -> Tensor:
-    target, mask, structure = rest
+def _empty_gradient(inputs: ImageLossGradientInputs) -> Tensor:
+    return torch.empty_like(inputs.inputs.image)
+
+
+def _image_loss_backward(inputs: ImageLossGradientInputs) -> Tensor:
+    image, result, row_partial = inputs.inputs.image, _empty_gradient(inputs), None
     views, _, height, width = image.shape
-    result = torch.empty_like(image)
-    values = _values(image, target, mask)
-    values |= {"grey": grey, "partial": partial, "grad_sums": grad, "grad_picture": result}
-    if structure:
-        values |= {"row_partial": image.new_empty(views, 3, height, width + 2 * EDGE)}
-        launch_series(
-            each_view("compare_columns_backward", views, height * (width + 2 * EDGE)), values, image
-        )
-    launch_series(each_view("compare_rows_backward", views, height * width), values, image)
+    series = each_view("image_loss_rows_backward", views, height * width)
+    if inputs.inputs.structure:
+        row_partial = image.new_empty(views, 3, height, width + 2 * EDGE)
+        series = each_view("image_loss_columns_backward", views, height * (width + 2 * EDGE)) + series
+    buffers: Values = {"grey": inputs.grey, "partial": inputs.partial, "row_partial": row_partial}
+    gradients: Values = {"grad_sums": inputs.grad, "grad_image": result}
+    launch(ImageLossArguments, series, {**_values(inputs.inputs), **buffers, **gradients}, image)
     return result
 
 
-@compare_backward_op.register_fake
-def _(grad: Tensor, grey: Tensor, partial: Tensor, image: Tensor, *rest: Any) -> Tensor:
-    return torch.empty_like(image)
+image_loss_backward_operator = Operator("adop::image_loss_backward", _image_loss_backward, _empty_gradient)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*output[1:], *inputs[:3])
-    ctx.structure = inputs[3]
-    ctx.mark_non_differentiable(*output[1:])
+class _SavedLoss(NamedTuple):
+    grey: Tensor
+    partial: Tensor
+    inputs: ImageLossInputs
 
 
-def _backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
-    return compare_backward_op(grad[:, :3].contiguous(), *ctx.saved_tensors, ctx.structure), None, None, None
+def _save(inputs: ImageLossInputs, outputs: ImageLossTensors) -> _SavedLoss:
+    return _SavedLoss(outputs.grey, outputs.partial, inputs)
 
 
-_call = differentiable(compare_op, _compare, _setup, _backward)
+@image_loss_operator.gradient(_save, of=("sums",))
+def _gradient(saved: _SavedLoss, grads: ImageLossTensors, needs: frozenset[str]) -> Gradients:
+    grad = grads.sums[:, :3].contiguous()
+    return {"image": image_loss_backward_operator(ImageLossGradientInputs(grad, *saved))}
 
 
-def compare(
-    image: Tensor, target: Tensor, mask: Tensor, structure: bool, backend: Backend = "auto"
-) -> Tensor:
-    """Return the sums [B, 5] over the pixels of images [B, 3, H, W] against targets, weighted by a mask.
+def image_loss_sums(image: Tensor, target: Tensor, mask: Tensor, structure: bool, backend: Backend) -> Tensor:
+    """Return sums [B, 5] over the pixels of images [B, 3, H, W] against targets, weighted by a mask [B, 1, H, W].
 
-    They are, in turn: |difference|, its square, 1 - SSIM of the mean of the channels over the full windows whose
-    centre is in the mask (0 unless `structure`), the square of the difference where the image is first clamped to
-    [0, 1], and the mask itself.
-
-    Args:
-        mask: [B, 1, H, W].
-        backend: "reference" is torch; anything else are kernels on the tensors' device.
+    They are, in this order: |difference|; its square; 1 - SSIM of the mean of the channels, over the full windows whose
+    centre is in the mask (0 unless `structure`); the square of the difference after clamping the image to [0, 1]; and
+    the mask itself.
 
     **Gradients** of the first three exact to the image, else none. **Source** of SSIM: Wang et al. 2004.
     """
-    if backend == "reference":
-        return _compare_reference(image, target, mask, structure)
+    if choose_backend(backend, image.device) == "reference":
+        return _image_loss_reference(image, target, mask, structure)
     if structure and min(image.shape[2:]) <= EDGE:
         raise ValueError(f"image: SSIM needs more than {EDGE} pixels a side, got {list(image.shape[2:])}")
-    parts = [part.to(image.dtype).contiguous() for part in (image, target, mask)]
-    return _call(*parts, structure)[0]
+    dense = [part.to(image.dtype).contiguous() for part in (image, target, mask)]
+    return image_loss_operator(ImageLossInputs(dense[0], dense[1], dense[2], structure)).sums
 
 
-def _compare_reference(image: Tensor, target: Tensor, mask: Tensor, structure: bool) -> Tensor:
-    """The oracle of the kernels."""
+def _image_loss_reference(image: Tensor, target: Tensor, mask: Tensor, structure: bool) -> Tensor:
+    """Compute the sums in plain torch."""
     difference = image - target
     clamped = (image.detach().clamp(0, 1) - target).square()
     parts = [difference.abs() * mask, difference.square() * mask, clamped * mask, mask]

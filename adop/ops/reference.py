@@ -1,8 +1,9 @@
-"""The oracle of both ops: plain torch, on any device, calling no compiled kernel.
+"""project, rasterize and draw in plain torch, on any device: what the kernels are tested against.
 
-Everything works on pairs (view, point) that are visible; `view` and `point` [P] index them.
+All functions work on the visible pairs (view, point).
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,9 +15,24 @@ from adop.geometry.rolling_shutter import apply_motion, row_time
 from adop.ops.types import Levels, Points, Projection, RasterConfig, check_background
 
 
+@dataclass(frozen=True)
+class VisiblePairs:
+    """Points that are visible in views."""
+
+    view: Tensor  # [P] index
+    point: Tensor  # [P] index
+    uv: Tensor  # [P, 2] pixels of the crop
+    z: Tensor  # [P] depth
+    radius_px: Tensor  # [P]
+    ghost: Tensor | None  # [P] bool
+
+
 def project(camera: Camera, points: Points, near: float) -> Projection:
-    """Project all points into all views. **Gradients** of uv and z exact to points, pose, intrinsics,
-    distortion and motion, the time at which a point's row is read out being taken for a constant."""
+    """Project all points into all views.
+
+    **Gradients** of uv and z exact to points, pose, intrinsics, distortion and motion; the time at which a point's row
+    is read out counts as a constant.
+    """
     view, point = visible_pairs(camera, points, near)
     uv, z, radius_px = project_pairs(camera, points, view, point)
     shape = (len(camera), points.xyz.shape[0])
@@ -31,7 +47,7 @@ def project(camera: Camera, points: Points, near: float) -> Projection:
 
 
 def camera_space(xyz: Tensor, world_to_camera: Tensor) -> Tensor:
-    """Transform points [..., 3] by poses [..., 4, 4], written out so that every backend rounds alike."""
+    """Transform points [..., 3] by poses [..., 4, 4], written out so that all backends round alike."""
     m = world_to_camera.to(xyz.dtype)
     x, y, z = xyz.unbind(-1)
     rows = [m[..., i, 0] * x + m[..., i, 1] * y + m[..., i, 2] * z + m[..., i, 3] for i in range(3)]
@@ -40,7 +56,7 @@ def camera_space(xyz: Tensor, world_to_camera: Tensor) -> Tensor:
 
 @torch.no_grad()
 def visible_pairs(camera: Camera, points: Points, near: float) -> tuple[Tensor, Tensor]:
-    """Return the views and the points [P] of all visible pairs, view by view, points in rising order."""
+    """Return the views and the points [P] of all visible pairs, view by view, points in ascending order."""
     xyz = points.xyz
     limit = monotonic_radius(camera.model, camera.distortion.to(xyz.dtype))
     finite = torch.isfinite(xyz).all(1) & torch.isfinite(points.radius)
@@ -48,7 +64,7 @@ def visible_pairs(camera: Camera, points: Points, near: float) -> tuple[Tensor, 
     for b in range(len(camera)):
         candidates = finite.nonzero().squeeze(1)
         local = camera_space(xyz[candidates], camera.world_to_camera[b])
-        seen = read_out(camera, local, torch.full_like(candidates, b))
+        seen = at_row_time(camera, local, torch.full_like(candidates, b))
         z = seen[:, 2] if camera.model == "opencv" else seen.norm(dim=1)
         if points.normals is not None:
             rotation = camera.world_to_camera[b, :3, :3].to(xyz.dtype)
@@ -74,8 +90,8 @@ def rotated_dot(rotation: Tensor, normals: Tensor, local: Tensor) -> Tensor:
     return turned[0] * local[:, 0] + turned[1] * local[:, 1] + turned[2] * local[:, 2]
 
 
-def read_out(camera: Camera, local: Tensor, view: Tensor) -> Tensor:
-    """Return where camera-space points [P, 3] of views [P] are when their rows are taken; see `rolling_shutter`."""
+def at_row_time(camera: Camera, local: Tensor, view: Tensor) -> Tensor:
+    """Return where camera-space points [P, 3] of views [P] are when their rows are read out, see `rolling_shutter`."""
     if camera.motion is None:
         return local
     intrinsics, distortion = camera.intrinsics.to(local.dtype)[view], camera.distortion.to(local.dtype)[view]
@@ -97,7 +113,7 @@ def project_pairs(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return uv [P, 2], z [P] and radius_px [P] of visible pairs; radius_px carries no gradient."""
     local = camera_space(points.xyz[point], camera.world_to_camera[view])
-    uv, z, _ = _lens(camera, read_out(camera, local, view), view)
+    uv, z, _ = _lens(camera, at_row_time(camera, local, view), view)
     focal = (camera.crop[:, 0] * camera.intrinsics[:, 0]).to(z.dtype)
     radius_px = (focal[view] * points.radius[point] / z).detach()
     return uv, z, radius_px
@@ -106,18 +122,16 @@ def project_pairs(
 def rasterize(
     projection: Projection,
     features: Tensor,
-    width: int,
-    height: int,
+    size: tuple[int, int],
     config: RasterConfig,
     background: Tensor | list[Tensor] | None = None,
     ghosts: Tensor | None = None,
 ) -> Levels:
-    """Draw projected points. **Gradients** as in `adop.ops.rasterize`."""
+    """Draw projected points to levels of height and width `size`. **Gradients** as of `adop.ops.rasterize`."""
     view, point = projection.visible.nonzero(as_tuple=True)
-    pairs = (projection.uv[view, point], projection.z[view, point], projection.radius_px[view, point])
-    ghost = None if ghosts is None else ghosts[view, point]
-    size = (projection.uv.shape[0], height, width)
-    return rasterize_pairs(pairs, view, point, features, size, config, background, ghost)
+    parts = (projection.uv[view, point], projection.z[view, point], projection.radius_px[view, point])
+    pairs = VisiblePairs(view, point, *parts, None if ghosts is None else ghosts[view, point])
+    return rasterize_pairs(pairs, features, (projection.uv.shape[0], *size), config, background)
 
 
 def draw(
@@ -130,29 +144,27 @@ def draw(
 ) -> Levels:
     """Project and rasterize without the dense [B, N] tensors in between."""
     view, point = visible_pairs(camera, points, config.near)
-    pairs = project_pairs(camera, points, view, point)
-    ghost = None if ghosts is None else ghosts[view, point]
+    parts = project_pairs(camera, points, view, point)
+    pairs = VisiblePairs(view, point, *parts, None if ghosts is None else ghosts[view, point])
     size = (len(camera), camera.height, camera.width)
-    return rasterize_pairs(pairs, view, point, features, size, config, background, ghost)
+    return rasterize_pairs(pairs, features, size, config, background)
 
 
 def rasterize_pairs(
-    pairs: tuple[Tensor, Tensor, Tensor],
-    view: Tensor,
-    point: Tensor,
+    pairs: VisiblePairs,
     features: Tensor,
     size: tuple[int, int, int],
     config: RasterConfig,
     background: Tensor | list[Tensor] | None,
-    ghost: Tensor | None,
 ) -> Levels:
-    """Draw visible pairs, level by level."""
-    uv, z, radius_px = pairs
+    """Draw visible pairs, level by level, to as many views, rows and columns as `size` says."""
+    view, point, uv, z, ghost = pairs.view, pairs.point, pairs.uv, pairs.z, pairs.ghost
     solid = torch.ones_like(z, dtype=torch.bool) if ghost is None else ~ghost
-    behind = check_background(background, size[0], features.shape[1], size[1:], config.levels, features)
+    empty = check_background(background, size[0], size[1:], config.levels, features)
+    bilinear = config.position_gradient == "bilinear"
     levels = Levels([], [], [])
     for level in range(config.levels):
-        large = radius_px * 2.0**-level >= config.radius_threshold
+        large = pairs.radius_px * 2.0**-level >= config.radius_threshold
         rows, columns = level_size(*size[1:], level)
         cell = (uv.detach() * 2.0**-level).floor().long()
         pixel = (view * rows + cell[:, 1]) * columns + cell[:, 0]
@@ -163,12 +175,11 @@ def rasterize_pairs(
         image, weight, depth = (
             plane.reshape(size[0], rows, columns, -1).permute(0, 3, 1, 2) for plane in planes
         )
-        image = torch.where(weight > 0, image, behind[level])
-        bilinear = config.position_gradient == "bilinear"
+        image = torch.where(weight > 0, image, empty[level])
         if uv.requires_grad and (bilinear or ghost is not None):
-            seen = large if bilinear or ghost is None else ghost & large
-            looks = (uv[seen], z.detach()[seen], view[seen], features.detach()[point[seen]])
-            image = _GhostGradient.apply(image, *looks, weight, depth, level, config)
+            moved = large if bilinear or ghost is None else ghost & large
+            parts = (uv[moved], z.detach()[moved], view[moved], features.detach()[point[moved]])
+            image = _PositionGradient.apply(image, *parts, weight, depth, level, config)
         levels.features.append(image.contiguous())
         levels.weight.append(weight.contiguous())
         levels.depth.append(depth.contiguous())
@@ -178,7 +189,7 @@ def rasterize_pairs(
 def _blend(
     pixel: Tensor, z: Tensor, point: Tensor, features: Tensor, pixels: int, config: RasterConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean feature [pixels, C], weight [pixels, 1] and depth [pixels, 1] of drawn pairs."""
+    """Return the mean feature [pixels, C], weight [pixels, 1] and depth [pixels, 1] of drawn pairs."""
     depth = z.new_full((pixels,), torch.inf).scatter_reduce(0, pixel, z, "amin")
     counts = z <= depth[pixel] * (1 + config.depth_tolerance)
     pixel = pixel[counts]
@@ -187,11 +198,11 @@ def _blend(
     return total / weight.clamp_min(1), weight, depth[:, None]
 
 
-class _GhostGradient(torch.autograd.Function):
-    """Pass an image through; backward, tell ghosts what the loss would feel if they were drawn at a
-    neighbour; or, bilinear, all points, what they would feel of a footprint of 2 x 2 pixels.
+class _PositionGradient(torch.autograd.Function):
+    """Return an image as it is, with an approximate gradient to the pixels of points.
 
-    **Source** ADOP section 4.2, all three cases; see the design's formula.
+    Of ghosts, how the loss would change if they were drawn at a neighbouring pixel; or, bilinear, of all points, the
+    slope of a footprint of 2 x 2 pixels. **Source** Rückert et al. 2022, ADOP, section 4.2, all three cases.
     """
 
     @staticmethod
@@ -205,13 +216,13 @@ class _GhostGradient(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         image, uv, z, view, feature, weight, depth = ctx.saved_tensors
         rows, columns = image.shape[2:]
-        place = uv * 2.0**-ctx.level - 0.5 * ctx.bilinear
-        x, y = place.floor().long().unbind(1)
+        position = uv * 2.0**-ctx.level - 0.5 * ctx.bilinear
+        x, y = position.floor().long().unbind(1)
         low, high = (0, 1) if ctx.bilinear else (2, 2)
         inner = (x >= low) & (y >= low) & (x < columns - high) & (y < rows - high)
         x, y, z, view, feature = x[inner], y[inner], z[inner], view[inner], feature[inner]
 
-        def felt(dx: int, dy: int) -> Tensor:
+        def loss_change(dx: int, dy: int) -> Tensor:
             i, d, w = (t[view, :, y + dy, x + dx] for t in (image, depth, weight))
             near, far = z[:, None] * (1 + ctx.alpha), d * (1 + ctx.alpha)
             replaced = (w == 0) | (near < d)
@@ -220,12 +231,14 @@ class _GhostGradient(torch.autograd.Function):
             return (change * grad[view, :, y + dy, x + dx]).sum(1)
 
         if ctx.bilinear:
-            first, second, third, last = felt(0, 0), felt(1, 0), felt(0, 1), felt(1, 1)
-            part_x, part_y = (place - place.floor())[inner].unbind(1)
+            first, second = loss_change(0, 0), loss_change(1, 0)
+            third, last = loss_change(0, 1), loss_change(1, 1)
+            part_x, part_y = (position - position.floor())[inner].unbind(1)
             across = (1 - part_y) * (second - first) + part_y * (last - third)
             down = (1 - part_x) * (third - first) + part_x * (last - second)
         else:
-            across, down = (felt(1, 0) - felt(-1, 0)) / 2, (felt(0, 1) - felt(0, -1)) / 2
+            across = (loss_change(1, 0) - loss_change(-1, 0)) / 2
+            down = (loss_change(0, 1) - loss_change(0, -1)) / 2
         slope = torch.stack((across, down), 1) * 2.0**-ctx.level
         grad_uv = torch.zeros_like(uv).index_put((inner.nonzero().squeeze(1),), slope)
         return grad, grad_uv, *([None] * 7)

@@ -1,109 +1,165 @@
 """The physical camera as a registered operator: gain, vignette and response in one pass, with its adjoint."""
 
-from typing import Any
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from adop.backend.launch import Value, each_view, launch_series, slots_for
-from adop.backend.operator import differentiable
-
-_INPUTS = (
-    "Tensor radiance, Tensor gain, Tensor curve, Tensor vignette, Tensor crop, Tensor photo_size, float leak"
-)
+from adop.backend.arguments import TonemapArguments, Values
+from adop.backend.choice import Backend, choose_backend
+from adop.backend.launch import each_view, launch, slots_for
+from adop.backend.operator import Gradients, Operator
 
 
-def _values(
-    radiance: Tensor, gain: Tensor, curve: Tensor, vignette: Tensor, crop: Tensor, *rest: Any
-) -> dict[str, Value]:
-    return {
-        "radiance": radiance,
-        "gain": gain,
-        "curve": curve,
-        "vignette": vignette,
-        "crop": crop,
-        "photo_size": rest[0],
-        "leak": rest[1],
-        "samples": curve.shape[2],
-        "height": radiance.shape[2],
-        "width": radiance.shape[3],
-    }
+@dataclass(frozen=True)
+class PhysicalCamera:
+    """How the camera of each view turns radiance into a photo."""
+
+    gain: Tensor  # [B, 3] factor of each channel
+    curve: Tensor  # [B, 3, K] response at evenly spaced values of sRGB-encoded light
+    vignette: (
+        Tensor | None
+    )  # [B, 5] coefficients of r2, r4, r6 and the centre, in half diagonals; None: no vignette
+    crop: Tensor  # [B, 3] zoom and offset of the image on the full photo
+    photo_size: Tensor  # [B, 2] width and height of the full photo
+    leak: float = 0.0  # slope that light outside [0, 1] keeps
 
 
-def _take_photo(radiance: Tensor, *rest: Any) -> Tensor:
-    photo = torch.empty_like(radiance)
-    values = _values(radiance, *rest) | {"photo": photo, "slopes": torch.empty_like(radiance)}
-    launch_series(each_view("photo_forward", len(radiance), radiance[0, 0].numel()), values, radiance)
+class TonemapInputs(NamedTuple):
+    """Radiance and a PhysicalCamera, contiguous and of one precision."""
+
+    radiance: Tensor  # [B, 3, H, W]
+    gain: Tensor
+    curve: Tensor
+    vignette: Tensor
+    crop: Tensor
+    photo_size: Tensor
+    leak: float
+
+
+def _values(inputs: TonemapInputs) -> Values:
+    _, _, height, width = inputs.radiance.shape
+    return {**inputs._asdict(), "samples": inputs.curve.shape[2], "height": height, "width": width}
+
+
+def _empty_photo(inputs: TonemapInputs) -> Tensor:
+    return torch.empty_like(inputs.radiance)
+
+
+def _tonemap(inputs: TonemapInputs) -> Tensor:
+    radiance, photo = inputs.radiance, _empty_photo(inputs)
+    values: Values = {**_values(inputs), "photo": photo, "slopes": torch.empty_like(radiance)}
+    series = each_view("tonemap_forward", len(radiance), radiance[0, 0].numel())
+    launch(TonemapArguments, series, values, radiance)
     return photo
 
 
-take_photo_op = torch.library.custom_op(
-    "adop::take_photo", _take_photo, mutates_args=(), schema=f"({_INPUTS}) -> Tensor"
-)
+tonemap_operator = Operator("adop::tonemap", _tonemap, _empty_photo)
 
 
-@take_photo_op.register_fake
-def _(radiance: Tensor, *rest: Any) -> Tensor:
-    return torch.empty_like(radiance)
+class TonemapGradientInputs(NamedTuple):
+    """The gradient of a photo, and what it was made of."""
+
+    grad: Tensor
+    inputs: TonemapInputs
 
 
-@torch.library.custom_op(
-    "adop::take_photo_backward", mutates_args=(), schema=f"(Tensor grad, {_INPUTS}) -> (Tensor, Tensor)"
-)
-def take_photo_backward_op(grad: Tensor, radiance: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    pixels, samples = radiance[0, 0].numel(), rest[1].shape[2]
+class TonemapGradients(NamedTuple):
+    """Gradients of the radiance and of the camera."""
+
+    radiance: Tensor  # [B, 3, H, W]
+    camera: Tensor  # [B, 8 + 3 K] of gain, vignette and curve, one behind the other
+
+
+def _empty_gradients(inputs: TonemapGradientInputs) -> TonemapGradients:
+    radiance, samples = inputs.inputs.radiance, inputs.inputs.curve.shape[2]
+    return TonemapGradients(torch.empty_like(radiance), radiance.new_empty(len(radiance), 8 + 3 * samples))
+
+
+def _tonemap_backward(inputs: TonemapGradientInputs) -> TonemapGradients:
+    radiance, samples = inputs.inputs.radiance, inputs.inputs.curve.shape[2]
+    pixels = radiance[0, 0].numel()
     slots = slots_for(pixels, radiance.device)
     grad_radiance = torch.empty_like(radiance)
     sums = radiance.new_zeros(len(radiance), slots, 8 + 3 * samples)
-    values = _values(radiance, *rest) | {"grad_photo": grad, "grad_radiance": grad_radiance}
-    values |= {"sums": sums, "slots": slots, "places": torch.empty_like(radiance)}
-    values |= {"slopes": torch.empty_like(radiance)}
-    launch_series(each_view("photo_backward", len(radiance), pixels), values, radiance)
-    return grad_radiance, sums.sum(1, dtype=torch.float64).to(radiance.dtype)
+    values: Values = {
+        **_values(inputs.inputs),
+        "grad_photo": inputs.grad,
+        "grad_radiance": grad_radiance,
+        "sums": sums,
+        "slots": slots,
+        "positions": torch.empty_like(radiance),
+        "slopes": torch.empty_like(radiance),
+    }
+    launch(TonemapArguments, each_view("tonemap_backward", len(radiance), pixels), values, radiance)
+    return TonemapGradients(grad_radiance, sums.sum(1, dtype=torch.float64).to(radiance.dtype))
 
 
-@take_photo_backward_op.register_fake
-def _(grad: Tensor, radiance: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(radiance), radiance.new_empty(len(radiance), 8 + 3 * rest[1].shape[2])
+tonemap_backward_operator = Operator("adop::tonemap_backward", _tonemap_backward, _empty_gradients)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:6])
-    ctx.leak = inputs[6]
+def _save(inputs: TonemapInputs, output: Tensor) -> TonemapInputs:
+    return inputs
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    saved = ctx.saved_tensors
-    grad_radiance, sums = take_photo_backward_op(grad.contiguous(), *saved, ctx.leak)
-    curve = sums[:, 8:].reshape(saved[2].shape)
-    return grad_radiance, sums[:, :3], curve, sums[:, 3:8], None, None, None
+@tonemap_operator.gradient(_save)
+def _gradient(saved: TonemapInputs, grad: Tensor, needs: frozenset[str]) -> Gradients:
+    result = tonemap_backward_operator(TonemapGradientInputs(grad.contiguous(), saved))
+    gain, vignette, curve = result.camera[:, :3], result.camera[:, 3:8], result.camera[:, 8:]
+    return {
+        "radiance": result.radiance,
+        "gain": gain,
+        "curve": curve.reshape(saved.curve.shape),
+        "vignette": vignette,
+    }
 
 
-_call = differentiable(take_photo_op, _take_photo, _setup, _backward)
+def tonemap_photo(radiance: Tensor, camera: PhysicalCamera, backend: Backend) -> Tensor:
+    """Return the photo [B, 3, H, W] that a camera takes of `radiance` [B, 3, H, W]: gain, vignette, then response.
 
-
-def take_photo(
-    radiance: Tensor,
-    gain: Tensor,
-    curve: Tensor,
-    vignette: Tensor | None,
-    crop: Tensor,
-    photo_size: Tensor,
-    leak: float = 0.0,
-) -> Tensor:
-    """Return what a camera makes of `radiance` [B, 3, H, W]: gain, vignette, then the response.
-
-    Args:
-        gain: [B, 3] factor of each channel.
-        curve: [B, 3, K] response over evenly spaced sRGB-encoded light.
-        vignette: [B, 5] coefficients of r2, r4 and r6 and the centre, half diagonals; None leaves it out.
-        crop: [B, 3] zoom and offset of the picture on the whole photo.
-        photo_size: [B, 2] width and height of the whole photo.
-        leak: slope that values outside [0, 1] keep.
-
-    **Gradients** exact to radiance, gain, curve and vignette. **Source** ADOP section 5.
+    **Gradients** exact to radiance, gain, curve and vignette. **Source** Rückert et al. 2022, ADOP, section 5.
     """
-    if vignette is None:
-        vignette = gain.new_zeros(len(gain), 5)
-    parts = (part.to(radiance.dtype).contiguous() for part in (gain, curve, vignette, crop, photo_size))
-    return _call(radiance.contiguous(), *parts, leak)
+    if choose_backend(backend, radiance.device) == "reference":
+        return _tonemap_reference(radiance, camera)
+    vignette = camera.gain.new_zeros(len(camera.gain), 5) if camera.vignette is None else camera.vignette
+    parts = (camera.gain, camera.curve, vignette, camera.crop, camera.photo_size)
+    gain, curve, vignette, crop, size = (part.to(radiance.dtype).contiguous() for part in parts)
+    inputs = TonemapInputs(radiance.contiguous(), gain, curve, vignette, crop, size, camera.leak)
+    return tonemap_operator(inputs)
+
+
+def _tonemap_reference(radiance: Tensor, camera: PhysicalCamera) -> Tensor:
+    """Take the photo in plain torch."""
+    light = radiance * camera.gain[:, :, None, None]
+    if camera.vignette is not None:
+        light = light * _vignette(camera, camera.vignette, (radiance.shape[2], radiance.shape[3]))
+    samples = camera.curve.shape[2]
+    position = _srgb_encode(light.clamp(0, 1)) * (samples - 1)
+    below = position.detach().floor().clamp(0, samples - 2)
+    index = below.long().flatten(2)
+    low, high = (camera.curve.gather(2, i).reshape(light.shape) for i in (index, index + 1))
+    photo = low + (high - low) * (position - below)
+    if camera.leak:
+        photo = photo + camera.leak * light.clamp_max(0) + camera.leak * (1 - light.clamp_min(1).rsqrt())
+    return photo
+
+
+def _vignette(camera: PhysicalCamera, vignette: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the vignette's factor [B, 1, H, W] of each pixel."""
+    v, u = torch.meshgrid(*(torch.arange(count).to(vignette) + 0.5 for count in size), indexing="ij")
+    crop, photo_size = camera.crop[:, :, None, None], camera.photo_size[:, :, None, None]
+    full = (torch.stack((u, v))[None] + crop[:, 1:]) / crop[:, :1]
+    half_diagonal = photo_size.square().sum(1, keepdim=True).sqrt() / 2
+    position = (full - photo_size / 2) / half_diagonal
+    a, b, c = (vignette[:, i, None, None, None] for i in range(3))
+    r2 = (position - vignette[:, 3:, None, None]).square().sum(1, keepdim=True)
+    return 1 + r2 * (a + r2 * (b + r2 * c))
+
+
+def _srgb_encode(light: Tensor) -> Tensor:
+    dark = light <= 0.0031308
+    bright = torch.where(dark, torch.ones_like(light), light)
+    return torch.where(dark, 12.92 * light, 1.055 * bright.pow(1 / 2.4) - 0.055)

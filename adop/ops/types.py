@@ -1,4 +1,4 @@
-"""The structs that cross the edge of the two ops."""
+"""What goes into project, rasterize and draw, and what comes out."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,9 +8,8 @@ from torch import Tensor
 
 from adop.geometry.camera import level_size
 
-Backend = Literal["auto", "reference", "cpu", "cuda"]
 BLOCK_SIZE = 256
-STEPS = 16  # as in kernels/arguments.h
+BLOCK_STEPS = 16  # as in kernels/arguments.h
 
 
 @dataclass(frozen=True)
@@ -20,13 +19,13 @@ class RasterConfig:
     Args:
         levels: number of pyramid levels; level l is `ceil(size / 2^l)`.
         depth_tolerance: alpha of the fuzzy depth test, relative.
-        radius_threshold: tau; a point is drawn at level l only while `radius_px / 2^l >= tau`. 0 draws
-        all points. near: least depth that is drawn, in scene units.
-        ghost_fraction: share of the points that are left out of a training picture to look at what they
-        would change.
-        position_gradient: what moves points. "ghost": points that are left out of a picture look at its
-        neighbouring pixels, as published. "bilinear": every point, drawn or ghost, as if one more of it were
-        drawn with the bilinear weights of the 2 x 2 pixels around its place.
+        radius_threshold: tau; a point is drawn at level l only while `radius_px / 2^l >= tau`. 0 draws all points.
+        near: least depth that is drawn, scene units.
+        ghost_fraction: share of the points that are left out of a training image, as ghosts, to find how the loss
+            would change if they were drawn.
+        position_gradient: the approximation to the gradient of a point's pixel. "ghost": for ghosts alone, from the
+            loss at the pixels beside theirs, as published. "bilinear": for every point, drawn or ghost, as if it were
+            drawn once more with bilinear weights on the 2 x 2 pixels around it.
     """
 
     levels: int = 4
@@ -37,6 +36,7 @@ class RasterConfig:
     position_gradient: Literal["ghost", "bilinear"] = "ghost"
 
     def __post_init__(self) -> None:
+        """Check shapes and ranges; raise ValueError naming the field."""
         if not 1 <= self.levels <= 12:
             raise ValueError(f"levels: expected 1 to 12, got {self.levels}")
         if self.near <= 0:
@@ -45,17 +45,16 @@ class RasterConfig:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Bounding boxes of runs of consecutive points, so that whole runs are skipped before any point is
-    touched."""
+    """Bounding boxes of runs of consecutive points, by which whole runs are skipped before any point is read."""
 
     lower: Tensor  # [K, 3] smallest finite coordinates
     upper: Tensor  # [K, 3] largest finite coordinates
-    radius: Tensor  # [K, STEPS] level-of-detail radius at the start of each of STEPS equal parts
+    radius: Tensor  # [K, BLOCK_STEPS] level-of-detail radius at the start of each of BLOCK_STEPS equal parts
     falling: Tensor  # [K] bool, whether the radii fall from point to point, so that the tail can be cut
     size: int = BLOCK_SIZE
 
     def to(self, device: torch.device | str) -> "Blocks":
-        """Move the table."""
+        """Return the table on a device."""
         lower, upper, radius = self.lower.to(device), self.upper.to(device), self.radius.to(device)
         return Blocks(lower, upper, radius, self.falling.to(device), self.size)
 
@@ -65,10 +64,10 @@ class Points:
     """The points as the ops read them.
 
     Args:
-        xyz: [N, 3] world coordinates; points with a coordinate that is not finite are skipped and counted.
+        xyz: [N, 3] world coordinates; points with a coordinate that is not finite are never drawn.
         radius: [N] level-of-detail radius, `sqrt(1/U)` already multiplied in, scene units.
-        normals: [N, 3] outward, or None where nothing is known to face away.
-        blocks: from `make_blocks`; made anew when the points move. None visits every point.
+        normals: [N, 3] pointing outwards; points that face away from a camera are not drawn. None draws both sides.
+        blocks: from `make_blocks`, and made again when the points move. None visits every point.
     """
 
     xyz: Tensor
@@ -77,6 +76,7 @@ class Points:
     blocks: Blocks | None = None
 
     def __post_init__(self) -> None:
+        """Check shapes and ranges; raise ValueError naming the field."""
         count = self.xyz.shape[0]
         if tuple(self.xyz.shape) != (count, 3):
             raise ValueError(f"xyz: expected [N, 3], got {list(self.xyz.shape)}")
@@ -88,7 +88,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Projection:
-    """Where each point lands in each view. Zero where not visible; `visible` decides."""
+    """The pixel and depth of each point in each view; zeros where `visible` is False."""
 
     uv: Tensor  # [B, N, 2] pixels of the crop
     z: Tensor  # [B, N] depth, see adop.geometry.camera
@@ -98,7 +98,7 @@ class Projection:
 
 @dataclass(frozen=True)
 class Levels:
-    """The pictures, finest first."""
+    """The pyramid of images, finest level first."""
 
     features: list[Tensor]  # L x [B, C, H_l, W_l] mean feature of the points that count, or the background
     weight: list[Tensor]  # L x [B, 1, H_l, W_l] how many points count
@@ -106,9 +106,9 @@ class Levels:
 
 
 def block_size_for(count: int) -> int:
-    """Return how many points a block should have: 256, and more where that would make over 16,384 blocks.
+    """Return how many points a block should have: 256, doubled until there are at most 16,384 blocks.
 
-    In a dense cloud few points of a block are drawn; longer blocks keep them together in memory.
+    In a dense cloud few points of each block are drawn; longer blocks keep them together in memory.
     """
     size = BLOCK_SIZE
     while count > size << 14:
@@ -118,13 +118,13 @@ def block_size_for(count: int) -> int:
 
 @torch.no_grad()
 def make_blocks(xyz: Tensor, radius: Tensor, size: int = BLOCK_SIZE) -> Blocks:
-    """Bound consecutive runs of `size` points.
+    """Return the bounding boxes of consecutive runs of `size` points.
 
-    Cheap enough to be made anew after each step that moves points. Blocks whose radii fall, as those of a
-    prepared cloud do, are cut where they become too small to be drawn.
+    Cheap enough to be made again after each step that moves points. In blocks whose radii fall, as in a prepared
+    cloud, the points from the first that is too small to be drawn are skipped as well.
     """
-    if size % STEPS:
-        raise ValueError(f"size: expected a multiple of {STEPS}, got {size}")
+    if size % BLOCK_STEPS:
+        raise ValueError(f"size: expected a multiple of {BLOCK_STEPS}, got {size}")
     count = xyz.shape[0]
     blocks = -(-count // size)
     whole = count // size * size
@@ -135,16 +135,16 @@ def make_blocks(xyz: Tensor, radius: Tensor, size: int = BLOCK_SIZE) -> Blocks:
     ]
     if not parts:
         empty = xyz.new_empty(0, 3)
-        return Blocks(empty, empty, radius.new_empty(0, STEPS), torch.empty(0, dtype=torch.bool), size)
+        return Blocks(empty, empty, radius.new_empty(0, BLOCK_STEPS), torch.empty(0, dtype=torch.bool), size)
     lower, upper, falling = (torch.cat([part[i] for part in parts]) for i in range(3))
-    steps = radius.new_full((blocks, STEPS), -torch.inf)
-    at = torch.arange(0, blocks * size, size // STEPS, device=radius.device)
+    steps = radius.new_full((blocks, BLOCK_STEPS), -torch.inf)
+    at = torch.arange(0, blocks * size, size // BLOCK_STEPS, device=radius.device)
     steps.view(-1)[at < count] = radius[at[at < count]]
     return Blocks(lower, upper, steps, falling, size)
 
 
 def _bound(xyz: Tensor, radius: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return least and largest finite coordinates, and whether the radii fall, of equal runs of points."""
+    """Return, per run of `size` points, the least and largest finite coordinates and whether the radii fall."""
     coordinates = xyz.reshape(-1, size, 3)
     lower, upper = coordinates.amin(1), coordinates.amax(1)
     odd = ~(torch.isfinite(lower).all(1) & torch.isfinite(upper).all(1))
@@ -164,7 +164,7 @@ def count_invalid(points: Points) -> int:
 
 
 def sample_ghosts(config: RasterConfig, views: int, points: int, generator: torch.Generator) -> Tensor:
-    """Draw which points [B, N] bool are ghosts in each view."""
+    """Return which points [B, N] bool are ghosts in each view, sampled at random."""
     draw = torch.rand(views, points, generator=generator, device=generator.device)
     return draw < config.ghost_fraction
 
@@ -172,16 +172,22 @@ def sample_ghosts(config: RasterConfig, views: int, points: int, generator: torc
 def check_background(
     background: Tensor | list[Tensor] | None,
     views: int,
-    channels: int,
     size: tuple[int, int],
     levels: int,
-    like: Tensor,
+    features: Tensor,
 ) -> list[Tensor]:
-    """Return the background as one [1 or B, C, 1 or H_l, 1 or W_l] tensor per level."""
+    """Return the background as one [1 or B, C, 1 or H_l, 1 or W_l] tensor per level.
+
+    Args:
+        background: [C], or per level [B, C, H_l, W_l]; None is 0.
+        size: height and width of level 0.
+        features: [N, C], whose precision and device the background must share.
+    """
+    channels = features.shape[1]
     given = [background] if isinstance(background, Tensor) else background or []
-    check_like(like, **{f"background[{i}]": tensor for i, tensor in enumerate(given)})
+    check_like(features, **{f"background[{i}]": tensor for i, tensor in enumerate(given)})
     if background is None:
-        return [like.new_zeros(1, channels, 1, 1)] * levels
+        return [features.new_zeros(1, channels, 1, 1)] * levels
     if isinstance(background, Tensor):
         if tuple(background.shape) != (channels,):
             raise ValueError(f"background: expected [C={channels}], got {list(background.shape)}")
@@ -196,7 +202,7 @@ def check_background(
 
 
 def check_features(features: Tensor, count: int, size: tuple[int, int]) -> None:
-    """Raise unless there is one feature row for each point, and points and pixels can be numbered."""
+    """Raise unless each point has a row of features, and 32 bits can number the points and 16 the pixels of a side."""
     if count >= 2**31:
         raise ValueError(f"points: expected fewer than 2^31 in one call, got {count}")
     if max(size) > 65535 or min(size) < 1:

@@ -9,7 +9,7 @@ from torch import Tensor
 from adop.config import LossConfig
 from adop.images.vgg import Vgg
 from adop.ops import Backend
-from adop.ops.image_loss import EDGE, compare
+from adop.ops.image_loss import EDGE, image_loss_sums
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def training_loss(
     Gradients: exact to `image`.
     """
     height, width = image.shape[2:]
-    sums = compare(image, target, mask, config.ssim > 0, backend)
+    sums = image_loss_sums(image, target, mask, config.ssim > 0, backend)
     absolute, squared, dissimilar, _, counted = sums.sum(0).unbind(0)
     counted = counted.clamp_min(1e-6)
     terms = {"l1": absolute / (3 * counted)}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adop.config import Schedule, TrainConfig, learned
 from adop.model.pipeline import Pipeline
-from adop.training.sparse_adam import sparse_adam_
+from adop.training.sparse_adam import AdamSettings, RowMoments, sparse_adam_
 
 BETAS = (0.9, 0.99)
 EPSILON = 1e-10
@@ -110,17 +110,10 @@ class Optimiser:
         if not learned(self.config.learn.features, step):
             self.features.grad = None
         if self.features.grad is not None:
-            sparse_adam_(
-                self.features.detach(),
-                self.features.grad,
-                self.exp_avg,
-                self.exp_avg_sq,
-                self.row_steps,
-                lr=optim.features * scale,
-                betas=BETAS,
-                eps=EPSILON,
-                backend=self.config.render.backend,
-            )
+            moments = RowMoments(self.exp_avg, self.exp_avg_sq, self.row_steps)
+            settings = AdamSettings(optim.features * scale, BETAS, EPSILON)
+            backend = self.pipeline.backend
+            sparse_adam_(self.features.detach(), self.features.grad, moments, settings, backend)
             self.features.grad = None
 
     def state(self) -> dict[str, Tensor]:

@@ -1,72 +1,79 @@
 """Adam that moves only the rows with a gradient."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from adop.backend.launch import Value, launch
-from adop.ops.types import Backend
+from adop.backend.arguments import SparseAdamArguments, Values
+from adop.backend.choice import Backend, choose_backend
+from adop.backend.launch import Launch, launch
+
+
+@dataclass(frozen=True)
+class RowMoments:
+    """The state of each row, which a step changes in place."""
+
+    exp_avg: Tensor  # [N, C] running mean of the gradient
+    exp_avg_sq: Tensor  # [N, C] running mean of its square
+    row_steps: Tensor  # [N] int32, how often the row was stepped, for the bias correction
+
+
+@dataclass(frozen=True)
+class AdamSettings:
+    """The settings of Adam, named as torch names them."""
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
 
 
 @torch.no_grad()
 def sparse_adam_(
-    param: Tensor,
-    grad: Tensor,
-    exp_avg: Tensor,
-    exp_avg_sq: Tensor,
-    row_steps: Tensor,
-    lr: float,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    backend: Backend = "auto",
+    param: Tensor, grad: Tensor, moments: RowMoments, settings: AdamSettings, backend: Backend
 ) -> None:
     """Step the rows of `param` [N, C] whose gradient is not all zero, in place; other rows keep their state.
 
-    Args:
-        exp_avg, exp_avg_sq: [N, C] running moments.
-        row_steps: [N] int32, how often each row was stepped, for the bias correction.
-        backend: "reference" is torch; anything else is one pass of a kernel on the tensors' device.
-
     **Source** Kingma and Ba 2015, lazily per row.
     """
-    state = {"param": param, "grad": grad, "exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
-    for name, tensor in state.items():
+    tensors = {"param": param, "grad": grad, "exp_avg": moments.exp_avg, "exp_avg_sq": moments.exp_avg_sq}
+    for name, tensor in tensors.items():
         if tensor.shape != param.shape or tensor.ndim != 2:
             raise ValueError(f"{name}: expected [N, C] = {list(param.shape)}, got {list(tensor.shape)}")
-    if tuple(row_steps.shape) != param.shape[:1] or row_steps.dtype != torch.int32:
-        got = f"{list(row_steps.shape)} {row_steps.dtype}"
-        raise ValueError(f"row_steps: expected [N={len(param)}] int32, got {got}")
-    if backend == "reference":
-        _sparse_adam_reference(param, grad, exp_avg, exp_avg_sq, row_steps, lr, betas, eps)
+    steps = moments.row_steps
+    if tuple(steps.shape) != param.shape[:1] or steps.dtype != torch.int32:
+        raise ValueError(f"row_steps: expected [N={len(param)}] int32, got {list(steps.shape)} {steps.dtype}")
+    if choose_backend(backend, param.device) == "reference":
+        _sparse_adam_reference(param, grad, moments, settings)
         return
-    values: dict[str, Value] = {
+    dense = grad.contiguous()
+    values: Values = {
         "parameter": param,
-        "gradient": grad.contiguous(),
-        "average": exp_avg,
-        "square": exp_avg_sq,
+        "gradient": dense,
+        "average": moments.exp_avg,
+        "square": moments.exp_avg_sq,
+        "steps": steps,
+        "rows": param.shape[0],
+        "channels": param.shape[1],
+        "rate": settings.lr,
+        "beta1": settings.betas[0],
+        "beta2": settings.betas[1],
+        "epsilon": settings.eps,
     }
-    values |= {"steps": row_steps}
-    values |= {"rate": lr, "beta1": betas[0], "beta2": betas[1], "epsilon": eps}
-    values |= {"points": param.shape[0], "channels": param.shape[1]}
-    launch("sparse_adam", param.shape[0], values, param)
+    launch(SparseAdamArguments, [Launch("sparse_adam", param.shape[0])], values, param)
 
 
-def _sparse_adam_reference(
-    param: Tensor,
-    grad: Tensor,
-    exp_avg: Tensor,
-    exp_avg_sq: Tensor,
-    row_steps: Tensor,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-) -> None:
-    """The oracle of the kernel."""
+def _sparse_adam_reference(param: Tensor, grad: Tensor, moments: RowMoments, settings: AdamSettings) -> None:
+    """Step in plain torch."""
+    beta1, beta2 = settings.betas
     rows = torch.nonzero((grad != 0).any(1))[:, 0]
     g = grad[rows]
-    steps = row_steps[rows] + 1
-    mean = exp_avg[rows].mul_(betas[0]).add_(g, alpha=1 - betas[0])
-    square = exp_avg_sq[rows].mul_(betas[1]).addcmul_(g, g, value=1 - betas[1])
+    steps = moments.row_steps[rows] + 1
+    mean = moments.exp_avg[rows].mul_(beta1).add_(g, alpha=1 - beta1)
+    square = moments.exp_avg_sq[rows].mul_(beta2).addcmul_(g, g, value=1 - beta2)
     count = steps[:, None].to(param.dtype)
-    denominator = (square / (1 - betas[1] ** count)).sqrt_().add_(eps)
-    param[rows] -= lr * (mean / (1 - betas[0] ** count)) / denominator
-    row_steps[rows], exp_avg[rows], exp_avg_sq[rows] = steps, mean, square
+    denominator = (square / (1 - beta2**count)).sqrt_().add_(settings.eps)
+    param[rows] -= settings.lr * (mean / (1 - beta1**count)) / denominator
+    moments.row_steps[rows], moments.exp_avg[rows], moments.exp_avg_sq[rows] = steps, mean, square

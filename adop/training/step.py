@@ -70,7 +70,7 @@ def step_loss(
     rendered = pipeline.radiance(inputs.view)
     photometry = tonemapper.photometry(photos, inputs.views.trained)
     image = pipeline.photo(rendered.image, inputs.view.camera, photos, photometry, leak=True)
-    loss = training_loss(image, inputs.target, inputs.mask, config.loss, vgg, config.render.backend)
+    loss = training_loss(image, inputs.target, inputs.mask, config.loss, vgg, pipeline.backend)
     total = loss.total
     if inputs.prior:
         total = total + PRIOR_EVERY * config.loss.camera_prior * tonemapper.prior()

@@ -8,197 +8,297 @@
 static std::mt19937 engine(1);
 static real uniform(double low, double high) { return (real)std::uniform_real_distribution<double>(low, high)(engine); }
 
-struct Scene {
-    static const int V = 2, N = 6000, C = 4, L = 4, W = 101, H = 67, B = 64;
-    std::vector<real> pose, intrinsics, distortion, crop, shutter, reach, xyz, radius, normals, features, background;
-    std::vector<real> lower, upper, steps, uv, z, radius_px, grad_features, grad_uv, grad_z, grad_xyz, parameters;
-    std::vector<real> image[L], weight[L], depth[L], grad[L];
-    std::vector<byte> falling, visible, ghosts, hits;
-    std::vector<int> visit;
-    std::vector<int64> offsets;
-    Arguments a = Arguments();
+static const int VIEWS = 2, POINTS = 6000, CHANNELS = 4, LEVELS = 4, WIDTH = 101, HEIGHT = 67, BLOCK = 64;
+static const int BLOCKS = (POINTS + BLOCK - 1) / BLOCK, SLOTS = 64, THREADS = 4;
 
-    void fill_cameras(int size) {
-        for (int v = 0; v < V; ++v) {
-            const real rows[16] = {1, 0, 0, (real)(0.1 * v), 0, 1, 0, 0, 0, 0, 1, 3, 0, 0, 0, 1};
-            pose.insert(pose.end(), rows, rows + 16);
-            for (real k : {90.0, 91.0, W / 2.0, H / 2.0}) intrinsics.push_back((real)k);
-            for (int i = 0; i < size; ++i) distortion.push_back(uniform(-0.01, 0.01));
-            if (size == 20) distortion[20 * v] = 1, distortion[20 * v + 3] = 1, distortion[20 * v + 4] = 141, distortion[20 * v + 5] = 90;
-            for (real k : {1.0, 0.0, 0.0}) crop.push_back((real)k);
-            for (double k : {0.1, -0.1, 0.05, 0.02, 0.03, -0.02, (double)H}) shutter.push_back((real)k);
-        }
-        reach.assign(5 * V, 1);  // bounds at their widest
-        std::fill(reach.begin(), reach.begin() + V, (real)1e30);  // and limits
-    }
-    void fill_points() {
-        const int blocks = (N + B - 1) / B;
-        for (int i = 0; i < N; ++i) {
-            for (int axis = 0; axis < 3; ++axis) xyz.push_back(uniform(-2, 2)), normals.push_back(uniform(-1, 1));
-            radius.push_back((real)(0.2 * (B - i % B) / B));
-            for (int c = 0; c < C; ++c) features.push_back(uniform(0, 1));
-        }
-        xyz[5] = std::numeric_limits<real>::quiet_NaN(), xyz[100] = std::numeric_limits<real>::infinity();
-        lower.assign(3 * blocks, -2), upper.assign(3 * blocks, 2), falling.assign(blocks, 1);
-        for (int k = 0; k < blocks; ++k)
-            for (int s = 0; s < STEPS; ++s) {
-                const int at = k * B + s * B / STEPS;
-                steps.push_back(at < N ? radius[at] : -1);
-            }
-        for (int i = 0; i < V * N; ++i) ghosts.push_back(uniform(0, 1) < 0.3);
-        background.assign(C, (real)0.5), visit.assign(V * blocks, 0);
-        uv.assign(2 * V * N, 0), z.assign(V * N, 0), radius_px.assign(V * N, 0), visible.assign(V * N, 0);
-        grad_features.assign(N * C, 0), grad_uv.assign(2 * V * N, 0), grad_z.assign(V * N, 0), grad_xyz.assign(3 * N, 0);
-        parameters.assign(V * 64 * PARAMETERS, 0), hits.assign(V * N * sizeof(Hit), 0);
-    }
-    void fill_arguments(int size) {
-        a.world_to_camera = pose.data(), a.intrinsics = intrinsics.data(), a.distortion = distortion.data();
-        a.crop = crop.data(), a.limit = reach.data(), a.bounds = reach.data() + V;
-        a.views = V, a.width = W, a.height = H, a.distortion_size = size, a.near_depth = 0.01;
-        a.xyz = xyz.data(), a.radius = radius.data(), a.normals = normals.data(), a.block_lower = lower.data();
-        a.block_upper = upper.data(), a.block_radius = steps.data(), a.block_falling = falling.data();
-        a.visit = visit.data(), a.points = N, a.block_size = B, a.blocks = (N + B - 1) / B;
-        a.uv = uv.data(), a.z = z.data(), a.radius_px = radius_px.data(), a.visible = visible.data();
-        a.features = features.data(), a.ghosts = ghosts.data(), a.channels = C, a.levels = L;
-        a.depth_tolerance = 0.01, a.radius_threshold = 0.6;
-        for (int l = 0; l < L; ++l) {
-            const int plane = ((W + (1 << l) - 1) >> l) * ((H + (1 << l) - 1) >> l);
-            image[l].assign(V * C * plane, 0), weight[l].assign(V * plane, 0), grad[l].assign(V * C * plane, 1);
-            depth[l].assign(V * plane, std::numeric_limits<real>::infinity());
-            a.image[l] = image[l].data(), a.weight[l] = weight[l].data(), a.depth[l] = depth[l].data();
-            a.background[l] = background.data(), a.grad_image[l] = grad[l].data();
-        }
-        a.grad_features = grad_features.data(), a.grad_uv = grad_uv.data(), a.grad_z = grad_z.data();
-        a.grad_xyz = grad_xyz.data(), a.grad_parameters = parameters.data(), a.slots = 64;
-        a.band_rows = 16, a.chunks = a.blocks / 16 + 1, a.hits = hits.data();
-        offsets.assign(V * (count_bins(a) + 1) * a.chunks, 0), a.offsets = offsets.data();
-    }
-};
+static int columns(int level) { return level_extent(WIDTH, level); }
+static int rows(int level) { return level_extent(HEIGHT, level); }
+static int64 plane(int level) { return (int64)columns(level) * rows(level); }
 
-// The kernels that work on pictures, over the pyramid of a scene.
-struct Pictures {
-    Scene& s;
-    Arguments a;
+static void check(const char* error) {
+    if (!error) return;
+    std::printf("%s\n", error);
+    std::exit(1);
+}
+
+// Owns the memory that arguments point to.
+struct Memory {
     std::vector<std::vector<real>> kept;
-    std::vector<real> window = std::vector<real>(11, (real)(1 / 11.0));
+    std::vector<std::vector<char>> bytes;
 
-    explicit Pictures(Scene& scene) : s(scene), a(scene.a) {}
-    real* room(int64 count, double value = 0) {
+    real* reals(int64 count, double value = 0) {
         kept.emplace_back((size_t)count, (real)value);
         return kept.back().data();
     }
-    int64 plane(int level) const { return (int64)((s.W + (1 << level) - 1) >> level) * ((s.H + (1 << level) - 1) >> level); }
-    int64 wide(int level, int other) const { return (int64)((s.H + (1 << level) - 1) >> level) * ((s.W + (1 << other) - 1) >> other); }
-
-    void show_behind(int threads) {
-        a.ray_rows = 5, a.ray_columns = 7, a.rays = room(s.V * 3 * 35, 1), a.photo_size = room(2 * s.V, 100);
-        a.texels = room(16 * 32 * s.C, 1), a.grad_texels = room(16 * 32 * s.C);
-        for (a.level = 0; a.level < s.L; ++a.level) {
-            a.blur = a.level / 2, a.map_rows = 16 >> a.blur, a.map_columns = 32 >> a.blur;
-            a.shown[a.level] = room(s.V * s.C * plane(a.level)), a.coordinates[a.level] = room(s.V * 2 * plane(a.level));
-            a.grad_shown[a.level] = room(s.V * s.C * plane(a.level));
-            for (a.view = 0; a.view < s.V; ++a.view) launch_behind_forward(&a, plane(a.level), threads);
-            for (a.view = 0; a.view < s.V; ++a.view) launch_behind_backward(&a, plane(a.level), 1);
-        }
+    real* random(int64 count, double low, double high) {
+        real* out = reals(count);
+        for (int64 i = 0; i < count; ++i) out[i] = uniform(low, high);
+        return out;
     }
-    void fill(int threads, bool background) {
-        a.fill_levels = 3, a.occlusion_levels = 2, a.occlusion_tolerance = 0.05;
-        for (int l = 0; l < s.L; ++l) {
-            for (real** out : {&a.valid[l], &a.behind[l], &a.surface[l]}) *out = room(s.V * plane(l));
-            for (real** out : {&a.colours[l], &a.passed[l]}) *out = room(s.V * 3 * plane(l));
-            a.grad_colours[l] = room(s.V * 3 * plane(l), 1), a.background[l] = background ? room(s.V * 3 * plane(l), 1) : nullptr;
-            a.grad_behind[l] = background ? room(s.V * 3 * plane(l)) : nullptr, a.grad_shown[l] = room(s.V * s.C * plane(l));
-            const int columns = (s.W + (1 << l) - 1) >> l, rows = (s.H + (1 << l) - 1) >> l;
-            a.padded[l] = room(s.V * (int64)(columns + 4) * (rows + 4), 2);
-        }
-        for (a.level = s.L - 1; a.level >= 0; --a.level) {
-            const int l = (int)a.level;
-            launch_base_surface(&a, s.V * plane(l), threads);
-            a.half_way[l] = room(s.V * 3 * wide(l, l + 1));
-            if (l + 1 < a.fill_levels) launch_base_upsample(&a, s.V * 3 * wide(l, l + 1), threads);
-            launch_base_colours(&a, s.V * plane(l), threads);
-        }
-        for (a.level = 0; a.level < s.L; ++a.level) {
-            const int l = (int)a.level;
-            a.half_way[l] = l ? room(s.V * 3 * wide(l, l - 1)) : nullptr;
-            if (l > 0 && l < a.fill_levels) launch_base_gather(&a, s.V * 3 * wide(l, l - 1), threads);
-            launch_base_backward(&a, s.V * plane(l), threads);
-        }
-    }
-    void photograph(int threads) {
-        const int64 count = plane(0);
-        a.radiance = room(s.V * 3 * count, 0.4), a.photo = room(s.V * 3 * count), a.grad_photo = room(s.V * 3 * count, 1);
-        a.grad_radiance = room(s.V * 3 * count), a.places = room(s.V * 3 * count), a.slopes = room(s.V * 3 * count);
-        a.gain = room(s.V * 3, 1), a.curve = room(s.V * 3 * 25, 0.5), a.vignette = room(s.V * 5, 0.01);
-        a.samples = 25, a.leak = 0.01, a.sums = room(s.V * s.a.slots * 83);
-        for (a.view = 0; a.view < s.V; ++a.view) launch_photo_forward(&a, count, threads), launch_photo_backward(&a, count, threads);
-    }
-    void compare(int threads) {
-        const int64 count = plane(0), padded = (int64)(s.W + 20) * (s.H + 20);
-        a.picture = a.photo, a.target = a.radiance, a.mask = room(s.V * count, 1), a.window = window.data();
-        a.grey = room(s.V * 2 * count), a.row_sums = room(s.V * 5 * count), a.partial = room(s.V * 4 * padded);
-        a.row_partial = room(s.V * 3 * (int64)(s.W + 20) * s.H), a.grad_sums = room(s.V * 3, 1), a.grad_picture = room(s.V * 3 * count);
-        a.stable1 = 1e-4, a.stable2 = 9e-4, a.sums = room(s.V * s.a.slots * 4);
-        for (a.view = 0; a.view < s.V; ++a.view) {
-            launch_compare_pixels(&a, count, threads), launch_compare_rows(&a, (int64)(s.W - 10) * s.H, threads);
-            launch_compare_columns(&a, (int64)(s.W - 10) * (s.H - 10), threads);
-            launch_compare_columns_backward(&a, (int64)(s.W + 20) * s.H, threads);
-            launch_compare_rows_backward(&a, count, threads);
-        }
+    template <class Type>
+    Type* zeros(int64 count) {
+        bytes.emplace_back((size_t)(count * sizeof(Type)), (char)0);
+        return (Type*)bytes.back().data();
     }
 };
 
-typedef void (*Launch)(const Arguments*, int64, int);
-
-static double run(bool moving, int size, Launch limit, Launch reach, Launch bounds, Launch cull, Launch forward, Launch backward,
-                  Launch draw, Launch adjoint) {
-    Scene s;
-    s.fill_cameras(size), s.fill_points(), s.fill_arguments(size);
-    if (moving) s.a.shutter = s.shutter.data();
-    const int threads = 4;
-    std::vector<real> field(1025);
-    for (int i = 0; i < 1025; ++i) field[i] = (real)(0.003 * i);
-    s.a.field = field.data();
-    if (limit) limit(&s.a, s.V * 1024, threads), reach(&s.a, s.V * 1024, threads);
-    bounds(&s.a, s.V, threads);
-    for (s.a.view = 0; s.a.view < s.V; ++s.a.view) cull(&s.a, s.a.blocks, threads), forward(&s.a, s.N, threads);
-    launch_raster_depth(&s.a, s.V * s.N, threads), launch_raster_blend(&s.a, s.V * s.N, threads);
-    for (s.a.level = 0; s.a.level < s.L; ++s.a.level)
-        launch_raster_normalise(&s.a, (int64)s.weight[s.a.level].size(), threads);
-    launch_raster_backward_features(&s.a, s.N, threads), launch_raster_backward_uv(&s.a, s.V * s.N, threads);
-    for (s.a.view = 0; s.a.view < s.V; ++s.a.view) backward(&s.a, s.N, threads);
-    double total = 0;
-    for (real w : s.weight[0]) total += w;
-    draw(&s.a, 0, threads);
-    double again = 0;
-    for (real w : s.weight[0]) again += w;
-    s.a.bilinear = 1;
-    launch_raster_backward_uv(&s.a, s.V * s.N, threads), launch_bands_backward(&s.a, 0, threads);
-    s.a.grad_uv = nullptr;
-    for (s.a.bilinear = 0; s.a.bilinear < 2; ++s.a.bilinear) adjoint(&s.a, 0, threads);
-    std::vector<int> steps(s.N, 0);
-    std::vector<real> average(s.N * s.C, 0), square(s.N * s.C, 0);
-    s.a.parameter = s.features.data(), s.a.gradient = s.grad_features.data(), s.a.average = average.data();
-    s.a.square = square.data(), s.a.steps = steps.data(), s.a.rate = 0.1, s.a.beta1 = 0.9, s.a.beta2 = 0.99;
-    s.a.epsilon = 1e-8, launch_sparse_adam(&s.a, s.N, threads);
-    Pictures pictures(s);
-    pictures.show_behind(threads), pictures.fill(threads, false), pictures.fill(threads, true);
-    pictures.photograph(threads), pictures.compare(threads);
-    if (total != again || total == 0) {
-        std::printf("the two orders drew %g and %g points\n", total, again);
-        std::exit(1);
+static CameraArguments make_cameras(Memory& memory, int distortion_size, bool moving) {
+    CameraArguments a = CameraArguments();
+    real *pose = memory.reals(16 * VIEWS), *intrinsics = memory.reals(4 * VIEWS), *crop = memory.reals(3 * VIEWS);
+    real *distortion = memory.random(distortion_size * VIEWS, -0.01, 0.01), *shutter = memory.reals(7 * VIEWS);
+    for (int v = 0; v < VIEWS; ++v) {
+        const double matrix[16] = {1, 0, 0, 0.1 * v, 0, 1, 0, 0, 0, 0, 1, 3, 0, 0, 0, 1};
+        const double lens[4] = {90, 91, WIDTH / 2.0, HEIGHT / 2.0};
+        const double motion[7] = {0.1, -0.1, 0.05, 0.02, 0.03, -0.02, HEIGHT};
+        for (int i = 0; i < 16; ++i) pose[16 * v + i] = (real)matrix[i];
+        for (int i = 0; i < 4; ++i) intrinsics[4 * v + i] = (real)lens[i];
+        for (int i = 0; i < 7; ++i) shutter[7 * v + i] = (real)motion[i];
+        crop[3 * v] = 1;
+        if (distortion_size == 20) {
+            real* d = distortion + 20 * v;
+            d[0] = 1, d[3] = 1, d[4] = 141, d[5] = 90;
+        }
     }
-    return total;
+    a.world_to_camera = pose, a.intrinsics = intrinsics, a.distortion = distortion, a.crop = crop;
+    a.shutter = moving ? shutter : nullptr;
+    a.limit = memory.reals(VIEWS, 1e30), a.bounds = memory.reals(4 * VIEWS, 1);  // at their widest
+    a.views = VIEWS, a.width = WIDTH, a.height = HEIGHT, a.distortion_size = distortion_size, a.near_depth = 0.01;
+    return a;
 }
 
-#define RUN(moving, name, size, limit, reach)                                                              \
-    run(moving, size, limit, reach, launch_lens_bounds_##name, launch_cull_##name, launch_project_forward_##name, \
-        launch_project_backward_##name, launch_draw_forward_##name, launch_draw_backward_##name)
+// A scene, and the arguments of project, rasterize and draw for it.
+struct Scene {
+    Memory memory;
+    CameraArguments camera;
+    PointArguments points = PointArguments();
+    CullArguments cull = CullArguments();
+    ProjectArguments project = ProjectArguments();
+    RasterizeArguments rasterize = RasterizeArguments();
+    DrawArguments draw = DrawArguments();
+
+    Scene(int distortion_size, bool moving) : camera(make_cameras(memory, distortion_size, moving)) {
+        make_points();
+        make_bands();
+    }
+    void make_points() {
+        real *xyz = memory.random(3 * POINTS, -2, 2), *radius = memory.reals(POINTS);
+        real* steps = memory.reals(BLOCKS * BLOCK_STEPS, -1);
+        xyz[5] = std::numeric_limits<real>::quiet_NaN(), xyz[100] = std::numeric_limits<real>::infinity();
+        for (int i = 0; i < POINTS; ++i) {
+            radius[i] = (real)(0.2 * (BLOCK - i % BLOCK) / BLOCK);
+            if (i % (BLOCK / BLOCK_STEPS) == 0) steps[i / (BLOCK / BLOCK_STEPS)] = radius[i];
+        }
+        points.xyz = xyz, points.radius = radius, points.normals = memory.random(3 * POINTS, -1, 1);
+        cull.camera = camera, cull.radius = radius, cull.block_radius = steps, cull.radius_threshold = 0.6;
+        cull.block_lower = memory.reals(3 * BLOCKS, -2), cull.block_upper = memory.reals(3 * BLOCKS, 2);
+        byte* falling = memory.zeros<byte>(BLOCKS);
+        std::fill(falling, falling + BLOCKS, 1);
+        cull.block_falling = falling;
+        cull.blocks.visit = memory.zeros<int>(VIEWS * BLOCKS), cull.blocks.points = POINTS;
+        cull.blocks.block_size = BLOCK, cull.blocks.blocks = BLOCKS;
+        project.camera = camera, project.points = points, project.blocks = cull.blocks;
+        project.projected.uv = memory.reals(2 * VIEWS * POINTS), project.projected.z = memory.reals(VIEWS * POINTS);
+        project.projected.radius_px = memory.reals(VIEWS * POINTS);
+        project.projected.visible = memory.zeros<byte>(VIEWS * POINTS);
+        project.grad_z = memory.reals(VIEWS * POINTS), project.grad_xyz = memory.reals(3 * POINTS);
+        project.grad_parameters = memory.reals(VIEWS * SLOTS * PARAMETERS), project.slots = SLOTS;
+    }
+    void make_bands() {
+        BandArguments& bands = rasterize.bands;
+        PyramidArguments& pyramid = bands.pyramid;
+        byte* ghosts = memory.zeros<byte>(VIEWS * POINTS);
+        for (int i = 0; i < VIEWS * POINTS; ++i) ghosts[i] = uniform(0, 1) < 0.3;
+        bands.blocks = cull.blocks, pyramid.ghosts = ghosts, pyramid.features = memory.random(POINTS * CHANNELS, 0, 1);
+        pyramid.views = VIEWS, pyramid.width = WIDTH, pyramid.height = HEIGHT, pyramid.channels = CHANNELS;
+        pyramid.levels = LEVELS, pyramid.depth_tolerance = 0.01, pyramid.radius_threshold = 0.6;
+        for (int l = 0; l < LEVELS; ++l) {
+            pyramid.image[l] = memory.reals(VIEWS * CHANNELS * plane(l)),
+            pyramid.weight[l] = memory.reals(VIEWS * plane(l));
+            pyramid.depth[l] = memory.reals(VIEWS * plane(l), std::numeric_limits<double>::infinity());
+            pyramid.background[l] = memory.reals(CHANNELS, 0.5);
+            bands.gradients.image[l] = memory.reals(VIEWS * CHANNELS * plane(l), 1);
+        }
+        bands.gradients.features = memory.reals(POINTS * CHANNELS);
+        bands.hits.band_rows = 16, bands.hits.chunks = BLOCKS / 16 + 1;
+        bands.hits.hits = memory.zeros<Hit>(VIEWS * POINTS);
+        bands.hits.offsets = memory.zeros<int64>(VIEWS * (count_bins(bands) + 1) * bands.hits.chunks);
+        rasterize.grad_uv = memory.reals(2 * VIEWS * POINTS), project.grad_uv = rasterize.grad_uv;
+        rasterize.projected = project.projected;
+        draw.bands = bands, draw.camera = camera, draw.points = points, draw.grad_xyz = project.grad_xyz;
+        draw.grad_parameters = memory.reals(VIEWS * count_bands(bands) * PARAMETERS);
+    }
+    double count_drawn() const {
+        double total = 0;
+        for (int64 i = 0; i < VIEWS * plane(0); ++i) total += rasterize.bands.pyramid.weight[0][i];
+        return total;
+    }
+};
+
+static void run_environment(Scene& s) {
+    Memory& memory = s.memory;
+    EnvironmentArguments a = EnvironmentArguments();
+    a.world_to_camera = s.camera.world_to_camera, a.crop = s.camera.crop, a.photo_size = memory.reals(2 * VIEWS, 100);
+    a.ray_rows = 5, a.ray_columns = 7, a.rays = memory.reals(VIEWS * 3 * 35, 1);
+    a.texels = memory.reals(16 * 32 * CHANNELS, 1), a.grad_texels = memory.reals(16 * 32 * CHANNELS);
+    a.channels = CHANNELS, a.width = WIDTH, a.height = HEIGHT;
+    for (int l = 0; l < LEVELS; ++l) {
+        a.level = l, a.mip_level = l / 2, a.map_rows = 16 >> a.mip_level, a.map_columns = 32 >> a.mip_level;
+        a.image[l] = s.rasterize.bands.pyramid.image[l], a.weight[l] = s.rasterize.bands.pyramid.weight[l];
+        a.composite[l] = memory.reals(VIEWS * CHANNELS * plane(l));
+        a.coordinates[l] = memory.reals(VIEWS * 2 * plane(l));
+        a.grad_composite[l] = memory.reals(VIEWS * CHANNELS * plane(l), 1);
+        a.grad_image[l] = memory.reals(VIEWS * CHANNELS * plane(l));
+        for (a.view = 0; a.view < VIEWS; ++a.view) check(launch_environment_forward(&a, plane(l), THREADS));
+        for (a.view = 0; a.view < VIEWS; ++a.view) check(launch_environment_backward(&a, plane(l), 1));
+    }
+}
+
+static void run_hole_filling(Scene& s, bool background) {
+    Memory& memory = s.memory;
+    HoleFillingArguments a = HoleFillingArguments();
+    a.views = VIEWS, a.channels = CHANNELS, a.width = WIDTH, a.height = HEIGHT, a.levels = LEVELS;
+    a.fill_levels = 3, a.occlusion_levels = 2, a.tolerance = 0.05;
+    for (int l = 0; l < LEVELS; ++l) {
+        const int64 count = VIEWS * plane(l);
+        const PyramidArguments& pyramid = s.rasterize.bands.pyramid;
+        a.image[l] = pyramid.image[l], a.weight[l] = pyramid.weight[l], a.depth[l] = pyramid.depth[l];
+        for (real** out : {&a.valid[l], &a.occlusion[l], &a.surface[l]}) *out = memory.reals(count);
+        for (real** out : {&a.colours[l], &a.grad_upsampled[l]}) *out = memory.reals(3 * count);
+        a.grad_colours[l] = memory.reals(3 * count, 1), a.grad_image[l] = memory.reals(CHANNELS * count);
+        a.background[l] = background ? memory.reals(3 * count, 1) : nullptr;
+        a.grad_background[l] = background ? memory.reals(3 * count) : nullptr;
+        a.padded_depth[l] = memory.reals(VIEWS * (int64)(columns(l) + 2 * REACH) * (rows(l) + 2 * REACH), 2);
+    }
+    for (int l = LEVELS - 1; l >= 0; --l) {
+        const int64 count = VIEWS * 3 * (int64)rows(l) * columns(l + 1);
+        a.level = l, a.resampled_rows[l] = memory.reals(count);
+        check(launch_holes_surface(&a, VIEWS * plane(l), THREADS));
+        if (l + 1 < a.fill_levels) check(launch_holes_upsample(&a, count, THREADS));
+        check(launch_holes_colours(&a, VIEWS * plane(l), THREADS));
+    }
+    for (int l = 0; l < LEVELS; ++l) {
+        const int64 count = l ? VIEWS * 3 * (int64)rows(l) * columns(l - 1) : 0;
+        a.level = l, a.resampled_rows[l] = l ? memory.reals(count) : nullptr;
+        if (l > 0 && l < a.fill_levels) check(launch_holes_upsample_backward(&a, count, THREADS));
+        check(launch_holes_colours_backward(&a, VIEWS * plane(l), THREADS));
+    }
+}
+
+static void run_tonemap(Scene& s) {
+    Memory& memory = s.memory;
+    TonemapArguments a = TonemapArguments();
+    const int64 count = plane(0), values = VIEWS * 3 * count;
+    a.radiance = memory.reals(values, 0.4), a.photo = memory.reals(values), a.grad_photo = memory.reals(values, 1);
+    a.grad_radiance = memory.reals(values), a.positions = memory.reals(values), a.slopes = memory.reals(values);
+    a.gain = memory.reals(VIEWS * 3, 1), a.curve = memory.reals(VIEWS * 3 * 25, 0.5);
+    a.vignette = memory.reals(VIEWS * 5, 0.01), a.crop = s.camera.crop, a.photo_size = memory.reals(2 * VIEWS, 100);
+    a.sums = memory.reals(VIEWS * SLOTS * 83), a.slots = SLOTS, a.samples = 25, a.leak = 0.01;
+    a.width = WIDTH, a.height = HEIGHT;
+    for (a.view = 0; a.view < VIEWS; ++a.view) {
+        check(launch_tonemap_forward(&a, count, THREADS));
+        check(launch_tonemap_backward(&a, count, THREADS));
+    }
+}
+
+static void run_image_loss(Scene& s) {
+    Memory& memory = s.memory;
+    ImageLossArguments a = ImageLossArguments();
+    const int64 count = plane(0), values = VIEWS * 3 * count, padded = (WIDTH + 2 * EDGE) * (HEIGHT + 2 * EDGE);
+    const int64 padded_rows = (WIDTH + 2 * EDGE) * HEIGHT;
+    a.image = memory.random(values, 0, 1), a.target = memory.random(values, 0, 1);
+    a.mask = memory.reals(VIEWS * count, 1), a.window = memory.reals(TAPS, 1.0 / TAPS);
+    a.grey = memory.reals(VIEWS * 2 * count), a.row_sums = memory.reals(VIEWS * 5 * count);
+    a.partial = memory.reals(VIEWS * 4 * padded), a.row_partial = memory.reals(VIEWS * 3 * padded_rows);
+    a.grad_sums = memory.reals(VIEWS * 3, 1), a.grad_image = memory.reals(values);
+    a.sums = memory.reals(VIEWS * SLOTS * 4), a.slots = SLOTS, a.ssim_c1 = 1e-4, a.ssim_c2 = 9e-4;
+    a.width = WIDTH, a.height = HEIGHT;
+    for (a.view = 0; a.view < VIEWS; ++a.view) {
+        check(launch_image_loss_pixels(&a, count, THREADS));
+        check(launch_image_loss_rows(&a, (WIDTH - EDGE) * HEIGHT, THREADS));
+        check(launch_image_loss_columns(&a, (WIDTH - EDGE) * (HEIGHT - EDGE), THREADS));
+        check(launch_image_loss_columns_backward(&a, padded_rows, THREADS));
+        check(launch_image_loss_rows_backward(&a, count, THREADS));
+    }
+}
+
+static void run_sparse_adam(Scene& s) {
+    Memory& memory = s.memory;
+    SparseAdamArguments a = SparseAdamArguments();
+    a.parameter = memory.reals(POINTS * CHANNELS, 1), a.gradient = s.rasterize.bands.gradients.features;
+    a.average = memory.reals(POINTS * CHANNELS), a.square = memory.reals(POINTS * CHANNELS);
+    a.steps = memory.zeros<int>(POINTS), a.rows = POINTS, a.channels = CHANNELS;
+    a.rate = 0.1, a.beta1 = 0.9, a.beta2 = 0.99, a.epsilon = 1e-8;
+    check(launch_sparse_adam(&a, POINTS, THREADS));
+}
+
+// The entry points of one camera model.
+struct LensKernels {
+    const char* (*limit)(const LensArguments*, int64, int);
+    const char* (*reach)(const LensArguments*, int64, int);
+    const char* (*bounds)(const LensArguments*, int64, int);
+    const char* (*cull)(const CullArguments*, int64, int);
+    const char* (*project)(const ProjectArguments*, int64, int);
+    const char* (*project_backward)(const ProjectArguments*, int64, int);
+    const char* (*draw)(const DrawArguments*, int64, int);
+    const char* (*draw_backward)(const DrawArguments*, int64, int);
+};
+
+static double run(bool moving, int distortion_size, const LensKernels& kernels) {
+    Scene s(distortion_size, moving);
+    LensArguments lens = {s.camera, nullptr};
+    real* field = s.memory.reals(1025);
+    for (int i = 0; i < 1025; ++i) field[i] = (real)(0.003 * i);
+    lens.field = field;
+    if (kernels.limit) check(kernels.limit(&lens, VIEWS * 1024, THREADS));
+    if (kernels.reach) check(kernels.reach(&lens, VIEWS * 1024, THREADS));
+    check(kernels.bounds(&lens, VIEWS, THREADS));
+    for (s.cull.view = 0; s.cull.view < VIEWS; ++s.cull.view) check(kernels.cull(&s.cull, BLOCKS, THREADS));
+    for (s.project.view = 0; s.project.view < VIEWS; ++s.project.view)
+        check(kernels.project(&s.project, POINTS, THREADS));
+    RasterizeArguments& rasterize = s.rasterize;
+    check(launch_raster_depth(&rasterize, VIEWS * POINTS, THREADS));
+    check(launch_raster_blend(&rasterize, VIEWS * POINTS, THREADS));
+    for (rasterize.level = 0; rasterize.level < LEVELS; ++rasterize.level)
+        check(launch_raster_normalise(&rasterize, VIEWS * plane((int)rasterize.level), THREADS));
+    check(launch_raster_backward_features(&rasterize, POINTS, THREADS));
+    check(launch_raster_backward_uv(&rasterize, VIEWS * POINTS, THREADS));
+    for (s.project.view = 0; s.project.view < VIEWS; ++s.project.view)
+        check(kernels.project_backward(&s.project, POINTS, THREADS));
+    const double by_point = s.count_drawn();
+    check(kernels.draw(&s.draw, 0, THREADS));
+    const double by_band = s.count_drawn();
+    rasterize.bands.gradients.bilinear = 1;
+    check(launch_raster_backward_uv(&rasterize, VIEWS * POINTS, THREADS));
+    check(launch_bands_backward(&rasterize, 0, THREADS));
+    for (int64 bilinear : {0, 1}) {
+        s.draw.bands.gradients.bilinear = bilinear;
+        check(kernels.draw_backward(&s.draw, 0, THREADS));
+    }
+    run_sparse_adam(s), run_environment(s), run_hole_filling(s, false), run_hole_filling(s, true);
+    run_tonemap(s), run_image_loss(s);
+    std::fill(rasterize.bands.hits.offsets,
+              rasterize.bands.hits.offsets + VIEWS * (count_bins(rasterize.bands) + 1) * rasterize.bands.hits.chunks,
+              0);
+    check(launch_bands_forward(&rasterize, 0, THREADS));
+    if (by_point != by_band || by_point == 0 || by_point != s.count_drawn()) {
+        std::printf("the orders drew %g, %g and %g points\n", by_point, by_band, s.count_drawn());
+        std::exit(1);
+    }
+    return by_point;
+}
+
+#define KERNELS(name, limit, reach)                                                                 \
+    LensKernels {                                                                                   \
+        limit, reach, launch_lens_bounds_##name, launch_cull_##name, launch_project_forward_##name, \
+            launch_project_backward_##name, launch_draw_forward_##name, launch_draw_backward_##name \
+    }
 
 int main() {
-    for (bool moving : {false, true})
-        std::printf("%g hits drawn\n", RUN(moving, opencv, 8, launch_lens_limit_opencv, launch_lens_reach_opencv) +
-                                          RUN(moving, fisheye, 4, launch_lens_limit_fisheye, launch_lens_reach_fisheye) +
-                                          RUN(moving, ocam, 20, nullptr, nullptr));
+    for (bool moving : {false, true}) {
+        const double total = run(moving, 8, KERNELS(opencv, launch_lens_limit_opencv, launch_lens_reach_opencv)) +
+                             run(moving, 4, KERNELS(fisheye, launch_lens_limit_fisheye, launch_lens_reach_fisheye)) +
+                             run(moving, 20, KERNELS(ocam, nullptr, nullptr));
+        std::printf("%g hits drawn\n", total);
+    }
     return 0;
 }

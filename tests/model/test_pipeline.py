@@ -7,13 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from adop.config import RenderConfig, TrainConfig
+from adop.backend.launch import count_launches
+from adop.config import AlignConfig, GrowConfig, RefineConfig, RenderConfig, TrainConfig
 from adop.model.cameras import ViewInfo
 from adop.model.environment_lookup import pixel_angle
-from adop.run.run import open_scene
+from adop.ops import Backend
+from adop.run.run import load, open_scene
 from adop.scene.read import load_scene
 from adop.scene.write import save_scene
 from adop.training.loss import training_loss
+from adop.training.train import train
 
 
 @pytest.mark.parametrize("fill_levels", [4, 2])
@@ -93,3 +96,24 @@ def test_photos_of_different_proportions_share_a_batch(small_folder: Path, tmp_p
             for i in range(2)
         ]
     assert float((both - torch.cat(each)).abs().max()) < 0.05
+
+
+@pytest.mark.parametrize(("backend", "launches"), [("reference", False), ("auto", True)])
+def test_the_chosen_backend_runs_everything(
+    small_folder: Path, tmp_path: Path, backend: Backend, launches: bool
+) -> None:
+    """With `--render.backend reference` a whole run launches no kernel: start, refinement, steps, evaluation, renders."""
+    config = TrainConfig(
+        steps=2,
+        crop=48,
+        test_every=6,
+        bf16=False,
+        render=RenderConfig(levels=4, backend=backend),
+        grow=GrowConfig(longest_side=120, max_photos=2),
+        refine=RefineConfig(align_every=1, align_photos=1, align=AlignConfig(longest_side=120, iterations=1)),
+    )
+    with count_launches() as counted:
+        train(small_folder, tmp_path / "run", config, say=lambda _: None)
+        run = load(tmp_path / "run", small_folder, say=lambda _: None)
+        run.render(run.pipeline.camera(torch.tensor([1])).scaled(0.25))
+    assert (counted.total() > 0) == launches

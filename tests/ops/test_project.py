@@ -1,6 +1,4 @@
-"""project: kernels against the oracle, gradients against finite differences, the registered operator."""
-
-import sys
+"""project: kernels against plain torch, gradients against finite differences, the registered operator."""
 
 import pytest
 import torch
@@ -8,9 +6,17 @@ from support.compare import relative_error
 from support.oracle import project_as_the_oracle
 from support.strategies import LENSES, make_scene
 
+from adop.backend.operator import flatten
 from adop.geometry.camera import Camera
 from adop.ops import Points, make_blocks, project
-from adop.ops.project import camera_tensors, project_op
+from adop.ops.projection import (
+    LensInputs,
+    ProjectInputs,
+    ViewSettings,
+    bound_lens,
+    camera_tensors,
+    project_operator,
+)
 
 BACKENDS = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
@@ -56,7 +62,7 @@ def test_the_optical_axis_has_a_gradient(model: str) -> None:
         assert torch.isfinite(gradient).all()
 
 
-def test_seen_from_behind_and_beyond_the_lens_is_invisible() -> None:
+def test_points_that_face_away_or_lie_beyond_the_lens_are_invisible() -> None:
     intrinsics = torch.tensor([[10.0, 10.0, 500.0, 500.0]])
     lens = torch.tensor([[-0.3, *[0.0] * 7]])  # turns back at |xy/z| = 1.054
     camera = Camera("opencv", 1000, 1000, intrinsics, lens, torch.eye(4)[None])
@@ -91,14 +97,14 @@ def test_float_pose_of_double_points_and_back() -> None:
 
 def test_operator_is_registered_right() -> None:
     scene = make_scene(views=2, points=50)
-    leaves = [leaf.requires_grad_() for leaf in camera_tensors(scene.camera, scene.points.xyz)[:4]]
-    reach, shutter = camera_tensors(scene.camera, scene.points.xyz)[4:]
-    camera = (*leaves[:3], leaves[3].detach(), reach, shutter, "opencv", 37, 29, 0.01)
-    xyz = scene.points.xyz.clone().requires_grad_()
-    torch.library.opcheck(project_op, (xyz, scene.points.radius, None, None, 256, *camera))
-    lens = [tensor.detach() for tensor in leaves[1:4]]
-    look = sys.modules["adop.ops.culling"].look_through_lens
-    torch.library.opcheck(look, (*lens, "opencv", 37, 29))
+    camera = camera_tensors(scene.camera, scene.points.xyz)
+    leaves = [leaf.requires_grad_() for leaf in camera[:3]]
+    xyz, view = scene.points.xyz.clone().requires_grad_(), ViewSettings("opencv", 37, 29, 0.01)
+    tensors = camera._replace(world_to_camera=leaves[0], intrinsics=leaves[1], distortion=leaves[2])
+    inputs = ProjectInputs(xyz, scene.points.radius, None, None, 256, tensors, view)
+    torch.library.opcheck(project_operator.registered, flatten(inputs))
+    lens = [tensor.detach() for tensor in camera[1:4]]
+    torch.library.opcheck(bound_lens.registered, flatten(LensInputs(*lens, "opencv", 37, 29)))
 
 
 def test_wrong_input_is_named() -> None:

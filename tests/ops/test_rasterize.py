@@ -1,6 +1,5 @@
-"""rasterize: the oracle against values by hand and finite changes, the kernels in both orders against it."""
+"""rasterize: plain torch against values by hand and finite changes, the kernels in both orders against plain torch."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,10 +11,12 @@ from support.strategies import LENSES, Scene, make_scene
 from torch import Tensor
 
 import adop.ops
-from adop.geometry.camera import Camera
+from adop.backend.operator import flatten
+from adop.geometry.camera import Camera, level_size
 from adop.ops import Levels, Points, Projection, RasterConfig, project, rasterize, sample_ghosts
-
-module = sys.modules["adop.ops.rasterize"]  # the package's function of that name hides it
+from adop.ops.drawing import DrawInputs, draw_operator
+from adop.ops.projection import ProjectedTensors, ViewSettings, camera_tensors
+from adop.ops.rasterization import PyramidSettings, RasterizeInputs, rasterize_operator
 
 
 def projection_of(uv: list[list[float]], z: list[float], radius_px: float = 100.0) -> Projection:
@@ -32,8 +33,8 @@ def test_both_orders_are_the_oracles(run: Callable[..., tuple], model: str, dtyp
     scene = make_scene(model, views=3, points=3000, width=101, height=67, dtype=dtype)
     projection = project(scene.camera, scene.points, backend="reference")
     generator = torch.Generator().manual_seed(0)
-    levels, _ = by_band(scene, projection, module.empty_levels(scene.features, 3, 4, (67, 101), 4)[0])
-    grads = [torch.randn(image.shape, generator=generator).to(dtype) for image in levels.features]
+    sizes = [level_size(67, 101, level) for level in range(4)]
+    grads = [torch.randn(3, 4, *size, generator=generator).to(dtype) for size in sizes]
     expected, oracle = through_autograd(scene, projection, grads, "reference")
     got, gradients = run(scene, projection, grads)
     for name in ("features", "weight", "depth"):
@@ -183,18 +184,18 @@ def test_operators_are_registered_right() -> None:
     features = scene.features.clone().requires_grad_()
     background = [scene.background.reshape(1, 4, 1, 1).clone().requires_grad_()] * 3
     uv = projection.uv.clone().requires_grad_()
-    points = (uv, projection.z, projection.radius_px, projection.visible)
-    for ghosts, bilinear in ((scene.ghosts, False), (None, True)):
-        rest = (ghosts, 37, 29, 3, 0.01, 0.6, bilinear)
-        torch.library.opcheck(module.rasterize_op, (*points, features, background, *rest))
-    draw_op = sys.modules["adop.ops.draw"].draw_op
-    tensors = sys.modules["adop.ops.project"].camera_tensors(scene.camera, scene.points.xyz)
-    camera = [t.clone().requires_grad_() for t in tensors[:3]] + list(tensors[3:])
+    points = ProjectedTensors(uv, projection.z, projection.radius_px, projection.visible)
+    tensors = camera_tensors(scene.camera, scene.points.xyz)
+    leaves = {name: getattr(tensors, name).clone().requires_grad_() for name in tensors._fields[:3]}
+    camera, view = tensors._replace(**leaves), ViewSettings("opencv", 37, 29, 0.01)
     xyz, radius = scene.points.xyz.clone().requires_grad_(), scene.points.radius
     for ghosts, bilinear in ((scene.ghosts, False), (None, True)):
-        settings = ("opencv", 37, 29, 3, 0.01, 0.6, bilinear, 0.01)
-        rest = (radius, None, None, 256, 2 * 80, *camera, *settings)
-        torch.library.opcheck(draw_op, (xyz, features, background, ghosts, *rest))
+        settings = PyramidSettings(3, 0.01, 0.6, bilinear)
+        inputs = RasterizeInputs(points, features, background, ghosts, 37, 29, settings)
+        torch.library.opcheck(rasterize_operator.registered, flatten(inputs))
+        cloud = (radius, None, None, 256, 2 * 80)
+        drawing = DrawInputs(xyz, features, background, ghosts, *cloud, camera, view, settings)
+        torch.library.opcheck(draw_operator.registered, flatten(drawing))
 
 
 def test_draw_compiles_without_breaking_the_graph() -> None:

@@ -1,18 +1,22 @@
-"""The physical camera's kernel against the tonemapper's torch, and its adjoint against finite differences."""
+"""The physical camera: kernel and plain torch against the tonemapper, the adjoint against finite differences."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 
+from adop.backend.operator import flatten
 from adop.model.tonemapper import Tonemapper
-from adop.ops.tonemap import take_photo, take_photo_op
+from adop.ops import Backend
+from adop.ops.tonemap import PhysicalCamera, TonemapInputs, tonemap_operator, tonemap_photo
 
-BACKENDS = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+BACKENDS = ["cpu", "reference", pytest.param("cuda", marks=pytest.mark.cuda)]
 CROP = torch.tensor([[1.2, 3.0, -2.0], [0.7, 0.0, 5.0]])
 SIZE = torch.tensor([[90.0, 60.0], [50.0, 70.0]])
 
 
 def position(height: int, width: int) -> torch.Tensor:
-    """Where the pixels of the two crops lie on their photos, by the definition."""
+    """Return where the pixels of the two crops lie on their photos, by definition."""
     v, u = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     full = (torch.stack((u, v))[None] + CROP[:, 1:, None, None]) / CROP[:, :1, None, None]
     half = SIZE.norm(dim=1)[:, None, None, None] / 2
@@ -30,17 +34,19 @@ def tonemapper() -> Tonemapper:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("leak", [False, True])
 @pytest.mark.parametrize("size", [(40, 50), (1, 1), (200, 33)])
-def test_it_is_the_tonemapper(backend: str, leak: bool, size: tuple[int, int]) -> None:
+def test_it_is_the_tonemapper(backend: Backend, leak: bool, size: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(1)
     radiance = torch.randn(2, 3, *size, generator=generator) * 0.8 + 0.5  # some black, some clipped
     weight = torch.randn(radiance.shape, generator=generator)
     photos = torch.tensor([1, 2])
     results = []
-    for device in ("cpu", backend):
+    for device in ("cpu", "cuda" if backend == "cuda" else "cpu"):
         model, leaf = tonemapper().to(device), radiance.to(device).requires_grad_()
         photometry, lens = model.photometry(photos.to(device)), model.lens[photos]
         if len(results):
-            photo = model.take(leaf, photometry, CROP.to(device), SIZE.to(device), lens, leak)
+            crop, photo_size = CROP.to(device), SIZE.to(device)
+            camera = model.physical_camera(photometry, crop, photo_size, lens, leak)
+            photo = tonemap_photo(leaf, camera, backend)
         else:
             photo = model(leaf, photometry, position(*size), lens, leak)
         wanted = [leaf, *model.parameters()]
@@ -51,12 +57,13 @@ def test_it_is_the_tonemapper(backend: str, leak: bool, size: tuple[int, int]) -
 
 
 def arguments(vignette: bool = True) -> tuple[torch.Tensor | None, ...]:
+    """Return radiance, gain, curve, vignette, crop and photo size."""
     generator = torch.Generator().manual_seed(2)
 
     def random(*shape: int) -> torch.Tensor:
         return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
-    # Light inside the response's range, not near a sample, where the curve has a corner.
+    # Light within the response's range and between its samples, at which the curve has corners.
     steps = (torch.arange(2 * 3 * 4 * 5) % 23 + 0.5).reshape(2, 3, 4, 5) / 24
     light = ((steps.double() + 0.055) / 1.055) ** 2.4
     gain, curve = random(2, 3) * 0 + 1, random(2, 3, 25).cumsum(2) / 13
@@ -65,17 +72,29 @@ def arguments(vignette: bool = True) -> tuple[torch.Tensor | None, ...]:
     return *(None if leaf is None else leaf.requires_grad_() for leaf in leaves), CROP.double(), SIZE.double()
 
 
-def test_gradients_are_exact() -> None:
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_gradients_are_exact(backend: Backend) -> None:
+    def run(radiance: torch.Tensor, *camera: torch.Tensor) -> torch.Tensor:
+        return tonemap_photo(radiance, PhysicalCamera(*camera, 0.01), backend)
+
     for vignette in (False, True):
-        assert torch.autograd.gradcheck(lambda *a: take_photo(*a, 0.01), arguments(vignette), eps=1e-7)
+        assert torch.autograd.gradcheck(run, arguments(vignette), eps=1e-7)
 
 
-def test_clipped_light_has_the_leaks_gradient() -> None:
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_clipped_light_has_the_leaks_gradient(backend: Backend) -> None:
     light = torch.tensor([1.7, -0.2, 3.0], dtype=torch.float64).reshape(1, 3, 1, 1).requires_grad_()
-    rest = (torch.ones(1, 3).double(), torch.linspace(0, 1, 25).double().expand(1, 3, 25), None)
-    assert torch.autograd.gradcheck(lambda r: take_photo(r, *rest, CROP[:1], SIZE[:1], 0.01), light)
-    assert not torch.autograd.grad(take_photo(light, *rest, CROP[:1], SIZE[:1]).sum(), light)[0].any()
+    camera = PhysicalCamera(
+        torch.ones(1, 3).double(),
+        torch.linspace(0, 1, 25).double().expand(1, 3, 25),
+        None,
+        CROP[:1],
+        SIZE[:1],
+    )
+    leaking = replace(camera, leak=0.01)
+    assert torch.autograd.gradcheck(lambda r: tonemap_photo(r, leaking, backend), light)
+    assert not torch.autograd.grad(tonemap_photo(light, camera, backend).sum(), light)[0].any()
 
 
 def test_operator_is_registered_right() -> None:
-    torch.library.opcheck(take_photo_op, (*arguments(), 0.01))
+    torch.library.opcheck(tonemap_operator.registered, flatten(TonemapInputs(*arguments(), 0.01)))  # type: ignore[arg-type]

@@ -69,7 +69,7 @@ def make_camera(
     ).to(dtype=dtype)
 
 
-def make_scene(
+def make_scene(  # noqa: PLR0913 (a test names the few values that matter to it)
     model: str = "opencv",
     views: int = 1,
     points: int = 300,

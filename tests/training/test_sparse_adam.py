@@ -1,17 +1,22 @@
-"""Sparse Adam: the kernel against the oracle, and the oracle against torch's Adam."""
+"""Sparse Adam: the kernel against plain torch, and plain torch against torch's Adam."""
 
 import torch
 
-from adop.training.sparse_adam import sparse_adam_
+from adop.training.sparse_adam import AdamSettings, RowMoments, sparse_adam_
 
 
-def state(rows: int) -> list[torch.Tensor]:
+def state(rows: int) -> tuple[torch.Tensor, RowMoments]:
+    """Return random parameters and the state before any step."""
     generator = torch.Generator().manual_seed(0)
-    moments = [torch.zeros(rows, 4), torch.zeros(rows, 4), torch.zeros(rows, dtype=torch.int32)]
-    return [torch.randn(rows, 4, generator=generator), *moments]
+    moments = RowMoments(torch.zeros(rows, 4), torch.zeros(rows, 4), torch.zeros(rows, dtype=torch.int32))
+    return torch.randn(rows, 4, generator=generator), moments
 
 
-def test_kernel_is_the_oracle_and_leaves_other_rows_alone() -> None:
+def tensors_of(param: torch.Tensor, moments: RowMoments) -> list[torch.Tensor]:
+    return [param, moments.exp_avg, moments.exp_avg_sq, moments.row_steps]
+
+
+def test_kernel_and_plain_torch_agree_and_leave_other_rows_alone() -> None:
     got, expected = state(10000), state(10000)
     start = got[0].clone()
     generator = torch.Generator().manual_seed(1)
@@ -21,15 +26,16 @@ def test_kernel_is_the_oracle_and_leaves_other_rows_alone() -> None:
         gradient = torch.randn(10000, 4, generator=generator) * drawn
         touched |= drawn[:, 0]
         for tensors, backend in ((got, "cpu"), (expected, "reference")):
-            param, mean, square, steps = tensors
-            sparse_adam_(param, gradient, mean, square, steps, 0.1, (0.9, 0.99), 1e-8, backend)  # type: ignore[arg-type]
-    for a, b in zip(got, expected, strict=True):
+            param, moments = tensors
+            settings = AdamSettings(0.1, (0.9, 0.99), 1e-8)
+            sparse_adam_(param, gradient, moments, settings, backend)  # type: ignore[arg-type]
+    for a, b in zip(tensors_of(*got), tensors_of(*expected), strict=True):
         torch.testing.assert_close(a, b, atol=2e-6, rtol=2e-6)
     assert torch.equal(got[0][~touched], start[~touched]) and (got[0][touched] != start[touched]).any(1).all()
 
 
 def test_with_all_rows_it_is_torchs_adam() -> None:
-    param, mean, square, steps = state(100)
+    param, moments = state(100)
     other = param.clone().requires_grad_()
     adam = torch.optim.Adam([other], lr=0.05, betas=(0.9, 0.99), eps=1e-8)
     generator = torch.Generator().manual_seed(1)
@@ -37,6 +43,6 @@ def test_with_all_rows_it_is_torchs_adam() -> None:
         gradient = torch.randn(100, 4, generator=generator)
         other.grad = gradient
         adam.step()
-        sparse_adam_(param, gradient, mean, square, steps, 0.05, (0.9, 0.99), 1e-8)
+        sparse_adam_(param, gradient, moments, AdamSettings(0.05, (0.9, 0.99), 1e-8), "auto")
     torch.testing.assert_close(param, other.detach(), atol=1e-6, rtol=1e-5)
-    assert steps.tolist() == [4] * 100
+    assert moments.row_steps.tolist() == [4] * 100

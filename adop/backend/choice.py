@@ -1,0 +1,36 @@
+"""Which implementation of the ops runs: kernels on a CPU or a GPU, or plain torch."""
+
+from typing import Literal
+
+import torch
+
+from adop.errors import UserError
+
+Backend = Literal["auto", "reference", "cpu", "cuda"]
+
+
+def choose_backend(backend: Backend, device: torch.device) -> Backend:
+    """Return the backend that runs on a device: "reference", "cpu" or "cuda", never "auto".
+
+    A renderer chooses once and passes the result as `backend=` to every op. The result is a `Backend` itself, so that
+    choosing again changes nothing.
+
+    Args:
+        backend: "auto" is the kernels of `device`; "cpu" and "cuda" are those too, but insist on the device;
+            "reference" is plain torch, slow, on any device.
+
+    Raises:
+        UserError: the device has no kernels, or is not the one that `backend` insists on.
+    """
+    if backend == "reference":
+        return backend
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(
+            f"there are no kernels for {device.type}: move the tensors to a CPU or a CUDA GPU, or choose "
+            "backend='reference' (--render.backend reference)"
+        )
+    if backend not in ("auto", device.type):
+        raise UserError(
+            f"backend={backend!r}: the points are on {device.type}; move them, or choose backend='auto'"
+        )
+    return "cuda" if device.type == "cuda" else "cpu"

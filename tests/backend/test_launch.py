@@ -1,0 +1,143 @@
+"""Argument structs and launches: the layout on both sides, errors of kernels, and the count of launches."""
+
+import ctypes
+import sys
+
+import numpy as np
+import pytest
+import torch
+from support.strategies import draw_with_gradients, make_scene
+
+from adop.backend.arguments import (
+    STRUCTURES,
+    BlockArguments,
+    CameraArguments,
+    HoleFillingArguments,
+    ProjectArguments,
+    RasterizeArguments,
+    SparseAdamArguments,
+    check_layouts,
+    library_layout,
+    pack,
+    python_layout,
+)
+from adop.backend.compile import cpu_kernel, cpu_library
+from adop.backend.launch import Launch, _launch_cuda, count_launches, launch
+from adop.errors import UserError
+from adop.ops import project, rasterize
+from adop.ops.rasterization import HIT_BYTES
+
+REALS = [("float", torch.float32), ("double", torch.float64)]
+
+
+@pytest.mark.parametrize(("real", "dtype"), REALS)
+def test_structs_have_one_layout_on_both_sides(real: str, dtype: torch.dtype) -> None:
+    library = cpu_library(real)
+    for structure in STRUCTURES:
+        assert library_layout(library, structure) == python_layout(structure), structure.__name__
+    library.adop_hit_size.restype = ctypes.c_int64
+    assert library.adop_hit_size() == HIT_BYTES[dtype]
+
+
+def test_every_struct_of_the_kernels_is_checked() -> None:
+    names = {structure.__name__ for structure in STRUCTURES}
+    defined = {
+        name: value
+        for name, value in vars(sys.modules["adop.backend.arguments"]).items()
+        if name.endswith("Arguments")
+    }
+    assert names == set(defined)
+
+
+def test_swapped_fields_of_one_size_are_named() -> None:
+    fields = list(SparseAdamArguments._fields_)
+    fields[7], fields[8] = fields[8], fields[7]
+    swapped = type("SparseAdamArguments", (ctypes.Structure,), {"_fields_": fields})
+    with pytest.raises(RuntimeError, match=r"SparseAdamArguments, field 7: .*'beta1'.* have \('rate'"):
+        check_layouts(cpu_library("float"), [swapped])
+    shorter = type("BlockArguments", (ctypes.Structure,), {"_fields_": list(BlockArguments._fields_)[:-1]})
+    with pytest.raises(RuntimeError, match=r"BlockArguments, field 3: .* has None, .* have \('blocks'"):
+        check_layouts(cpu_library("float"), [shorter])
+    other = [(n, ctypes.c_double if n == "rows" else k) for n, k in SparseAdamArguments._fields_]
+    with pytest.raises(RuntimeError, match=r"\('rows', 40, 8, 'd'\), .* \('rows', 40, 8, 'i'\)"):
+        check_layouts(
+            cpu_library("float"), [type("SparseAdamArguments", (ctypes.Structure,), {"_fields_": other})]
+        )
+
+
+def test_the_struct_that_a_gpu_gets_by_value_is_the_same() -> None:
+    tensors = [torch.zeros(2), torch.zeros(3)]
+    values = {"colours": tensors, "width": 5, "tolerance": 0.5, "image": [None, tensors[0]]}
+    arguments = pack(HoleFillingArguments, values)
+    struct = np.frombuffer(bytes(arguments), np.dtype(HoleFillingArguments))[0:1].reshape(())
+    assert struct.nbytes == ctypes.sizeof(HoleFillingArguments) and struct.shape == ()
+    assert struct["width"] == 5 and struct["tolerance"] == 0.5
+    assert struct["colours"].tolist() == [t.data_ptr() for t in tensors] + [0] * 10
+    assert struct["image"].tolist() == [0, tensors[0].data_ptr()] + [0] * 10
+
+
+def test_fields_are_filled_by_name() -> None:
+    pose = torch.zeros(1, 4, 4)
+    arguments = pack(ProjectArguments, {"camera": {"world_to_camera": pose, "views": 1}, "slots": 7})
+    assert arguments.camera.world_to_camera == pose.data_ptr() and arguments.camera.views == 1
+    assert arguments.slots == 7 and arguments.points.xyz is None
+    with pytest.raises(ValueError, match="CameraArguments has no field height_px"):
+        pack(ProjectArguments, {"camera": {"height_px": 5}})
+    assert isinstance(arguments.camera, CameraArguments)
+
+
+def test_only_contiguous_tensors_and_known_kernels_are_launched() -> None:
+    with pytest.raises(ValueError, match="xyz: expected a contiguous tensor"):
+        pack(ProjectArguments, {"points": {"xyz": torch.zeros(3, 4).T}})
+    with pytest.raises(AttributeError, match="no_such_kernel"):
+        launch(ProjectArguments, [Launch("no_such_kernel", 1)], {}, torch.zeros(1))
+
+
+def test_a_kernel_that_fails_raises_its_error() -> None:
+    """Too few chunks for the hits: the kernel must neither write them nor end the process."""
+    visit = torch.full((1, 1), 100000, dtype=torch.int32)
+    values = {
+        "bands": {
+            "blocks": {"visit": visit, "points": 100000, "block_size": 100000, "blocks": 1},
+            "pyramid": {"views": 1, "width": 16, "height": 16, "levels": 1},
+            "hits": {"chunks": 2, "band_rows": 16},
+        }
+    }
+    with pytest.raises(RuntimeError, match="bands_forward: the points need more chunks of hits than given"):
+        launch(RasterizeArguments, [Launch("bands_forward", 0)], values, torch.zeros(1))
+
+
+def test_a_launch_without_cupy_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(UserError, match=r"pip install 'adop\[cuda\]', or choose --render.backend reference"):
+        _launch_cuda([], pack(ProjectArguments, {}), "float", torch.device("cuda"))
+
+
+def test_launches_are_counted_by_kernel() -> None:
+    scene = make_scene(views=2, points=50)
+    with count_launches() as launches:
+        draw_with_gradients(scene, "reference")
+        rasterize(
+            project(scene.camera, scene.points, backend="reference"),
+            scene.features,
+            8,
+            8,
+            scene.config,
+            backend="reference",
+        )
+    assert launches.total() == 0
+    with count_launches() as launches, count_launches() as inner:
+        project(scene.camera, scene.points)
+    assert (
+        launches
+        == inner
+        == {
+            "lens_limit_opencv": 1,
+            "lens_reach_opencv": 1,
+            "lens_bounds_opencv": 1,
+            "project_forward_opencv": 2,
+        }
+    )
+    project(scene.camera, scene.points)
+    assert launches == inner
+    assert cpu_kernel("sparse_adam", "float") is cpu_kernel("sparse_adam", "float")
