@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from adop.cli.parse import parse_options
-from adop.importers.import_scene import ImportConfig, import_colmap, import_nerfstudio
+from adop.importers.import_config import ImportConfig
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class ColmapOptions:
 
 def import_colmap_command(name: str, words: list[str]) -> int:
     """Run `adop import colmap` and return the exit status."""
+    from adop.importers.import_scene import import_colmap
+
     options = parse_options(ColmapOptions, name, words)
     scene = import_colmap(options.sparse, options.images, options.points, options.output, options.options)
     print(f"{options.output}: {len(scene.photos)} photos, {len(scene.points):,} points")
@@ -52,6 +54,8 @@ class NerfstudioOptions:
 
 def import_nerfstudio_command(name: str, words: list[str]) -> int:
     """Run `adop import nerfstudio` and return the exit status."""
+    from adop.importers.import_scene import import_nerfstudio
+
     options = parse_options(NerfstudioOptions, name, words)
     scene = import_nerfstudio(
         options.transforms, options.points, options.output, options.images, options.options

@@ -24,7 +24,7 @@ def grown(scene: Scene, stereo: bool = True, budget: int = 200_000) -> np.ndarra
     assert exposure is not None
     pipeline = build_pipeline(scene, TrainConfig(), exposure, torch.ones(len(scene.photos), dtype=torch.bool))
     before = len(pipeline.points.xyz)
-    config = GrowConfig(photos=8, side=240, stereo=stereo, budget=budget)
+    config = GrowConfig(max_photos=8, longest_side=240, stereo=stereo, max_points=budget)
     added = grow_points(pipeline, PhotoCache(scene), list(range(0, len(scene.photos), 2)), config)
     assert (
         len(pipeline.points.xyz)

@@ -86,13 +86,13 @@ def test_a_rolling_shutter_is_saved_loaded_and_refined_while_training(small_fold
     moves, still = 1, 0
     found: list[dict[str, torch.Tensor]] = []
 
-    def lay_on(run: Run) -> None:
+    def disturb(run: Run) -> None:
         disturb_rolling_shutter(run.pipeline, [moves], 0.8, 0.01, torch.Generator().manual_seed(0))
 
     def keep(run: Run, values: dict[str, float]) -> None:
         found.append({name: value.clone() for name, value in run.pipeline.state_dict().items()})
 
-    train(small_folder, tmp_path / "run", config, say=lambda _: None, callback=keep, disturb=lay_on)
+    train(small_folder, tmp_path / "run", config, say=lambda _: None, callback=keep, disturb=disturb)
     assert found[0]["cameras.motion"][moves].any()
     assert not torch.equal(found[0]["cameras.motion"], found[3]["cameras.motion"])
     assert torch.equal(found[0]["cameras.poses"], found[3]["cameras.poses"])
