@@ -29,9 +29,9 @@ class ColmapOptions:
 
 def import_colmap_command(name: str, words: list[str]) -> int:
     """Run `adop import colmap` and return the exit status."""
+    options = parse_options(ColmapOptions, name, words)
     from adop.importers.import_scene import import_colmap
 
-    options = parse_options(ColmapOptions, name, words)
     scene = import_colmap(options.sparse, options.images, options.points, options.output, options.options)
     print(f"{options.output}: {len(scene.photos)} photos, {len(scene.points):,} points")
     return 0
@@ -54,9 +54,9 @@ class NerfstudioOptions:
 
 def import_nerfstudio_command(name: str, words: list[str]) -> int:
     """Run `adop import nerfstudio` and return the exit status."""
+    options = parse_options(NerfstudioOptions, name, words)
     from adop.importers.import_scene import import_nerfstudio
 
-    options = parse_options(NerfstudioOptions, name, words)
     scene = import_nerfstudio(
         options.transforms, options.points, options.output, options.images, options.options
     )
