@@ -97,7 +97,7 @@ def bench_raster(config: BenchRasterConfig) -> int:
         rows, near_rows = (
             [GrowthRow(**row) for row in result["growth"][key]] for key in ("rows", "near_rows")
         )
-        title = f"Drawing with level of detail, {WIDTH} x {HEIGHT} px, {_machine(device)}"
+        title = f"Drawing with level of detail, {WIDTH} x {HEIGHT} px\n{result['machine']}"
         plot_growth({"whole wall in view": rows, "half of the wall in view": near_rows}, title, config.plot)
         print(f"plot: {config.plot}")
     return 0
