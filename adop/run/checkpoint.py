@@ -75,10 +75,10 @@ def load_checkpoint(path: Path, pipeline: Pipeline) -> Progress:
     expected = pipeline.state_dict()
     for name, value in expected.items():
         if name not in model or model[name].shape != value.shape:
-            found = "nothing" if name not in model else f"{list(model[name].shape)}"
+            found = "missing" if name not in model else f"{list(model[name].shape)}"
             raise UserError(
-                f"{path}: the shape of {name} should be {list(value.shape)} but is {found}; "
-                "the run was trained on another scene or with another configuration"
+                f"{path}: {name} should be {list(value.shape)} but is {found}; "
+                "the scene or configuration is not the one that was trained with"
             )
     pipeline.load_state_dict(model)
     return Progress(int(metadata["step"]), float(metadata["seconds"]))
