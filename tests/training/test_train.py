@@ -186,7 +186,7 @@ def test_another_scene_or_configuration_is_refused(trained: Path, small_folder: 
     config["network"]["width"] = 8
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "checkpoints").symlink_to(trained / "checkpoints")
-    with pytest.raises(UserError, match="trained on another scene or with another configuration"):
+    with pytest.raises(UserError, match="not the one that was trained"):
         load(tmp_path, small_folder, say=lambda _: None)
 
 
