@@ -101,7 +101,7 @@ def test_loading_renders_what_was_evaluated(trained: Path, small_folder: Path):
     from adop.evaluation.evaluate import score_photo
 
     run = load(trained, small_folder, say=lambda _: None)
-    score, _ = score_photo(run.pipeline, run.scene, run.cache, run.split["held_out"][1])
+    score, _ = score_photo(run, run.split["held_out"][1])
     saved = json.loads((trained / "eval" / "eval.json").read_text())["photos"][1]
     assert score.psnr == pytest.approx(saved["psnr"], abs=1e-4)
 
