@@ -1,4 +1,4 @@
-"""From kernel sources to loaded kernels: the CPU library by the C++ compiler, the GPU module by CuPy, cached by hash."""
+"""From kernel sources to loaded kernels, cached by hash: the CPU library by the C++ compiler, the GPU module by CuPy."""
 
 import ctypes
 import functools

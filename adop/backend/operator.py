@@ -36,6 +36,8 @@ _SCHEMA_TYPES: dict[Any, str] = {
     str: "str",
 }
 
+_PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+
 
 @functools.cache
 def _groups(kind: Any) -> tuple[Any, ...]:
@@ -189,16 +191,23 @@ class Operator(Generic[Inputs, Outputs]):
 
     def __call__(self, inputs: Inputs) -> Outputs:
         """Run the function, with its gradient if it has one and any input asks for it."""
-        if self._formula is None or torch.compiler.is_compiling():
-            return self._name_outputs(self.registered(*flatten(inputs)))
-        if not torch.is_grad_enabled():
-            return self.run(inputs)
+        if torch.compiler.is_compiling():
+            return self._dispatch(inputs)
         flat = _spread(flatten(inputs))
-        if not any(isinstance(value, Tensor) and value.requires_grad for value in flat):
+        tensors = [value for value in flat if isinstance(value, Tensor)]
+        differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+        # Tensors of other types trace what is called; torch itself refuses a gradient where there is no formula.
+        traced = any(type(tensor) not in _PLAIN_TYPES for tensor in tensors)
+        if traced or (differentiable and self._formula is None):
+            return self._dispatch(inputs)
+        if not differentiable:
             return self.run(inputs)
         lengths: list[int | None] = []
         values = _Direct.apply(self, inputs, lengths, *flat)
         return values if self._outputs is Tensor else self._name_outputs(_gather(iter(values), lengths))
+
+    def _dispatch(self, inputs: Inputs) -> Outputs:
+        return self._name_outputs(self.registered(*flatten(inputs)))
 
     def remember(self, ctx: Any, inputs: Inputs, outputs: Any) -> None:
         """Keep on `ctx` what the gradient needs."""

@@ -1,4 +1,4 @@
-"""project by the kernels: world points to pixels with the exact adjoint, what a lens shows, and which blocks to visit."""
+"""project by the kernels: world points to pixels, the exact adjoint, what a lens shows, and which blocks to visit."""
 
 from __future__ import annotations
 

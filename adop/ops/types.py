@@ -36,7 +36,7 @@ class RasterConfig:
     position_gradient: Literal["ghost", "bilinear"] = "ghost"
 
     def __post_init__(self) -> None:
-        """Check shapes and ranges; raise ValueError naming the field."""
+        """Raise unless the numbers are in range."""
         if not 1 <= self.levels <= 12:
             raise ValueError(f"levels: expected 1 to 12, got {self.levels}")
         if self.near <= 0:
@@ -76,7 +76,7 @@ class Points:
     blocks: Blocks | None = None
 
     def __post_init__(self) -> None:
-        """Check shapes and ranges; raise ValueError naming the field."""
+        """Raise unless the shapes agree."""
         count = self.xyz.shape[0]
         if tuple(self.xyz.shape) != (count, 3):
             raise ValueError(f"xyz: expected [N, 3], got {list(self.xyz.shape)}")

@@ -1,4 +1,4 @@
-"""The fused CPU draw against the oracle: every output and every gradient."""
+"""draw on a CPU, in one pass, against plain torch: every output and every gradient."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -16,7 +16,7 @@ IDENTITY = torch.eye(4)[None]
 
 
 def check(scene: Scene, tolerance: float = 2e-4) -> None:
-    """Compare kernels and oracle, with and without a block table."""
+    """Compare the kernels with plain torch, with and without a block table."""
     expected, oracle = draw_with_gradients(scene, "reference")
     blocks = make_blocks(scene.points.xyz, scene.points.radius)
     culled = Scene(
@@ -64,7 +64,7 @@ def test_double_agrees_to_double() -> None:
 @settings(max_examples=40, deadline=None)
 @given(scenes())
 def test_any_scene(scene: Scene) -> None:
-    # Few points: single values may lie at the rounding of a sum, so the bound on gradients is looser.
+    # With few points the rounding of single sums counts, so the bound on gradients is looser.
     check(scene, tolerance=2e-3)
 
 
@@ -79,7 +79,7 @@ def one_view(
 
 
 def draw_both(camera: Camera, points: Points, features: torch.Tensor, config: RasterConfig) -> Levels:
-    """Draw by the kernels and check the picture against the oracle."""
+    """Draw by the kernels and compare the levels with plain torch."""
     got = draw(camera, points, features, config, backend="cpu")
     expected = draw(camera, points, features, config, backend="reference")
     for name in ("features", "weight", "depth"):
@@ -107,7 +107,7 @@ def test_one_point_lands_where_it_should() -> None:
         assert image[0, :, 4 >> level, 10 >> level].tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
-def test_borders_belong_to_the_pixel_right_and_below() -> None:
+def test_points_on_pixel_edges_belong_to_the_pixel_right_and_below() -> None:
     # u = 0, 16 (outside), 5 exactly; v = 0, 12 (outside), 6 exactly
     xyz = [[-0.8, 0.0, 1.0], [0.8, 0.0, 1.0], [-0.3, 0.0, 1.0], [0.0, -0.6, 1.0], [0.0, 0.6, 1.0]]
     camera, points = one_view(xyz)
@@ -116,7 +116,7 @@ def test_borders_belong_to_the_pixel_right_and_below() -> None:
 
 
 def test_all_points_in_one_pixel_average_those_in_front() -> None:
-    z = 1 + torch.arange(100) / 1000.0  # ten and a bit lie within 1 % of the nearest
+    z = 1 + torch.arange(100) / 1000.0  # eleven lie within 1 % of the nearest
     camera, points = one_view([[0.05 * float(d), 0.05 * float(d), float(d)] for d in z])
     features = torch.arange(100.0)[:, None].repeat(1, 3)
     levels = draw_both(camera, points, features, RasterConfig(levels=3))
@@ -125,7 +125,7 @@ def test_all_points_in_one_pixel_average_those_in_front() -> None:
     assert levels.features[2].amax() == pytest.approx((count - 1) / 2)
 
 
-def test_behind_the_camera_and_nearer_than_near_is_not_drawn() -> None:
+def test_points_behind_the_camera_or_nearer_than_near_are_not_drawn() -> None:
     camera, points = one_view([[0.0, 0.0, -1.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.005]])
     levels = draw_both(camera, points, torch.ones(3, 4), RasterConfig(levels=3, near=0.01))
     assert all((weight == 0).all() for weight in levels.weight)
@@ -133,7 +133,7 @@ def test_behind_the_camera_and_nearer_than_near_is_not_drawn() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("column", [0, 1, 2])
-def test_not_finite_is_skipped(bad: float, column: int) -> None:
+def test_points_that_are_not_finite_are_skipped(bad: float, column: int) -> None:
     camera, points = one_view([[0.01, 0.01, 1.0], [0.01, 0.01, 1.0]])
     points.xyz[0, column] = bad
     blocks = make_blocks(points.xyz, points.radius)
@@ -163,7 +163,7 @@ def test_same_bits_from_any_number_of_threads(model: str) -> None:
 
 @pytest.mark.parametrize("model", sorted(LENSES))
 def test_culling_changes_nothing(model: str) -> None:
-    """Sorted small blocks, seen through crops that look at all parts of the picture, also far outside it."""
+    """Small sorted blocks, seen through crops of all parts of the image and far outside it."""
     scene = make_scene(model, views=1, points=30000, width=240, height=180, seed=3)
     xyz, radius = scene.points.xyz, scene.points.radius
     order = (xyz * 5).floor().mul(torch.tensor([1.0, 100.0, 10000.0])).sum(1).argsort(stable=True)
@@ -210,7 +210,7 @@ def test_an_aligned_crop_is_a_window_of_the_whole() -> None:
         assert same.abs().max() < 1e-5
 
 
-def test_without_a_radius_cut_coarse_depth_is_the_least_of_its_children() -> None:
+def test_without_a_radius_threshold_coarse_depth_is_the_minimum_of_the_finer_pixels() -> None:
     scene = make_scene(points=4000, width=63, height=41)
     config = RasterConfig(radius_threshold=0.0)
     depth = draw(scene.camera, scene.points, scene.features, config).depth

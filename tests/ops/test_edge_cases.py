@@ -1,5 +1,4 @@
-"""Every output and every gradient, ghosts' included, against the oracle where things go wrong first: empty views, single
-points, borders, crowded pixels, behind the camera, numbers that are none. In every order that the kernels have."""
+"""Every output and gradient against plain torch in edge cases, in every order that the kernels have."""
 
 from collections.abc import Callable
 
@@ -56,21 +55,21 @@ def test_projected_points(
     for name in ("features", "weight", "depth"):
         assert_same_pictures(getattr(levels, name), getattr(expected, name))
     assert_same_gradients(gradients, oracle)
-    # The kernels project alike.
+    # The kernels project to the same pixels.
     own = project(scene.camera, scene.points)
     assert torch.equal(own.visible, projection.visible)
     torch.testing.assert_close(own.uv, projection.uv, rtol=2e-5, atol=2e-4)
 
 
 def test_ghosts_of_these_cases_have_gradients() -> None:
-    """The comparisons above compare something: ghosts among drawn points feel a slope."""
+    """The comparisons above are not between zeros."""
     scene = scene_of(one_pixel, "opencv", 3, 0.4)
     _, gradients = draw_with_gradients(scene, "cpu")
     for name in ("xyz", "world_to_camera", "intrinsics"):
         assert gradients[name].abs().max() > 0
 
 
-def test_what_is_not_finite_is_counted() -> None:
+def test_points_that_are_not_finite_are_counted() -> None:
     scene = scene_of(not_finite, "opencv", 1, 0.0)
-    assert count_invalid(scene.points) == 12  # nine coordinates, three radii
+    assert count_invalid(scene.points) == 12  # nine coordinates and three radii
     assert count_invalid(Points(torch.zeros(0, 3), torch.zeros(0))) == 0

@@ -1,4 +1,4 @@
-"""The comparators see what they should."""
+"""The comparisons of tests/support/compare.py find differences, and only those."""
 
 import pytest
 import torch

@@ -23,7 +23,7 @@ BACKENDS = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("model", sorted(LENSES))
-def test_values_and_gradients_are_the_oracles(model: str, backend: str) -> None:
+def test_values_and_gradients_agree_with_plain_torch(model: str, backend: str) -> None:
     scene = make_scene(model, views=3, points=2000, width=101, height=67, normals=True)
     project_as_the_oracle(scene, backend)
 

@@ -29,7 +29,9 @@ def projection_of(uv: list[list[float]], z: list[float], radius_px: float = 100.
 @pytest.mark.parametrize("run", [by_point, by_band])
 @pytest.mark.parametrize("model", sorted(LENSES))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_both_orders_are_the_oracles(run: Callable[..., tuple], model: str, dtype: torch.dtype) -> None:
+def test_both_orders_agree_with_plain_torch(
+    run: Callable[..., tuple], model: str, dtype: torch.dtype
+) -> None:
     scene = make_scene(model, views=3, points=3000, width=101, height=67, dtype=dtype)
     projection = project(scene.camera, scene.points, backend="reference")
     generator = torch.Generator().manual_seed(0)
@@ -219,7 +221,7 @@ def test_draw_compiles_without_breaking_the_graph() -> None:
     assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
-def test_sampled_ghosts_have_their_share() -> None:
+def test_the_configured_share_of_points_are_ghosts() -> None:
     ghosts = sample_ghosts(RasterConfig(ghost_fraction=0.25), 2, 20000, torch.Generator().manual_seed(0))
     assert ghosts.shape == (2, 20000) and abs(float(ghosts.double().mean()) - 0.25) < 0.01
 
@@ -248,7 +250,7 @@ def test_wrong_input_is_named() -> None:
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_points_that_only_claim_to_be_visible_are_not_drawn(backend):
-    """A caller may have moved a projection: no kernel may write where no pixel is."""
+    """A caller may have moved a projection: kernels must not write outside the image."""
     uv = torch.tensor([[[-0.5, 1.0], [4.0, 1.0], [1.0, -3.0], [1.0, 1e9], [float("nan"), 1.0], [1.5, 1.5]]])
     count = uv.shape[1]
     projection = Projection(

@@ -1,4 +1,4 @@
-"""Comparators of pictures and gradients; they are tested in test_kernels_compare.py."""
+"""Comparisons of images and gradients; tests/ops/test_image_loss.py tests them."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Kernels held to the oracle: values and gradients at once."""
+"""project by kernels compared with plain torch."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from support.strategies import Scene
 
 
 def project_as_the_oracle(scene: Scene, backend: str) -> Projection:
-    """Project, and hold values and gradients to the oracle's, which is returned."""
+    """Project, compare values and gradients with plain torch, and return the projection of plain torch."""
     results = {}
     for which in ("reference", backend):
         device = "cuda" if which == "cuda" else "cpu"

@@ -1,4 +1,4 @@
-"""Random scenes for the ops, placed away from pixel edges where every backend must agree to rounding."""
+"""Random scenes for the ops, with no point near a pixel edge, so that all backends must agree to rounding."""
 
 from dataclasses import dataclass, replace
 
@@ -21,7 +21,7 @@ LEAVES = ("features", "background", "xyz", "world_to_camera", "intrinsics", "dis
 
 @dataclass(frozen=True)
 class Scene:
-    """What `draw` needs."""
+    """The arguments of `draw`."""
 
     camera: Camera
     points: Points
@@ -31,12 +31,14 @@ class Scene:
     config: RasterConfig
 
     def leaves(self) -> dict[str, Tensor]:
+        """Return the tensors that may have a gradient, by name."""
         camera = self.camera
         values = (self.features, self.background, self.points.xyz)
         values += (camera.world_to_camera, camera.intrinsics, camera.distortion)
         return dict(zip(LEAVES, values, strict=True))
 
     def with_leaves(self, leaves: dict[str, Tensor]) -> "Scene":
+        """Return the scene with other tensors, see `leaves`."""
         names = ("world_to_camera", "intrinsics", "distortion")
         camera = replace(self.camera, **{name: leaves[name] for name in names})
         points = replace(self.points, xyz=leaves["xyz"])
@@ -48,7 +50,7 @@ class Scene:
 def make_camera(
     model: str, views: int, width: int, height: int, dtype: torch.dtype = torch.float32
 ) -> Camera:
-    """Return views that look at the origin from about 3 units away, each a little to the side of the last."""
+    """Return views that look at the origin from about 3 units away, each slightly moved from the last."""
     generator = torch.Generator().manual_seed(width * 100 + height)
     twist = torch.randn(views, 6, generator=generator, dtype=torch.float64) * 0.1
     twist[:, 2] += 3.0
@@ -81,7 +83,7 @@ def make_scene(  # noqa: PLR0913 (a test names the few values that matter to it)
     normals: bool = False,
     levels: int = 4,
 ) -> Scene:
-    """Return a cloud around the origin, some of it behind or beside the cameras, none near a pixel edge."""
+    """Return points around the origin, some behind or beside the cameras, none near a pixel edge."""
     generator = torch.Generator().manual_seed(seed)
 
     def random(*shape: int) -> Tensor:
@@ -110,7 +112,7 @@ def keep_off_edges(camera: Camera, xyz: Tensor, margin: float = 0.01) -> Tensor:
 
 
 def draw_with_gradients(scene: Scene, backend: str, ghosts: bool = True) -> tuple[Levels, dict[str, Tensor]]:
-    """Draw, and take the gradient of a fixed random weighting of all levels by every leaf."""
+    """Draw; return the levels, and by name of each leaf the gradient of a fixed random weighting of all levels."""
     leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in scene.leaves().items()}
     s = scene.with_leaves(leaves)
     seen = s.ghosts if ghosts else None

@@ -107,7 +107,7 @@ def test_the_published_gradient_refuses_a_rolling_shutter(small_folder: Path, tm
     config = dataclasses.replace(
         TINY, learn=LearnConfig(rolling_shutter="on"), refine=RefineConfig(method="gradient")
     )
-    with pytest.raises(UserError, match="refined by Gauss-Newton alone"):
+    with pytest.raises(UserError, match="refined by Gauss-Newton only"):
         states(small_folder, tmp_path / "run", config)
     assert not (tmp_path / "run").exists()
 
