@@ -59,7 +59,7 @@ def test_temperature_response_vignette_and_clipping(client: Client):
     client.until(lambda: bool(((client.pixels[..., 0] > 200) & (client.pixels[..., 1] < 90)).mean() > 0.2))
     assert client.header["histogram"]["clipped"] > 0.2
     client.send(type="settings", vignette=True)
-    assert client.newest("state")["vignette"] in (True, False)
+    client.until(lambda: client.newest("state")["vignette"] is True)
 
 
 def test_automatic_exposure_settles_smoothly(client: Client):
