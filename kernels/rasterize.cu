@@ -17,7 +17,7 @@ DEVICE Cell find_cell(const PyramidArguments& pyramid, int64 view, int x, int y,
 }
 
 // How many levels a point is drawn at: those with radius_px / 2^l >= radius_threshold.
-DEVICE int count_levels(const PyramidArguments& pyramid, real radius_px) {
+DEVICE int count_detail_levels(const PyramidArguments& pyramid, real radius_px) {
     int count = 0;
     const real threshold = (real)pyramid.radius_threshold;
     while (count < pyramid.levels && radius_px >= threshold) ++count, radius_px *= (real)0.5;
@@ -39,7 +39,7 @@ KERNEL(raster_depth, RasterizeArguments) {
         if (!is_drawn(args, i)) continue;
         const real z = args.projected.z[i];
         const int x = (int)args.projected.uv[2 * i], y = (int)args.projected.uv[2 * i + 1];
-        const int count = count_levels(pyramid, args.projected.radius_px[i]);
+        const int count = count_detail_levels(pyramid, args.projected.radius_px[i]);
         for (int level = 0; level < count; ++level) {
             real* depth = pyramid.depth[level] + find_cell(pyramid, i / points, x, y, level).pixel;
             if (z < load(depth)) atomic_min(depth, z);
@@ -56,7 +56,7 @@ KERNEL(raster_blend, RasterizeArguments) {
         const real* feature = pyramid.features + (i - view * points) * channels;
         const real z = args.projected.z[i];
         const int x = (int)args.projected.uv[2 * i], y = (int)args.projected.uv[2 * i + 1];
-        const int count = count_levels(pyramid, args.projected.radius_px[i]);
+        const int count = count_detail_levels(pyramid, args.projected.radius_px[i]);
         for (int level = 0; level < count; ++level) {
             const Cell cell = find_cell(pyramid, view, x, y, level);
             if (!(z <= pyramid.depth[level][cell.pixel] * tolerance_of(pyramid))) continue;
@@ -94,7 +94,7 @@ KERNEL(raster_backward_features, RasterizeArguments) {
             if (!is_drawn(args, i)) continue;
             const real z = args.projected.z[i];
             const int x = (int)args.projected.uv[2 * i], y = (int)args.projected.uv[2 * i + 1];
-            const int count = count_levels(pyramid, args.projected.radius_px[i]);
+            const int count = count_detail_levels(pyramid, args.projected.radius_px[i]);
             for (int level = 0; level < count; ++level) {
                 const Cell cell = find_cell(pyramid, view, x, y, level);
                 if (!(z <= pyramid.depth[level][cell.pixel] * tolerance_of(pyramid))) continue;
@@ -143,7 +143,7 @@ KERNEL(raster_backward_uv, RasterizeArguments) {
         const real* feature = pyramid.features + (i - view * points) * pyramid.channels;
         const real u = args.projected.uv[2 * i], v = args.projected.uv[2 * i + 1];
         const PlanarPyramid planes = {pyramid, gradients, view, args.projected.z[i], feature};
-        const int count = count_levels(pyramid, args.projected.radius_px[i]);
+        const int count = count_detail_levels(pyramid, args.projected.radius_px[i]);
         const Slope slope = gradients.bilinear ? sum_bilinear_slopes(planes, count, u, v)
                                                : sum_ghost_slopes(planes, count, (int)u, (int)v);
         args.grad_uv[2 * i] = slope.u, args.grad_uv[2 * i + 1] = slope.v;

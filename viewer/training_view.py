@@ -19,7 +19,7 @@ from adop.viewer.session.files import Exporter, Files
 from adop.viewer.session.session import SharedResources
 from adop.viewer.training_record import MAX_ROWS
 
-STEERING_SECONDS = 0.15  # after an image in motion, for which the next one is awaited
+STEERING_SECONDS = 0.15  # how long training waits for the next image while a camera moves
 MAX_STEP_DELAY = 0.35  # seconds for which images in motion may hold up a training step
 ROW_STEPS = 10  # training steps averaged in a row of the curves, at the start
 POLL_SECONDS = 0.02

@@ -21,7 +21,7 @@ class EvalOptions:
     scene: Path | None = None
     """Scene folder. None: where it was during training."""
     refine_poses: bool = False
-    """Add scores after aligning the held-out photos' poses, in a row of their own: these have seen the photos."""
+    """Also report scores after aligning the held-out poses to their photos, listed apart: they have used the photos."""
     device: str = "auto"
     """Device of torch to run on: cpu, cuda, cuda:1, ... auto uses a CUDA GPU if there is one."""
 

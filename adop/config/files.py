@@ -51,7 +51,7 @@ RENAMED = {
     "refine.points.single": "individual",
     "lr.pose": "poses",
 }
-# Former options with the values that are constants beside the code now.
+# Removed options, and the values now fixed in the code.
 REMOVED = {
     "grow.likeness": 0.5,
     "grow.agreement": 0.15,

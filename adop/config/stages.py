@@ -143,7 +143,7 @@ class RefineConfig:
     """Refine cameras and points."""
 
     method: Literal["picture", "gradient"] = "picture"
-    """picture: Gauss-Newton on rendered images against photos; gradient: Adam on ADOP's approximate point gradient."""
+    """picture: Gauss-Newton on rendered images and photos; gradient: Adam along ADOP's approximate position gradient."""
     position_gradient: Literal["ghost", "bilinear"] = "ghost"
     """With method gradient. ghost: ADOP's, for random points left out; bilinear: from footprints of all points."""
     align_every: int = 1000

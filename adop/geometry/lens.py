@@ -1,4 +1,4 @@
-"""One physical camera of a scene: its size, its model and its numbers, as files hold them."""
+"""A lens: image size, lens model, intrinsics and distortion, as stored in a scene's files."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ WHOLE_PHOTO = (1.0, 0.0, 0.0)  # zoom and offset of a crop that is the whole pho
 
 @dataclass(frozen=True)
 class ViewInfo:
-    """What the host knows of B views, so that a GPU is never asked for it."""
+    """Facts about B views that are kept on the CPU, so that nothing need be read back from a GPU."""
 
     lenses: tuple[int, ...]  # [B] index of each view's lens
     pixel_angle: float  # radians between neighbouring pixels, mean over the views
@@ -31,8 +31,8 @@ class ViewInfo:
 class LearnedCameras(nn.Module):
     """Poses, rolling shutters and lenses of all photos.
 
-    They change through `set_pose`, `set_motion` and `set_lens`, or by the optimiser, which calls `invalidate`: what
-    the host has looked up of them is then forgotten.
+    They change through `set_pose`, `set_motion` and `set_lens`, or by the optimiser, which calls `invalidate`. Values
+    that are cached on the CPU are then discarded.
 
     Args:
         scene: photos and lenses.
@@ -73,8 +73,8 @@ class LearnedCameras(nn.Module):
         return self.poses.device
 
     def invalidate(self) -> None:
-        """Forget what the host looked up: poses, motions or lenses have changed."""
-        self._has_motion: bool | None = None  # None: not asked yet
+        """Discard values cached on the CPU, because poses, motions or lenses have changed."""
+        self._has_motion: bool | None = None  # None: not read from the device yet
         self._focal: dict[int, float] = {}
         self._rays: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -147,13 +147,13 @@ class LearnedCameras(nn.Module):
         return self(torch.tensor([photo]))
 
     def view_info(self, photos: Sequence[int], zooms: Sequence[float], trained: bool) -> ViewInfo:
-        """Return what the host knows of views of photos [B], magnified by zooms [B]."""
+        """Return what is known on the CPU of views of photos [B], magnified by zooms [B]."""
         lenses = tuple(self.lens_of[i] for i in photos)
         focal = [zoom * self.focal_length(lens) for zoom, lens in zip(zooms, lenses, strict=True)]
         return ViewInfo(lenses, len(focal) / sum(focal), trained)
 
     def focal_length(self, lens: int) -> float:
-        """Return a lens's focal length in pixels; the device is asked once after each change."""
+        """Return a lens's focal length in pixels; it is read from the device once after each change."""
         if lens not in self._focal:
             self._focal[lens] = float(self.intrinsics[lens][0].detach())
         return self._focal[lens]

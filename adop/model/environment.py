@@ -16,8 +16,8 @@ from adop.ops.environment import RayGrid, composite_environment
 
 START_ROWS = 64  # of the map until the photos or a checkpoint decide
 ERROR_ROWS = 16  # of the map of cross-validation errors
-MOST_STRETCH = 1.5  # texels are halved until one is at least this fraction of a pixel wide
-FEWEST_ROWS = 4  # of a halved map
+MAX_TEXELS_PER_PIXEL = 1.5  # the map is halved while a pixel is wider than this many texels
+MIN_ROWS = 4  # of a halved map
 
 
 class Environment(nn.Module):
@@ -87,8 +87,8 @@ class Environment(nn.Module):
         result, halvings = [], 0
         for level in range(levels):
             while (
-                spacing * 2**level > MOST_STRETCH * rows / (rows >> halvings)
-                and rows >> halvings > FEWEST_ROWS
+                spacing * 2**level > MAX_TEXELS_PER_PIXEL * rows / (rows >> halvings)
+                and rows >> halvings > MIN_ROWS
             ):
                 halvings += 1
             result.append(halvings)

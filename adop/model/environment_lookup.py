@@ -1,4 +1,4 @@
-"""How a batch of views looks up the environment: decided on the host, before anything runs on the device."""
+"""How a batch of views looks up the environment: decided on the CPU, before anything runs on the device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SparseLookup:
 @dataclass(frozen=True)
 class DenseLookup:
     """The environment is looked up in every pixel: a level that fills no holes shows it behind occluded points too,
-    and points that the published gradient moves compare themselves with it."""
+    and the position gradient needs the background everywhere."""
 
     pixel_angle: float  # radians between neighbouring pixels
 

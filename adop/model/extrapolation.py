@@ -14,17 +14,19 @@ from adop.model.hole_filling import upsample
 from adop.ops import Backend, Levels, Points, project
 
 REACH = 0.25  # of the image's longer side: how far surfaces continue beyond what is drawn
-KNOWN, GUESSED = 0.05, 0.15  # sRGB error up to which the environment is trusted, and from which it is not
-NEAREST = 100  # photos, nearest to the view, that are asked whether they see a place
+TRUSTED_ERROR, REJECTED_ERROR = (
+    0.05,
+    0.15,
+)  # in sRGB: up to the first the environment is trusted, from the second not
+NEAREST = 100  # photos nearest to the view that are tested for visibility
 
 
 @dataclass(frozen=True)
 class Extrapolation:
     """When and where surfaces continue."""
 
-    least_views: (
-        int  # photos that must see a place for it to count as empty; of few photos, a quarter is enough
-    )
+    # Photos that must see a place for it to count as empty; at most a quarter of the tested photos is required.
+    least_views: int
     fill_levels: (
         int  # levels whose holes are filled; the decision is made on the pixels of the next coarser one
     )
@@ -72,7 +74,9 @@ def extrapolate(
     if not bool(unknown.any()):
         return []
     features = _spread(levels.features[grid], drawn | ~unknown)
-    doubt = ((environment.error_along(camera.rays(grid)) - KNOWN) / (GUESSED - KNOWN)).clamp(0, 1)
+    doubt = (
+        (environment.error_along(camera.rays(grid)) - TRUSTED_ERROR) / (REJECTED_ERROR - TRUSTED_ERROR)
+    ).clamp(0, 1)
     share = unknown * _nearness(drawn) * doubt
     continued = [(features, share)]
     for image in reversed(levels.weight[:grid]):

@@ -43,7 +43,7 @@ class Radiance:
 
 @dataclass(frozen=True)
 class ViewInputs:
-    """Views to render, with everything that the host decides about them."""
+    """Views to render, with all decisions that are made on the CPU."""
 
     camera: Camera
     lookup: EnvironmentLookup
@@ -125,7 +125,7 @@ class Pipeline(nn.Module):
         """Return what rendering the cameras' views needs.
 
         Args:
-            views: what the host knows of them; None: the device is asked.
+            views: what is known of them on the CPU; None: it is read from the device, which waits for it.
             ghosts: [B, N] bool, points that are not drawn and have the published gradient; None: no such gradient.
         """
         angle = pixel_angle(camera) if views is None else views.pixel_angle

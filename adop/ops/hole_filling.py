@@ -66,7 +66,7 @@ def _level_launch(kernel: str, level: int, images: list[Tensor]) -> Launch:
 
 
 def _resampled_rows(images: list[Tensor], levels: range, other: int) -> list[Tensor | None]:
-    """Return room for images with the rows of these levels and the columns of the level `other` levels further."""
+    """Allocate images with the rows of each level and the columns of level + `other`."""
     result: list[Tensor | None] = [None] * len(images)
     for level in levels:
         views, _, rows, _ = images[level].shape

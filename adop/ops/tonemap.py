@@ -71,7 +71,7 @@ class TonemapGradients(NamedTuple):
     """Gradients of the radiance and of the camera."""
 
     radiance: Tensor  # [B, 3, H, W]
-    camera: Tensor  # [B, 8 + 3 K] of gain, vignette and curve, one behind the other
+    camera: Tensor  # [B, 8 + 3 K] of gain, vignette and curve, concatenated
 
 
 def _empty_gradients(inputs: TonemapGradientInputs) -> TonemapGradients:

@@ -91,7 +91,7 @@ class Projection:
     """The pixel and depth of each point in each view; zeros where `visible` is False."""
 
     uv: Tensor  # [B, N, 2] pixels of the crop
-    z: Tensor  # [B, N] depth, see adop.geometry.camera
+    z: Tensor  # [B, N] depth, see adop.geometry.lens_model
     radius_px: Tensor  # [B, N] level-of-detail radius in pixels of level 0
     visible: Tensor  # [B, N] bool
 

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adop.geometry.camera import Camera, project_lens
+from adop.geometry.camera import Camera
+from adop.geometry.lens_model import project_lens
 from adop.geometry.rigid_motion import skew
 from adop.geometry.rolling_shutter import apply_motion, row_time
 
@@ -143,7 +144,7 @@ def projection_jacobian(camera: Camera, xyz: Tensor, columns: CameraColumns) -> 
         first. And [M, 2, 3] pixels per scene unit of the point. Exact, except that the time at which a point's row
         is read out is held constant.
 
-    Source: the chain rule through `adop.geometry.camera.project_lens`.
+    Source: the chain rule through `adop.geometry.lens_model.project_lens`.
     """
     rotation, translation = camera.world_to_camera[0, :3, :3], camera.world_to_camera[0, :3, 3]
     still = (xyz @ rotation.T + translation).detach()
@@ -261,7 +262,7 @@ def pixel_shift(camera: Camera, other: Camera, depth: Tensor, directions: Tensor
 
 
 def project_points(camera: Camera, xyz: Tensor) -> Tensor:
-    """Return the pixels [M, 2] of the crop at which one camera sees world points [M, 3], be they inside it or not."""
+    """Return the pixels [M, 2] of the crop at which one camera sees world points [M, 3], inside the image or not."""
     rotation, translation = camera.world_to_camera[0, :3, :3], camera.world_to_camera[0, :3, 3]
     local = xyz @ rotation.T + translation
     if camera.motion is not None:

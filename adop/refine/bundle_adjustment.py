@@ -274,7 +274,7 @@ def _minimise(
 ) -> ShiftEquations:
     """Take `config.iterations` steps at one scale; return the groups' equations at the best poses and points.
 
-    A step that makes the whole worse is taken back; of other steps, that of the groups that became worse.
+    A step that raises the mean cost is undone. Otherwise only the shifts of groups that got worse are undone.
     """
     points, cameras = bundle.photos.pipeline.points, bundle.photos.pipeline.cameras
     photos = bundle.photos.indices

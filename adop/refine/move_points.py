@@ -38,7 +38,7 @@ COARSE_SCALE = 2  # by which the photos of the joint search are reduced beyond t
 JOINT_SMOOTHNESS = 2.0
 MEDIUM_SMOOTHNESS, MEDIUM_RADIUS = 0.8, 4
 FINE_SMOOTHNESS, FINE_RADIUS = 0.1, 8
-MAX_MOTIONS = 12  # of the groups around a group, that it may take over
+MAX_MOTIONS = 12  # motions of nearby groups that a group may adopt
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class PointSampling:
     """How many of the points are looked up, and how much they count."""
 
     max_points: int  # looked up, evenly spread; each stands for those left out
-    # Of all points, how many count as observations at most: those of a denser cloud show the same pixels again.
+    # Upper limit of the points' total weight: extra points of a dense cloud only repeat the same pixels.
     max_observations: int = 150_000
 
     def stride(self, points: int) -> int:

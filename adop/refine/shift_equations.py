@@ -18,7 +18,7 @@ from adop.refine.point_groups import PointGroups, group_means
 START_DAMPING, MIN_DAMPING = 1e-2, 1e-4  # Levenberg-Marquardt's
 JACOBI_SWEEPS = 20
 MIN_OBSERVATIONS = 3.0  # of a group, below which it does not move
-# Observations of a group, as many as one independent one is worth: neighbouring pixels err alike.
+# Number of observations that count as one independent one: errors of neighbouring pixels are correlated.
 CORRELATED_OBSERVATIONS = 30.0
 SUMS = 14  # columns that `add_residuals` sums: matrix 9, gradient 3, cost, count
 

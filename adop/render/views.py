@@ -22,7 +22,7 @@ class View:
 
     radiance: Tensor  # [3, H, W] linear light in the scene's unit of brightness
     image: Tensor  # [3, H, W] in [0, 1], developed by the camera
-    depth: Tensor  # [H, W] camera z in scene units, holes filled; +inf where the environment shows
+    depth: Tensor  # [H, W] depth in scene units (adop.geometry.lens_model), holes filled; +inf: environment
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ViewArrays:
 
     radiance: np.ndarray  # [B, H, W, 3] float32, linear light
     image: np.ndarray  # [B, H, W, 3] uint8
-    depth: np.ndarray  # [B, H, W] float32, camera z in scene units; +inf where the environment shows
+    depth: np.ndarray  # [B, H, W] float32, depth in scene units; +inf where the environment shows
     mask: np.ndarray  # [B, H, W] bool, True where points cover the image
 
 
@@ -41,7 +41,9 @@ class Views:
 
     radiance: Tensor  # [B, 3, H, W] linear light in the scene's unit of brightness
     image: Tensor  # [B, 3, H, W] in [0, 1], developed by the camera
-    depth: Tensor  # [B, H, W] camera z in scene units, holes filled; +inf where the environment shows
+    depth: (
+        Tensor  # [B, H, W] depth in scene units (adop.geometry.lens_model), holes filled; +inf: environment
+    )
 
     @property
     def mask(self) -> Tensor:

@@ -16,9 +16,10 @@ from adop.training.sparse_adam import AdamSettings, RowMoments, sparse_adam_
 
 BETAS = (0.9, 0.99)
 EPSILON = 1e-10
-# Adam would move a texel of the environment that crops hardly show as fast as one that fills them, far away from what
-# any photo shows. With these epsilons a small gradient moves its texel in proportion to its size. A texel's gradient
-# shrinks with the number of texels, so the smaller of the first and the second divided by that number is used.
+# Adam normalises each gradient, so a texel of the environment that crops rarely show would move as fast as one that they
+# often show, and drift away from the photos. With these epsilons a small gradient moves its texel in proportion to its
+# size. A texel's gradient shrinks with the number of texels, so the smaller of the first and of the second divided by
+# that number is used.
 TEXEL_EPSILON, MAP_EPSILON = 3e-4, 0.04
 
 
@@ -95,9 +96,9 @@ class Optimiser:
 
     def step(self, step: int, progress: float) -> None:
         """Move every group along its gradient; `progress` in [0, 1] sets the learning rate."""
-        optim = self.config.lr
-        scale = optim.final + (1 - optim.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-        scale *= min(1.0, (step + 1) / max(optim.warmup, 1))
+        rates = self.config.lr
+        scale = rates.final + (1 - rates.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+        scale *= min(1.0, (step + 1) / max(rates.warmup, 1))
         for named, group in zip(self.groups, self.adam.param_groups, strict=True):
             group["lr"] = group["start"] * scale
             if not learned(named.when, step):
@@ -111,7 +112,7 @@ class Optimiser:
             self.features.grad = None
         if self.features.grad is not None:
             moments = RowMoments(self.exp_avg, self.exp_avg_sq, self.row_steps)
-            settings = AdamSettings(optim.features * scale, BETAS, EPSILON)
+            settings = AdamSettings(rates.features * scale, BETAS, EPSILON)
             backend = self.pipeline.backend
             sparse_adam_(self.features.detach(), self.features.grad, moments, settings, backend)
             self.features.grad = None

@@ -33,8 +33,8 @@ class Captured:
 class StepGraphs:
     """Run the training steps of a run up to their gradients. On a GPU, capture each kind of step once, then replay it.
 
-    Steps are of one kind if the host decides everything alike: sizes, lens model, whether there is a rolling shutter,
-    which mip level of the environment each pyramid level reads, and whether the physical camera's prior is included.
+    Two steps share a graph if these match: sizes, lens model, whether there is a rolling shutter, which mip level of the
+    environment each pyramid level reads, and whether the physical camera's prior is included.
     """
 
     def __init__(self, run: Run, vgg: Vgg | None, say: Callable[[str], None]) -> None:

@@ -55,7 +55,7 @@ StepCallback = Callable[[Run, dict[str, float]], object]
 
 @dataclass(frozen=True)
 class Training:
-    """A run that is being trained, and whom to tell."""
+    """A run that is being trained, and its callbacks."""
 
     run: Run
     optimiser: Optimiser

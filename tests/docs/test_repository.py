@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -80,3 +81,33 @@ def test_renamed_options_are_in_the_changelog():
     for former in (*RENAMED, *REMOVED):
         if former not in ("groups", "optim", "lr.pose"):
             assert f"`--{former.replace('_', '-')}`" in text, former
+
+
+def test_names_of_adop_in_texts_exist():
+    """Every `adop.module.name` that a docstring, a comment or a page quotes can be imported."""
+    files = [
+        *ROOT.glob("*.md"),
+        *(f for name in ("adop", "docs", "scenes", "viewer") for f in (ROOT / name).rglob("*")),
+    ]
+    texts = {f: f.read_text() for f in files if f.suffix in (".py", ".md") and f.name != "CHANGELOG.md"}
+    names = {(file, name) for file, text in texts.items() for name in re.findall(r"`(adop(?:\.\w+)+)`", text)}
+    assert len(names) > 10
+    assert [f"{file.name}: {name}" for file, name in sorted(names) if not _exists(name)] == []
+
+
+def _exists(name: str) -> bool:
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:count]))
+        except ImportError:
+            continue
+        for attribute in parts[count:]:
+            found = getattr(found, attribute, None)
+        return found is not None
+    return False
+
+
+def test_files_that_ci_names_exist():
+    named = re.findall(r"\b(?:tests|adop|kernels)/[\w/]+\.\w+", (ROOT / ".ci" / "run").read_text())
+    assert named and [file for file in named if not (ROOT / file).is_file()] == []

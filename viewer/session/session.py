@@ -76,7 +76,7 @@ class Session:
         self._mark = 0
         self._restarts_left = MAX_RESTARTS
         self._closed = False
-        self._history_rows, self._last_status = 0, ""  # what the page has been sent of the training
+        self._history_rows, self._last_status = 0, ""  # training rows and status already sent to the page
         self._thread = threading.Thread(target=self._loop, name="adop-session", daemon=True)
 
     def start(self) -> None:

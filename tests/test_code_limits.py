@@ -1,4 +1,4 @@
-"""The house style where ruff does not check it: sizes of files, functions and rooms, and the order of imports."""
+"""Limits that ruff does not check: sizes of files, functions and folders, and the order of imports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAPPED = ("kernels", "scenes", "viewer")  # setuptools puts these folders into a
 SOURCE_SUFFIXES = {".py", ".cpp", ".cu", ".h", ".js"}
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
-MAX_ROOM_MODULES = 9
+MAX_FOLDER_MODULES = 9
 MAX_EXCEPTIONS = 6  # in the whole repository
 
 
@@ -47,15 +47,15 @@ def test_python_functions_are_short() -> None:
     assert long == {}
 
 
-def test_rooms_are_small() -> None:
+def test_folders_are_small() -> None:
     modules = [
         file
         for file in sources({".py"})
         if name_of(file).startswith(("adop/", "scenes/", "viewer/")) and file.name != "__init__.py"
     ]
-    rooms = Counter(name_of(file.parent) for file in modules)
-    assert {"adop/ops", "viewer/session", "scenes"} <= rooms.keys()
-    assert {room: count for room, count in rooms.items() if count > MAX_ROOM_MODULES} == {}
+    folders = Counter(name_of(file.parent) for file in modules)
+    assert {"adop/ops", "viewer/session", "scenes"} <= folders.keys()
+    assert {folder: count for folder, count in folders.items() if count > MAX_FOLDER_MODULES} == {}
 
 
 def test_exceptions_from_the_limits_are_few_and_give_a_reason() -> None:
@@ -70,15 +70,15 @@ def test_exceptions_from_the_limits_are_few_and_give_a_reason() -> None:
     assert len(exceptions) <= MAX_EXCEPTIONS, exceptions
 
 
-def test_tests_lie_in_folders_named_after_the_rooms() -> None:
-    rooms = {folder.name for folder in (ROOT / "adop").iterdir() if (folder / "__init__.py").is_file()}
-    rooms |= {"docs", "kernels", "scenes", "viewer"}
+def test_tests_lie_in_folders_named_after_those_of_adop() -> None:
+    folders = {folder.name for folder in (ROOT / "adop").iterdir() if (folder / "__init__.py").is_file()}
+    folders |= {"docs", "kernels", "scenes", "viewer"}
     tests = [file for file in sources({".py"}) if file.name.startswith("test_")]
-    elsewhere = [name_of(file) for file in tests if file.parent.name not in rooms]
-    assert elsewhere == ["tests/test_files.py", "tests/test_house.py"]
+    elsewhere = [name_of(file) for file in tests if file.parent.name not in folders]
+    assert elsewhere == ["tests/test_code_limits.py", "tests/test_files.py"]
 
 
-def test_imports_follow_the_order_of_the_rooms(tmp_path: Path) -> None:
+def test_imports_follow_the_order_of_the_folders(tmp_path: Path) -> None:
     """The contracts of pyproject.toml hold for the sources, linked here as an installation has them."""
     package = tmp_path / "adop"
     package.mkdir()
