@@ -50,7 +50,7 @@ from adop.scenes.mesh import Array
 from adop.scenes.simulate import CameraTruth, make_camera, save_jpeg
 from adop.scenes.tracer import World
 
-TEST_EVERY = 8  # one photo in so many is held out
+TEST_EVERY = 8  # one photo in every eight is held out
 OFFSET_UNIT = 0.0005  # metres, of the offsets in points.npz
 # truth.json contains these formulas.
 FORMULA = {

@@ -134,7 +134,7 @@ class Tonemapper(nn.Module):
         """Return how photos [B] were exposed.
 
         Args:
-            trained: whether all of them are known to be trained on; a GPU is then not asked which photos they are.
+            trained: whether all of them are known to be trained on; a GPU then need not be read to find out.
         """
         delta = self._corrections()
         if not trained and not self.trained_photos.issuperset(photos.tolist()):

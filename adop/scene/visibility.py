@@ -17,7 +17,7 @@ MAX_VIEWS = 100  # photos, evenly spread, that judge a cloud: enough to orient n
 class PointVisibility:
     """Distance and direction of the cameras that see each point of a cloud.
 
-    At most 100 of the photos, evenly spread, are asked. A coarse depth map of the points themselves tells which points
+    At most 100 of the photos, evenly spread, are used. A coarse depth map of the points themselves tells which points
     hide which others. A point that no photo sees takes distance and direction from the nearest camera.
     """
 

@@ -19,7 +19,7 @@ from adop.run.run import Run
 
 Say = Callable[[str], None]
 REPORTED_PX = 1.0  # photos that were moved farther, without success, are named
-REPORTED_PHOTOS = 8  # at most so many
+REPORTED_PHOTOS = 8  # at most this many are named
 
 
 def refined_now(run: Run, step: int) -> RefinedParameters:

@@ -108,7 +108,7 @@ def render_radiance(
 
     Args:
         lenses: [1] the scene's lens that the camera has; None: unknown.
-        is_cancelled: asked between the parts of the pipeline.
+        is_cancelled: called between the parts of the pipeline.
 
     Raises: RenderCancelledError.
     """

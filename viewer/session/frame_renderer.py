@@ -32,7 +32,7 @@ class FrameRequest:
 
 @dataclass(frozen=True)
 class RenderedFrame:
-    """The pixels of a frame, and what the page is told about it."""
+    """The pixels of a frame, and what the page is sent with it."""
 
     pixels: np.ndarray  # [H, W, 3] uint8
     header: dict[str, Any]
