@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adop.config import Schedule, TrainConfig, learned
+from adop.config import LearnConfig, LearningRateConfig, Schedule, learned
 from adop.model.pipeline import Pipeline
 from adop.training.sparse_adam import AdamSettings, RowMoments, sparse_adam_
 
@@ -33,9 +33,9 @@ class ParameterGroup:
     epsilon: float = EPSILON
 
 
-def _groups(pipeline: Pipeline, config: TrainConfig) -> list[ParameterGroup]:
+def _groups(pipeline: Pipeline, when: LearnConfig, rates: LearningRateConfig) -> list[ParameterGroup]:
     """Return what Adam moves besides the points' features; cameras and points only with the published gradient."""
-    tonemapper, rates, when = pipeline.tonemapper, config.lr, config.learn
+    tonemapper = pipeline.tonemapper
     vignette = [tonemapper.vignette_coefficients, tonemapper.vignette_centre]
     environment = pipeline.environment.map
     epsilon = min(TEXEL_EPSILON, MAP_EPSILON / environment[0, 0].numel())
@@ -47,7 +47,7 @@ def _groups(pipeline: Pipeline, config: TrainConfig) -> list[ParameterGroup]:
         ParameterGroup(vignette, rates.vignette, when.vignette),
         ParameterGroup([tonemapper.response_logits], rates.response, when.response),
     ]
-    if config.refine.method == "gradient":
+    if pipeline.cameras.moved_by_gradient:
         focal = max(float(lens[0].detach()) for lens in pipeline.cameras.intrinsics)
         groups += [
             ParameterGroup([pipeline.cameras.pose_delta], rates.poses, when.poses),
@@ -72,18 +72,23 @@ def _joined(groups: list[ParameterGroup]) -> list[ParameterGroup]:
 class Optimiser:
     """Apply Adam to every learned group; only the features of points that were drawn in the step are moved.
 
+    Args:
+        pipeline: whose parameters are learned.
+        when: from which step each group is learned.
+        rates: learning rates and their schedule.
+
     Source: Kingma and Ba 2015; sparse rows, so that points which no crop shows stay as they are.
     """
 
-    def __init__(self, pipeline: Pipeline, config: TrainConfig) -> None:
-        self.config = config
+    def __init__(self, pipeline: Pipeline, when: LearnConfig, rates: LearningRateConfig) -> None:
+        self.when, self.rates = when, rates
         self.pipeline = pipeline
-        self.groups = _groups(pipeline, config)
+        self.groups = _groups(pipeline, when, rates)
         pipeline.requires_grad_(False)
         for group in self.groups:
             for tensor in group.parameters:
                 tensor.requires_grad_(True)
-        pipeline.points.features.requires_grad_(config.learn.features != "off")
+        pipeline.points.features.requires_grad_(when.features != "off")
         self.adam = torch.optim.Adam(
             [{"params": g.parameters, "lr": g.rate, "start": g.rate, "eps": g.epsilon} for g in self.groups],
             betas=BETAS,
@@ -96,7 +101,7 @@ class Optimiser:
 
     def step(self, step: int, progress: float) -> None:
         """Move every group along its gradient; `progress` in [0, 1] sets the learning rate."""
-        rates = self.config.lr
+        rates = self.rates
         scale = rates.final + (1 - rates.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
         scale *= min(1.0, (step + 1) / max(rates.warmup, 1))
         for named, group in zip(self.groups, self.adam.param_groups, strict=True):
@@ -108,7 +113,7 @@ class Optimiser:
         self.adam.zero_grad(set_to_none=True)
         if self.pipeline.moves_by_gradient():
             self.pipeline.invalidate()
-        if not learned(self.config.learn.features, step):
+        if not learned(self.when.features, step):
             self.features.grad = None
         if self.features.grad is not None:
             moments = RowMoments(self.exp_avg, self.exp_avg_sq, self.row_steps)

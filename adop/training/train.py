@@ -95,7 +95,7 @@ def train(  # noqa: PLR0913 (public; the last three are optional hooks)
             if disturb is not None:
                 disturb(run)
             start_from_photos(run, say)
-        optimiser = Optimiser(run.pipeline, run.config)
+        optimiser = Optimiser(run.pipeline, run.config.learn, run.config.lr)
         if saved:
             optimiser.load(load_optimiser_state(saved[-1]))
         with closing(Log(output, run.progress.step, say)) as log:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adop.config import EnvironmentConfig, TrainConfig
+from adop.config import EnvironmentConfig, LearnConfig, LearningRateConfig, TrainConfig
 from adop.run.run import open_scene
 from adop.training.optimiser import Optimiser
 
@@ -23,7 +23,7 @@ def test_joining_groups_keeps_the_order_of_parameters(small_folder: Path):
         tonemapper.vignette_centre,
         tonemapper.response_logits,
     ]
-    groups = Optimiser(pipeline, TrainConfig()).adam.param_groups
+    groups = Optimiser(pipeline, LearnConfig(), LearningRateConfig()).adam.param_groups
     assert [id(tensor) for group in groups for tensor in group["params"]] == [id(t) for t in expected]
     assert len({(group["start"], id(group["params"][0])) for group in groups}) == len(groups) == 5
 
@@ -33,7 +33,7 @@ def test_texels_that_crops_hardly_show_hardly_move(small_folder: Path):
     for height in (8, 64):
         config = dataclasses.replace(TrainConfig(), environment=EnvironmentConfig(height=height))
         pipeline, _, _ = open_scene(small_folder, config, lambda _: None)
-        optimiser = Optimiser(pipeline, config)
+        optimiser = Optimiser(pipeline, config.learn, config.lr)
         texels = pipeline.environment.map[0, 0].numel()
         for step in range(20):
             gradient = torch.zeros_like(pipeline.environment.map)
