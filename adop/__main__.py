@@ -67,9 +67,8 @@ def keep_memory() -> None:
     if mallopt is not None:
         trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # constants of malloc.h
         mallopt(trim_threshold, 2**31 - 1)
-        mallopt(mmap_threshold, 2**30) or mallopt(
-            mmap_threshold, 2**25
-        )  # older C libraries accept no more than 2^25
+        # Older C libraries accept no more than 2^25.
+        mallopt(mmap_threshold, 2**30) or mallopt(mmap_threshold, 2**25)
         mallopt(arena_max, 1)  # one arena for all threads, so that what one frees serves the others
 
 

@@ -261,9 +261,8 @@ class _FieldLayout(ctypes.Structure):
     )
 
 
-Layout = list[
-    tuple[str, int, int, str]
-]  # name, offset, size, and kind: p pointer, i integer, d double, s struct
+# Name, offset, size, and kind: p pointer, i integer, d double, s struct.
+Layout = list[tuple[str, int, int, str]]
 
 
 def python_layout(structure: type[ctypes.Structure]) -> Layout:

@@ -29,9 +29,8 @@ INFINITE_DEPTH_FACTOR = 1000.0  # relative to the surrounding depth: photos see 
 MAX_LOG_DIFFERENCE = 0.15  # largest difference in log radiance at which two photos agree
 MIN_COHERENCE = 0.7  # fraction of the surrounding hole that must agree too: chance agreement is isolated
 COHERENCE_WINDOW_PX = 7
-ROTATION_PENALTY = (
-    2.0  # on a neighbour's distance, per unit of 1 - cos of the angle between the viewing directions
-)
+# Penalty on a neighbour's distance, per unit of 1 - cos of the angle between the viewing directions.
+ROTATION_PENALTY = 2.0
 
 
 @dataclass(frozen=True)

@@ -113,9 +113,8 @@ def _observations(
     pipeline: Pipeline, point_samples: dict[int, PointSamples], chosen: Tensor, seed: int
 ) -> list[Observations]:
     """Return up to `MAX_OBSERVATIONS` random observations of the chosen points for each lens."""
-    number = torch.full(
-        (len(pipeline.points),), -1, dtype=torch.long
-    )  # index into the chosen points; -1: not chosen
+    # Index into the chosen points; -1: not chosen.
+    number = torch.full((len(pipeline.points),), -1, dtype=torch.long)
     number[chosen] = torch.arange(len(chosen))
     lens_of, device = pipeline.cameras.lens_of, pipeline.device
     result = []

@@ -27,9 +27,8 @@ class Extrapolation:
 
     # Photos that must see a place for it to count as empty; at most a quarter of the tested photos is required.
     least_views: int
-    fill_levels: (
-        int  # levels whose holes are filled; the decision is made on the pixels of the next coarser one
-    )
+    # Levels whose holes are filled; the decision is made on the pixels of the next coarser one.
+    fill_levels: int
     backend: Backend = "auto"
 
 

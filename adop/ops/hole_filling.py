@@ -29,9 +29,8 @@ class HoleFillingInputs(NamedTuple):
     """A pyramid, finest level first."""
 
     images: list[Tensor]  # [B, C, H_l, W_l], the first three channels logarithms of colour
-    background: list[
-        Tensor
-    ]  # [B, 3, H_l, W_l] linear light; an empty list: empty pixels keep the image's colour
+    # [B, 3, H_l, W_l] linear light; an empty list: empty pixels keep the image's colour.
+    background: list[Tensor]
     weights: list[Tensor]  # [B, 1, H_l, W_l]
     depths: list[Tensor]  # [B, 1, H_l, W_l]
     settings: HoleFillingSettings
@@ -42,9 +41,8 @@ class FilledLevels(NamedTuple):
 
     colours: list[Tensor]  # [B, 3, H_l, W_l] linear light
     valid: list[Tensor]  # [B, 1, H_l, W_l] 1 where the level's own points are shown, else 0
-    occlusion: list[
-        Tensor
-    ]  # [B, 1, H_l, W_l] relative depth by which a point lies behind a nearer surface, 0 to 1
+    # [B, 1, H_l, W_l] relative depth by which a point lies behind a nearer surface, 0 to 1.
+    occlusion: list[Tensor]
 
 
 def _values(images: list[Tensor], settings: HoleFillingSettings) -> Values:

@@ -74,9 +74,8 @@ def _empty_bounds(inputs: LensInputs) -> LensBounds:
     return LensBounds(inputs.intrinsics.new_empty(views), inputs.intrinsics.new_empty(views, 4))
 
 
-bound_lens = Operator(
-    "adop::bound_lens", _bound_lens, _empty_bounds
-)  # decides what is visible; has no gradient
+# Decides what is visible; has no gradient.
+bound_lens = Operator("adop::bound_lens", _bound_lens, _empty_bounds)
 
 
 class CameraTensors(NamedTuple):

@@ -20,9 +20,8 @@ class PhysicalCamera:
 
     gain: Tensor  # [B, 3] factor of each channel
     curve: Tensor  # [B, 3, K] response at evenly spaced values of sRGB-encoded light
-    vignette: (
-        Tensor | None
-    )  # [B, 5] coefficients of r2, r4, r6 and the centre, in half diagonals; None: no vignette
+    # [B, 5] coefficients of r2, r4, r6 and the centre, in half diagonals; None: no vignette.
+    vignette: Tensor | None
     crop: Tensor  # [B, 3] zoom and offset of the image on the full photo
     photo_size: Tensor  # [B, 2] width and height of the full photo
     leak: float = 0.0  # slope that light outside [0, 1] keeps

@@ -13,9 +13,8 @@ from adop.geometry.lens_model import project_lens
 from adop.geometry.rigid_motion import skew
 from adop.geometry.rolling_shutter import apply_motion, row_time
 
-RESIDUAL_SCALE = (
-    0.05  # of the image's range [0, 1]: scale of Cauchy's cost, beyond which residuals lose weight
-)
+# Scale of Cauchy's cost, in the image's range [0, 1]: residuals beyond it lose weight.
+RESIDUAL_SCALE = 0.05
 POSE_SIZE = 6  # components of a twist
 GAIN_CELLS = 48  # cells across the image in which the gain is fitted
 GAIN_WINDOW = 9  # cells that it is averaged over, twice

@@ -29,9 +29,8 @@ def min_sum_labels(
 
     Source: min-sum belief propagation with truncated linear costs (Felzenszwalb and Huttenlocher 2006).
     """
-    messages = data_cost.new_zeros(
-        SIDES, *data_cost.shape
-    )  # [6, K, L] that each group received from each side
+    # [6, K, L] that each group received from each side.
+    messages = data_cost.new_zeros(SIDES, *data_cost.shape)
     exists, neighbour = (neighbours >= 0)[..., None], neighbours.clamp_min(0)
     distances = [_label_distances(motions, neighbour[:, side], truncation) for side in range(SIDES)]
     for _ in range(ITERATIONS):

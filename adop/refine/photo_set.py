@@ -39,9 +39,8 @@ class Rendering:
     depth: Tensor  # [1, 1, H, W] scene units, holes filled; +inf where there are no points
 
 
-Renderer = Callable[
-    [Pipeline, Camera, Tensor], Rendering
-]  # `render_points` or `render_network`; [1] photo index
+# Takes the pipeline, a camera and the photo's index [1]: `render_points` or `render_network`.
+Renderer = Callable[[Pipeline, Camera, Tensor], Rendering]
 
 
 def render_points(pipeline: Pipeline, camera: Camera, photo: Tensor) -> Rendering:

@@ -41,9 +41,8 @@ class Views:
 
     radiance: Tensor  # [B, 3, H, W] linear light in the scene's unit of brightness
     image: Tensor  # [B, 3, H, W] in [0, 1], developed by the camera
-    depth: (
-        Tensor  # [B, H, W] depth in scene units (adop.geometry.lens_model), holes filled; +inf: environment
-    )
+    # [B, H, W] depth in scene units (adop.geometry.lens_model), holes filled; +inf: environment.
+    depth: Tensor
 
     @property
     def mask(self) -> Tensor:

@@ -26,9 +26,8 @@ class PointVisibility:
         count = len(xyz)
         self.distance = np.full(count, np.inf, np.float32)  # to the nearest camera that sees the point
         self.direction = np.zeros((count, 3), np.float32)  # unit, to that camera
-        self.direction_sum = np.zeros(
-            (count, 3), np.float32
-        )  # of the unit directions to all that see the point
+        # Sum of the unit directions to all cameras that see the point.
+        self.direction_sum = np.zeros((count, 3), np.float32)
         self.photo_count = np.zeros(count, np.int32)  # photos that see the point
         chosen = sorted({round(i) for i in np.linspace(0, len(views) - 1, MAX_VIEWS)}) if views else []
         self.views = [views[i] for i in chosen]

@@ -130,12 +130,10 @@ def test_monotonic_radius() -> None:
         return float(monotonic_radius(model, torch.tensor([lens], dtype=torch.float64)))
 
     assert limit("opencv", [0.0] * 8) == math.inf
-    assert limit("opencv", [-0.3, *[0.0] * 7]) == pytest.approx(
-        math.sqrt(1 / 0.9), rel=1e-4
-    )  # 1 + 3 k1 r2 = 0
-    assert limit("opencv", [0.0] * 5 + [-0.25, 0.0, 0.0]) == pytest.approx(
-        2.0, rel=1e-4
-    )  # the denominator vanishes
+    # 1 + 3 k1 r2 = 0.
+    assert limit("opencv", [-0.3, *[0.0] * 7]) == pytest.approx(math.sqrt(1 / 0.9), rel=1e-4)
+    # The denominator vanishes.
+    assert limit("opencv", [0.0] * 5 + [-0.25, 0.0, 0.0]) == pytest.approx(2.0, rel=1e-4)
     assert limit("fisheye", [0.0] * 4) == pytest.approx(math.pi)
     assert limit("fisheye", [-0.1, 0.0, 0.0, 0.0]) == pytest.approx(math.sqrt(1 / 0.3), rel=1e-4)
     assert limit("ocam", LENSES["ocam"]) == pytest.approx(0.4)

@@ -109,9 +109,8 @@ def test_culling_blocks_changes_nothing(model: str, scale: float) -> None:
     scene = make_scene(model, views=4, points=20000, width=90, height=60)
     camera = moving(scene.camera, [scale * value for value in MOTION])
     order = scene.points.xyz[:, 0].mul(4).floor() * 1e4 + scene.points.xyz[:, 1].mul(4).floor() * 1e2
-    xyz = scene.points.xyz[
-        (order + scene.points.xyz[:, 2].mul(4).floor()).argsort()
-    ]  # neighbours come together
+    # Neighbours come together.
+    xyz = scene.points.xyz[(order + scene.points.xyz[:, 2].mul(4).floor()).argsort()]
     culled = Points(xyz, scene.points.radius, None, make_blocks(xyz, scene.points.radius, 16))
     a, b = project(camera, Points(xyz, scene.points.radius)), project(camera, culled)
     assert torch.equal(a.visible, b.visible) and torch.equal(a.uv, b.uv)

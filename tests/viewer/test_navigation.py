@@ -41,9 +41,8 @@ def test_the_scene_follows_a_drag():
     near = np.array([0.0, -1.0, 0.0])  # in front of the pivot
     local = np.linalg.inv(moved.camera_to_world) @ np.append(near, 1)
     assert local[0] > 0.1
-    assert (
-        navigation.orbit(start(), 0.0, 0.1).position[2] > start().position[2]
-    )  # a drag down raises the camera
+    # A drag down raises the camera.
+    assert navigation.orbit(start(), 0.0, 0.1).position[2] > start().position[2]
 
 
 def test_orbiting_stops_short_of_straight_up_and_down():

@@ -196,9 +196,8 @@ def _limited_pitch(forward: np.ndarray, up: np.ndarray, axis: np.ndarray, angle:
 def _rotated(viewpoint: Viewpoint, rotation: np.ndarray, centre: np.ndarray) -> Viewpoint:
     matrix = np.eye(4)
     left, _, right = np.linalg.svd(rotation @ viewpoint.camera_to_world[:3, :3])
-    matrix[:3, :3] = (
-        left @ right
-    )  # orthonormal again, or rounding errors would add up over thousands of drags
+    # Orthonormal again, or rounding errors would add up over thousands of drags.
+    matrix[:3, :3] = left @ right
     matrix[:3, 3] = centre + rotation @ (viewpoint.position - centre)
     return replace(viewpoint, camera_to_world=matrix)
 
