@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 from support.small_scene import small_scene
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from adop.backend.launch import count_launches
 from adop.config import GrowConfig, LearnConfig, PruneConfig, RenderConfig, TrainConfig
 from adop.initialisation.environment import initialise_environment
 from adop.initialisation.grow import grow_points
@@ -16,18 +16,6 @@ from adop.initialisation.physical_camera import calibrate
 from adop.initialisation.prune import remove_unsupported
 from adop.model.pipeline import build_pipeline
 from adop.scene.photo_cache import PhotoCache
-
-
-class KernelCalls(TorchDispatchMode):
-    """Count the calls of the project's own operators."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += func.namespace == "adop"
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
@@ -51,6 +39,6 @@ def test_the_reference_backend_calls_no_kernel(tmp_path: Path, backend: Any):
         initialise_environment(pipeline, cache, photos)
 
     for stage in (start, grow, environment):
-        with KernelCalls() as calls:
+        with count_launches() as launches:
             stage()
-        assert (calls.count == 0) == (backend == "reference"), stage.__name__
+        assert (launches.total() == 0) == (backend == "reference"), stage.__name__
