@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from support.once import once
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -25,11 +26,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # The workers share the cores: several threads in each would only wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from support.small_scene import with_points  # noqa: E402 (adop and torch read the settings above when imported)
-
 from adop.scene.read import load_scene  # noqa: E402
 from adop.scene.scene import demo_scene_folder  # noqa: E402
 from adop.scene.write import save_scene  # noqa: E402
+from support.small_scene import with_points  # noqa: E402 (adop and torch read the settings above when imported)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -23,10 +23,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from adop.__main__ import limit_spinning
 from support import browser
 from support.viewer_client import Client
-
-from adop.__main__ import limit_spinning
 
 BLOCK_STEPS = 50  # training steps with one kind of viewer before the next kind
 

@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from support.strategies import draw_with_gradients, make_scene
 
 from adop.backend.arguments import (
     STRUCTURES,
@@ -31,6 +30,7 @@ from adop.ops.image_loss import image_loss_sums
 from adop.ops.rasterization import HIT_BYTES
 from adop.ops.tonemap import PhysicalCamera, tonemap_photo
 from adop.training.sparse_adam import AdamSettings, RowMoments, sparse_adam_
+from support.strategies import draw_with_gradients, make_scene
 
 REALS = [("float", torch.float32), ("double", torch.float64)]
 

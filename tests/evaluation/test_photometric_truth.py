@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.small_scene import small_scene
 
 from adop.config import TrainConfig
 from adop.errors import UserError
@@ -23,6 +22,7 @@ from adop.evaluation.plots import plot_camera, plot_errors, plot_moves
 from adop.model.pipeline import build_pipeline
 from adop.model.tonemapper import srgb_encode
 from adop.scene.scene import Scene
+from support.small_scene import small_scene
 
 PHOTOS = 6
 

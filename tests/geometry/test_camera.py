@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from support.strategies import LENSES, make_camera
 
 from adop.geometry.camera import Camera, level_size
 from adop.geometry.lens_model import monotonic_radius, project_lens
+from support.strategies import LENSES, make_camera
 
 
 def some_points(count: int = 200) -> torch.Tensor:

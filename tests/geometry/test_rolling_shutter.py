@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.edge_cases import CASES, draw_as_the_oracle, scene_of
-from support.oracle import project_as_the_oracle
-from support.strategies import LENSES, Scene, draw_with_gradients, keep_off_edges, make_camera, make_scene
 
 from adop.geometry.camera import Camera
 from adop.geometry.rolling_shutter import apply_motion, undo_motion
 from adop.ops import Levels, Points, make_blocks, project
+from support.edge_cases import CASES, draw_as_the_oracle, scene_of
+from support.oracle import project_as_the_oracle
+from support.strategies import LENSES, Scene, draw_with_gradients, keep_off_edges, make_camera, make_scene
 
 BACKENDS = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 MOTION = [0.08, -0.05, 0.06, 0.02, -0.03, 0.025]  # scene units and radians; the scene is 3 units away

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.small_scene import ball, poses, quaternion, write_colmap
 
 from adop.errors import UserError
 from adop.geometry.colmap_lens import EXACT_MODELS, colmap_lens, colmap_pose
 from adop.importers.colmap import MODELS, read_colmap, read_points3d
+from support.small_scene import ball, poses, quaternion, write_colmap
 
 EXACT = {
     "SIMPLE_PINHOLE": [500, 320, 240],

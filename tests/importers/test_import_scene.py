@@ -7,6 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from adop.errors import UserError
+from adop.geometry.rigid_motion import invert_rigid
+from adop.images.photo_files import read_mask, read_photo
+from adop.importers.import_config import ImportConfig
+from adop.importers.import_scene import import_colmap, import_nerfstudio, up_vector
+from adop.scene.ply import write_ply
+from adop.scene.point_cloud import PrepareConfig
+from adop.scene.read import load_scene
+from adop.scene.scene import Photo
 from support.small_scene import (
     FOCAL,
     HEIGHT,
@@ -19,16 +29,6 @@ from support.small_scene import (
     write_colmap,
     write_photos,
 )
-
-from adop.errors import UserError
-from adop.geometry.rigid_motion import invert_rigid
-from adop.images.photo_files import read_mask, read_photo
-from adop.importers.import_config import ImportConfig
-from adop.importers.import_scene import import_colmap, import_nerfstudio, up_vector
-from adop.scene.ply import write_ply
-from adop.scene.point_cloud import PrepareConfig
-from adop.scene.read import load_scene
-from adop.scene.scene import Photo
 
 PLAIN = ImportConfig(prepare=PrepareConfig(normals=False))
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "scenes"

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from support.small_scene import small_scene
 
 from adop.backend.launch import count_launches
 from adop.config import GrowConfig, LearnConfig, PruneConfig, RenderConfig, TrainConfig
@@ -16,6 +15,7 @@ from adop.initialisation.physical_camera import calibrate
 from adop.initialisation.prune import remove_unsupported
 from adop.model.pipeline import build_pipeline
 from adop.scene.photo_cache import PhotoCache
+from support.small_scene import small_scene
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])

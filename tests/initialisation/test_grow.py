@@ -7,7 +7,6 @@ import imageio.v3 as imageio
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
-from support.small_scene import with_points
 
 from adop.config import GrowConfig, TrainConfig
 from adop.initialisation.grow import grow_points
@@ -16,6 +15,7 @@ from adop.run.photos import known_exposures
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.read import load_scene
 from adop.scene.scene import Scene
+from support.small_scene import with_points
 
 
 def grown(scene: Scene, stereo: bool = True, budget: int = 200_000) -> np.ndarray:

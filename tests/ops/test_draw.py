@@ -6,11 +6,11 @@ from itertools import pairwise
 import pytest
 import torch
 from hypothesis import given, settings
-from support.compare import assert_same_gradients, assert_same_pictures
-from support.strategies import LENSES, Scene, draw_with_gradients, make_scene, scenes
 
 from adop.geometry.camera import Camera
 from adop.ops import Levels, Points, RasterConfig, draw, make_blocks
+from support.compare import assert_same_gradients, assert_same_pictures
+from support.strategies import LENSES, Scene, draw_with_gradients, make_scene, scenes
 
 IDENTITY = torch.eye(4)[None]
 

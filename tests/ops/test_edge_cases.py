@@ -4,6 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+
+from adop.geometry.camera import Camera
+from adop.ops import Points, count_invalid, project
 from support.compare import assert_same_gradients, assert_same_pictures
 from support.edge_cases import (
     CASES,
@@ -18,9 +21,6 @@ from support.edge_cases import (
 )
 from support.orders import by_band, by_point, through_autograd
 from support.strategies import LENSES, draw_with_gradients
-
-from adop.geometry.camera import Camera
-from adop.ops import Points, count_invalid, project
 
 
 @pytest.mark.parametrize(("ghosts", "bilinear"), [(0.0, False), (0.4, False), (1.0, False), (0.3, True)])

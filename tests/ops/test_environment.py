@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from support.compare import mismatch_fraction, relative_error
-from support.strategies import LENSES, make_camera, make_scene
 
 from adop.backend.operator import flatten
 from adop.config import EnvironmentConfig
@@ -17,6 +15,8 @@ from adop.ops.environment import (
     composite_environment,
     composite_operator,
 )
+from support.compare import mismatch_fraction, relative_error
+from support.strategies import LENSES, make_camera, make_scene
 
 BACKENDS = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from support.strategies import make_scene
 
 from adop.backend.operator import flatten
 from adop.model.hole_filling import fill_holes
 from adop.ops import Levels, RasterConfig, draw
 from adop.ops.hole_filling import HoleFillingInputs, HoleFillingSettings, fill_holes_operator
+from support.strategies import make_scene
 
 BACKENDS = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from support.compare import assert_same_gradients, assert_same_pictures, mismatch_fraction, relative_error
 
 

@@ -2,9 +2,6 @@
 
 import pytest
 import torch
-from support.compare import relative_error
-from support.oracle import project_as_the_oracle
-from support.strategies import LENSES, make_scene
 
 from adop.backend.operator import flatten
 from adop.geometry.camera import Camera
@@ -17,6 +14,9 @@ from adop.ops.projection import (
     camera_tensors,
     project_operator,
 )
+from support.compare import relative_error
+from support.oracle import project_as_the_oracle
+from support.strategies import LENSES, make_scene
 
 BACKENDS = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 

@@ -5,9 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.compare import assert_same_gradients, assert_same_pictures
-from support.orders import by_band, by_point, through_autograd
-from support.strategies import LENSES, Scene, make_scene
 from torch import Tensor
 
 import adop.ops
@@ -17,6 +14,9 @@ from adop.ops import Levels, Points, Projection, RasterConfig, project, rasteriz
 from adop.ops.drawing import DrawInputs, draw_operator
 from adop.ops.projection import ProjectedTensors, ViewSettings, camera_tensors
 from adop.ops.rasterization import PyramidSettings, RasterizeInputs, rasterize_operator
+from support.compare import assert_same_gradients, assert_same_pictures
+from support.orders import by_band, by_point, through_autograd
+from support.strategies import LENSES, Scene, make_scene
 
 
 def projection_of(uv: list[list[float]], z: list[float], radius_px: float = 100.0) -> Projection:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-from support.small_scene import with_points
 
 from adop.backend.launch import count_launches
 from adop.config import AlignConfig, MovePointsConfig, RenderConfig, TrainConfig
@@ -15,6 +14,7 @@ from adop.refine.photo_set import PhotoSet, render_network, render_points
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.read import load_scene
 from adop.scene.scene import Scene
+from support.small_scene import with_points
 
 PHOTO = 2
 

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 from PIL import Image
-from support.small_scene import small_scene
 
 from adop.geometry.lens import Lens
 from adop.scene.info import scene_info
+from support.small_scene import small_scene
 
 
 def test_a_scene_without_faults(tmp_path):

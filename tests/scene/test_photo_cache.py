@@ -6,9 +6,9 @@ import threading
 import numpy as np
 import torch
 from PIL import Image
-from support.small_scene import small_scene
 
 from adop.scene.photo_cache import PhotoCache
+from support.small_scene import small_scene
 
 
 def save(path, array, **options):

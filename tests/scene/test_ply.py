@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.small_scene import ball, can_import_open3d
 
 from adop.errors import UserError
 from adop.scene.ply import read_ply, write_ply
+from support.small_scene import ball, can_import_open3d
 
 HEADER = "ply\nformat {} 1.0\ncomment made by hand\n{}end_header\n"
 XYZ = "element vertex {}\nproperty float x\nproperty float y\nproperty float z\n"

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.small_scene import ball, can_import_open3d, lens, looking_at_origin, poses
 
 from adop.errors import UserError
 from adop.geometry.lens import Lens
@@ -23,6 +22,7 @@ from adop.scene.point_cloud import (
 )
 from adop.scene.prepare import prepare
 from adop.scene.visibility import estimate_normals, visible
+from support.small_scene import ball, can_import_open3d, lens, looking_at_origin, poses
 
 needs_open3d = pytest.mark.skipif(not can_import_open3d(), reason="Open3D cannot be imported here")
 VIEWS = [(lens(), matrix) for matrix in poses()]

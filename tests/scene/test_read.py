@@ -4,12 +4,12 @@ import shutil
 
 import numpy as np
 import pytest
-from support.small_scene import ball, write_photos
 
 from adop.errors import UserError
 from adop.geometry.rigid_motion import invert_rigid, rigid
 from adop.scene.ply import write_ply
 from adop.scene.read import load_scene
+from support.small_scene import ball, write_photos
 
 
 def write_adop_folder(folder):

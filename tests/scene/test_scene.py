@@ -11,8 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.spatial.transform import Rotation
-from support.small_scene import ball, small_scene
-from support.small_scene import lens as small_lens
 
 from adop.errors import UserError
 from adop.geometry.lens import Lens
@@ -21,6 +19,8 @@ from adop.ops import Points, project
 from adop.scene.read import load_scene
 from adop.scene.scene import Photo, camera_of, demo_scene_folder
 from adop.scene.write import save_scene
+from support.small_scene import ball, small_scene
+from support.small_scene import lens as small_lens
 
 
 def assert_same_scene(a, b, rtol=1e-13):

@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from support.once import once
 
 from adop.config import (
     AlignConfig,
@@ -32,6 +31,7 @@ from adop.run.run import load
 from adop.scene.read import load_scene
 from adop.scene.write import save_scene
 from adop.training.train import train
+from support.once import once
 
 TINY = dataclasses.replace(
     TrainConfig(),

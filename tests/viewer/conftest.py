@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.viewer_client import Client
 
 from adop.run.run import Run, load
 from adop.viewer.app import view_run
 from adop.viewer.server.server import Viewer
+from support.viewer_client import Client
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import OpenEXR
 import pytest
 import torch
 from PIL import Image
-from support.viewer_client import Client
 
 from adop.images.writers import to_uint8
 from adop.render.camera_path import Frame, pinhole
@@ -22,6 +21,7 @@ from adop.render.camera_settings import CameraSettings
 from adop.render.key_frames import KeyFrame, KeyPath, save_key_path
 from adop.run.run import Run
 from adop.viewer.server.server import Viewer
+from support.viewer_client import Client
 
 
 def keys(run: Run, count: int = 3) -> list[dict]:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.small_scene import small_scene
 
 from adop.geometry.rigid_motion import look_at_pose
 from adop.viewer.session import navigation
 from adop.viewer.session.navigation import Viewpoint
+from support.small_scene import small_scene
 
 
 def start() -> Viewpoint:

@@ -11,10 +11,10 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 from PIL import Image
-from support import browser
 
 from adop.run.run import Run
 from adop.viewer.app import view_run
+from support import browser
 
 pytestmark = pytest.mark.skipif(browser.missing() is not None, reason=str(browser.missing()))
 WIDTH, HEIGHT = 320, 180  # px of the view

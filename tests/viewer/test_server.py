@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.viewer_client import Client
 from websockets.exceptions import InvalidStatus
 
 from adop.errors import UserError
@@ -21,6 +20,7 @@ from adop.run.run import Run
 from adop.viewer.app import open_run_or_scene, view_run
 from adop.viewer.server.guard import Guard, guard_for
 from adop.viewer.server.server import Viewer
+from support.viewer_client import Client
 
 
 def get(url: str, **headers: str) -> tuple[int, bytes, dict[str, str]]:

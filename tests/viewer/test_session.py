@@ -7,11 +7,11 @@ import itertools
 import numpy as np
 import pytest
 from PIL import Image
-from support.viewer_client import Client
 
 from adop.run.run import Run
 from adop.viewer.drawing.layers import LAYERS
 from adop.viewer.server.server import Viewer
+from support.viewer_client import Client
 
 
 def mean(pixels: np.ndarray) -> float:

@@ -14,8 +14,6 @@ import time
 from pathlib import Path
 
 import pytest
-from support.small_scene import small_scene
-from support.viewer_client import Client
 from websockets.exceptions import ConnectionClosed
 
 from adop.config import RenderConfig, TrainConfig
@@ -25,6 +23,8 @@ from adop.run.run import load
 from adop.scene.write import save_scene
 from adop.training.train import train
 from adop.viewer.training_view import Gate, LiveView
+from support.small_scene import small_scene
+from support.viewer_client import Client
 
 
 @pytest.fixture(scope="module")
