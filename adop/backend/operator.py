@@ -20,9 +20,8 @@ Inputs = TypeVar("Inputs", bound=tuple)
 Outputs = TypeVar("Outputs")
 Saved = TypeVar("Saved")
 
-Gradients = Mapping[
-    str, Tensor | Sequence[Tensor | None] | None
-]  # of the inputs by name; one left out has none
+# Of the inputs by name; an input that is left out has no gradient.
+Gradients = Mapping[str, Tensor | Sequence[Tensor | None] | None]
 Formula = Callable[[Saved, Outputs, frozenset[str]], Gradients]
 
 _SCHEMA_TYPES: dict[Any, str] = {
