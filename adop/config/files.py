@@ -41,7 +41,7 @@ RENAMED = {
     "refine.align.trust_degrees": "rotation_prior_degrees",
     "refine.align.trust_distance": "translation_prior",
     "refine.align.trust_motion": "rolling_shutter_prior",
-    "refine.points.groups": "grouped",
+    "refine.points.cubes": "grouped",
     "refine.points.block": "sizes.0",
     "refine.points.piece": "sizes.1",
     "refine.points.grain": "sizes.2",

@@ -17,7 +17,7 @@ PREPARED_VERSION = 1  # of the stored form; files of another version are made ag
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """How `prepare` cleans a cloud; the defaults suit dense stereo and sparse tracks alike."""
+    """Clean the point cloud; the defaults suit dense stereo and sparse tracks alike."""
 
     duplicate: float = 0.01
     """Drop one of two points that are closer than this times the distance to their 4th neighbour."""

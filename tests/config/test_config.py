@@ -54,7 +54,7 @@ def test_former_names_of_options_work_with_a_sentence(tmp_path: Path):
             "refine": {
                 "every": 9,
                 "align": {"enough": 0.5, "rounds": 2},
-                "points": {"piece": 0.005, "groups": False},
+                "points": {"piece": 0.005, "cubes": False},
             },
         },
         tmp_path,
@@ -138,3 +138,12 @@ def test_refusals_name_file_and_key(content: str, says: str, tmp_path: Path):
     with pytest.raises(UserError, match=says) as refused:
         load_config(path)
     assert str(path) in str(refused.value)
+
+
+def test_a_whole_configuration_of_version_0_1_0_loads():
+    """The file was written by that version, with all of its options."""
+    said: list[str] = []
+    config = load_config(Path(__file__).parent / "config_0.1.0.json", said.append)
+    assert (config.test_every, config.crop, config.refine.align_every) == (8, 96, 20)
+    assert config.refine.points.grouped and config.refine.points.sizes == (0.03, 0.0075, 0.0025)
+    assert len(said) == 1 and "former names" in said[0]
