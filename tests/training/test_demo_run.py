@@ -40,7 +40,7 @@ def test_linear_radiance_is_within_15_percent_where_points_are(run: Run):
         true = np.stack([file.channels()[c].pixels for c in "RGB"]).astype(np.float64)
         found = render_photo(run, photo).radiance.double().numpy()
         with torch.no_grad():
-            levels = run.pipeline.radiance(run.pipeline.camera(torch.tensor([photo]))).levels
+            levels = run.pipeline.render(run.pipeline.camera(torch.tensor([photo]))).levels
         shown = (levels.weight[0][0, 0] > 0).numpy() & (true.min(0) > 1e-4)
         scale = np.median((true / found.clip(1e-9))[:, shown])
         assert np.median((np.abs(found * scale - true) / true)[:, shown]) < 0.15
