@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from adop.ops import Backend, Levels
 from adop.ops import hole_filling as ops
-from adop.ops.hole_filling import HoleFillingSettings, upsample
+from adop.ops.hole_filling import FilledPyramid, HoleFillingSettings, upsample
 
 OCCLUSION_LEVELS = 3  # finest levels, in which points may be seen through gaps in nearer surfaces
-
-
-@dataclass(frozen=True)
-class FilledPyramid:
-    """The hole-filled points at every level, finest first; each list has one tensor per level."""
-
-    colours: list[Tensor]  # [B, 3, H_l, W_l] linear light, holes filled
-    valid: list[Tensor]  # [B, 1, H_l, W_l] 1 where the level's own points are shown
-    # [B, 1, H_l, W_l] in [0, 1], by what share of its depth the level's own point lies behind a nearer surface
-    occlusion: list[Tensor]
 
 
 def fill_holes(
@@ -45,7 +33,7 @@ def fill_holes(
     Gradients: exact to the features and the background; the choice of what fills a hole has none.
     """
     settings = HoleFillingSettings(fill_levels, OCCLUSION_LEVELS, tolerance)
-    return FilledPyramid(*ops.fill_holes(levels, background, settings, backend))
+    return ops.fill_holes(levels, background, settings, backend)
 
 
 def filled_depth(levels: Levels, filled: FilledPyramid, fill_levels: int) -> Tensor:

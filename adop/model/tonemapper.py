@@ -8,17 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adop.ops.tonemap import PhysicalCamera
+from adop.ops.tonemap import PhysicalCamera, srgb_encode
 
 RESPONSE_SAMPLES = 25  # of the response curve
 LEAK = 0.01  # slope beyond the range in training, so that clipped values can come back
-
-
-def srgb_encode(linear: Tensor) -> Tensor:
-    """Return the sRGB value of linear light; values outside [0, 1] follow the same formula."""
-    low = linear <= 0.0031308
-    safe = torch.where(low, torch.ones_like(linear), linear)
-    return torch.where(low, 12.92 * linear, 1.055 * safe.pow(1 / 2.4) - 0.055)
 
 
 def srgb_decode(value: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class HoleFillingInputs(NamedTuple):
     settings: HoleFillingSettings
 
 
-class FilledLevels(NamedTuple):
+class FilledPyramid(NamedTuple):
     """The filled pyramid, finest level first."""
 
     colours: list[Tensor]  # [B, 3, H_l, W_l] linear light
@@ -76,11 +76,11 @@ def _planes(images: list[Tensor], channels: int) -> list[Tensor]:
     return [image.new_empty(image.shape[0], channels, *image.shape[2:]) for image in images]
 
 
-def _empty_levels(inputs: HoleFillingInputs) -> FilledLevels:
-    return FilledLevels(*(_planes(inputs.images, channels) for channels in (3, 1, 1)))
+def _empty_levels(inputs: HoleFillingInputs) -> FilledPyramid:
+    return FilledPyramid(*(_planes(inputs.images, channels) for channels in (3, 1, 1)))
 
 
-def _fill_holes(inputs: HoleFillingInputs) -> FilledLevels:
+def _fill_holes(inputs: HoleFillingInputs) -> FilledPyramid:
     images, settings = inputs.images, inputs.settings
     result = _empty_levels(inputs)
     depths = inputs.depths[: settings.occlusion_levels]
@@ -170,21 +170,21 @@ class _SavedFilling(NamedTuple):
     settings: HoleFillingSettings
 
 
-def _save(inputs: HoleFillingInputs, outputs: FilledLevels) -> _SavedFilling:
+def _save(inputs: HoleFillingInputs, outputs: FilledPyramid) -> _SavedFilling:
     return _SavedFilling(
         outputs.colours, outputs.valid, inputs.images, len(inputs.background) > 0, inputs.settings
     )
 
 
 @fill_holes_operator.gradient(_save, of=("colours",))
-def _gradient(saved: _SavedFilling, grads: FilledLevels, needs: frozenset[str]) -> Gradients:
+def _gradient(saved: _SavedFilling, grads: FilledPyramid, needs: frozenset[str]) -> Gradients:
     inputs = HoleFillingGradientInputs(_contiguous(grads.colours), *saved)
     return fill_holes_backward_operator(inputs)._asdict()
 
 
 def fill_holes(
     levels: Levels, background: list[Tensor] | None, settings: HoleFillingSettings, backend: Backend
-) -> FilledLevels:
+) -> FilledPyramid:
     """Return the colours of the points with holes filled.
 
     From the coarsest level down, a pixel shows its level's own points if it has any that are not seen through a gap in
@@ -216,7 +216,7 @@ def _contiguous(tensors: list[Tensor]) -> list[Tensor]:
 
 def _fill_holes_reference(
     levels: Levels, background: list[Tensor] | None, settings: HoleFillingSettings
-) -> FilledLevels:
+) -> FilledPyramid:
     """Fill holes in plain torch."""
     count = len(levels.features)
     colours: list[Tensor] = [torch.empty(0)] * count
@@ -238,7 +238,7 @@ def _fill_holes_reference(
         if level + 1 < min(count, settings.fill_levels):
             fill = upsample(colours[level + 1], own)
         colours[level] = torch.where(valid[level] > 0, own, fill)
-    return FilledLevels(colours, valid, occlusion)
+    return FilledPyramid(colours, valid, occlusion)
 
 
 def upsample(image: Tensor, like: Tensor, mode: str = "bilinear") -> Tensor:

@@ -136,7 +136,7 @@ def _tonemap_reference(radiance: Tensor, camera: PhysicalCamera) -> Tensor:
     if camera.vignette is not None:
         light = light * _vignette(camera, camera.vignette, (radiance.shape[2], radiance.shape[3]))
     samples = camera.curve.shape[2]
-    position = _srgb_encode(light.clamp(0, 1)) * (samples - 1)
+    position = srgb_encode(light.clamp(0, 1)) * (samples - 1)
     below = position.detach().floor().clamp(0, samples - 2)
     index = below.long().flatten(2)
     low, high = (camera.curve.gather(2, i).reshape(light.shape) for i in (index, index + 1))
@@ -158,7 +158,8 @@ def _vignette(camera: PhysicalCamera, vignette: Tensor, size: tuple[int, int]) -
     return 1 + r2 * (a + r2 * (b + r2 * c))
 
 
-def _srgb_encode(light: Tensor) -> Tensor:
-    dark = light <= 0.0031308
-    bright = torch.where(dark, torch.ones_like(light), light)
-    return torch.where(dark, 12.92 * light, 1.055 * bright.pow(1 / 2.4) - 0.055)
+def srgb_encode(linear: Tensor) -> Tensor:
+    """Return the sRGB value of linear light; values outside [0, 1] follow the same formula."""
+    low = linear <= 0.0031308
+    safe = torch.where(low, torch.ones_like(linear), linear)
+    return torch.where(low, 12.92 * linear, 1.055 * safe.pow(1 / 2.4) - 0.055)
