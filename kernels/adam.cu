@@ -24,7 +24,7 @@ KERNEL(sparse_adam, SparseAdamArguments) {
             args.average[i] = beta1 * args.average[i] + (1 - beta1) * g;
             args.square[i] = beta2 * args.square[i] + (1 - beta2) * g * g;
             args.parameter[i] -=
-                (real)args.rate * (args.average[i] * scale1) / (sqrt(args.square[i] * scale2) + (real)args.epsilon);
+                args.rates[c] * (args.average[i] * scale1) / (sqrt(args.square[i] * scale2) + (real)args.epsilon);
         }
     }
 }

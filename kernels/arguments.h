@@ -63,7 +63,9 @@ ARGUMENTS(BlockArguments, BLOCK_FIELDS)
 ARGUMENTS(ProjectedArguments, PROJECTED_FIELDS)
 
 #define PYRAMID_FIELDS(FIELD) \
-    FIELD(const real*, features)     /* [N, C] */ \
+    FIELD(const real*, features)     /* [N, row] C channels, then the harmonics if there are any */ \
+    FIELD(const real*, xyz)          /* [N, 3] or null: features have no harmonics, see harmonics.h */ \
+    FIELD(const real*, centres)      /* [B, 3] of the cameras, or null */ \
     FIELD(const byte*, ghosts)       /* [B, N] or null */ \
     FIELD(Levels, image)             /* [B, C, H_l, W_l] */ \
     FIELD(Levels, weight)            /* [B, 1, H_l, W_l] */ \
@@ -73,6 +75,7 @@ ARGUMENTS(ProjectedArguments, PROJECTED_FIELDS)
     FIELD(int64, width) \
     FIELD(int64, height) \
     FIELD(int64, channels) \
+    FIELD(int64, row) \
     FIELD(int64, levels) \
     FIELD(int64, background_full) \
     FIELD(double, depth_tolerance) \
@@ -81,7 +84,7 @@ ARGUMENTS(PyramidArguments, PYRAMID_FIELDS)
 
 #define PYRAMID_GRADIENT_FIELDS(FIELD) \
     FIELD(ConstLevels, image) /* [B, C, H_l, W_l] gradient of the images */ \
-    FIELD(real*, features)    /* [N, C] or null */ \
+    FIELD(real*, features)    /* [N, row] or null */ \
     FIELD(int64, bilinear)    /* 1: every point has a bilinear footprint; 0: ghosts have neighbour differences */
 ARGUMENTS(PyramidGradientArguments, PYRAMID_GRADIENT_FIELDS)
 
@@ -151,9 +154,9 @@ ARGUMENTS(DrawArguments, DRAW_FIELDS)
     FIELD(real*, average)        /* [N, C] running mean of the gradient */ \
     FIELD(real*, square)         /* [N, C] running mean of its square */ \
     FIELD(int*, steps)           /* [N] */ \
+    FIELD(const real*, rates)    /* [C] */ \
     FIELD(int64, rows) \
     FIELD(int64, channels) \
-    FIELD(double, rate) \
     FIELD(double, beta1) \
     FIELD(double, beta2) \
     FIELD(double, epsilon)

@@ -213,7 +213,7 @@ template <bool FEATURES, class Body>
 DEVICE bool for_each_hit(const BandArguments& args, int64 view, int64 band, int64 kind, const Body& body) {
     const int64 bin = view * (count_bins(args) + 1) + band * 2 * args.pyramid.levels + kind, chunks = args.hits.chunks;
     const int64 *begin = args.hits.offsets + bin * chunks, *end = begin + chunks;
-    const int64 channels = args.pyramid.channels;
+    const int64 row = args.pyramid.row;
     const Hit* hits = (const Hit*)args.hits.hits;
     bool any = false;
     for (int64 chunk = 0; chunk < chunks; ++chunk) {
@@ -221,8 +221,7 @@ DEVICE bool for_each_hit(const BandArguments& args, int64 view, int64 band, int6
         any |= begin[chunk] < end[chunk];
         for (int64 i = begin[chunk]; i < end[chunk]; ++i) {
             if (FEATURES)
-                __builtin_prefetch(args.pyramid.features +
-                                   (int64)hits[std::min(i + 12, end[chunk] - 1)].point * channels);
+                __builtin_prefetch(args.pyramid.features + (int64)hits[std::min(i + 12, end[chunk] - 1)].point * row);
             body(hits[i]);
         }
     }

@@ -1,6 +1,7 @@
 // Backward passes in the CPU's band order: each band gathers the gradients of its own hits.
 #pragma once
 #include "bands.h"
+#include "harmonics.h"
 #include "interleave.h"
 #include "slopes.h"
 
@@ -56,20 +57,24 @@ static void load_band(const BandArguments& args, int64 view, real* cells, const 
 
 // `cells` has `stride` values a cell, the first C the gradient per weight, then the depth.
 template <int CHANNELS>
-DEVICE void add_feature_gradient(const BandArguments& args, const Hit& hit, int levels, const real* cells, int stride,
-                                 const BandLevel* layout) {
+DEVICE void add_feature_gradient(const BandArguments& args, int64 view, const Hit& hit, int levels, const real* cells,
+                                 int stride, const BandLevel* layout) {
     const int channels = CHANNELS ? CHANNELS : (int)args.pyramid.channels;
     const real tolerance = (real)(1 + args.pyramid.depth_tolerance);
-    real* out = args.gradients.features + (int64)hit.point * channels;
-    real own[CHANNELS ? CHANNELS : 1];
-    for (int c = 0; c < CHANNELS; ++c) own[c] = out[c];
-    real* sum = CHANNELS ? own : out;
+    real* out = args.gradients.features + (int64)hit.point * args.pyramid.row;
+    real own[CHANNELS ? CHANNELS : 1] = {0};
+    Vec3 colour = {0, 0, 0};
     for (int level = 0; level < levels; ++level) {
         const real* cell = cells + cell_of(layout[level], hit, level) * stride;
         if (!(hit.z <= cell[channels] * tolerance)) continue;
-        for (int c = 0; c < channels; ++c) sum[c] += cell[c];
+        for (int c = 0; c < CHANNELS; ++c) own[c] += cell[c];
+        if (CHANNELS) continue;
+        for (int c = 0; c < channels; ++c) out[c] += cell[c];
+        for (int c = 0; c < std::min(channels, 3); ++c) add_component(colour, c, cell[c]);
     }
-    for (int c = 0; c < CHANNELS; ++c) out[c] = own[c];
+    for (int c = 0; c < CHANNELS; ++c) out[c] += own[c];
+    if (CHANNELS >= 3) colour = load_vec3(own, 0);
+    add_harmonic_gradient(args.pyramid, view, hit.point, colour, out);
 }
 
 // The drawn images beside one hit, in the cells of a band; see slopes.h and load_planes.
@@ -79,17 +84,18 @@ struct BandPyramid {
     const real* cells;
     const BandLevel* layout;
     const Hit& hit;
+    const Vec3 harmonics;  // what they add to the hit's feature
 
     METHOD int columns(int level) const { return layout[level].columns; }
     METHOD int rows(int level) const { return layout[level].rows; }
     METHOD real change(int level, int x, int y) const {
         const int channels = CHANNELS ? CHANNELS : (int)args.pyramid.channels;
-        const real* feature = args.pyramid.features + (int64)hit.point * channels;
+        const real* feature = args.pyramid.features + (int64)hit.point * args.pyramid.row;
         const real* cell = cells + cell_at(layout[level], x, y) * (channels + 3);
         const real weight = cell[channels + 1];
         const auto gain = [&] {
             real along = -cell[channels + 2];
-            for (int c = 0; c < channels; ++c) along += feature[c] * cell[c];
+            for (int c = 0; c < channels; ++c) along += (feature[c] + component(harmonics, c)) * cell[c];
             return weight == 0 ? along : along * weight;  // cells hold the gradient over max(weight, 1)
         };
         const real tolerance = (real)(1 + args.pyramid.depth_tolerance);
@@ -106,7 +112,7 @@ static void backward_band(const BandArguments& args, int64 view, int64 band, con
     load_band<CHANNELS, SPATIAL>(args, view, cells.get(), layout);
     for (int64 kind = 0; args.gradients.features && kind < most; ++kind) {
         for_each_hit<false>(args, view, band, kind, [&](const Hit& hit) {
-            add_feature_gradient<CHANNELS>(args, hit, (int)(most - kind), cells.get(), stride, layout);
+            add_feature_gradient<CHANNELS>(args, view, hit, (int)(most - kind), cells.get(), stride, layout);
         });
     }
     if (!SPATIAL) return;
@@ -117,7 +123,8 @@ static void backward_band(const BandArguments& args, int64 view, int64 band, con
     for (int64 kind = bilinear ? 0 : most; kind < 2 * most; ++kind) {
         const int levels = (int)(most - kind % most);
         for_each_hit<true>(args, view, band, kind, [&](const Hit& hit) {
-            const BandPyramid<CHANNELS> pyramid = {args, cells.get(), layout, hit};
+            const Vec3 harmonics = harmonic_change(args.pyramid, view, hit.point);
+            const BandPyramid<CHANNELS> pyramid = {args, cells.get(), layout, hit, harmonics};
             Slope slope;
             if (bilinear) {
                 const PixelPosition uv = positions->position(view, hit.point);

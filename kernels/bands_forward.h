@@ -1,6 +1,7 @@
 // Depth and blending in the CPU's band order.
 #pragma once
 #include "bands.h"
+#include "harmonics.h"
 #include "interleave.h"
 
 // Halves a plane by the minimum of 2 x 2 pixels; at odd edges of as many as there are.
@@ -45,15 +46,15 @@ static void blend_band(const BandArguments& args, int64 view, int64 band, const 
     for (int kind = 0; kind < args.pyramid.levels; ++kind) {
         const int levels = (int)args.pyramid.levels - kind;
         for_each_hit<true>(args, view, band, kind, [&](const Hit& hit) {
-            const real* feature = args.pyramid.features + (int64)hit.point * channels;
+            const real* feature = args.pyramid.features + (int64)hit.point * args.pyramid.row;
+            const Vec3 change = harmonic_change(args.pyramid, view, hit.point);
             real own[CHANNELS ? CHANNELS : 1];  // a copy, which the compiler knows to be apart from the cells
-            for (int c = 0; c < CHANNELS; ++c) own[c] = feature[c];
-            const real* added = CHANNELS ? own : feature;
+            for (int c = 0; c < CHANNELS; ++c) own[c] = feature[c] + component(change, c);
             for (int level = 0; level < levels; ++level) {
                 const int64 at = cell_of(layout[level], hit, level);
                 if (!(hit.z <= depth[at] * tolerance)) continue;
                 real* cell = sums + at * stride;
-                for (int c = 0; c < channels; ++c) cell[c] += added[c];
+                for (int c = 0; c < channels; ++c) cell[c] += CHANNELS ? own[c] : feature[c] + component(change, c);
                 cell[channels] += 1;
             }
         });

@@ -9,6 +9,13 @@ struct Vec3 {
 DEVICE Vec3 load_vec3(const real* values, int64 index) {
     return {values[3 * index], values[3 * index + 1], values[3 * index + 2]};
 }
+// Component 0, 1 or 2; 0 beyond.
+DEVICE real component(const Vec3& v, int64 index) { return index == 0 ? v.x : index == 1 ? v.y : index == 2 ? v.z : 0; }
+DEVICE void add_component(Vec3& v, int64 index, real value) {
+    if (index == 0) v.x += value;
+    else if (index == 1) v.y += value;
+    else v.z += value;
+}
 DEVICE real dot(Vec3 a, Vec3 b) { return a.x * b.x + a.y * b.y + a.z * b.z; }
 
 // The upper three rows of a pose, row by row.

@@ -2,6 +2,7 @@
 //
 // Depth must be filled with +inf, weight and image with 0. One index is one (view, point), or one pixel of a level.
 #include "arguments.h"
+#include "harmonics.h"
 #include "linalg.h"
 #include "pyramid.h"
 #include "slopes.h"
@@ -53,7 +54,8 @@ KERNEL(raster_blend, RasterizeArguments) {
     FOR_EACH (i, pyramid.views * points) {
         if (!is_drawn(args, i)) continue;
         const int64 view = i / points;
-        const real* feature = pyramid.features + (i - view * points) * channels;
+        const real* feature = pyramid.features + (i - view * points) * pyramid.row;
+        const Vec3 change = harmonic_change(pyramid, view, i - view * points);
         const real z = args.projected.z[i];
         const int x = (int)args.projected.uv[2 * i], y = (int)args.projected.uv[2 * i + 1];
         const int count = count_detail_levels(pyramid, args.projected.radius_px[i]);
@@ -62,7 +64,7 @@ KERNEL(raster_blend, RasterizeArguments) {
             if (!(z <= pyramid.depth[level][cell.pixel] * tolerance_of(pyramid))) continue;
             atomic_add(pyramid.weight[level] + cell.pixel, 1);
             real* image = pyramid.image[level] + view * (channels - 1) * cell.plane + cell.pixel;
-            for (int64 c = 0; c < channels; ++c) atomic_add(image + c * cell.plane, feature[c]);
+            for (int64 c = 0; c < channels; ++c) atomic_add(image + c * cell.plane, feature[c] + component(change, c));
         }
     }
 }
@@ -89,9 +91,11 @@ KERNEL(raster_backward_features, RasterizeArguments) {
     const PyramidGradientArguments& gradients = args.bands.gradients;
     const int64 points = args.bands.blocks.points, channels = pyramid.channels;
     FOR_EACH (n, points) {
+        real* row = gradients.features + n * pyramid.row;
         for (int64 view = 0; view < pyramid.views; ++view) {
             const int64 i = view * points + n;
             if (!is_drawn(args, i)) continue;
+            Vec3 colour = {0, 0, 0};
             const real z = args.projected.z[i];
             const int x = (int)args.projected.uv[2 * i], y = (int)args.projected.uv[2 * i + 1];
             const int count = count_detail_levels(pyramid, args.projected.radius_px[i]);
@@ -100,9 +104,13 @@ KERNEL(raster_backward_features, RasterizeArguments) {
                 if (!(z <= pyramid.depth[level][cell.pixel] * tolerance_of(pyramid))) continue;
                 const real weight = pyramid.weight[level][cell.pixel];
                 const real* grad = gradients.image[level] + view * (channels - 1) * cell.plane + cell.pixel;
-                for (int64 c = 0; c < channels; ++c)
-                    gradients.features[n * channels + c] += grad[c * cell.plane] / weight;
+                for (int64 c = 0; c < channels; ++c) {
+                    const real g = grad[c * cell.plane] / weight;
+                    row[c] += g;
+                    if (c < 3) add_component(colour, c, g);
+                }
             }
+            add_harmonic_gradient(pyramid, view, n, colour, row);
         }
     }
 }
@@ -114,6 +122,7 @@ struct PlanarPyramid {
     int64 view;
     real z;
     const real* feature;
+    Vec3 harmonics;  // what they add to the feature
 
     METHOD int columns(int level) const { return level_extent(pyramid.width, level); }
     METHOD int rows(int level) const { return level_extent(pyramid.height, level); }
@@ -123,8 +132,8 @@ struct PlanarPyramid {
         const auto gain = [&] {
             real total = 0;
             for (int64 c = 0; c < channels; ++c)
-                total +=
-                    (feature[c] - pyramid.image[level][first + c * plane]) * gradients.image[level][first + c * plane];
+                total += (feature[c] + component(harmonics, c) - pyramid.image[level][first + c * plane]) *
+                         gradients.image[level][first + c * plane];
             return total;
         };
         return change_by_drawing(z, pyramid.depth[level][pixel], pyramid.weight[level][pixel], tolerance_of(pyramid),
@@ -140,9 +149,11 @@ KERNEL(raster_backward_uv, RasterizeArguments) {
     FOR_EACH (i, pyramid.views * points) {
         if (!args.projected.visible[i] || !(gradients.bilinear || pyramid.ghosts[i])) continue;
         const int64 view = i / points;
-        const real* feature = pyramid.features + (i - view * points) * pyramid.channels;
+        const int64 point = i - view * points;
+        const real* feature = pyramid.features + point * pyramid.row;
         const real u = args.projected.uv[2 * i], v = args.projected.uv[2 * i + 1];
-        const PlanarPyramid planes = {pyramid, gradients, view, args.projected.z[i], feature};
+        const Vec3 harmonics = harmonic_change(pyramid, view, point);
+        const PlanarPyramid planes = {pyramid, gradients, view, args.projected.z[i], feature, harmonics};
         const int count = count_detail_levels(pyramid, args.projected.radius_px[i]);
         const Slope slope = gradients.bilinear ? sum_bilinear_slopes(planes, count, u, v)
                                                : sum_ghost_slopes(planes, count, (int)u, (int)v);

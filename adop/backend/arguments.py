@@ -58,9 +58,9 @@ class PyramidArguments(ctypes.Structure):
     """The features that are drawn and the levels that they are drawn to."""
 
     _fields_ = _fields(
-        ("pointer", "features ghosts"),
+        ("pointer", "features xyz centres ghosts"),
         ("levels", "image weight depth background"),
-        ("integer", "views width height channels levels background_full"),
+        ("integer", "views width height channels row levels background_full"),
         ("double", "depth_tolerance radius_threshold"),
     )
 
@@ -145,9 +145,9 @@ class SparseAdamArguments(ctypes.Structure):
     """The arguments of the kernel of adam.cu."""
 
     _fields_ = _fields(
-        ("pointer", "parameter gradient average square steps"),
+        ("pointer", "parameter gradient average square steps rates"),
         ("integer", "rows channels"),
-        ("double", "rate beta1 beta2 epsilon"),
+        ("double", "beta1 beta2 epsilon"),
     )
 
 

@@ -4,6 +4,7 @@ from adop.config.files import load_config, save_config
 from adop.config.learning import LearnConfig, LearningRateConfig, LossConfig, Schedule, learned
 from adop.config.stages import (
     AlignConfig,
+    DensifyConfig,
     EnvironmentConfig,
     GrowConfig,
     MovePointsConfig,
@@ -16,6 +17,7 @@ from adop.config.train import TrainConfig, preset
 
 __all__ = [
     "AlignConfig",
+    "DensifyConfig",
     "EnvironmentConfig",
     "GrowConfig",
     "LearnConfig",

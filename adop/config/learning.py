@@ -49,6 +49,8 @@ class LearningRateConfig:
 
     features: float = 0.02
     """Points' features (the first three: the logarithm of linear colour), per step."""
+    harmonics: float = 0.005
+    """Dependence of the points' colours on the viewing direction, per step."""
     network: float = 2e-3
     """Weights of the network, per step."""
     environment: float = 0.02

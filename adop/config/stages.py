@@ -18,6 +18,8 @@ class RenderConfig:
     """Number of levels of the pyramid, at least 1. Level l has 1/2^l of the image's width and height."""
     features: int = 4
     """Number of features per point, at least 3. The first three are the logarithm of the point's linear colour."""
+    harmonics: bool = True
+    """Let a point's colour depend on the viewing direction, by spherical harmonics of the first order."""
     depth_tolerance: float = 0.01
     """A pixel blends points that lie at most this fraction of its depth behind its nearest point. Source: ADOP."""
     radius_threshold: float = 0.6
@@ -78,6 +80,26 @@ class GrowConfig:
     """Number of nearby photos that a new point is compared with where stereo found nothing."""
     max_points: int = 200_000
     """Maximum number of points to add."""
+
+
+@dataclass(frozen=True)
+class DensifyConfig:
+    """Add points between the cloud's own before training, until a pixel of every photo has about one."""
+
+    enabled: bool = True
+    """Add points in the gaps of the photos, on the surface of the points around them."""
+    max_points: int = 1_500_000
+    """Stop when the cloud has this many points."""
+    max_photos: int = 64
+    """Maximum number of photos whose gaps are filled, spread evenly over the capture."""
+    longest_side: int = 1600
+    """Longer side of the photos at most, pixels. New points are one of these pixels apart."""
+    scales: tuple[float, float] = (0.6, 1.0)
+    """Sizes of the photos in which gaps are filled in turn: a budget that does not suffice is spread evenly."""
+    depth_tolerance: float = 0.03
+    """Relative difference in depth up to which a neighbouring photo confirms a new point."""
+    seed: int = 0
+    """Seed of the random part of the level of detail."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import tyro
 
 from adop.config.learning import LearnConfig, LearningRateConfig, LossConfig
 from adop.config.stages import (
+    DensifyConfig,
     EnvironmentConfig,
     GrowConfig,
     NetworkConfig,
@@ -57,6 +58,7 @@ class TrainConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     grow: GrowConfig = field(default_factory=GrowConfig)
+    densify: DensifyConfig = field(default_factory=DensifyConfig)
     prune: PruneConfig = field(default_factory=PruneConfig)
     learn: LearnConfig = field(default_factory=LearnConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)

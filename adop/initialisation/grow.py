@@ -13,6 +13,7 @@ from tqdm import tqdm
 from adop.config import GrowConfig
 from adop.initialisation.reduced_photos import (
     ReducedPhoto,
+    nearest_photos,
     offset_log,
     reduce_photos,
     sample_image,
@@ -29,8 +30,6 @@ INFINITE_DEPTH_FACTOR = 1000.0  # relative to the surrounding depth: photos see 
 MAX_LOG_DIFFERENCE = 0.15  # largest difference in log radiance at which two photos agree
 MIN_COHERENCE = 0.7  # fraction of the surrounding hole that must agree too: chance agreement is isolated
 COHERENCE_WINDOW_PX = 7
-# Penalty on a neighbour's distance, per unit of 1 - cos of the angle between the viewing directions.
-ROTATION_PENALTY = 2.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def grow_points(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config
         return added
     found = []
     for photo in chosen:
-        neighbours = [reduced[i] for i in _nearest_photos(reduced, photo, config.neighbour_photos)]
+        neighbours = [reduced[i] for i in nearest_photos(reduced, photo, config.neighbour_photos)]
         found.append(_depth_hypotheses(reduced[photo], neighbours, config, fill_levels))
     return added + _add(pipeline, found, config.max_points - added)
 
@@ -123,20 +122,6 @@ def _candidates_at(photo: ReducedPhoto, pixels: Tensor, z: Tensor) -> Candidates
     spacing = z / (camera.intrinsics[0, 0] * camera.crop[0, 0])
     colour = photo.log_radiance[0, :, pixels[:, 0], pixels[:, 1]].T
     return Candidates(xyz, colour, spacing, F.normalize(camera.centre() - xyz, dim=1))
-
-
-def _nearest_photos(reduced: dict[int, ReducedPhoto], photo: int, count: int) -> list[int]:
-    """Return the photos whose cameras are nearest, with a penalty on those that are turned away."""
-    camera = reduced[photo].camera
-    forward = camera.world_to_camera[0, 2, :3]
-    scores = []
-    for other, view in reduced.items():
-        if other == photo:
-            continue
-        turn = 1 - float(view.camera.world_to_camera[0, 2, :3] @ forward)
-        distance = float((view.camera.centre() - camera.centre()).norm())
-        scores.append((distance * (1 + ROTATION_PENALTY * turn), other))
-    return [other for _, other in sorted(scores)[:count]]
 
 
 def _depth_hypotheses(

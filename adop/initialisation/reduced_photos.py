@@ -20,6 +20,8 @@ from adop.scene.photo_cache import PhotoCache
 LOG_OFFSET = 0.02  # radiance added before a logarithm: noise dominates the logarithm of darker pixels
 MIN_MASK = 0.99  # fraction of a reduced pixel that the mask must keep
 NEAR = 1e-9  # nearest depth of a visible point, scene units
+# Penalty on a neighbour's distance, per unit of 1 - cos of the angle between the viewing directions.
+ROTATION_PENALTY = 2.0
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,20 @@ def sample_image(image: Tensor, uv: Tensor) -> Tensor:
     size = uv.new_tensor([image.shape[3], image.shape[2]])
     grid = (2 * uv / size - 1).nan_to_num(5.0)[None, None]
     return F.grid_sample(image, grid, padding_mode="border", align_corners=False)[0, :, 0]
+
+
+def nearest_photos(reduced: dict[int, ReducedPhoto], photo: int, count: int) -> list[int]:
+    """Return the photos whose cameras are nearest, with a penalty on those that are turned away."""
+    camera = reduced[photo].camera
+    forward = camera.world_to_camera[0, 2, :3]
+    scores = []
+    for other, view in reduced.items():
+        if other == photo:
+            continue
+        turn = 1 - float(view.camera.world_to_camera[0, 2, :3] @ forward)
+        distance = float((view.camera.centre() - camera.centre()).norm())
+        scores.append((distance * (1 + ROTATION_PENALTY * turn), other))
+    return [other for _, other in sorted(scores)[:count]]
 
 
 @torch.no_grad()

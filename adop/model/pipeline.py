@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -81,6 +81,7 @@ class Pipeline(nn.Module):
             near=NEAR * points.extent,
             position_gradient=position_gradient,
         )
+        self.view_raster = replace(self.raster, harmonics=config.harmonics)  # draws whole features
 
     @property
     def device(self) -> torch.device:
@@ -168,10 +169,10 @@ class Pipeline(nn.Module):
         """Return the levels, and the environment's light per level where it is looked up densely."""
         camera, points, features, lookup = view.camera, self.points(), self.points.features, view.lookup
         if isinstance(lookup, SparseLookup):
-            levels = draw(camera, points, features, self.raster, backend=self.backend)
+            levels = draw(camera, points, features, self.view_raster, backend=self.backend)
             return self.environment.composite(levels, lookup.rays, lookup.mip_levels, self.backend), None
         images = self.environment(level_directions(camera, self.config.levels), lookup.pixel_angle)
-        levels = draw(camera, points, features, self.raster, images, view.ghosts, self.backend)
+        levels = draw(camera, points, features, self.view_raster, images, view.ghosts, self.backend)
         return levels, [image[:, :3].exp() for image in images]
 
     def _extrapolate(
@@ -225,7 +226,8 @@ def build_pipeline(scene: Scene, config: TrainConfig, exposure: Tensor, trained:
         trained: [P] bool, the photos that are trained on.
     """
     render, by_gradient = config.render, config.refine.method == "gradient"
-    points = LearnedPoints(scene.points, render.features, by_gradient and config.learn.points != "off")
+    moved = by_gradient and config.learn.points != "off"
+    points = LearnedPoints(scene.points, render.features, render.harmonics, moved)
     cameras = LearnedCameras(scene, points.extent, by_gradient)
     environment = Environment(config.environment, render.features)
     network = NeuralRenderer(config.network, render.levels, render.features, bf16=bool(config.bf16))

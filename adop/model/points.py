@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adop.model.tonemapper import srgb_decode
-from adop.ops import Blocks, Points, make_blocks
-from adop.scene.point_cloud import PointCloud
+from adop.ops import HARMONIC_COEFFICIENTS, Blocks, Points, make_blocks
+from adop.scene.point_cloud import PointCloud, block_order
 
 MIN_RADIANCE = 1e-3
 GREY = 0.2  # linear light of points that come without colours
@@ -24,6 +25,7 @@ class LearnedPoints(nn.Module):
     Args:
         cloud: the scene's points.
         channels: C, channels of a feature; the first three are the logarithm of the point's linear colour.
+        harmonics: whether a feature's colour depends on the direction from which the point is seen.
         moved_by_gradient: whether the optimiser moves the points through `xyz_delta`.
     """
 
@@ -32,14 +34,16 @@ class LearnedPoints(nn.Module):
     normals: Tensor | None  # [N, 3] unit, or None where the scene has none
     origin: Tensor  # [N] int32 index in the scene's cloud, -1 for points that were added
 
-    def __init__(self, cloud: PointCloud, channels: int, moved_by_gradient: bool) -> None:
+    def __init__(self, cloud: PointCloud, channels: int, harmonics: bool, moved_by_gradient: bool) -> None:
         super().__init__()
         xyz = _tensor(cloud.xyz)
         self.register_buffer("xyz", xyz)
         self.register_buffer("lod_radius", _tensor(cloud.lod_radius))
         self.register_buffer("normals", None if cloud.normals is None else _tensor(cloud.normals))
         self.register_buffer("origin", torch.arange(len(xyz), dtype=torch.int32))
-        self.features = nn.Parameter(start_features(cloud, channels))
+        width = channels + (HARMONIC_COEFFICIENTS if harmonics else 0)
+        # [N, C], or with harmonics [N, C + HARMONIC_COEFFICIENTS], see `adop.ops.RasterConfig`.
+        self.features = nn.Parameter(start_features(cloud, width))
         self.cloud_size = len(xyz)  # before points were added or dropped
         self.extent = median_distance(xyz)
         count = len(xyz) if moved_by_gradient else 0
@@ -97,6 +101,23 @@ class LearnedPoints(nn.Module):
         )
 
     @torch.no_grad()
+    def sort(self, seed: int, first_new: int) -> None:
+        """Put the points into the order in which blocks of neighbours are culled, see `PointCloud`.
+
+        Args:
+            seed: of the random part of the level of detail, which points from `first_new` on do not have yet.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        uniform = 1 - torch.rand(len(self) - first_new, generator=generator)  # (0, 1]: never divides by zero
+        radius = self.lod_radius.clone()
+        radius[first_new:] *= (1 / uniform).sqrt().to(radius)
+        index = torch.from_numpy(block_order(self.xyz.cpu().numpy(), radius.cpu().numpy())).to(self.device)
+        if len(self.xyz_delta):
+            self.xyz_delta = nn.Parameter(self.xyz_delta[index], requires_grad=False)
+        normals = None if self.normals is None else self.normals[index]
+        self._replace(Points(self.xyz[index], radius[index], normals), self.features[index], self.origin[index])
+
+    @torch.no_grad()
     def keep(self, mask: Tensor) -> None:
         """Drop all points but those of `mask` [N] bool."""
         if len(self.xyz_delta):
@@ -132,14 +153,20 @@ def median_distance(xyz: Tensor) -> float:
     return float((xyz - xyz.median(0).values).norm(dim=1).median().clamp_min(1e-12))
 
 
-def start_features(cloud: PointCloud, channels: int) -> Tensor:
-    """Return [N, C]: the logarithm of the points' own colours in linear light, then zeros."""
-    features = torch.zeros(len(cloud.xyz), channels)
+def start_features(cloud: PointCloud, width: int) -> Tensor:
+    """Return [N, width]: the logarithm of the points' own colours in linear light, then zeros."""
+    features = torch.zeros(len(cloud.xyz), width)
     if cloud.colors is None:
         features[:, :3] = float(np.log(GREY))
     else:
         features[:, :3] = srgb_decode(_tensor(cloud.colors) / 255).clamp_min(MIN_RADIANCE).log()
     return features
+
+
+def with_harmonics(rows: Tensor, like: Tensor) -> Tensor:
+    """Return rows [N, C] of a checkpoint without harmonics as wide as `like`, with harmonics of 0; others as they are."""
+    missing = like.shape[1] - rows.shape[1] if rows.dim() == 2 else 0
+    return F.pad(rows, (0, missing)) if missing == HARMONIC_COEFFICIENTS else rows
 
 
 def _tensor(values: np.ndarray) -> Tensor:

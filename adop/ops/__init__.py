@@ -15,11 +15,13 @@ from adop.ops.drawing import draw_points
 from adop.ops.projection import project_points
 from adop.ops.rasterization import rasterize_points
 from adop.ops.types import (
+    HARMONIC_COEFFICIENTS,
     Blocks,
     Levels,
     Points,
     Projection,
     RasterConfig,
+    channels_of,
     check_features,
     check_ghosts,
     count_invalid,
@@ -28,12 +30,14 @@ from adop.ops.types import (
 )
 
 __all__ = [
+    "HARMONIC_COEFFICIENTS",
     "Backend",
     "Blocks",
     "Levels",
     "Points",
     "Projection",
     "RasterConfig",
+    "channels_of",
     "choose_backend",
     "count_invalid",
     "draw",
@@ -84,12 +88,12 @@ def rasterize(  # noqa: PLR0913 (public: the paper's op, with its inputs side by
 
     Args:
         projection: B views of N points; visible points outside the image are not drawn.
-        features: [N, C].
+        features: [N, C]; with `config.harmonics` [N, C + 9], see `RasterConfig`.
         width, height: size of level 0 in pixels.
         background: of empty pixels: [C], or per level [B, C, H_l, W_l]; None is 0.
         ghosts: [B, N] bool, points that are not drawn but have a gradient to `uv`.
 
-    **Gradients** exact to features and background, none to z and radius_px. To uv approximate, by
+    **Gradients** exact to features with their harmonics and to the background, none to z and radius_px. To uv approximate, by
     `config.position_gradient`: of the ghosts, differences between neighbouring pixels, zero within 2 px of a border; or
     of all points, the gradient of a bilinear footprint. **Source** Rückert et al. 2022, ADOP, sections 4.1 and 4.2.
 
@@ -105,7 +109,9 @@ def rasterize(  # noqa: PLR0913 (public: the paper's op, with its inputs side by
     >>> levels.features[0][0, :, 1, 2].tolist(), levels.depth[0][0, 0, 1, 2].item()
     ([1.0, 0.0], 1.0)
     """
-    check_features(features, projection.z.shape[1], (width, height))
+    check_features(features, projection.z.shape[1], (width, height), config.harmonics)
+    if config.harmonics and (projection.xyz is None or projection.centres is None):
+        raise ValueError("projection: expected xyz and centres, on which the harmonics of features depend")
     check_ghosts(ghosts, *projection.z.shape)
     # The kernels trust `visible`, but a projection that a caller has moved may lie outside the image.
     uv = projection.uv
@@ -131,7 +137,7 @@ def draw(  # noqa: PLR0913 (public: the inputs of project and rasterize)
     Args and **Gradients** as `project` and `rasterize`: features [N, C], background [C] or per level,
     ghosts [B, N].
     """
-    check_features(features, points.xyz.shape[0], (camera.width, camera.height))
+    check_features(features, points.xyz.shape[0], (camera.width, camera.height), config.harmonics)
     check_ghosts(ghosts, len(camera), points.xyz.shape[0])
     chosen = choose_backend(backend, points.xyz.device)
     if chosen == "reference":

@@ -21,6 +21,7 @@ from adop.ops.projection import (
     count_visited,
 )
 from adop.ops.rasterization import (
+    Features,
     HitRoom,
     PyramidSettings,
     PyramidTensors,
@@ -48,6 +49,7 @@ class DrawInputs(NamedTuple):
     camera: CameraTensors
     view: ViewSettings
     settings: PyramidSettings
+    centres: Tensor | None = None  # [B, 3] of the cameras, where features have harmonics
 
 
 def _empty_pyramid(inputs: DrawInputs) -> PyramidTensors:
@@ -58,7 +60,8 @@ def _empty_pyramid(inputs: DrawInputs) -> PyramidTensors:
 
 def _draw(inputs: DrawInputs) -> PyramidTensors:
     drawn = _empty_pyramid(inputs)
-    pyramid = pyramid_values(inputs.features, drawn, inputs.settings, inputs.background)
+    features = Features(inputs.features, inputs.xyz, inputs.centres)
+    pyramid = pyramid_values(features, drawn, inputs.settings, inputs.background)
     values: Values = {
         "bands": {
             "blocks": block_values(inputs.xyz.shape[0], inputs.block_size, inputs.visit),
@@ -85,6 +88,7 @@ class DrawGradientInputs(NamedTuple):
     camera: CameraTensors
     view: ViewSettings
     settings: PyramidSettings
+    centres: Tensor | None
     appearance: bool  # whether the features have a gradient
     spatial: bool  # whether points and cameras have one
 
@@ -112,7 +116,7 @@ def _draw_backward(inputs: DrawGradientInputs) -> DrawGradients:
     values: Values = {
         "bands": {
             "blocks": block_values(xyz.shape[0]),
-            "pyramid": pyramid_values(features, inputs.drawn, inputs.settings),
+            "pyramid": pyramid_values(Features(features, xyz, inputs.centres), inputs.drawn, inputs.settings),
             "gradients": gradients,
             "hits": hit_values(inputs.drawn),
         },
@@ -144,6 +148,7 @@ class _SavedDrawing(NamedTuple):
     camera: CameraTensors
     view: ViewSettings
     settings: PyramidSettings
+    centres: Tensor | None
     has_ghosts: bool
     background_shapes: list[torch.Size]
 
@@ -156,6 +161,7 @@ def _save(inputs: DrawInputs, outputs: PyramidTensors) -> _SavedDrawing:
         inputs.camera,
         inputs.view,
         inputs.settings,
+        inputs.centres,
         has_ghosts=inputs.ghosts is not None,
         background_shapes=[background.shape for background in inputs.background],
     )
@@ -176,6 +182,7 @@ def _gradient(saved: _SavedDrawing, grads: PyramidTensors, needs: frozenset[str]
         saved.camera,
         saved.view,
         saved.settings,
+        saved.centres,
         appearance="features" in needs,
         spatial=spatial,
     )
@@ -201,7 +208,7 @@ def draw_points(
 ) -> Levels:
     """Draw by the kernels of a CPU."""
     size = (camera.height, camera.width)
-    images = check_background(background, len(camera), size, config.levels, features)
+    images = check_background(background, len(camera), size, config, features)
     tensors = camera_tensors(camera, points.xyz)
     view = ViewSettings(camera.model, camera.width, camera.height, config.near)
     check_like(points.xyz, radius=points.radius, normals=points.normals, features=features, ghosts=ghosts)
@@ -223,6 +230,7 @@ def draw_points(
         tensors,
         view,
         pyramid_settings(config),
+        camera.centre().detach().to(points.xyz.dtype).contiguous() if config.harmonics else None,
     )
     drawn = draw_operator(inputs)
     return Levels(drawn.images, drawn.weights, drawn.depths)

@@ -286,4 +286,5 @@ def project_points(camera: Camera, points: Points, near: float, threshold: float
         visit, block_size = count_visited(points, tensors, view, threshold), points.blocks.size
     normals = None if points.normals is None else points.normals.contiguous()
     inputs = ProjectInputs(points.xyz, points.radius, normals, visit, block_size, tensors, view)
-    return Projection(*project_operator(inputs))
+    centres = camera.centre().detach().to(points.xyz.dtype)
+    return Projection(*project_operator(inputs), points.xyz.detach(), centres)

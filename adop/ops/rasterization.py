@@ -15,7 +15,15 @@ from adop.backend.launch import Launch, launch
 from adop.backend.operator import Gradients, Operator
 from adop.geometry.camera import level_size
 from adop.ops.projection import ProjectedTensors, block_values
-from adop.ops.types import BLOCK_SIZE, Levels, Projection, RasterConfig, check_background, check_like
+from adop.ops.types import (
+    BLOCK_SIZE,
+    Levels,
+    Projection,
+    RasterConfig,
+    channels_of,
+    check_background,
+    check_like,
+)
 
 HIT_BYTES = {torch.float32: 12, torch.float64: 16}
 BAND_ROWS = 16
@@ -28,12 +36,13 @@ class PyramidSettings(NamedTuple):
     depth_tolerance: float
     radius_threshold: float
     bilinear: bool
+    harmonics: bool = False
 
 
 def pyramid_settings(config: RasterConfig) -> PyramidSettings:
     """Return the kernels' part of the configuration."""
     bilinear = config.position_gradient == "bilinear"
-    return PyramidSettings(config.levels, config.depth_tolerance, config.radius_threshold, bilinear)
+    return PyramidSettings(config.levels, config.depth_tolerance, config.radius_threshold, bilinear, config.harmonics)
 
 
 class PyramidTensors(NamedTuple):
@@ -64,12 +73,13 @@ def empty_pyramid(
 ) -> PyramidTensors:
     """Return uninitialised levels of height and width `size`, and room for hits with offsets of 0.
 
-    On a GPU there are no hits. `like` are the features [N, C].
+    On a GPU there are no hits. `like` are the features.
     """
+    drawn = channels_of(like, settings.harmonics)
     sizes = [level_size(*size, level) for level in range(settings.levels)]
     images, weights, depths = (
         [like.new_empty(room.views, channels, *extent) for extent in sizes]
-        for channels in (like.shape[1], 1, 1)
+        for channels in (drawn, 1, 1)
     )
     if like.device.type != "cpu":
         return PyramidTensors(images, weights, depths, like.new_empty(0), like.new_empty(0))
@@ -81,14 +91,27 @@ def empty_pyramid(
     return PyramidTensors(images, weights, depths, hits, offsets)
 
 
+class Features(NamedTuple):
+    """What is drawn of the points, and from where to where they are seen; the latter None without harmonics."""
+
+    rows: Tensor  # [N, C], or [N, C + HARMONIC_COEFFICIENTS]
+    xyz: Tensor | None  # [N, 3]
+    centres: Tensor | None  # [B, 3] of the cameras
+
+
 def pyramid_values(
-    features: Tensor, drawn: PyramidTensors, settings: PyramidSettings, background: list[Tensor] | None = None
+    features: Features,
+    drawn: PyramidTensors,
+    settings: PyramidSettings,
+    background: list[Tensor] | None = None,
 ) -> Values:
     """Return the pyramid's part of the kernel arguments."""
-    views, _, height, width = drawn.images[0].shape
-    channels = features.shape[1]
+    views, channels, height, width = drawn.images[0].shape
     return {
-        "features": features,
+        "features": features.rows,
+        "xyz": features.xyz if settings.harmonics else None,
+        "centres": features.centres if settings.harmonics else None,
+        "row": features.rows.shape[1],
         "image": drawn.images,
         "weight": drawn.weights,
         "depth": drawn.depths,
@@ -122,6 +145,8 @@ class RasterizeInputs(NamedTuple):
     width: int
     height: int
     settings: PyramidSettings
+    xyz: Tensor | None = None  # [N, 3], where features have harmonics
+    centres: Tensor | None = None  # [B, 3] of the cameras, likewise
 
 
 def _empty_pyramid(inputs: RasterizeInputs) -> PyramidTensors:
@@ -145,7 +170,8 @@ def rasterize_by_point(inputs: RasterizeInputs) -> PyramidTensors:
 
 
 def _forward_values(inputs: RasterizeInputs, drawn: PyramidTensors) -> Values:
-    pyramid = pyramid_values(inputs.features, drawn, inputs.settings, inputs.background)
+    features = Features(inputs.features, inputs.xyz, inputs.centres)
+    pyramid = pyramid_values(features, drawn, inputs.settings, inputs.background)
     return {
         "bands": {
             "blocks": block_values(inputs.projected.z.shape[1]),
@@ -176,6 +202,8 @@ class RasterizeGradientInputs(NamedTuple):
     features: Tensor
     ghosts: Tensor | None
     settings: PyramidSettings
+    xyz: Tensor | None
+    centres: Tensor | None
     spatial: bool  # whether uv has a gradient
 
 
@@ -192,7 +220,8 @@ def _zero_gradients(inputs: RasterizeGradientInputs) -> RasterizeGradients:
 
 def _backward(inputs: RasterizeGradientInputs, series: list[Launch]) -> RasterizeGradients:
     result, grads = _zero_gradients(inputs), [grad.contiguous() for grad in inputs.grads]
-    pyramid = pyramid_values(inputs.features, inputs.drawn, inputs.settings)
+    features = Features(inputs.features, inputs.xyz, inputs.centres)
+    pyramid = pyramid_values(features, inputs.drawn, inputs.settings)
     bilinear = int(inputs.settings.bilinear)
     values: Values = {
         "bands": {
@@ -246,22 +275,32 @@ class _SavedPyramid(NamedTuple):
     features: Tensor
     ghosts: Tensor | None
     settings: PyramidSettings
+    xyz: Tensor | None
+    centres: Tensor | None
     background_shapes: list[torch.Size]
 
 
 def _save(inputs: RasterizeInputs, outputs: PyramidTensors) -> _SavedPyramid:
-    shapes = [background.shape for background in inputs.background]
-    return _SavedPyramid(outputs, inputs.projected, inputs.features, inputs.ghosts, inputs.settings, shapes)
+    return _SavedPyramid(
+        outputs,
+        inputs.projected,
+        inputs.features,
+        inputs.ghosts,
+        inputs.settings,
+        inputs.xyz,
+        inputs.centres,
+        background_shapes=[background.shape for background in inputs.background],
+    )
 
 
 @rasterize_operator.gradient(_save, of=("images",))
 def _gradient(saved: _SavedPyramid, grads: PyramidTensors, needs: frozenset[str]) -> Gradients:
-    drawn, projected, features, ghosts, settings, shapes = saved
-    inputs = RasterizeGradientInputs(
-        grads.images, drawn, projected, features, ghosts, settings, spatial="uv" in needs
-    )
+    *sources, shapes = saved
+    inputs = RasterizeGradientInputs(grads.images, *sources, spatial="uv" in needs)
     result = rasterize_backward_operator(inputs)
-    background = background_gradients(grads.images, drawn.weights, shapes) if "background" in needs else None
+    background = None
+    if "background" in needs:
+        background = background_gradients(grads.images, saved.drawn.weights, shapes)
     return {"uv": result.uv, "features": result.features, "background": background}
 
 
@@ -278,7 +317,8 @@ def rasterize_points(
         projection.z, uv=projection.uv, radius_px=projection.radius_px, features=features, ghosts=ghosts
     )
     parts = (projection.uv, projection.z, projection.radius_px, projection.visible)
-    images = check_background(background, projection.z.shape[0], size, config.levels, features)
+    images = check_background(background, projection.z.shape[0], size, config, features)
+    seen = (projection.xyz, projection.centres) if config.harmonics else (None, None)
     inputs = RasterizeInputs(
         ProjectedTensors(*(part.contiguous() for part in parts)),
         features.contiguous(),
@@ -287,6 +327,7 @@ def rasterize_points(
         size[1],
         size[0],
         pyramid_settings(config),
+        *(None if part is None else part.detach().contiguous() for part in seen),
     )
     drawn = rasterize_operator(inputs)
     return Levels(drawn.images, drawn.weights, drawn.depths)

@@ -12,7 +12,7 @@ from torch import Tensor
 from adop.geometry.camera import Camera, level_size
 from adop.geometry.lens_model import monotonic_radius, project_lens
 from adop.geometry.rolling_shutter import apply_motion, row_time
-from adop.ops.types import Levels, Points, Projection, RasterConfig, check_background
+from adop.ops.types import HARMONIC_COEFFICIENTS, Levels, Points, Projection, RasterConfig, check_background
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ def project(camera: Camera, points: Points, near: float) -> Projection:
         return flat.index_put((index,), values).reshape(*shape, *values.shape[1:])
 
     visible = spread(torch.ones_like(point, dtype=torch.bool))
-    return Projection(spread(uv), spread(z), spread(radius_px), visible)
+    centres = camera.centre().detach().to(points.xyz.dtype)
+    return Projection(spread(uv), spread(z), spread(radius_px), visible, points.xyz.detach(), centres)
 
 
 def camera_space(xyz: Tensor, world_to_camera: Tensor) -> Tensor:
@@ -131,7 +132,24 @@ def rasterize(
     view, point = projection.visible.nonzero(as_tuple=True)
     parts = (projection.uv[view, point], projection.z[view, point], projection.radius_px[view, point])
     pairs = VisiblePairs(view, point, *parts, None if ghosts is None else ghosts[view, point])
-    return rasterize_pairs(pairs, features, (projection.uv.shape[0], *size), config, background)
+    if not config.harmonics:
+        seen = features[point]
+    else:
+        assert projection.xyz is not None and projection.centres is not None
+        seen = seen_features(features[point], projection.xyz[point], projection.centres[view])
+    empty = check_background(background, projection.uv.shape[0], size, config, features)
+    return rasterize_pairs(pairs, seen, (projection.uv.shape[0], *size), config, empty)
+
+
+def seen_features(features: Tensor, xyz: Tensor, centres: Tensor) -> Tensor:
+    """Return what features [P, C + 9] look like, [P, C], at world points [P, 3] seen from camera centres [P, 3].
+
+    **Source** Ramamoorthi and Hanrahan 2001: spherical harmonics, here of the first order.
+    """
+    direction = torch.nn.functional.normalize(xyz - centres, dim=1)
+    colours, coefficients = features[:, :3], features[:, -HARMONIC_COEFFICIENTS:].unflatten(1, (3, 3))
+    spare = features[:, 3:-HARMONIC_COEFFICIENTS]
+    return torch.cat((colours + (coefficients * direction[:, None]).sum(2), spare), 1)
 
 
 def draw(
@@ -146,8 +164,13 @@ def draw(
     view, point = visible_pairs(camera, points, config.near)
     parts = project_pairs(camera, points, view, point)
     pairs = VisiblePairs(view, point, *parts, None if ghosts is None else ghosts[view, point])
-    size = (len(camera), camera.height, camera.width)
-    return rasterize_pairs(pairs, features, size, config, background)
+    seen = features[point]
+    if config.harmonics:
+        centres = camera.centre().detach().to(points.xyz.dtype)
+        seen = seen_features(seen, points.xyz.detach()[point], centres[view])
+    size = (camera.height, camera.width)
+    empty = check_background(background, len(camera), size, config, features)
+    return rasterize_pairs(pairs, seen, (len(camera), *size), config, empty)
 
 
 def rasterize_pairs(
@@ -155,12 +178,11 @@ def rasterize_pairs(
     features: Tensor,
     size: tuple[int, int, int],
     config: RasterConfig,
-    background: Tensor | list[Tensor] | None,
+    background: list[Tensor],
 ) -> Levels:
-    """Draw visible pairs, level by level, to as many views, rows and columns as `size` says."""
-    view, point, uv, z, ghost = pairs.view, pairs.point, pairs.uv, pairs.z, pairs.ghost
+    """Draw visible pairs with features [P, C], level by level, to as many views, rows and columns as `size` says."""
+    view, uv, z, ghost = pairs.view, pairs.uv, pairs.z, pairs.ghost
     solid = torch.ones_like(z, dtype=torch.bool) if ghost is None else ~ghost
-    empty = check_background(background, size[0], size[1:], config.levels, features)
     bilinear = config.position_gradient == "bilinear"
     levels = Levels([], [], [])
     for level in range(config.levels):
@@ -169,16 +191,14 @@ def rasterize_pairs(
         cell = (uv.detach() * 2.0**-level).floor().long()
         pixel = (view * rows + cell[:, 1]) * columns + cell[:, 0]
         drawn = solid & large
-        planes = _blend(
-            pixel[drawn], z.detach()[drawn], point[drawn], features, size[0] * rows * columns, config
-        )
+        planes = _blend(pixel[drawn], z.detach()[drawn], features[drawn], size[0] * rows * columns, config)
         image, weight, depth = (
             plane.reshape(size[0], rows, columns, -1).permute(0, 3, 1, 2) for plane in planes
         )
-        image = torch.where(weight > 0, image, empty[level])
+        image = torch.where(weight > 0, image, background[level])
         if uv.requires_grad and (bilinear or ghost is not None):
             moved = large if bilinear or ghost is None else ghost & large
-            parts = (uv[moved], z.detach()[moved], view[moved], features.detach()[point[moved]])
+            parts = (uv[moved], z.detach()[moved], view[moved], features.detach()[moved])
             image = _PositionGradient.apply(image, *parts, weight, depth, level, config)
         levels.features.append(image.contiguous())
         levels.weight.append(weight.contiguous())
@@ -187,14 +207,14 @@ def rasterize_pairs(
 
 
 def _blend(
-    pixel: Tensor, z: Tensor, point: Tensor, features: Tensor, pixels: int, config: RasterConfig
+    pixel: Tensor, z: Tensor, features: Tensor, pixels: int, config: RasterConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mean feature [pixels, C], weight [pixels, 1] and depth [pixels, 1] of drawn pairs."""
     depth = z.new_full((pixels,), torch.inf).scatter_reduce(0, pixel, z, "amin")
     counts = z <= depth[pixel] * (1 + config.depth_tolerance)
     pixel = pixel[counts]
     weight = z.new_zeros(pixels).index_add(0, pixel, torch.ones_like(z[counts]))[:, None]
-    total = features.new_zeros(pixels, features.shape[1]).index_add(0, pixel, features[point[counts]])
+    total = features.new_zeros(pixels, features.shape[1]).index_add(0, pixel, features[counts])
     return total / weight.clamp_min(1), weight, depth[:, None]
 
 

@@ -10,6 +10,7 @@ from adop.geometry.camera import level_size
 
 BLOCK_SIZE = 256
 BLOCK_STEPS = 16  # as in kernels/arguments.h
+HARMONIC_COEFFICIENTS = 9  # of the first order: three for each of three channels
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class RasterConfig:
         position_gradient: the approximation to the gradient of a point's pixel. "ghost": for ghosts alone, from the
             loss at the pixels beside theirs, as published. "bilinear": for every point, drawn or ghost, as if it were
             drawn once more with bilinear weights on the 2 x 2 pixels around it.
+        harmonics: each row of features ends in `HARMONIC_COEFFICIENTS` numbers, by which its first three channels change
+            with the direction from the camera to the point: [3, 3], multiplied by the unit vector and added. These are
+            spherical harmonics of the first order.
     """
 
     levels: int = 4
@@ -34,6 +38,7 @@ class RasterConfig:
     near: float = 0.01
     ghost_fraction: float = 0.25
     position_gradient: Literal["ghost", "bilinear"] = "ghost"
+    harmonics: bool = False
 
     def __post_init__(self) -> None:
         """Raise unless the numbers are in range."""
@@ -94,6 +99,8 @@ class Projection:
     z: Tensor  # [B, N] depth, see adop.geometry.lens_model
     radius_px: Tensor  # [B, N] level-of-detail radius in pixels of level 0
     visible: Tensor  # [B, N] bool
+    xyz: Tensor | None = None  # [N, 3] what was projected, for features that depend on the direction
+    centres: Tensor | None = None  # [B, 3] of the cameras, in the world, likewise
 
 
 @dataclass(frozen=True)
@@ -169,11 +176,16 @@ def sample_ghosts(config: RasterConfig, views: int, points: int, generator: torc
     return draw < config.ghost_fraction
 
 
+def channels_of(features: Tensor, harmonics: bool) -> int:
+    """Return C, the channels that features [N, C] or [N, C + `HARMONIC_COEFFICIENTS`] are drawn to."""
+    return features.shape[1] - (HARMONIC_COEFFICIENTS if harmonics else 0)
+
+
 def check_background(
     background: Tensor | list[Tensor] | None,
     views: int,
     size: tuple[int, int],
-    levels: int,
+    config: RasterConfig,
     features: Tensor,
 ) -> list[Tensor]:
     """Return the background as one [1 or B, C, 1 or H_l, 1 or W_l] tensor per level.
@@ -181,9 +193,9 @@ def check_background(
     Args:
         background: [C], or per level [B, C, H_l, W_l]; None is 0.
         size: height and width of level 0.
-        features: [N, C], whose precision and device the background must share.
+        features: whose precision and device the background must share.
     """
-    channels = features.shape[1]
+    levels, channels = config.levels, channels_of(features, config.harmonics)
     given = [background] if isinstance(background, Tensor) else background or []
     check_like(features, **{f"background[{i}]": tensor for i, tensor in enumerate(given)})
     if background is None:
@@ -201,7 +213,7 @@ def check_background(
     return list(background)
 
 
-def check_features(features: Tensor, count: int, size: tuple[int, int]) -> None:
+def check_features(features: Tensor, count: int, size: tuple[int, int], harmonics: bool) -> None:
     """Raise unless each point has a row of features, and 32 bits can number the points and 16 the pixels of a side."""
     if count >= 2**31:
         raise ValueError(f"points: expected fewer than 2^31 in one call, got {count}")
@@ -209,6 +221,10 @@ def check_features(features: Tensor, count: int, size: tuple[int, int]) -> None:
         raise ValueError(f"size: expected 1 to 65535 pixels a side, got {size[0]}x{size[1]}")
     if features.ndim != 2 or features.shape[0] != count or features.shape[1] < 1:
         raise ValueError(f"features: expected [N={count}, C], got {list(features.shape)}")
+    if harmonics and channels_of(features, harmonics) < 3:
+        raise ValueError(
+            f"features: expected at least 3 channels and {HARMONIC_COEFFICIENTS} coefficients, got {features.shape[1]}"
+        )
 
 
 def check_ghosts(ghosts: Tensor | None, views: int, count: int) -> None:

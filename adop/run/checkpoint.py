@@ -13,6 +13,7 @@ from torch import Tensor
 from adop.errors import UserError
 from adop.files import write_atomically
 from adop.model.pipeline import Pipeline
+from adop.model.points import with_harmonics
 
 FORMAT = "adop-checkpoint-4"
 OLDER_FORMAT = "adop-checkpoint-3"  # the same tensors, without the prefixes of points and cameras
@@ -72,6 +73,8 @@ def load_checkpoint(path: Path, pipeline: Pipeline) -> Progress:
         rows = environment.shape[2]
         if rows > 0 and environment.shape == (1, own.map.shape[1], rows, 2 * rows):
             own.resize(rows)
+    if "points.features" in model:  # runs before 0.2.0 had no harmonics
+        model["points.features"] = with_harmonics(model["points.features"], pipeline.points.features)
     expected = pipeline.state_dict()
     for name, value in expected.items():
         if name not in model or model[name].shape != value.shape:

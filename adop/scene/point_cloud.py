@@ -56,7 +56,7 @@ def order(
     first = morton_order(xyz)
     uniform = 1.0 - np.random.default_rng(seed).random(len(xyz))  # (0,1]: never divides by zero
     lod = (radius[first] * np.sqrt(1.0 / uniform)).astype(np.float32)
-    inside = np.lexsort((-lod, np.arange(len(xyz)) // BLOCK))
+    inside = _sorted_blocks(lod)
     index = first[inside]
 
     def take(values: np.ndarray | None, dtype: type) -> np.ndarray | None:
@@ -69,6 +69,16 @@ def order(
         np.ascontiguousarray(radius[index], np.float32),
         lod[inside],
     )
+
+
+def block_order(xyz: np.ndarray, lod_radius: np.ndarray) -> np.ndarray:
+    """Return the indices [N] that put points into Morton order, each block of 256 sorted by falling lod_radius."""
+    first = morton_order(xyz)
+    return first[_sorted_blocks(lod_radius[first])]
+
+
+def _sorted_blocks(lod_radius: np.ndarray) -> np.ndarray:
+    return np.lexsort((-lod_radius, np.arange(len(lod_radius)) // BLOCK))
 
 
 def morton_order(xyz: np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from adop.config import LearnConfig, LearningRateConfig, Schedule, learned
 from adop.model.pipeline import Pipeline
+from adop.model.points import with_harmonics
+from adop.ops import channels_of
 from adop.training.sparse_adam import AdamSettings, RowMoments, sparse_adam_
 
 BETAS = (0.9, 0.99)
@@ -95,6 +97,10 @@ class Optimiser:
             fused=True,
         )
         self.features = pipeline.points.features
+        width = self.features.shape[1]
+        channels = channels_of(self.features, pipeline.view_raster.harmonics)
+        self.feature_rates = self.features.new_full((width,), rates.features)
+        self.feature_rates[channels:] = rates.harmonics
         self.exp_avg = torch.zeros_like(self.features)
         self.exp_avg_sq = torch.zeros_like(self.features)
         self.row_steps = torch.zeros(len(self.features), dtype=torch.int32, device=self.features.device)
@@ -117,7 +123,7 @@ class Optimiser:
             self.features.grad = None
         if self.features.grad is not None:
             moments = RowMoments(self.exp_avg, self.exp_avg_sq, self.row_steps)
-            settings = AdamSettings(rates.features * scale, BETAS, EPSILON)
+            settings = AdamSettings(self.feature_rates * scale, BETAS, EPSILON)
             backend = self.pipeline.backend
             sparse_adam_(self.features.detach(), self.features.grad, moments, settings, backend)
             self.features.grad = None
@@ -136,8 +142,8 @@ class Optimiser:
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Restore a state that `state` returned."""
-        self.exp_avg.copy_(tensors["features.exp_avg"])
-        self.exp_avg_sq.copy_(tensors["features.exp_avg_sq"])
+        self.exp_avg.copy_(with_harmonics(tensors["features.exp_avg"], self.exp_avg))
+        self.exp_avg_sq.copy_(with_harmonics(tensors["features.exp_avg_sq"], self.exp_avg_sq))
         self.row_steps.copy_(tensors["features.row_steps"])
         state: dict[int, dict[str, Tensor]] = {}
         parameters = [p for group in self.adam.param_groups for p in group["params"]]

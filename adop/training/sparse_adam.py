@@ -25,7 +25,7 @@ class RowMoments:
 class AdamSettings:
     """The settings of Adam, named as torch names them."""
 
-    lr: float
+    lr: float | Tensor  # for all channels, or [C]
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
 
@@ -49,6 +49,7 @@ def sparse_adam_(
         _sparse_adam_reference(param, grad, moments, settings)
         return
     dense = grad.contiguous()
+    rates = settings.lr if isinstance(settings.lr, Tensor) else param.new_full(param.shape[1:], settings.lr)
     values: Values = {
         "parameter": param,
         "gradient": dense,
@@ -57,7 +58,7 @@ def sparse_adam_(
         "steps": steps,
         "rows": param.shape[0],
         "channels": param.shape[1],
-        "rate": settings.lr,
+        "rates": rates,
         "beta1": settings.betas[0],
         "beta2": settings.betas[1],
         "epsilon": settings.eps,

@@ -21,6 +21,7 @@ from adop.errors import UserError
 from adop.evaluation.evaluate import evaluate, score_photo
 from adop.evaluation.run_plots import plot_run
 from adop.images.vgg import Vgg
+from adop.initialisation.densify import densify
 from adop.initialisation.environment import initialise_environment
 from adop.initialisation.grow import grow_points
 from adop.initialisation.photometry import PointSamples, colour_points, estimate_exposures, sample_points
@@ -150,6 +151,9 @@ def start_from_photos(run: Run, say: Say) -> None:
     if run.config.grow.enabled:
         added = grow_points(run.pipeline, run.cache, run.split["train"], run.config.grow)
         say(f"holes: {added:,} points added where several photos agree")
+    if run.config.densify.enabled:
+        added = densify(run.pipeline, run.cache, run.split["train"], run.config.densify)
+        say(f"gaps: {added:,} points added between others; the cloud has {len(run.pipeline.points):,}")
     share = initialise_environment(run.pipeline, run.cache, run.split["train"])
     environment = run.pipeline.environment
     size = f"{environment.map.shape[2]} rows" if environment.enabled else "one colour"

@@ -56,15 +56,15 @@ def test_every_struct_of_the_kernels_is_checked() -> None:
 
 def test_swapped_fields_of_one_size_are_named() -> None:
     fields = list(SparseAdamArguments._fields_)
-    fields[7], fields[8] = fields[8], fields[7]
+    fields[8], fields[9] = fields[9], fields[8]
     swapped = type("SparseAdamArguments", (ctypes.Structure,), {"_fields_": fields})
-    with pytest.raises(RuntimeError, match=r"SparseAdamArguments, field 7: .*'beta1'.* have \('rate'"):
+    with pytest.raises(RuntimeError, match=r"SparseAdamArguments, field 8: .*'beta2'.* have \('beta1'"):
         check_layouts(cpu_library("float"), [swapped])
     shorter = type("BlockArguments", (ctypes.Structure,), {"_fields_": list(BlockArguments._fields_)[:-1]})
     with pytest.raises(RuntimeError, match=r"BlockArguments, field 3: .* has None, .* have \('blocks'"):
         check_layouts(cpu_library("float"), [shorter])
     other = [(n, ctypes.c_double if n == "rows" else k) for n, k in SparseAdamArguments._fields_]
-    with pytest.raises(RuntimeError, match=r"\('rows', 40, 8, 'd'\), .* \('rows', 40, 8, 'i'\)"):
+    with pytest.raises(RuntimeError, match=r"\('rows', 48, 8, 'd'\), .* \('rows', 48, 8, 'i'\)"):
         check_layouts(
             cpu_library("float"), [type("SparseAdamArguments", (ctypes.Structure,), {"_fields_": other})]
         )

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 
 from adop.geometry.camera import Camera
-from adop.ops import Levels, Points, RasterConfig, draw, make_blocks
+from adop.ops import HARMONIC_COEFFICIENTS, Levels, Points, RasterConfig, draw, make_blocks
 from support.compare import assert_same_gradients, assert_same_pictures
 from support.strategies import LENSES, Scene, draw_with_gradients, make_scene, scenes
 
@@ -38,6 +38,29 @@ def check(scene: Scene, tolerance: float = 2e-4) -> None:
 @pytest.mark.parametrize("normals", [False, True])
 def test_three_cameras_four_levels_odd_size(model: str, normals: bool) -> None:
     check(make_scene(model, views=3, points=3000, width=101, height=67, normals=normals))
+
+
+@pytest.mark.parametrize("channels", [3, 4, 5, 8])
+def test_colours_that_depend_on_the_direction(channels: int) -> None:
+    scene = make_scene(views=3, points=3000, width=101, height=67, channels=channels, harmonics=True)
+    check(scene)
+    check(replace(scene, config=replace(scene.config, position_gradient="bilinear")))
+
+
+def test_a_harmonic_adds_its_coefficient_times_the_direction() -> None:
+    camera, points = one_view([[0.3, 0.0, 0.4]])  # the direction is (0.6, 0, 0.8)
+    row = torch.zeros(1, 4 + HARMONIC_COEFFICIENTS)
+    row[0, :4] = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    row[0, 4:] = torch.tensor([1.0, 0.0, 0.0, 0.0, 5.0, 0.0, 1.0, 2.0, 3.0])
+    levels = draw_both(camera, points, row, RasterConfig(levels=1, harmonics=True))
+    seen = levels.features[0][0][:, levels.weight[0][0, 0] > 0][:, 0]
+    torch.testing.assert_close(seen, torch.tensor([1.6, 2.0, 3 + 0.6 + 2.4, 4.0]))
+
+
+def test_harmonics_need_three_channels() -> None:
+    camera, points = one_view([[0.0, 0.0, 1.0]])
+    with pytest.raises(ValueError, match="at least 3 channels and 9 coefficients, got 11"):
+        draw(camera, points, torch.zeros(1, 11), RasterConfig(harmonics=True))
 
 
 @pytest.mark.parametrize("model", sorted(LENSES))

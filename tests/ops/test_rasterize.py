@@ -29,10 +29,11 @@ def projection_of(uv: list[list[float]], z: list[float], radius_px: float = 100.
 @pytest.mark.parametrize("run", [by_point, by_band])
 @pytest.mark.parametrize("model", sorted(LENSES))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("harmonics", [False, True])
 def test_both_orders_agree_with_plain_torch(
-    run: Callable[..., tuple], model: str, dtype: torch.dtype
+    run: Callable[..., tuple], model: str, dtype: torch.dtype, harmonics: bool
 ) -> None:
-    scene = make_scene(model, views=3, points=3000, width=101, height=67, dtype=dtype)
+    scene = make_scene(model, views=3, points=3000, width=101, height=67, dtype=dtype, harmonics=harmonics)
     projection = project(scene.camera, scene.points, backend="reference")
     generator = torch.Generator().manual_seed(0)
     sizes = [level_size(67, 101, level) for level in range(4)]
@@ -80,8 +81,9 @@ def test_ghosts_write_neither_colour_nor_depth(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
-def test_feature_and_background_gradients_are_exact(backend: str) -> None:
-    scene = make_scene(points=60, width=13, height=11, channels=3, dtype=torch.float64)
+@pytest.mark.parametrize("harmonics", [False, True])
+def test_feature_and_background_gradients_are_exact(backend: str, harmonics: bool) -> None:
+    scene = make_scene(points=60, width=13, height=11, channels=3, dtype=torch.float64, harmonics=harmonics)
     projection = project(scene.camera, scene.points, backend="reference")
 
     def run(features: Tensor, background: Tensor) -> tuple[Tensor, ...]:
@@ -181,9 +183,8 @@ def test_positions_without_ghosts_have_no_gradient() -> None:
 
 
 def test_operators_are_registered_right() -> None:
-    scene = make_scene(views=2, points=80)
-    projection = project(scene.camera, scene.points)
-    features = scene.features.clone().requires_grad_()
+    scene = make_scene(views=2, points=80, harmonics=True)
+    projection, rows = project(scene.camera, scene.points), scene.features
     background = [scene.background.reshape(1, 4, 1, 1).clone().requires_grad_()] * 3
     uv = projection.uv.clone().requires_grad_()
     points = ProjectedTensors(uv, projection.z, projection.radius_px, projection.visible)
@@ -192,11 +193,13 @@ def test_operators_are_registered_right() -> None:
     camera, view = tensors._replace(**leaves), ViewSettings("opencv", 37, 29, 0.01)
     xyz, radius = scene.points.xyz.clone().requires_grad_(), scene.points.radius
     for ghosts, bilinear in ((scene.ghosts, False), (None, True)):
-        settings = PyramidSettings(3, 0.01, 0.6, bilinear)
-        inputs = RasterizeInputs(points, features, background, ghosts, 37, 29, settings)
+        settings = PyramidSettings(3, 0.01, 0.6, bilinear, harmonics=bilinear)
+        seen = (projection.xyz, projection.centres) if bilinear else (None, None)
+        features = (rows if bilinear else rows[:, :4]).detach().clone().requires_grad_()
+        inputs = RasterizeInputs(points, features, background, ghosts, 37, 29, settings, *seen)
         torch.library.opcheck(rasterize_operator.registered, flatten(inputs))
         cloud = (radius, None, None, 256, 2 * 80)
-        drawing = DrawInputs(xyz, features, background, ghosts, *cloud, camera, view, settings)
+        drawing = DrawInputs(xyz, features, background, ghosts, *cloud, camera, view, settings, seen[1])
         torch.library.opcheck(draw_operator.registered, flatten(drawing))
 
 

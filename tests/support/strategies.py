@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adop.geometry.camera import Camera
 from adop.geometry.rigid_motion import se3_exp
-from adop.ops import Levels, Points, RasterConfig, draw, reference
+from adop.ops import HARMONIC_COEFFICIENTS, Levels, Points, RasterConfig, draw, reference
 
 LENSES = {
     "opencv": [-0.12, 0.03, 0.001, -0.002, 0.004, 0.01, -0.005, 0.001],
@@ -82,6 +82,7 @@ def make_scene(  # noqa: PLR0913 (a test names the few values that matter to it)
     dtype: torch.dtype = torch.float32,
     normals: bool = False,
     levels: int = 4,
+    harmonics: bool = False,
 ) -> Scene:
     """Return points around the origin, some behind or beside the cameras, none near a pixel edge."""
     generator = torch.Generator().manual_seed(seed)
@@ -100,7 +101,11 @@ def make_scene(  # noqa: PLR0913 (a test names the few values that matter to it)
     cloud = Points(xyz.to(dtype), radius.to(dtype), None if facing is None else facing.to(dtype))
     features, background = random(count, channels).to(dtype), random(channels).to(dtype)
     ghosts = random(views, count) < 0.3
-    return Scene(camera.to(dtype=dtype), cloud, features, background, ghosts, RasterConfig(levels=levels))
+    if harmonics:
+        coefficients = random(count, HARMONIC_COEFFICIENTS) - 0.5
+        features = torch.cat((features, coefficients.to(dtype)), 1)
+    config = RasterConfig(levels=levels, harmonics=harmonics)
+    return Scene(camera.to(dtype=dtype), cloud, features, background, ghosts, config)
 
 
 def keep_off_edges(camera: Camera, xyz: Tensor, margin: float = 0.01) -> Tensor:
@@ -132,13 +137,15 @@ def draw_with_gradients(scene: Scene, backend: str, ghosts: bool = True) -> tupl
 @st.composite
 def scenes(pick: st.DrawFn) -> Scene:
     """Scenes of any model, size, number of views, points, channels and levels."""
+    channels = pick(st.integers(1, 9))
     return make_scene(
         model=pick(st.sampled_from(sorted(LENSES))),
         views=pick(st.integers(1, 3)),
         points=pick(st.integers(0, 200)),
         width=pick(st.integers(1, 70)),
         height=pick(st.integers(1, 70)),
-        channels=pick(st.integers(1, 9)),
+        channels=channels,
+        harmonics=channels >= 3 and pick(st.booleans()),
         seed=pick(st.integers(0, 2**16)),
         normals=pick(st.booleans()),
         levels=pick(st.integers(1, 6)),
