@@ -30,6 +30,7 @@ from adop.ops.rasterization import (
     hit_values,
     pyramid_settings,
     pyramid_values,
+    untouched_zeros,
 )
 from adop.ops.types import BLOCK_SIZE, Levels, Points, RasterConfig, check_background, check_like
 
@@ -105,7 +106,7 @@ def _draw_backward(inputs: DrawGradientInputs) -> DrawGradients:
     xyz, features, spatial = inputs.xyz, inputs.features, inputs.spatial
     bands = (inputs.drawn.offsets.shape[1] - 1) // (2 * inputs.settings.levels)
     grads = [grad.contiguous() for grad in inputs.grads]
-    grad_features = torch.zeros_like(features) if inputs.appearance else features.new_empty(0)
+    grad_features = untouched_zeros(features) if inputs.appearance else features.new_empty(0)
     grad_xyz = torch.zeros_like(xyz) if spatial else xyz.new_empty(0)
     parameters = xyz.new_zeros(inputs.camera.world_to_camera.shape[0], bands if spatial else 0, PARAMETERS)
     gradients: Values = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -89,6 +90,16 @@ def empty_pyramid(
     hits = torch.empty(room.capacity, HIT_BYTES[like.dtype], dtype=torch.uint8, device=like.device)
     offsets = torch.zeros(room.views, bins + 1, chunks, dtype=torch.int64, device=like.device)
     return PyramidTensors(images, weights, depths, hits, offsets)
+
+
+def untouched_zeros(like: Tensor) -> Tensor:
+    """Return zeros of the shape of `like`. On a CPU, memory is taken page by page when it is first written.
+
+    Few points of a large cloud are in view, so few pages of their gradient are ever written.
+    """
+    if like.device.type != "cpu":
+        return torch.zeros_like(like)
+    return torch.from_numpy(np.zeros(like.shape, np.float64 if like.dtype == torch.float64 else np.float32))
 
 
 class Features(NamedTuple):
