@@ -28,9 +28,8 @@ class DevicePhotos:
 
     pixels: Tensor  # [bytes] u8, of each photo [H, W, 3]
     masks: Tensor  # [bytes] u8, of each mask [H, W]: 255 where the photo counts, else 0
-    places: Mapping[
-        int, tuple[int, int, int]
-    ]  # by photo: where it and its mask begin (-1: no mask), and its width
+    # By index of the photo: where it and its mask begin (-1: no mask), and its width.
+    places: Mapping[int, tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,8 @@ def photos_on_gpu(run: Run, say: Callable[[str], None]) -> DevicePhotos | None:
     """
     if run.device.type != "cuda" or run.pipeline.backend == "reference":
         return None
-    return photos_that_fit(run, torch.cuda.mem_get_info(run.device)[0], say)
+    kept = torch.cuda.memory_reserved(run.device) - torch.cuda.memory_allocated(run.device)
+    return photos_that_fit(run, torch.cuda.mem_get_info(run.device)[0] + kept, say)
 
 
 def photos_that_fit(run: Run, free: int, say: Callable[[str], None]) -> DevicePhotos | None:
