@@ -257,4 +257,20 @@ ARGUMENTS(HoleFillingArguments, HOLE_FILLING_FIELDS)
     FIELD(int64, level) \
     FIELD(int64, view)
 ARGUMENTS(EnvironmentArguments, ENVIRONMENT_FIELDS)
+
+// See crops.cu.
+#define CROP_FIELDS(FIELD) \
+    FIELD(const byte*, photos)   /* of each photo [H, W, 3] */ \
+    FIELD(const byte*, masks)    /* of each mask [H, W]; or null */ \
+    FIELD(const int64*, windows) /* [B, 6] */ \
+    FIELD(int*, first)           /* [B, side] */ \
+    FIELD(int*, weights)         /* [B, taps, side] */ \
+    FIELD(byte*, rows)           /* [B, 4, rows_kept, side] */ \
+    FIELD(real*, target)         /* [B, 3, side, side] */ \
+    FIELD(real*, mask)           /* [B, 1, side, side] */ \
+    FIELD(int64, views) \
+    FIELD(int64, side) \
+    FIELD(int64, taps) \
+    FIELD(int64, rows_kept)
+ARGUMENTS(CropArguments, CROP_FIELDS)
 // clang-format on

@@ -7,6 +7,7 @@
 #include "image_loss.cu"
 #include "hole_filling.cu"
 #include "environment.cu"
+#include "crops.cu"
 
 #include "bands_backward.h"
 #include "bands_forward.h"

@@ -193,6 +193,15 @@ class EnvironmentArguments(ctypes.Structure):
     )
 
 
+class CropArguments(ctypes.Structure):
+    """The arguments of the kernels of crops.cu."""
+
+    _fields_ = _fields(
+        ("pointer", "photos masks windows first weights rows target mask"),
+        ("integer", "views side taps rows_kept"),
+    )
+
+
 STRUCTURES: tuple[type[ctypes.Structure], ...] = (
     CameraArguments,
     PointArguments,
@@ -212,6 +221,7 @@ STRUCTURES: tuple[type[ctypes.Structure], ...] = (
     ImageLossArguments,
     HoleFillingArguments,
     EnvironmentArguments,
+    CropArguments,
 )
 
 Value = Tensor | Sequence[Tensor | None] | int | float | None | Mapping[str, Any]

@@ -27,6 +27,7 @@ CUDA_FILES = (
     "image_loss.cu",
     "hole_filling.cu",
     "environment.cu",
+    "crops.cu",
 )
 
 

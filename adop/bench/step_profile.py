@@ -40,6 +40,7 @@ class Stage:
 # of the stage before it starts.
 STAGES = (
     Stage("batch", BatchPrefetcher, "batch"),
+    Stage("crops", adop.training.step, "batch_pixels"),
     Stage("rays", LearnedCameras, "ray_grid"),
     Stage("draw", adop.model.pipeline, "draw", lambda levels: levels.features[0]),
     Stage("environment", Environment, "composite", lambda levels: levels.features[0]),

@@ -13,7 +13,7 @@ import torch
 from adop.bench.raster_scene import make_bench_scene
 from adop.doctor.gpu_images import image_errors
 from adop.doctor.gpu_raster import ALLOWED, DISTORTION, RasterCase, raster_errors, raster_times
-from adop.doctor.gpu_step import adam_error, replay_error
+from adop.doctor.gpu_step import adam_error, crop_error, replay_error
 from adop.errors import UserError
 from adop.ops import Backend, RasterConfig
 from adop.run.run import has_bf16
@@ -21,6 +21,7 @@ from adop.scene.scene import demo_scene_folder
 
 POINTS = 1_000_000
 ALLOWED_ADAM = 1e-5
+ALLOWED_CROPS = 0.0  # integers: not one bit differs
 ALLOWED_IMAGES = 0.001  # the kernels interpolate the environment's rays, the reference computes each
 ALLOWED_STEP, ALLOWED_STEP_BF16 = 0.01, 0.05
 
@@ -30,7 +31,7 @@ class Check:
     """One value that the GPU computed."""
 
     name: str
-    error: float  # relative, in the Euclidean norm
+    error: float  # relative, in the Euclidean norm; of crops the largest difference
     allowed: float
 
     @property
@@ -52,6 +53,7 @@ def gpu_check(json_file: Path | None) -> int:
         )
     scene = make_bench_scene(POINTS)
     checks = [Check("sparse Adam", adam_error("cuda"), ALLOWED_ADAM)]
+    checks.append(Check("training crops", crop_error("cuda"), ALLOWED_CROPS))
     cases = [RasterCase(model, dtype) for model, dtype in itertools.product(DISTORTION, ALLOWED)]
     for case in (*cases, RasterCase("opencv", raster=RasterConfig(position_gradient="bilinear"))):
         errors = raster_errors(scene, case, "cuda")

@@ -1,4 +1,4 @@
-"""The GPU check of training: steps replayed as CUDA graphs, and the sparse optimiser."""
+"""The GPU check of training: steps replayed as CUDA graphs, crops, and the sparse optimiser."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from torch import Tensor
 from adop.config import TrainConfig
 from adop.ops import Backend
 from adop.run.checkpoint import Progress
+from adop.run.device_photos import crop_table, cut_crops, load_photos, pack_photos
 from adop.run.run import new_run
+from adop.training.sampler import cut_window
 from adop.training.sparse_adam import AdamSettings, RowMoments, sparse_adam_
 from adop.training.step import draw_batch
 from adop.training.step_graph import StepGraphs
 
 STEPS = 12  # several of each kind: the first of a kind is captured, the others replay it with other photos
+CROPPED = ((700, 900), (640, 480), (531, 1000))  # height and width of photos to crop, pixels
+CROPS = {  # by their side: a window of each photo, smaller, of that size, and larger
+    256: [(0, 0, 171), (224, 384, 256), (100, 0, 531)],
+    512: [(200, 0, 700), (0, 128, 480), (488, 19, 512)],
+}
 CHANGE = 0.02  # standard deviation of the change of every parameter between two steps
 
 
@@ -33,13 +40,14 @@ def replay_error(device: Backend, bf16: bool, scene: Path, say: Callable[[str], 
     run = new_run(scene, Path(), config, lambda _: None)
     pipeline = run.pipeline
     plain_run = replace(run, config=replace(config, cuda_graphs=False))
+    photos = load_photos(run)
     replayed, plain = StepGraphs(run, None, say), StepGraphs(plain_run, None, say)
     parameters = [parameter for parameter in pipeline.parameters() if parameter.requires_grad]
 
     def gradients(steps: StepGraphs, step: int) -> list[Tensor]:
         pipeline.zero_grad(set_to_none=True)
         steps.run.progress = Progress(step, 0.0)
-        steps.learning_step(draw_batch(run, step))
+        steps.learning_step(draw_batch(run, step, photos))
         return [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]
 
     errors = []
@@ -68,3 +76,21 @@ def adam_error(device: Backend) -> float:
 
     found, expected = stepped(device, device), stepped("cpu", "reference")
     return float((found - expected).norm() / expected.norm())
+
+
+def crop_error(device: Backend) -> float:
+    """Return the largest difference between crops cut by the kernels on a device and those of Pillow, 0 to 1."""
+    generator = torch.Generator().manual_seed(3)
+    photos = [torch.randint(256, (*size, 3), generator=generator, dtype=torch.uint8) for size in CROPPED]
+    counts = [torch.rand(photo.shape[:2], generator=generator) > 0.02 for photo in photos]
+    masks = [None, *counts[1:]]
+    pixels = sum(photo[..., 0].numel() for photo in photos)
+    packed = pack_photos(zip(range(len(photos)), photos, masks, strict=True), pixels, torch.device(device))
+    largest = 0.0
+    for side, windows in CROPS.items():
+        expected = [cut_window(*part, side) for part in zip(photos, masks, windows, strict=True)]
+        table = crop_table(packed, list(range(len(photos))), windows, side)
+        for found, parts in zip(cut_crops(table), zip(*expected, strict=True), strict=True):
+            stacked = torch.stack([torch.from_numpy(part) for part in parts])
+            largest = max(largest, float((found.cpu() - stacked).abs().max()))
+    return largest

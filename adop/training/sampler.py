@@ -4,15 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from adop.run.device_photos import CropTable, Window
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import Scene
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Which windows of which photos, all of one lens model, a batch shows."""
+
+    photos: list[int]  # index of the photo
+    windows: list[Window]
+    side: int  # to which the windows are scaled, pixels
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What B crops show."""
+
+    target: Tensor  # [B, 3, H, W] in [0, 1]
+    mask: Tensor  # [B, 1, H, W] 1 where the photo is compared, 0 where it is masked
+
+    def pinned(self) -> Pixels:
+        """Return the pixels in pinned memory, from which a GPU copies without waiting."""
+        return Pixels(self.target.pin_memory(), self.mask.pin_memory())
 
 
 @dataclass(frozen=True)
@@ -21,12 +43,8 @@ class Batch:
 
     photos: Tensor  # [B] index of the photo
     crop: Tensor  # [B, 3] zoom, offset_x, offset_y: uv of the crop = zoom * uv of the photo - offset
-    target: Tensor  # [B, 3, H, W] in [0, 1]
-    mask: Tensor  # [B, 1, H, W] 1 where the photo is compared, 0 where it is masked
-
-    def pinned(self) -> Batch:
-        """Return the batch in pinned memory, from which a GPU copies without waiting."""
-        return replace(self, target=self.target.pin_memory(), mask=self.mask.pin_memory())
+    side: int  # pixels
+    pixels: Pixels | CropTable  # a table where the photos are on the GPU, which cuts the crops in the step
 
 
 @dataclass(frozen=True)
@@ -45,10 +63,8 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return generator
 
 
-def sample(
-    scene: Scene, cache: PhotoCache, photos: list[int], config: CropConfig, generator: torch.Generator
-) -> Batch:
-    """Draw crops of `config.side` pixels, or of the shorter side of the smallest chosen photo, from the given photos.
+def sample(scene: Scene, photos: list[int], config: CropConfig, generator: torch.Generator) -> Crops:
+    """Choose crops of `config.side` pixels, or of the shorter side of the smallest chosen photo, from the given photos.
 
     The zoom is uniform in its range. The position is uniform over the photo and half a crop around it, then moved
     inside, so that borders are drawn more often.
@@ -76,32 +92,50 @@ def sample(
             for size in (width, height)
         )
         windows.append((x, y, source))
-    crops = torch.tensor([(side / source, x * side / source, y * side / source) for x, y, source in windows])
-    if len(chosen) == 1:
-        cut = [_cut(cache, chosen[0], windows[0], side)]
+    return Crops(chosen, windows, side)
+
+
+def batch_of(crops: Crops, pixels: Pixels | CropTable) -> Batch:
+    """Return the batch of crops."""
+    side = crops.side
+    crop = [(side / source, x * side / source, y * side / source) for x, y, source in crops.windows]
+    return Batch(torch.tensor(crops.photos), torch.tensor(crop), side, pixels)
+
+
+def cut(cache: PhotoCache, crops: Crops) -> Pixels:
+    """Cut crops on the CPU."""
+
+    def one(photo: int, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        return cut_window(cache.get(photo), cache.mask(photo), window, crops.side)
+
+    if len(crops.photos) == 1:
+        parts = [one(crops.photos[0], crops.windows[0])]
     else:
         with ThreadPoolExecutor() as pool:
-            cut = list(pool.map(lambda photo, window: _cut(cache, photo, window, side), chosen, windows))
-    targets, masks = (torch.from_numpy(np.stack(part)) for part in zip(*cut, strict=True))
-    return Batch(torch.tensor(chosen), crops, targets, masks)
+            parts = list(pool.map(one, crops.photos, crops.windows))
+    target, mask = (torch.from_numpy(np.stack(part)) for part in zip(*parts, strict=True))
+    return Pixels(target, mask)
 
 
-def _cut(
-    cache: PhotoCache, photo: int, window: tuple[int, int, int], side: int
+def cut_window(
+    photo: Tensor, counts: Tensor | None, window: Window, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return target [3, side, side] and mask [1, side, side] of a window (x, y, side) of a photo.
+    """Return target [3, side, side] and mask [1, side, side] of a window of a photo, by Pillow.
 
     It uses no torch, whose threads would compete with those that train.
+
+    Args:
+        photo: [H, W, 3] u8.
+        counts: [H, W] bool, True where the photo counts; None: everywhere.
     """
     x, y, source = window
     part = np.s_[y : y + source, x : x + source]
-    target = _resize(cache.get(photo).numpy()[part], side).astype(np.float32) / 255
-    mask = cache.mask(photo)
-    if mask is None:
-        counts = np.ones((1, side, side), np.float32)
+    target = _resize(photo.numpy()[part], side).astype(np.float32) / 255
+    if counts is None:
+        mask = np.ones((1, side, side), np.float32)
     else:
-        counts = (_resize(mask.numpy()[part].astype(np.uint8) * 255, side) > 252).astype(np.float32)[None]
-    return np.ascontiguousarray(target.transpose(2, 0, 1)), counts
+        mask = (_resize(counts.numpy()[part].astype(np.uint8) * 255, side) > 252).astype(np.float32)[None]
+    return np.ascontiguousarray(target.transpose(2, 0, 1)), mask
 
 
 class BatchPrefetcher:

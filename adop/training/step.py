@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from adop.config import TrainConfig
@@ -11,9 +12,10 @@ from adop.images.vgg import Vgg
 from adop.model.cameras import ViewInfo
 from adop.model.pipeline import Pipeline, ViewInputs
 from adop.ops import sample_ghosts
+from adop.run.device_photos import DevicePhotos, crop_table, cut_crops
 from adop.run.run import Run
 from adop.training.loss import training_loss
-from adop.training.sampler import Batch, CropConfig, sample, step_generator
+from adop.training.sampler import Batch, CropConfig, Pixels, batch_of, cut, sample, step_generator
 
 PRIOR_EVERY = 4  # steps: the physical camera changes slowly, and its prior costs a fiftieth of a step
 
@@ -30,18 +32,34 @@ class StepInputs:
     prior: bool  # whether the physical camera's prior is part of this step's loss
 
 
-def draw_batch(run: Run, step: int) -> Batch:
-    """Return the batch of a step, which depends on the run's seed and the step alone; pinned where a GPU will read it."""
+def draw_batch(run: Run, step: int, photos: DevicePhotos | None = None) -> Batch:
+    """Return the batch of a step, which depends on the run's seed and the step alone.
+
+    Args: photos: on the run's GPU, where the step will cut the crops; None: they are cut here, on the CPU.
+    """
     config, generator = run.config, step_generator(run.config.seed, step)
-    crops = CropConfig(config.batch, config.crop, config.zoom)
-    batch = sample(run.scene, run.cache, run.split["train"], crops, generator)
-    return batch.pinned() if run.device.type == "cuda" else batch
+    crops = sample(
+        run.scene, run.split["train"], CropConfig(config.batch, config.crop, config.zoom), generator
+    )
+    if photos is not None:
+        return batch_of(crops, crop_table(photos, crops.photos, crops.windows, crops.side))
+    pixels = cut(run.cache, crops)
+    return batch_of(crops, pixels.pinned() if run.device.type == "cuda" else pixels)
+
+
+def batch_pixels(batch: Batch, device: torch.device) -> Pixels:
+    """Return the batch's pixels on a device, without waiting for it."""
+    if isinstance(batch.pixels, Pixels):
+        target, mask = batch.pixels.target, batch.pixels.mask
+        return Pixels(target.to(device, non_blocking=True), mask.to(device, non_blocking=True))
+    return Pixels(*cut_crops(batch.pixels))
 
 
 def step_inputs(run: Run, batch: Batch) -> StepInputs:
     """Return the inputs of the run's present step; all decisions of the host are made here."""
     pipeline, config, step = run.pipeline, run.config, run.progress.step
-    device, side = pipeline.device, batch.target.shape[2]
+    device, side = pipeline.device, batch.side
+    pixels = batch_pixels(batch, device)
     photos = batch.photos.to(device, non_blocking=True)
     views = pipeline.cameras.view_info(batch.photos.tolist(), batch.crop[:, 0].tolist(), trained=True)
     camera = pipeline.camera(batch.photos, batch.crop, (side, side))
@@ -53,8 +71,8 @@ def step_inputs(run: Run, batch: Batch) -> StepInputs:
         view=pipeline.view_inputs(camera, views, ghosts),
         views=views,
         photos=photos,
-        target=batch.target.to(device, non_blocking=True),
-        mask=batch.mask.to(device, non_blocking=True),
+        target=pixels.target,
+        mask=pixels.mask,
         prior=step % PRIOR_EVERY == 0,
     )
 

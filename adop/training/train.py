@@ -29,6 +29,7 @@ from adop.initialisation.physical_camera import calibrate
 from adop.initialisation.prune import remove_unsupported
 from adop.interrupts import interrupts
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint, load_optimiser_state, save_checkpoint
+from adop.run.device_photos import photos_on_gpu
 from adop.run.photos import known_exposures
 from adop.run.run import Run, choose_device, has_bf16, new_run
 from adop.training.log import Log, ProgressLine, Recent
@@ -206,7 +207,8 @@ def _train(training: Training, interrupted: Callable[[], bool]) -> None:
     saved, start = time.monotonic(), time.monotonic() - run.progress.seconds
     line, recent = ProgressLine(), Recent()
     read_every = 1 if callback is not None or run.device.type == "cpu" else READ_EVERY
-    batches = BatchPrefetcher(functools.partial(draw_batch, run))
+    photos = photos_on_gpu(run, training.say)
+    batches = BatchPrefetcher(functools.partial(draw_batch, run, photos=photos))
     while _share_done(run) < 1 and not interrupted():
         step = run.progress.step
         recent.add(steps.learning_step(batches.batch(step)))

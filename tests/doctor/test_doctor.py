@@ -12,10 +12,10 @@ from adop.backend.compile import kernel_names
 from adop.bench.raster_scene import make_bench_scene
 from adop.doctor.compile_matrix import KernelReport, compile_kernels, compile_matrix, read_report
 from adop.doctor.doctor import DoctorConfig, doctor
-from adop.doctor.gpu_check import ALLOWED_ADAM, ALLOWED_IMAGES, step_checks
+from adop.doctor.gpu_check import ALLOWED_ADAM, ALLOWED_CROPS, ALLOWED_IMAGES, step_checks
 from adop.doctor.gpu_images import image_errors
 from adop.doctor.gpu_raster import ALLOWED, DISTORTION, RasterCase, raster_errors
-from adop.doctor.gpu_step import adam_error, replay_error
+from adop.doctor.gpu_step import adam_error, crop_error, replay_error
 from adop.errors import UserError
 from adop.ops import RasterConfig
 
@@ -73,6 +73,7 @@ def test_the_gpu_checks_comparisons_pass_on_the_cpu() -> None:
         errors = raster_errors(scene, case, "cpu")
         assert len(errors) == 18 and all(error <= ALLOWED[case.dtype] for error in errors.values()), errors
     assert adam_error("cpu") <= ALLOWED_ADAM
+    assert crop_error("cpu") <= ALLOWED_CROPS
     errors = image_errors("cpu")
     assert len(errors) == 4 and all(error < ALLOWED_IMAGES for error in errors.values()), errors
 
