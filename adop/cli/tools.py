@@ -37,7 +37,7 @@ def doctor_command(name: str, words: list[str]) -> int:
 
 def bench_raster_command(name: str, words: list[str]) -> int:
     """Run `adop bench raster` and return the exit status."""
-    from adop.bench.raster import BenchRasterConfig, bench_raster
+    from adop.bench.raster.benchmark import BenchRasterConfig, bench_raster
 
     return bench_raster(parse_options(BenchRasterConfig, name, words))
 

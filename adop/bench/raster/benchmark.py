@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adop.bench.raster_plot import GrowthRow, plot_growth
-from adop.bench.raster_rivals import RIVALS, Rival
-from adop.bench.raster_scene import (
+from adop.bench.raster.plot import GrowthRow, plot_growth
+from adop.bench.raster.rivals import RIVALS, Rival
+from adop.bench.raster.scene import (
     HEIGHT,
     WALL_DISTANCE,
     WIDTH,
