@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tyro
 
 from adop.cli.parse import parse_options
 from adop.errors import UserError
+from adop.evaluation.tables import photo_table, score_table
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,8 @@ def eval_command(name: str, words: list[str]) -> int:
     run = load(options.run, options.scene, options.device)
     if not run.split["held_out"]:
         raise UserError(f"{options.run}: was trained with every photo; there is none to score")
-    print(score_table(evaluate(run, options.refine_poses)))
+    result = evaluate(run, options.refine_poses)
+    print(photo_table(result))
+    print(score_table(result))
     print(f"results: {run.folder / 'eval' / 'index.html'}")
     return 0
-
-
-def score_table(result: dict[str, Any]) -> str:
-    """Return the mean scores of an evaluation as a table, a row for each way of rendering."""
-    lines = [f"{'held-out photos':20}  PSNR    PSNR fitted  SSIM"]
-    rows = [("trained", result["mean"]), ("points, untrained", result["baseline_points"])]
-    if "poses_refined" in result:
-        rows.append(("their poses refined", result["poses_refined"]["mean"]))
-    for label, values in rows:
-        lines.append(
-            f"{label:20}  {values['psnr']:5.2f}   {values['psnr_fitted']:5.2f}        {values['ssim']:.4f}"
-        )
-    return "\n".join(lines)
