@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from adop.config import NetworkConfig
+from adop.evaluation.flicker import Flicker
 from adop.evaluation.photometry_fit import fit_photometry, half_masks
 from adop.evaluation.picture_scores import PictureScores, score_pictures
 from adop.evaluation.report import Report
@@ -173,12 +174,13 @@ def score_aligned(run: Run, vgg: Vgg | None = None) -> dict[str, Any]:
     return result
 
 
-def evaluate(run: Run, refine_poses: bool = False) -> dict[str, Any]:
+def evaluate(run: Run, refine_poses: bool = False, flicker: Flicker | None = None) -> dict[str, Any]:
     """Score the held-out photos and the untrained points; write `eval.json`, images and `index.html` into `eval/`.
 
     Args:
         refine_poses: also score with the held-out photos' poses aligned, see `score_aligned`; these scores are kept
             apart, as `poses_refined`.
+        flicker: of the run along a path, to be written with the scores.
 
     Returns the contents of `eval.json`.
     """
@@ -197,6 +199,8 @@ def evaluate(run: Run, refine_poses: bool = False) -> dict[str, Any]:
         result["protocol"]["poses_refined"] = (
             "the same, after each photo's pose is aligned with the photo itself"
         )
+    if flicker is not None:
+        result["flicker"] = dataclasses.asdict(flicker)
     result |= {"step": run.progress.step, "seconds": run.progress.seconds}
     text = json.dumps(result, indent=2) + "\n"
     write_atomically(folder / "eval.json", lambda path: path.write_text(text))

@@ -43,9 +43,19 @@ def photo_table(result: dict[str, Any]) -> str:
     width = 6 * len(PICTURES)
     lines = [
         f"{'each photo:':20}" + "".join(f"  {title:>{width}}" for title in SCORES.values()),
-        f"{'':20}" + len(SCORES) * f"  {'plain':>6}{'fitted':>7}{'corr.':>5}",
+        f"{'':20}" + len(SCORES) * f"  {'plain':>6}{'fit':>6}{'cc':>6}",
     ]
     for scores in result["photos"]:
         cells = ("".join(f"{score_text(scores, name, end):>6}" for end in PICTURES) for name in SCORES)
         lines.append(f"{scores['photo'][-20:]:20}" + "".join(f"  {cell}" for cell in cells))
     return "\n".join(lines)
+
+
+def flicker_text(flicker: dict[str, Any]) -> str:
+    """Return the flicker of `eval.json` as one sentence."""
+    if flicker["difference_of_255"] is None:
+        return "flicker: the frames of the path show no common surface"
+    return (
+        f"flicker: {flicker['difference_of_255']:.2f} of 255 between consecutive frames, over {flicker['pixels']:,} "
+        f"pixels ({flicker['share']:.0%}) of {flicker['pairs']} pairs"
+    )
