@@ -54,3 +54,10 @@ def bench_gradients_command(name: str, words: list[str]) -> int:
     from adop.bench.gradients import BenchGradientsConfig, bench_gradients
 
     return bench_gradients(parse_options(BenchGradientsConfig, name, words))
+
+
+def bench_quality_command(name: str, words: list[str]) -> int:
+    """Run `adop bench quality` and return the exit status."""
+    from adop.bench.quality import BenchQualityConfig, bench_quality
+
+    return bench_quality(parse_options(BenchQualityConfig, name, words))

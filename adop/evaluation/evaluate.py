@@ -14,7 +14,7 @@ from torch import Tensor
 from adop.config import NetworkConfig
 from adop.evaluation.flicker import Flicker
 from adop.evaluation.photometry_fit import fit_photometry, half_masks
-from adop.evaluation.picture_scores import PictureScores, score_pictures
+from adop.evaluation.picture_scores import PictureScores, by_name, score_pictures
 from adop.evaluation.report import Report
 from adop.files import write_atomically
 from adop.images.colour_correction import correct_colours
@@ -45,12 +45,7 @@ class Score:
 
     def values(self) -> dict[str, Any]:
         """Return the scores by name, as in `eval.json`: psnr, psnr_fitted, psnr_corrected, ..."""
-        pictures = {"": self.plain, "_fitted": self.fitted, "_corrected": self.corrected}
-        named = {
-            f"{name}{end}": value
-            for end, scores in pictures.items()
-            for name, value in dataclasses.asdict(scores).items()
-        }
+        named = by_name({"": self.plain, "_fitted": self.fitted, "_corrected": self.corrected})
         others = {"psnr_exif": self.psnr_exif, "exposure_fitted": self.exposure_fitted, "vgg": self.vgg}
         return {"photo": self.photo} | named | others
 

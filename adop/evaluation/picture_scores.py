@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -40,3 +40,8 @@ def score_pictures(pictures: Tensor, photo: Tensor, visible: Tensor, scored: Ten
     decibels, visible_error = psnr(pictures, photo, scored).tolist(), flip(pictures, photo, scored).tolist()
     rows = zip(decibels, similarity, visible_error, edges, strict=True)
     return [PictureScores(a, b, c, None if math.isnan(d) else d) for a, b, c, d in rows]
+
+
+def by_name(pictures: dict[str, PictureScores]) -> dict[str, float | None]:
+    """Return the scores of pictures as one dictionary: the score's name and the picture's, which is its key."""
+    return {f"{name}{end}": value for end, of in pictures.items() for name, value in asdict(of).items()}

@@ -29,12 +29,12 @@ def score_text(scores: dict[str, Any], name: str, picture: str) -> str:
 
 def score_table(result: dict[str, Any]) -> str:
     """Return the mean scores of an evaluation as a table: a row for each picture, of what was trained and what not."""
-    lines = [f"{'held-out photos, mean':42}" + "".join(f"{title:>15}" for title in SCORES.values())]
+    lines = [f"{'held-out photos, mean':40}" + "".join(f"{title:>15}" for title in SCORES.values())]
     for label, scores in groups(result).items():
         lines.append(label)
         for picture, title in PICTURES.items():
             cells = "".join(f"{score_text(scores, name, picture):>15}" for name in SCORES)
-            lines.append(f"  {title:40}{cells}")
+            lines.append(f"  {title:38}{cells}")
     return "\n".join(lines)
 
 
