@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
 PANELS = {
     "psnr_fitted": "PSNR, exposure fitted, dB",
@@ -25,15 +27,28 @@ def plot_quality(scenes: dict[str, Any], title: str, file: Path) -> None:
     """
     figure = Figure(figsize=(15, 0.6 + 3.4 * len(scenes)), dpi=100, layout="constrained")
     figure.suptitle(title, fontsize=10)
-    rows = figure.subplots(len(scenes), len(PANELS), squeeze=False)
+    rows = figure.subplots(len(scenes), len(PANELS), squeeze=False, sharex="row")
     for (scene, result), row in zip(scenes.items(), rows, strict=True):
         for axes, (score, label) in zip(row, PANELS.items(), strict=True):
             _plot_score(axes, result, score)
-            axes.set(title=f"{scene}: {label}", xlabel="seconds", xscale="log")
+            axes.set(title=f"{scene}: {label}", xlabel="seconds")
             axes.title.set_fontsize(9)
             axes.grid(color="#eeeeee")
+        _scale_seconds(row[0], result)
         row[0].legend(frameon=False, fontsize=8)
     figure.savefig(file)
+
+
+def _scale_seconds(axes: Axes, result: dict[str, Any]) -> None:
+    """Show seconds from 0, or by their logarithm where the shortest and the longest differ tenfold."""
+    seconds = [point["seconds"] for trained in result["presets"].values() for point in trained["curve"]]
+    seconds += [rival["seconds"] for rival in result["rivals"].values() if rival["seconds"] is not None]
+    if max(seconds) < 10 * min(seconds):
+        axes.set_xlim(0, 1.05 * max(seconds))
+    else:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _plot_score(axes: Axes, result: dict[str, Any], score: str) -> None:
@@ -42,15 +57,12 @@ def _plot_score(axes: Axes, result: dict[str, Any], score: str) -> None:
         points = [(point["seconds"], point[score]) for point in trained["curve"]]
         axes.plot(*zip(*points, strict=True), ".-", color=next(colours), label=name)
     for name, rival in result["rivals"].items():
-        colour, value = next(colours), rival["mean"].get(score)
-        # A rival's exposure cannot be fitted: its place in the first panel's legend stays.
-        at, level = (rival["seconds"], value) if value is not None else (None, float("nan"))
+        # A rival's exposure cannot be fitted: in that panel it has only its entry of the legend.
+        colour, value = next(colours), rival["mean"].get(score, math.nan)
         if rival["seconds"] is None:
-            axes.axhline(level, color=colour, ls="--", lw=1.2, label=name)
+            axes.axhline(value, color=colour, ls="--", lw=1.2, label=name)
         else:
-            axes.plot(
-                [] if at is None else [at], [] if at is None else [level], "D", color=colour, label=name
-            )
+            axes.plot(rival["seconds"], value, "D", color=colour, label=name)
     untrained = next(iter(result["presets"].values()))["baseline_points"][score]
     axes.axhline(untrained, color=GREY, ls=":", lw=1, label="points, untrained")
 

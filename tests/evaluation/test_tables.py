@@ -8,7 +8,7 @@ from adop.evaluation.tables import DECIMALS, PICTURES, flicker_text, photo_table
 def scores(photo: str, **others: Any) -> dict[str, Any]:
     """Return scores as in `eval.json`, each another number."""
     values = {
-        f"{name}{end}": 10.0 * i + j for i, name in enumerate(DECIMALS) for j, end in enumerate(PICTURES)
+        f"{name}{end}": float(3 * i + j) for i, name in enumerate(DECIMALS) for j, end in enumerate(PICTURES)
     }
     return {"photo": photo} | values | others
 
@@ -19,11 +19,11 @@ def test_the_tables_hold_every_score_and_fit_a_terminal():
     means, each = score_table(result), photo_table(result)
     assert all(len(line) <= 100 for line in (means + "\n" + each).splitlines())
     rows = [line.split() for line in means.splitlines()]
-    assert rows[2] == ["plain", "0.00", "10.000", "20.000", "30.00"]
-    assert rows[4] == ["colour-corrected", "2.00", "12.000", "22.000", "32.00"]
+    assert rows[2] == ["plain", "0.00", "3.000", "6.000", "9.00"]
+    assert rows[4] == ["colour-corrected", "2.00", "5.000", "8.000", "11.00"]
     assert rows[7][1] == "77.12"
     first, second = (line.split() for line in each.splitlines()[2:])
-    assert first[0] == "ame/photo_000001.jpg" and first[10:] == ["-", "31.00", "32.00"]
+    assert first[0] == "ame/photo_000001.jpg" and first[10:] == ["-", "10.00", "11.00"]
     assert second[:4] == ["b.jpg", "0.00", "1.00", "2.00"] and len(second) == 13
 
 
