@@ -111,8 +111,10 @@ def bench_quality(config: BenchQualityConfig) -> int:
 
 
 def _train_config(config: BenchQualityConfig, name: str) -> TrainConfig:
-    chosen = dataclasses.replace(preset(name), device=config.device, seed=config.seed, minutes=config.minutes)
-    return chosen if config.steps is None else dataclasses.replace(chosen, steps=config.steps)
+    chosen = dataclasses.replace(preset(name), device=config.device, seed=config.seed)
+    if config.steps is not None:
+        chosen = dataclasses.replace(chosen, steps=config.steps, minutes=None)
+    return chosen if config.minutes is None else dataclasses.replace(chosen, minutes=config.minutes)
 
 
 def _held_out(scene: Scene, configs: dict[str, TrainConfig]) -> list[int]:
