@@ -23,6 +23,7 @@ adop: point-based neural rendering, from photos to images from any viewpoint, at
   adop bench raster                                compare the rasterizer's speed with other programs
   adop bench gradients [SCENE]                     compare position gradients with a supersampled render
   adop bench refine [SCENE] --disturb poses        measure how well refinement undoes known errors
+  adop bench quality [SCENE...] --presets quick    plot the held-out scores of presets over time, beside rivals
 
 `adop COMMAND --help` lists the options with their defaults.
 """

@@ -1,1 +1,1 @@
-"""Benchmarks: speed of the rasterizer, errors that refinement removes, position gradients, time of a training step."""
+"""Benchmarks: speed, quality over time, errors that refinement removes, gradients, time of a training step."""

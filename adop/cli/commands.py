@@ -9,6 +9,7 @@ from adop.cli.import_scene import import_colmap_command, import_nerfstudio_comma
 from adop.cli.render import render_command
 from adop.cli.tools import (
     bench_gradients_command,
+    bench_quality_command,
     bench_raster_command,
     bench_refine_command,
     doctor_command,
@@ -30,4 +31,5 @@ COMMANDS: dict[str, Callable[[str, list[str]], int]] = {
     "bench raster": bench_raster_command,
     "bench refine": bench_refine_command,
     "bench gradients": bench_gradients_command,
+    "bench quality": bench_quality_command,
 }

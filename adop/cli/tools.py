@@ -37,7 +37,7 @@ def doctor_command(name: str, words: list[str]) -> int:
 
 def bench_raster_command(name: str, words: list[str]) -> int:
     """Run `adop bench raster` and return the exit status."""
-    from adop.bench.raster import BenchRasterConfig, bench_raster
+    from adop.bench.raster.benchmark import BenchRasterConfig, bench_raster
 
     return bench_raster(parse_options(BenchRasterConfig, name, words))
 
@@ -54,3 +54,10 @@ def bench_gradients_command(name: str, words: list[str]) -> int:
     from adop.bench.gradients import BenchGradientsConfig, bench_gradients
 
     return bench_gradients(parse_options(BenchGradientsConfig, name, words))
+
+
+def bench_quality_command(name: str, words: list[str]) -> int:
+    """Run `adop bench quality` and return the exit status."""
+    from adop.bench.quality import BenchQualityConfig, bench_quality
+
+    return bench_quality(parse_options(BenchQualityConfig, name, words))

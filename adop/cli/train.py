@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from adop.cli.evaluate import score_table
 from adop.config import TrainConfig, load_config, preset
 from adop.errors import UserError
+from adop.evaluation.tables import score_table
 
 if TYPE_CHECKING:
     from adop.viewer.training_view import LiveView

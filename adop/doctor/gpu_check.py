@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from adop.bench.raster_scene import make_bench_scene
+from adop.bench.raster.scene import make_bench_scene
 from adop.doctor.gpu_images import image_errors
 from adop.doctor.gpu_raster import ALLOWED, DISTORTION, RasterCase, raster_errors, raster_times
 from adop.doctor.gpu_step import adam_error, crop_error, replay_error

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from adop.bench.raster_scene import bench_camera, make_bench_scene
+from adop.bench.raster.scene import bench_camera, make_bench_scene
 from adop.config import EnvironmentConfig
 from adop.model.environment import Environment
 from adop.model.hole_filling import fill_holes

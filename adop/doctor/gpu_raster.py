@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from adop.bench.raster import median_ms
-from adop.bench.raster_scene import BenchScene
+from adop.bench.raster.benchmark import median_ms
+from adop.bench.raster.scene import BenchScene
 from adop.geometry.camera import Camera
 from adop.ops import Backend, Points, RasterConfig, draw, make_blocks
 

@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 from adop.config import NetworkConfig
+from adop.evaluation.flicker import Flicker
 from adop.evaluation.photometry_fit import fit_photometry, half_masks
+from adop.evaluation.picture_scores import PictureScores, by_name, score_pictures
 from adop.evaluation.report import Report
 from adop.files import write_atomically
-from adop.images.metrics import psnr, ssim
+from adop.images.colour_correction import correct_colours
+from adop.images.metrics import psnr
 from adop.images.vgg import Vgg
 from adop.initialisation.environment import initialise_environment
 from adop.model.pipeline import build_pipeline
@@ -23,6 +26,7 @@ from adop.model.tonemapper import Photometry
 from adop.refine.align import RefinedParameters, align_cameras
 from adop.refine.photo_set import PhotoSet, render_network
 from adop.run.run import Run
+from adop.scene.photo_cache import PhotoCache
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,20 @@ class Score:
     """The scores of one held-out photo."""
 
     photo: str
-    psnr: float  # dB, exposure expected from EXIF and from the trained photos taken before and after
+    plain: PictureScores  # exposure expected from EXIF and from the trained photos taken before and after
+    fitted: PictureScores  # of the right half; exposure and white balance fitted on the left half
+    corrected: PictureScores  # colours of the plain picture mapped to the photo's, see `correct_colours`
     psnr_exif: float  # dB, exposure from EXIF alone, neutral white balance
-    psnr_fitted: float  # dB on the right half, exposure and white balance fitted on the left half
-    ssim: float  # exposure as for psnr
-    ssim_fitted: float  # exposure as for psnr_fitted
     exposure_fitted: float  # EV, the fitted exposure minus EXIF's
-    vgg: float | None  # distance of VGG features, exposure as for psnr; None: no weights are given
+    vgg: (
+        float | None
+    )  # distance of VGG features, exposure as for the plain picture; None: no weights are given
+
+    def values(self) -> dict[str, Any]:
+        """Return the scores by name, as in `eval.json`: psnr, psnr_fitted, psnr_corrected, ..."""
+        named = by_name({"": self.plain, "_fitted": self.fitted, "_corrected": self.corrected})
+        others = {"psnr_exif": self.psnr_exif, "exposure_fitted": self.exposure_fitted, "vgg": self.vgg}
+        return {"photo": self.photo} | named | others
 
 
 @dataclass(frozen=True)
@@ -57,10 +68,7 @@ def score_photo(run: Run, photo: int, vgg: Vgg | None = None) -> tuple[Score, He
     views = pipeline.cameras.view_info([photo], [1.0], trained=False)
     radiance = pipeline.render(camera, views, extrapolate=True).image
     target = run.cache.image(photo, device)
-    mask = torch.ones_like(target[:, :1])
-    photo_mask = run.cache.mask(photo)
-    if photo_mask is not None:
-        mask *= photo_mask.to(device).float()
+    mask = photo_mask(run.cache, photo, device)
     left, right = half_masks(mask)
 
     def take_photo(photometry: Photometry) -> Tensor:
@@ -70,17 +78,27 @@ def score_photo(run: Run, photo: int, vgg: Vgg | None = None) -> tuple[Score, He
     fit = fit_photometry(take_photo, target, left, expected)
     render, fitted = take_photo(expected), take_photo(fit)
     from_exif = take_photo(pipeline.tonemapper.start_photometry(index))
+    corrected = correct_colours(render, target, mask)
+    pictures, scored = torch.cat((render, fitted, corrected)), torch.cat((mask, right, mask))
+    of_plain, of_fitted, of_corrected = score_pictures(pictures, target, mask, scored)
     score = Score(
         photo=run.scene.photos[photo].name,
-        psnr=float(psnr(render, target, mask)),
+        plain=of_plain,
+        fitted=of_fitted,
+        corrected=of_corrected,
         psnr_exif=float(psnr(from_exif, target, mask)),
-        psnr_fitted=float(psnr(fitted, target, right)),
-        ssim=float(ssim(render, target, mask)),
-        ssim_fitted=float(ssim(fitted, target, right)),
         exposure_fitted=float(fit.exposure - pipeline.tonemapper.exposure_start[photo]),
         vgg=None if vgg is None else float(vgg(render, target)),
     )
     return score, HeldOutImages(target[0], render[0], fitted[0])
+
+
+def photo_mask(cache: PhotoCache, photo: int, device: torch.device) -> Tensor:
+    """Return [1, 1, H, W], 1 where a photo counts and 0 where its mask hides it."""
+    mask = cache.mask(photo)
+    if mask is None:
+        return torch.ones_like(cache.image(photo, device)[:, :1])
+    return mask.to(device).float()[None, None]
 
 
 def untrained_run(run: Run) -> Run:
@@ -115,10 +133,18 @@ def score_held_out(
         score, images = score_photo(run, photo, vgg)
         if callback is not None:
             callback(score, images)
-        scores.append(dataclasses.asdict(score))
-    names = [name for name in scores[0] if name != "photo" and scores[0][name] is not None]
-    mean = {name: sum(s[name] for s in scores) / len(scores) for name in names}
-    return {"mean": mean, "photos": scores}
+        scores.append(score.values())
+    return {"mean": mean_scores(scores), "photos": scores}
+
+
+def mean_scores(scores: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the mean of each score over the photos that have it."""
+    means = {}
+    for name in scores[0]:
+        values = [score[name] for score in scores if name != "photo" and score[name] is not None]
+        if values:
+            means[name] = sum(values) / len(values)
+    return means
 
 
 def score_aligned(run: Run, vgg: Vgg | None = None) -> dict[str, Any]:
@@ -143,12 +169,13 @@ def score_aligned(run: Run, vgg: Vgg | None = None) -> dict[str, Any]:
     return result
 
 
-def evaluate(run: Run, refine_poses: bool = False) -> dict[str, Any]:
+def evaluate(run: Run, refine_poses: bool = False, flicker: Flicker | None = None) -> dict[str, Any]:
     """Score the held-out photos and the untrained points; write `eval.json`, images and `index.html` into `eval/`.
 
     Args:
         refine_poses: also score with the held-out photos' poses aligned, see `score_aligned`; these scores are kept
             apart, as `poses_refined`.
+        flicker: of the run along a path, to be written with the scores.
 
     Returns the contents of `eval.json`.
     """
@@ -167,6 +194,8 @@ def evaluate(run: Run, refine_poses: bool = False) -> dict[str, Any]:
         result["protocol"]["poses_refined"] = (
             "the same, after each photo's pose is aligned with the photo itself"
         )
+    if flicker is not None:
+        result["flicker"] = dataclasses.asdict(flicker)
     result |= {"step": run.progress.step, "seconds": run.progress.seconds}
     text = json.dumps(result, indent=2) + "\n"
     write_atomically(folder / "eval.json", lambda path: path.write_text(text))
@@ -183,4 +212,8 @@ def _protocol(run: Run) -> dict[str, Any]:
         "psnr": "whole photo; exposure expected from EXIF and from the trained photos taken before and after",
         "psnr_exif": "whole photo; exposure from EXIF alone, neutral white balance",
         "psnr_fitted": "right half; exposure and white balance fitted on the left half",
+        "psnr_corrected": "whole photo; affine colour map of the plain picture fitted to the whole photo",
+        "ssim, flip, edge_contrast": "the same three pictures; masked pixels do not count",
+        "flip": "0 is no visible difference, 67 pixels per degree",
+        "edge_contrast": "contrast at the photo's edges, render over photo; 1 is as sharp as the photo",
     }

@@ -12,6 +12,7 @@ from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
+from adop.evaluation.tables import PICTURES, SCORES, groups, score_text
 from adop.files import write_atomically
 from adop.images.writers import to_uint8
 
@@ -25,17 +26,12 @@ th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align
 h2 { font-size: 16px; margin: 1.4rem 0 .2rem } .note { color: #555; max-width: 60rem }
 """
 NOTE = (
-    "These photos were held out of training. PSNR and SSIM use the exposure that is expected from EXIF and from the "
-    "trained photos taken before and after; PSNR EXIF uses the exposure from EXIF alone. For the fitted scores, exposure "
-    "and white balance are fitted on the left half of the photo, and its right half is scored."
+    "These photos were held out of training. The plain picture has the exposure that is expected from EXIF and from the "
+    "trained photos taken before and after. For the fitted one, exposure and white balance are fitted on the left half "
+    "of the photo, and its right half is scored. The colour-corrected one is the plain one after the affine map of its "
+    "colours that fits the whole photo best. FLIP is 0 where no difference is visible. Edge contrast is the render's "
+    "contrast at the photo's edges, relative to the photo's: 1 is as sharp, less is blurred."
 )
-COLUMNS = {
-    "psnr": "PSNR",
-    "psnr_exif": "PSNR EXIF",
-    "psnr_fitted": "PSNR fitted",
-    "ssim": "SSIM",
-    "ssim_fitted": "SSIM fitted",
-}
 CAPTIONS = {
     "photo": "photo, held out of training",
     "render": "render, exposure fitted on the left half",
@@ -100,14 +96,12 @@ class Report:
 
 
 def _table(result: dict[str, Any]) -> str:
-    """Return the table of mean scores."""
-    rows = {"trained": result["mean"], "untrained points": result["baseline_points"]}
-    if "poses_refined" in result:
-        rows["trained, poses of these photos refined"] = result["poses_refined"]["mean"]
-    lines = ["<tr><th></th>" + "".join(f"<th>{title}</th>" for title in COLUMNS.values()) + "</tr>"]
-    for name, scores in rows.items():
-        cells = "".join(f"<td>{scores[key]:.{2 if 'psnr' in key else 4}f}</td>" for key in COLUMNS)
-        lines.append(f"<tr><td>{name}</td>{cells}</tr>")
+    """Return the table of mean scores: a row for each picture, of what was trained and what not."""
+    lines = ["<tr><th></th>" + "".join(f"<th>{title}</th>" for title in SCORES.values()) + "</tr>"]
+    for label, scores in groups(result).items():
+        for picture, title in PICTURES.items():
+            cells = "".join(f"<td>{score_text(scores, name, picture)}</td>" for name in SCORES)
+            lines.append(f"<tr><td>{label}, {title}</td>{cells}</tr>")
     return f"<table>{''.join(lines)}</table>"
 
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from adop.config import TrainConfig, save_config
 from adop.errors import UserError
-from adop.evaluation.evaluate import evaluate, score_photo
+from adop.evaluation.evaluate import evaluate, mean_scores, score_photo
 from adop.evaluation.run_plots import plot_run
 from adop.images.vgg import Vgg
 from adop.initialisation.densify import densify
@@ -263,9 +263,7 @@ def _log_snapshot(run: Run, log: Log) -> None:
     scores = []
     for photo in held_out[:: max(1, len(held_out) // SNAPSHOT_PHOTOS)][:SNAPSHOT_PHOTOS]:
         score, view = score_photo(run, photo)
-        scores.append(score)
+        scores.append(score.values())
         log.picture(run.progress.step, f"held_out/{score.photo}", view.fitted)
     if scores:
-        names = ("psnr", "psnr_fitted", "ssim")
-        means = {name: sum(getattr(s, name) for s in scores) / len(scores) for name in names}
-        log.write(run.progress.step, means, "held_out")
+        log.write(run.progress.step, mean_scores(scores), "held_out")

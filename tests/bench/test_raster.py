@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from adop.bench.raster import BenchRasterConfig, bench_raster
-from adop.bench.raster_rivals import RIVALS
-from adop.bench.raster_scene import WALL_HALF_WIDTH, bench_camera, make_bench_scene
+from adop.bench.raster.benchmark import BenchRasterConfig, bench_raster
+from adop.bench.raster.rivals import RIVALS
+from adop.bench.raster.scene import WALL_HALF_WIDTH, bench_camera, make_bench_scene
 from adop.errors import UserError
 from adop.ops import Points, project
 

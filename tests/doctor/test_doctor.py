@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adop.backend.compile import kernel_names
-from adop.bench.raster_scene import make_bench_scene
+from adop.bench.raster.scene import make_bench_scene
 from adop.doctor.compile_matrix import KernelReport, compile_kernels, compile_matrix, read_report
 from adop.doctor.doctor import DoctorConfig, doctor
 from adop.doctor.gpu_check import ALLOWED_ADAM, ALLOWED_CROPS, ALLOWED_IMAGES, step_checks

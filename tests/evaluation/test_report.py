@@ -11,7 +11,11 @@ import torch
 
 from adop.evaluation.report import Report, error_picture
 
-SCORES = {"psnr": 20.0, "psnr_exif": 19.0, "psnr_fitted": 21.0, "ssim": 0.7, "ssim_fitted": 0.75}
+SCORES = {
+    f"{name}{picture}": value + 0.01 * step
+    for name, value in {"psnr": 20.0, "ssim": 0.7, "flip": 0.2, "edge_contrast": 0.8}.items()
+    for step, picture in enumerate(("", "_fitted", "_corrected"))
+}
 
 
 def write_report(folder: Path, names: list[str], **more: Any) -> str:
@@ -31,7 +35,7 @@ def test_every_image_that_the_page_shows_is_there(tmp_path: Path):
     assert len(set(sources)) == 9
     for source in sources:
         assert imageio.imread(tmp_path / source).shape == (12, 16, 3)
-    assert "&lt;c&gt;.png: 21.00 dB" in page and "<c>" not in page
+    assert "&lt;c&gt;.png: 20.01 dB" in page and "<c>" not in page
     assert imageio.imread(tmp_path / "overview.jpg").shape == (3 * 360, 3 * 480, 3)
 
 
@@ -39,10 +43,12 @@ def test_the_table_has_a_row_for_each_kind_of_score(tmp_path: Path):
     def rows(page: str) -> list[str]:
         return re.findall(r"<tr><td>([^<]+)</td>", page)
 
-    assert rows(write_report(tmp_path / "plain", ["a"])) == ["trained", "untrained points"]
+    pictures = ("plain", "fitted", "colour-corrected")
+    labels = [f"{name}, {picture}" for name in ("trained", "untrained points") for picture in pictures]
+    assert rows(write_report(tmp_path / "plain", ["a"])) == labels
     refined = write_report(tmp_path / "refined", ["a"], poses_refined={"mean": SCORES})
-    assert rows(refined)[2:] == ["trained, poses of these photos refined"]
-    assert refined.count("<td>20.00</td>") == 3 and refined.count("<td>0.7500</td>") == 3
+    assert rows(refined)[6:] == [f"trained, poses of these photos refined, {picture}" for picture in pictures]
+    assert refined.count("<td>20.00</td>") == 3 and refined.count("<td>0.710</td>") == 3
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from adop.images.metrics import psnr, ssim
+from adop.images.metrics import psnr, ssim, ssim_map
 
 
 def test_psnr_by_hand():
@@ -42,3 +42,9 @@ def test_ssim_against_scipy(rng: np.random.Generator):
 def test_ssim_of_itself_is_one():
     image = torch.rand(2, 3, 32, 32)
     assert torch.allclose(ssim(image, image), torch.ones(2), atol=1e-5)
+
+
+def test_ssim_of_a_large_image_is_that_of_its_windows(rng: np.random.Generator):
+    """SSIM is computed in parts; whole windows of all of them count once."""
+    x, y = (torch.from_numpy(rng.random((1, 3, 150, 260))) for _ in range(2))
+    assert math.isclose(float(ssim(x, y)), float(ssim_map(x, y).mean()), rel_tol=1e-12)

@@ -68,7 +68,8 @@ def trained(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_a_run_folder_is_complete(trained: Path):
     result = json.loads((trained / "eval" / "eval.json").read_text())
     for values in (result["mean"], result["baseline_points"], *result["photos"]):
-        assert {"psnr", "psnr_fitted", "ssim"} <= set(values)
+        for name in ("psnr", "ssim", "flip", "edge_contrast"):
+            assert {name, f"{name}_fitted", f"{name}_corrected"} <= set(values)
     assert [p["photo"] for p in result["photos"]] == result["protocol"]["held_out"]
     assert len(result["photos"]) == 2
     assert not set(result["protocol"]["held_out"]) & set(result["protocol"]["trained"])
@@ -106,7 +107,7 @@ def test_loading_renders_what_was_evaluated(trained: Path, small_folder: Path):
     run = load(trained, small_folder, say=lambda _: None)
     score, _ = score_photo(run, run.split["held_out"][1])
     saved = json.loads((trained / "eval" / "eval.json").read_text())["photos"][1]
-    assert score.psnr == pytest.approx(saved["psnr"], abs=1e-4)
+    assert score.plain.psnr == pytest.approx(saved["psnr"], abs=1e-4)
 
 
 def test_refined_poses_of_held_out_photos_are_scored_apart(trained: Path, small_folder: Path):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from adop.bench.raster_scene import HEIGHT, WIDTH, BenchScene
+from adop.bench.raster.scene import HEIGHT, WIDTH, BenchScene
 from adop.errors import UserError
 from adop.scene.visibility import import_open3d
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adop.bench.raster_plot import GrowthRow, plot_growth
-from adop.bench.raster_rivals import RIVALS, Rival
-from adop.bench.raster_scene import (
+from adop.bench.raster.plot import GrowthRow, plot_growth
+from adop.bench.raster.rivals import RIVALS, Rival
+from adop.bench.raster.scene import (
     HEIGHT,
     WALL_DISTANCE,
     WIDTH,
@@ -111,7 +111,7 @@ def _measure(config: BenchRasterConfig, device: torch.device) -> dict[str, Any]:
     ours = time_passes(scene, all_points, "auto", config.repeats)
     reference = time_passes(scene, all_points, "reference", min(config.repeats, 5))
     return {
-        "machine": f"{_machine(device)}, torch {torch.__version__}",
+        "machine": f"{machine_name(device)}, torch {torch.__version__}",
         "picture": f"{WIDTH}x{HEIGHT}, {LEVELS} levels, 4 features, {config.points} points",
         "visible": float(in_view.double().mean()),
         "milliseconds": {"ours": ours, "reference": reference},
@@ -128,7 +128,8 @@ def _measure(config: BenchRasterConfig, device: torch.device) -> dict[str, Any]:
     }
 
 
-def _machine(device: torch.device) -> str:
+def machine_name(device: torch.device) -> str:
+    """Return the name of the GPU, or of the CPU with the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"

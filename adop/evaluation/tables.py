@@ -1,0 +1,61 @@
+"""Scores as text: the mean of the held-out photos, every photo, and flicker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PICTURES = {
+    "": "plain",
+    "_fitted": "fitted",
+    "_corrected": "colour-corrected",
+}  # end of a score's name -> picture
+SCORES = {"psnr": "PSNR", "ssim": "SSIM", "flip": "FLIP", "edge_contrast": "edge contrast"}
+DECIMALS = {"psnr": 2, "ssim": 3, "flip": 3, "edge_contrast": 2}
+
+
+def groups(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the mean scores that an evaluation (the contents of `eval.json`) has, by what was scored."""
+    means = {"trained": result["mean"], "untrained points": result["baseline_points"]}
+    if "poses_refined" in result:
+        means["trained, poses of these photos refined"] = result["poses_refined"]["mean"]
+    return means
+
+
+def score_text(scores: dict[str, Any], name: str, picture: str) -> str:
+    """Return a score of a picture (a key of `PICTURES`) as text; "-" where there is none."""
+    value = scores.get(name + picture)
+    return "-" if value is None else f"{value:.{DECIMALS[name]}f}"
+
+
+def score_table(result: dict[str, Any]) -> str:
+    """Return the mean scores of an evaluation as a table: a row for each picture, of what was trained and what not."""
+    lines = [f"{'held-out photos, mean':40}" + "".join(f"{title:>15}" for title in SCORES.values())]
+    for label, scores in groups(result).items():
+        lines.append(label)
+        for picture, title in PICTURES.items():
+            cells = "".join(f"{score_text(scores, name, picture):>15}" for name in SCORES)
+            lines.append(f"  {title:38}{cells}")
+    return "\n".join(lines)
+
+
+def photo_table(result: dict[str, Any]) -> str:
+    """Return every held-out photo's scores as a table: plain, fitted and colour-corrected side by side."""
+    width = 6 * len(PICTURES)
+    lines = [
+        f"{'each photo:':20}" + "".join(f"  {title:>{width}}" for title in SCORES.values()),
+        f"{'':20}" + len(SCORES) * f"  {'plain':>6}{'fit':>6}{'cc':>6}",
+    ]
+    for scores in result["photos"]:
+        cells = ("".join(f"{score_text(scores, name, end):>6}" for end in PICTURES) for name in SCORES)
+        lines.append(f"{scores['photo'][-20:]:20}" + "".join(f"  {cell}" for cell in cells))
+    return "\n".join(lines)
+
+
+def flicker_text(flicker: dict[str, Any]) -> str:
+    """Return the flicker of `eval.json` as one sentence."""
+    if flicker["difference_of_255"] is None:
+        return "flicker: the frames of the path show no common surface"
+    return (
+        f"flicker: {flicker['difference_of_255']:.2f} of 255 between consecutive frames, over {flicker['pixels']:,} "
+        f"pixels ({flicker['share']:.0%}) of {flicker['pairs']} pairs"
+    )
