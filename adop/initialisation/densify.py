@@ -45,14 +45,14 @@ def densify(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: De
     if len(photos) < 2 or len(pipeline.points) >= config.max_points:
         return 0
     before = len(pipeline.points)
-    checks = reduce_photos(pipeline, cache, photos, CHECK_SIDE)
+    checks = {i: _filled(p) for i, p in reduce_photos(pipeline, cache, photos, CHECK_SIDE).items()}
     neighbours = {photo: nearest_photos(checks, photo, NEIGHBOURS) for photo in chosen}
     steps = [(scale, photo) for scale in config.scales for photo in chosen]
     for scale, photo in tqdm(steps, desc="points between points", leave=False, disable=None):
         room = config.max_points - len(pipeline.points)
         if room <= 0:
             break
-        new = _fill_photo(pipeline, cache, photo, scale * config.longest_side)
+        new = _fill_photo(pipeline, cache, photo, scale, config.longest_side)
         if new is None:
             continue
         points, log_radiance = new
@@ -70,12 +70,12 @@ def densify(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: De
 
 
 def _fill_photo(
-    pipeline: Pipeline, cache: PhotoCache, photo: int, longest_side: float
+    pipeline: Pipeline, cache: PhotoCache, photo: int, scale: float, longest_side: int
 ) -> tuple[Points, Tensor] | None:
-    """Return points in the gaps of a photo reduced to a longest side, and their log radiance [M, 3]; None: no gaps."""
+    """Return points in the gaps of a photo reduced by a scale, and their log radiance [M, 3]; None: no gaps."""
     index = torch.tensor([photo])
     whole = pipeline.camera(index)
-    camera = whole.scaled(min(1.0, longest_side / max(whole.width, whole.height)))
+    camera = whole.scaled(scale * min(1.0, longest_side / max(whole.width, whole.height)))
     centre = camera.centre()[0]
     planes = _planes(pipeline.points.xyz, pipeline.points.normals, centre, camera.world_to_camera[0, 2, :3])
     raster = replace(pipeline.raster, levels=FILL_LEVELS, radius_threshold=0.0)
@@ -131,6 +131,14 @@ def _planes(xyz: Tensor, normals: Tensor | None, centre: Tensor, forward: Tensor
     return facing / distance.masked_fill(distance == 0, torch.inf)
 
 
+def _filled(photo: ReducedPhoto) -> ReducedPhoto:
+    """Return the photo with the depth between points of one surface interpolated."""
+    reach = 2 ** (FILL_LEVELS - 1)
+    near_point = F.max_pool2d(photo.has_point().float(), 2 * reach + 1, stride=1, padding=reach) > 0
+    depth = torch.where(near_point, 1 / photo.filled_inverse_depth(), torch.inf)
+    return replace(photo, depth=torch.where(photo.has_point(), photo.depth, depth))
+
+
 def _confirmed(
     xyz: Tensor, log_radiance: Tensor, photos: list[ReducedPhoto], config: DensifyConfig
 ) -> Tensor:
@@ -142,10 +150,12 @@ def _confirmed(
         row, column = photo.nearest_pixel(uv)
         depth = photo.depth[0, 0, row, column]
         inside = inside & photo.inside_mask()[0, 0, row, column] & torch.isfinite(depth)
-        difference = (offset_log(sample_image(photo.log_radiance, uv).T) - reference).abs().amax(1)
-        clipped = photo.clipped[0, 0, row, column]
-        alike = (difference < MAX_LOG_DIFFERENCE) | clipped
         near = (z / depth - 1).abs() < config.depth_tolerance
+        difference = offset_log(sample_image(photo.log_radiance, uv).T) - reference
+        if (inside & near).any():  # what is left of two photos' exposure and white balance is no reason for doubt
+            difference = difference - difference[inside & near].median(0).values
+        clipped = photo.clipped[0, 0, row, column]
+        alike = (difference.abs().amax(1) < MAX_LOG_DIFFERENCE) | clipped
         agreeing += inside & near & alike
         seen_through += inside & (z < depth * (1 - config.depth_tolerance)) & ~alike
     return (agreeing > 0) & (seen_through < agreeing)

@@ -78,7 +78,10 @@ def block_order(xyz: np.ndarray, lod_radius: np.ndarray) -> np.ndarray:
 
 
 def _sorted_blocks(lod_radius: np.ndarray) -> np.ndarray:
-    return np.lexsort((-lod_radius, np.arange(len(lod_radius)) // BLOCK))
+    count = len(lod_radius)
+    blocks = np.pad(-lod_radius, (0, -count % BLOCK), constant_values=np.inf).reshape(-1, BLOCK)
+    inside = np.argsort(blocks, axis=1, kind="stable") + BLOCK * np.arange(len(blocks))[:, None]
+    return inside.reshape(-1)[:count]
 
 
 def morton_order(xyz: np.ndarray) -> np.ndarray:
