@@ -27,7 +27,7 @@ FORMAT = "adop-exposure-1"
 LONGEST_SIDE = 320  # px, to which a view is reduced before its light is measured
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-LIGHT, COLOUR = 2 + len(QUANTILES), 2  # numbers of statistics, for EV and for white balance
+LIGHT, COLOUR = 3 + len(QUANTILES), 2  # numbers of statistics, for EV and for white balance
 DARKEST = 2.0**-14  # radiance below which differences do not count
 MARGINS = (0.5, 0.1)  # EV and logarithm of a gain by which predictions may leave the trained photos' range
 SMOOTH_SECONDS = 0.5  # standard deviation of the low-pass along a path
@@ -86,10 +86,10 @@ class ExposureModel:
 
 
 def light_statistics(radiance: Tensor, drawn: Tensor | None = None) -> np.ndarray:
-    """Return [9] what a light meter would measure in radiance [3, H, W], in stops.
+    """Return [10] what a light meter would measure in radiance [3, H, W], in stops.
 
-    First log2 of the mean luminance, of its centre-weighted mean, and quantiles of log2 luminance; then log2 of the
-    means of red and of blue relative to green.
+    First log2 of the mean luminance and of its centre-weighted mean, the centre-weighted mean of log2 luminance, and
+    its quantiles; then log2 of the means of red and of blue relative to green.
 
     Args:
         drawn: [H, W] bool, the pixels that are measured; None, or none is True: all.
@@ -101,17 +101,20 @@ def light_statistics(radiance: Tensor, drawn: Tensor | None = None) -> np.ndarra
         weight = drawn.to(weight)[None, None]
     if shrink < 1:
         size = [max(1, round(side * shrink)) for side in radiance.shape[1:]]
-        image = functional.interpolate(image, size=size, mode="area")
+        image = functional.interpolate(image * weight, size=size, mode="area")
         weight = functional.interpolate(weight, size=size, mode="area")
+        image = image / weight.clamp_min(1e-6)
     pixels, share = image[0].double().cpu().numpy(), weight[0, 0].double().cpu().numpy()
     height, width = share.shape
     luminance = np.maximum(np.tensordot(np.array(LUMINANCE), pixels, 1), DARKEST)
     y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None]
     centred = share * np.exp(-1.5 * (x * x + y * y))
-    means = [np.average(luminance, weights=share), np.average(luminance, weights=centred)]
-    quantiles = np.quantile(np.log2(luminance[share > 0]), QUANTILES)
+    logarithm = np.log2(luminance)
+    means = np.log2([np.average(luminance, weights=share), np.average(luminance, weights=centred)])
+    middle = np.average(logarithm, weights=centred)
+    quantiles = np.quantile(logarithm[share > 0], QUANTILES)
     red, green, blue = (max(float(np.average(channel, weights=share)), DARKEST) for channel in pixels)
-    return np.array([*np.log2(means), *quantiles, math.log2(red / green), math.log2(blue / green)])
+    return np.array([*means, middle, *quantiles, math.log2(red / green), math.log2(blue / green)])
 
 
 def drawn_pixels(pipeline: Pipeline, rendered: Radiance) -> Tensor | None:
@@ -123,7 +126,7 @@ def drawn_pixels(pipeline: Pipeline, rendered: Radiance) -> Tensor | None:
 
 @torch.no_grad()
 def view_statistics(pipeline: Pipeline, camera: Camera) -> np.ndarray:
-    """Return the statistics [9] of the light that a camera (B = 1) would see; it is rendered at a reduced size."""
+    """Return the statistics [10] of the light that a camera (B = 1) would see; it is rendered at a reduced size."""
     camera = camera.scaled(min(1.0, LONGEST_SIDE / max(camera.width, camera.height))).to(pipeline.device)
     rendered = pipeline.render(camera, extrapolate=True)
     return light_statistics(rendered.image[0], drawn_pixels(pipeline, rendered))
