@@ -35,7 +35,9 @@ def eval_command(name: str, words: list[str]) -> int:
     run = load(options.run, options.scene, options.device)
     if not run.split["held_out"]:
         raise UserError(f"{options.run}: was trained with every photo; there is none to score")
-    print(score_table(evaluate(run, options.refine_poses)))
+    result = evaluate(run, options.refine_poses)
+    print(result["exposure"]["description"])
+    print(score_table(result))
     print(f"results: {run.folder / 'eval' / 'index.html'}")
     return 0
 
