@@ -40,6 +40,7 @@ def eval_command(name: str, words: list[str]) -> int:
         raise UserError(f"{options.run}: was trained with every photo; there is none to score")
     flicker = run_flicker(run, options.path)
     result = evaluate(run, options.refine_poses, flicker)
+    print(result["exposure"]["description"])
     print(photo_table(result))
     print(score_table(result))
     print(flicker_text(result["flicker"]))

@@ -34,8 +34,9 @@ class RenderOptions:
     """Render the cameras of this nerfstudio camera path JSON, in the scene's coordinates."""
     formats: tuple[Literal["png", "exr", "depth"], ...] = ("png",)
     """What to write of each view. png: the image; exr: linear radiance; depth: an image of the depth and its values."""
-    exposure: float = 0.0
-    """Exposure in EV relative to the mean of the photos; larger is darker. Not for --photo."""
+    exposure: Literal["auto", "scene"] | float | None = None
+    """EV relative to the mean of the photos, larger is darker. scene: that mean; auto: what the photos' camera would
+    choose for each frame, smoothed in time; None: auto for --path, scene for --cameras. Not for --photo."""
     white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Gains of red, green and blue. Not for --photo."""
     response: Literal["learned", "srgb", "linear", "filmic"] = "learned"
@@ -94,11 +95,16 @@ def _render_path(run: Run, options: RenderOptions) -> None:
     from adop.render.camera_settings import CameraSettings
     from adop.render.nerfstudio_path import file_path
     from adop.render.output import render_path, save_path_views
+    from adop.run.exposure import expose_path
 
     if options.cameras is not None:
         path = file_path(options.cameras, options.width, options.rate)
     else:
         path = photos_path(run.scene, options.seconds, options.rate or 24.0, options.width)
-    settings = CameraSettings(options.exposure, options.white_balance, options.response, options.vignette)
+    exposure = options.exposure
+    if exposure == "auto" or (exposure is None and options.path):
+        path = expose_path(run.exposure_model(), run.pipeline, path)
+    ev = exposure if isinstance(exposure, float) else 0.0
+    settings = CameraSettings(ev, options.white_balance, options.response, options.vignette)
     save_path_views(render_path(run.pipeline, path, settings), path, options.output, options.formats)
     print(options.output)

@@ -38,7 +38,7 @@ class StartOptions:
 class TrainOptions:
     """Train a scene: points, network, environment and physical camera together, from its photos.
 
-    The run folder then holds config.json, metrics.jsonl, checkpoints/, eval/eval.json and eval/index.html.
+    The run folder then holds config.json, metrics.jsonl, checkpoints/, exposure.json, eval/eval.json and eval/index.html.
     """
 
     scene: tyro.conf.Positional[Path | None] = None

@@ -25,6 +25,7 @@ from adop.model.pipeline import build_pipeline
 from adop.model.tonemapper import Photometry
 from adop.refine.align import RefinedParameters, align_cameras
 from adop.refine.photo_set import PhotoSet, render_network
+from adop.run.exposure import save_exposure
 from adop.run.run import Run
 from adop.scene.photo_cache import PhotoCache
 
@@ -34,7 +35,7 @@ class Score:
     """The scores of one held-out photo."""
 
     photo: str
-    plain: PictureScores  # exposure expected from EXIF and from the trained photos taken before and after
+    plain: PictureScores  # exposure and white balance predicted without the photo
     fitted: PictureScores  # of the right half; exposure and white balance fitted on the left half
     corrected: PictureScores  # colours of the plain picture mapped to the photo's, see `correct_colours`
     psnr_exif: float  # dB, exposure from EXIF alone, neutral white balance
@@ -55,7 +56,7 @@ class HeldOutImages:
     """A held-out photo and its renders, [3, H, W] in [0, 1]."""
 
     photo: Tensor
-    render: Tensor  # exposure expected from EXIF and from the trained photos taken before and after
+    render: Tensor  # exposure and white balance predicted without the photo
     fitted: Tensor  # exposure and white balance fitted on the left half
 
 
@@ -183,12 +184,15 @@ def evaluate(run: Run, refine_poses: bool = False, flicker: Flicker | None = Non
     weights = run.config.loss.vgg_weights
     vgg = Vgg(weights).to(run.device) if weights else None
     report = Report(folder)
+    model = run.exposure_model()
+    save_exposure(model, run.folder)
     result = score_held_out(
         run, vgg, lambda score, images: report.add(score.photo, images.photo, images.fitted)
     )
     untrained = score_held_out(untrained_run(run), vgg)
     result["baseline_points"] = untrained["mean"] | {"photos": untrained["photos"]}
     result["protocol"] = _protocol(run)
+    result["exposure"] = model.summary() | {"description": model.describe()}
     if refine_poses:
         result["poses_refined"] = score_aligned(run, vgg)
         result["protocol"]["poses_refined"] = (
@@ -209,7 +213,7 @@ def _protocol(run: Run) -> dict[str, Any]:
     return {
         "held_out": [names[i] for i in run.split["held_out"]],
         "trained": [names[i] for i in run.split["train"]],
-        "psnr": "whole photo; exposure expected from EXIF and from the trained photos taken before and after",
+        "psnr": "whole photo; exposure and white balance predicted without the photo, as `exposure` says",
         "psnr_exif": "whole photo; exposure from EXIF alone, neutral white balance",
         "psnr_fitted": "right half; exposure and white balance fitted on the left half",
         "psnr_corrected": "whole photo; affine colour map of the plain picture fitted to the whole photo",

@@ -26,8 +26,8 @@ th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align
 h2 { font-size: 16px; margin: 1.4rem 0 .2rem } .note { color: #555; max-width: 60rem }
 """
 NOTE = (
-    "These photos were held out of training. The plain picture has the exposure that is expected from EXIF and from the "
-    "trained photos taken before and after. For the fitted one, exposure and white balance are fitted on the left half "
+    "These photos were held out of training. The plain picture has the exposure and white balance that are "
+    "predicted without the photo. For the fitted one, exposure and white balance are fitted on the left half "
     "of the photo, and its right half is scored. The colour-corrected one is the plain one after the affine map of its "
     "colours that fits the whole photo best. FLIP is 0 where no difference is visible. Edge contrast is the render's "
     "contrast at the photo's edges, relative to the photo's: 1 is as sharp, less is blurred."
@@ -83,6 +83,7 @@ class Report:
         body = [
             "<h1>Held-out photos</h1>",
             f'<p class="note">{NOTE}</p>',
+            *_exposure_note(result),
             _table(result),
             *(f'<img class="plot" src="{name}" alt="">' for name in plots),
             *(_photo_section(self.stems[score["photo"]], score) for score in result["photos"]),
@@ -93,6 +94,12 @@ class Report:
         )
         Image.fromarray(np.concatenate(self.strips)).save(self.folder / "overview.jpg", quality=88)
         write_atomically(self.folder / "index.html", lambda path: path.write_text(page))
+
+
+def _exposure_note(result: dict[str, Any]) -> list[str]:
+    """Return the paragraph on how exposure was predicted, if the result says so."""
+    description = result.get("exposure", {}).get("description")
+    return [] if description is None else [f'<p class="note">{html.escape(description)}.</p>']
 
 
 def _table(result: dict[str, Any]) -> str:

@@ -75,6 +75,7 @@ class Tonemapper(nn.Module):
     trained: Tensor
     exposure_trust: Tensor
     neighbours: Tensor
+    expected: Tensor
 
     def __init__(self, exposure: Tensor, lens: Tensor, trained: Tensor, exposure_trust: float = 0.15) -> None:
         super().__init__()
@@ -85,6 +86,8 @@ class Tonemapper(nn.Module):
         self.register_buffer("trained", trained.bool().clone())
         self.register_buffer("exposure_trust", torch.tensor(float(exposure_trust)))
         self.register_buffer("neighbours", _trained_neighbours(lens, trained), persistent=False)
+        # Corrections that `expect` gave; NaN: none.
+        self.register_buffer("expected", torch.full((photos, 3), math.nan), persistent=False)
         self.trained_photos = frozenset(torch.nonzero(trained.cpu())[:, 0].tolist())
         self.exposure_delta = nn.Parameter(torch.zeros(photos))
         self.white_balance_log = nn.Parameter(torch.zeros(photos, 2))
@@ -100,6 +103,17 @@ class Tonemapper(nn.Module):
         """Return the gains [P, 3] of each photo; those of photos not trained on are predicted."""
         return _white_balance(self.white_balance_start + self._predicted(self._corrections())[:, 1:])
 
+    @torch.no_grad()
+    def expect(self, exposure: Tensor, white_balance_log: Tensor) -> None:
+        """Set what is expected of photos that are not trained on, in place of what their neighbours say.
+
+        Args:
+            exposure: [P] EV relative to the scene's; NaN: as the neighbours say.
+            white_balance_log: [P, 2] logarithms of the gains of red and blue; NaN likewise.
+        """
+        start = torch.cat((self.exposure_start[:, None], self.white_balance_start), dim=1)
+        self.expected.copy_(torch.cat((exposure[:, None], white_balance_log), dim=1).to(start) - start)
+
     def _corrections(self) -> Tensor:
         """Return the learned corrections [P, 3] of EV and of the logarithms of red and blue; each has mean 0."""
         delta = torch.cat((self.exposure_delta[:, None], self.white_balance_log), dim=1)
@@ -107,7 +121,7 @@ class Tonemapper(nn.Module):
         return (delta - mask.T @ delta / mask.sum().clamp_min(1)) * mask
 
     def _predicted(self, delta: Tensor) -> Tensor:
-        """Return the corrections [P, 3], with those of photos not trained on predicted from their neighbours.
+        """Return the corrections [P, 3], with those of photos not trained on as `expect` set them, or predicted.
 
         The prediction is the mean of the trained photos before and after, in the order of capture, times a factor in
         [0, 1]: the least-squares factor with which such means predict the trained photos' own corrections.
@@ -116,7 +130,8 @@ class Tonemapper(nn.Module):
             around = delta[self.neighbours].mean(1)
             own, near = delta[self.trained], around[self.trained]
             factor = ((own * near).sum(0) / near.square().sum(0).clamp_min(1e-12)).clamp(0, 1)
-        return torch.where(self.trained[:, None], delta, factor * around)
+            predicted = torch.where(self.expected.isnan(), factor * around, self.expected)
+        return torch.where(self.trained[:, None], delta, predicted)
 
     def response(self) -> Tensor:
         """Return the samples [lenses, 3, 25] of the responses at evenly spaced sRGB-encoded values."""

@@ -40,5 +40,8 @@ def render_camera(
 
 
 def render_photo(run: Run, photo: int) -> View:
-    """Render the view of a photo's camera, with the exposure, white balance, vignette and response of the photo."""
+    """Render the view of a photo's camera, with the exposure, white balance, vignette and response of the photo.
+
+    Exposure and white balance of a held-out photo are predicted; see `adop.run.exposure`.
+    """
     return render_photo_view(run.pipeline, photo)

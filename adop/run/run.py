@@ -16,6 +16,7 @@ from adop.model.pipeline import Pipeline, build_pipeline
 from adop.render.camera_settings import CameraSettings
 from adop.render.views import Views, render_views
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint
+from adop.run.exposure import ExposureModel, fit_exposure, load_exposure, view_statistics
 from adop.run.photos import find_photo, known_exposures, split_photos
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.read import load_scene
@@ -33,6 +34,7 @@ class Run:
     pipeline: Pipeline
     split: dict[str, list[int]]  # indices of the photos: "train" and "held_out"
     progress: Progress
+    exposure: ExposureModel | None = None  # how new views are exposed; None: not fitted yet
 
     @property
     def device(self) -> torch.device:
@@ -55,6 +57,32 @@ class Run:
         red, green, blue = photometry.white_balance[0].tolist()
         lens = self.pipeline.cameras.lens_of[index]
         return CameraSettings(float(photometry.exposure), (red, green, blue), vignette=True, lens=lens)
+
+    def exposure_model(self) -> ExposureModel:
+        """Return how exposure and white balance of new views are predicted; it is fitted where it has not been yet."""
+        if self.exposure is None:
+            exif = known_exposures(self.scene) is not None
+            self.use_exposure(fit_exposure(self.pipeline, exif, self.progress.step))
+        assert self.exposure is not None
+        return self.exposure
+
+    def use_exposure(self, model: ExposureModel) -> None:
+        """Predict exposure and white balance of new views, and of the held-out photos, by a model from now on."""
+        self.exposure = model
+        model.expect(self.pipeline.tonemapper)
+
+    def predict_exposure(self, camera: Camera) -> CameraSettings:
+        """Return the exposure and white balance that the scene's camera would choose for a view.
+
+        They are predicted from the light that the view shows, as far as the trained photos' exposures follow their
+        light; else they are the trained photos' mean. The first call fits that, unless the run was loaded with it.
+
+        Args:
+            camera: one camera (B = 1).
+
+        >>> view = run.render(camera, run.predict_exposure(camera))  # doctest: +SKIP
+        """
+        return self.exposure_model().predict(view_statistics(self.pipeline, camera))
 
     def _index(self, photo: int | str) -> int:
         return photo if isinstance(photo, int) else find_photo(self.scene, photo)
@@ -140,4 +168,7 @@ def load(
     run = new_run(where, folder, config, say)
     run.progress = load_checkpoint(saved[-1], run.pipeline)
     run.pipeline.eval()
+    model = load_exposure(folder, len(run.split["held_out"]), run.progress.step)
+    if model is not None:
+        run.use_exposure(model)
     return run

@@ -30,6 +30,7 @@ from adop.initialisation.prune import remove_unsupported
 from adop.interrupts import interrupts
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint, load_optimiser_state, save_checkpoint
 from adop.run.device_photos import photos_on_gpu
+from adop.run.exposure import save_exposure
 from adop.run.photos import known_exposures
 from adop.run.run import Run, choose_device, has_bf16, new_run
 from adop.training.log import Log, ProgressLine, Recent
@@ -191,6 +192,10 @@ def _train_and_evaluate(training: Training) -> dict[str, Any]:
     if interrupted():
         say(f"stopped at step {run.progress.step}; continue with --resume")
         raise KeyboardInterrupt
+    run.exposure = None
+    model = run.exposure_model()
+    save_exposure(model, run.folder)
+    say(model.describe())
     if not run.split["held_out"]:
         return {}
     say("evaluating held-out photos")

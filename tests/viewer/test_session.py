@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from adop.run.exposure_model import ViewPrediction
 from adop.run.run import Run
 from adop.viewer.drawing.layers import LAYERS
 from adop.viewer.server.server import Viewer
@@ -73,6 +75,19 @@ def test_automatic_exposure_settles_smoothly(client: Client):
             exposures.append(client.header["exposure"])
     assert mean(client.pixels) > dark + 40
     assert all(a >= b for a, b in itertools.pairwise(exposures))
+
+
+def test_automatic_exposure_is_that_of_the_photos_camera_where_it_follows_the_light(client: Client, run: Run):
+    weights, limits = np.zeros((10, 3)), np.array([[-5.0] * 3, [5.0] * 3])
+    model = run.exposure
+    assert model is not None
+    constant = ViewPrediction(np.array([-1.25, 0, 0]), weights, limits)
+    run.exposure = dataclasses.replace(model, views=model.views | {"exposure": "light"}, view=constant)
+    try:
+        client.send(type="settings", auto_exposure=True)
+        client.until(lambda: client.header["exposure"] == -1.25)
+    finally:
+        run.exposure = model
 
 
 @pytest.mark.parametrize("layer", LAYERS)

@@ -68,7 +68,7 @@ class AutoExposure:
         """Return whether an exposure has reached the target, or there is none."""
         return self._target is None or self._target == exposure
 
-    def adapt(self, exposure: float, light: Tensor, seconds: float) -> float:
-        """Meter light [3, H, W], given at 0 EV, and return the exposure (EV) after `seconds` of adapting to it."""
-        self._target = round(min(MAX_EXPOSURE, max(-MAX_EXPOSURE, metered_exposure(light))), 3)
+    def adapt(self, exposure: float, target: float, seconds: float) -> float:
+        """Return the exposure (EV) after `seconds` of adapting to the `target` EV that the view calls for."""
+        self._target = round(min(MAX_EXPOSURE, max(-MAX_EXPOSURE, target)), 3)
         return adapt_exposure(exposure, self._target, min(0.5, seconds))

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from adop.model.pipeline import Radiance
 from adop.render.camera_settings import CameraSettings, white_level
+from adop.run.exposure import drawn_pixels, light_statistics
 from adop.viewer.drawing.layers import layer_image
-from adop.viewer.drawing.light_meter import AutoExposure, histogram
+from adop.viewer.drawing.light_meter import AutoExposure, histogram, metered_exposure
 from adop.viewer.drawing.render_thread import RenderThread, TimedRadiance, render_radiance
 from adop.viewer.session.state import State, camera_of
 
@@ -103,7 +105,7 @@ class FrameRenderer:
             self._last, rendered = last, True
         radiance = last.timed.radiance
         developing = time.perf_counter()
-        settings = self._exposed(request, radiance.image[0])
+        settings = self._exposed(request, radiance)
         image = layer_image(run, camera, radiance, settings, state.display)
         pixels = image.pixels
         if state.side_by_side:
@@ -130,13 +132,21 @@ class FrameRenderer:
         }
         return RenderedFrame(pixels, header, settings, rendered)
 
-    def _exposed(self, request: FrameRequest, radiance: torch.Tensor) -> CameraSettings:
-        """Return the camera settings; automatic exposure adapts them a little further to radiance [3, H, W]."""
-        settings = request.state.settings
+    def _exposed(self, request: FrameRequest, radiance: Radiance) -> CameraSettings:
+        """Return the camera settings; automatic exposure adapts them a little further to the radiance.
+
+        It aims at what the photos' camera would choose, where that is known to follow the light, else at middle grey.
+        """
+        settings, run = request.state.settings, self._render_thread.run
         if not request.state.auto_exposure:
             self.auto_exposure.reset()
             return settings
-        gains = torch.tensor(settings.white_balance, device=radiance.device)
-        light = radiance * gains[:, None, None]
-        exposure = self.auto_exposure.adapt(settings.exposure, light, time.monotonic() - request.last_frame)
+        image = radiance.image[0]
+        if run.exposure is not None and run.exposure.views["exposure"] == "light":
+            statistics = light_statistics(image, drawn_pixels(run.pipeline, radiance))
+            target = run.exposure.predict(statistics).exposure
+        else:
+            gains = torch.tensor(settings.white_balance, device=image.device)
+            target = metered_exposure(image * gains[:, None, None])
+        exposure = self.auto_exposure.adapt(settings.exposure, target, time.monotonic() - request.last_frame)
         return replace(settings, exposure=exposure)
