@@ -10,8 +10,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from adop.config import DensifyConfig
+from adop.geometry.camera import Camera
 from adop.initialisation.photometry import photo_radiance
 from adop.initialisation.reduced_photos import (
+    MIN_MASK,
     ReducedPhoto,
     nearest_photos,
     offset_log,
@@ -76,54 +78,65 @@ def _fill_photo(
     index = torch.tensor([photo])
     whole = pipeline.camera(index)
     camera = whole.scaled(scale * min(1.0, longest_side / max(whole.width, whole.height)))
-    centre = camera.centre()[0]
-    planes = _planes(pipeline.points.xyz, pipeline.points.normals, centre, camera.world_to_camera[0, 2, :3])
-    raster = replace(pipeline.raster, levels=FILL_LEVELS, radius_threshold=0.0)
-    levels = pipeline.draw(camera, planes, raster)
-    plane = levels.features[-1]
-    near_point = levels.weight[-1] > 0
-    for level in range(FILL_LEVELS - 2, 0, -1):
-        size = levels.weight[level].shape[2:]
-        coarser = plane.repeat_interleave(2, 2).repeat_interleave(2, 3)[..., : size[0], : size[1]]
-        own = levels.weight[level] > 0
-        near_point = near_point.repeat_interleave(2, 2).repeat_interleave(2, 3)[..., : size[0], : size[1]] | own
-        plane = torch.where(own, levels.features[level], coarser)
-    hole = levels.weight[0] == 0
-    hole &= near_point.repeat_interleave(2, 2).repeat_interleave(2, 3)[..., : camera.height, : camera.width]
+    gaps, plane = _gaps(pipeline, camera)
     mask = cache.mask(photo)
     if mask is not None:
-        size = (camera.height, camera.width)
-        hole &= F.interpolate(mask[None, None].float().to(hole.device), size=size, mode="area") > 0.99
-    row, column = torch.nonzero(hole[0, 0]).unbind(1)
-    if not len(row):
-        return None
+        inside = F.interpolate(mask[None, None].float().to(gaps.device), size=gaps.shape[2:], mode="area")
+        gaps &= inside > MIN_MASK
+    row, column = torch.nonzero(gaps[0, 0]).unbind(1)
     uv = torch.stack((column, row), 1).to(plane) + 0.5
-    rays = camera.unproject(uv[None], torch.ones_like(uv[None, :, 0]))[0] - centre
+    rays = camera.unproject(uv[None], torch.ones_like(uv[None, :, 0]))[0] - camera.centre()
     normal = plane[0, :, row >> 1, column >> 1].T
     inverse_depth = (normal * rays).sum(1)
-    value = cache.image(photo, pipeline.device)
-    value = F.interpolate(value, size=(camera.height, camera.width), mode="area")
+    good = inverse_depth > 0
+    if not good.any():
+        return None
+    row, column, z = row[good], column[good], 1 / inverse_depth[good]
+    value = F.interpolate(
+        cache.image(photo, pipeline.device), size=(camera.height, camera.width), mode="area"
+    )
     position = pipeline.cameras.photo_position(camera, index)[0]
     radiance = photo_radiance(
         pipeline, photo, value[0, :, row, column][:, None], position[:, row, column][:, None]
     )
     log_radiance = radiance[:, 0].T.clamp_min(MIN_RADIANCE).log()
-    good = inverse_depth > 0
-    z = 1 / inverse_depth[good]
-    xyz = centre + rays[good] * z[:, None]
+    xyz = camera.centre() + rays[good] * z[:, None]
     spacing = z / (camera.intrinsics[0, 0] * camera.crop[0, 0])
-    facing = -F.normalize(normal[good], dim=1)
-    return Points(xyz, spacing, facing), log_radiance[good]
+    return Points(xyz, spacing, -F.normalize(normal[good], dim=1)), log_radiance
 
 
-def _planes(xyz: Tensor, normals: Tensor | None, centre: Tensor, forward: Tensor) -> Tensor:
-    """Return [N, 3] the points' planes as seen from a camera centre: a ray r meets a plane p at depth 1 / (p . r).
+def _gaps(pipeline: Pipeline, camera: Camera) -> tuple[Tensor, Tensor]:
+    """Return which pixels [1, 1, H, W] lie between points, and the surface's planes at half the size [1, 3, h, w].
+
+    Planes as `_planes` returns them.
+    """
+    points = pipeline.points
+    planes = _planes(points.xyz, points.normals, camera)
+    raster = replace(pipeline.raster, levels=FILL_LEVELS, radius_threshold=0.0)
+    levels = pipeline.draw(camera, planes, raster)
+    plane, near_point = levels.features[-1], levels.weight[-1] > 0
+    for level in range(FILL_LEVELS - 2, 0, -1):
+        own = levels.weight[level] > 0
+        plane = torch.where(own, levels.features[level], _doubled(plane, own))
+        near_point = _doubled(near_point, own) | own
+    empty = levels.weight[0] == 0
+    return empty & _doubled(near_point, empty), plane
+
+
+def _doubled(image: Tensor, like: Tensor) -> Tensor:
+    """Return an image [1, C, h, w] with each pixel twice in both directions, as large as `like`."""
+    height, width = like.shape[2:]
+    return image.repeat_interleave(2, 2).repeat_interleave(2, 3)[..., :height, :width]
+
+
+def _planes(xyz: Tensor, normals: Tensor | None, camera: Camera) -> Tensor:
+    """Return [N, 3] the points' planes as seen from a camera: a ray r meets a plane p at depth 1 / (p . r).
 
     Rays are measured from the centre to depth 1. A mean of planes is the plane through the mean of their points.
     """
-    local = xyz - centre
+    local = xyz - camera.centre()
     if normals is None:
-        normals = forward.expand_as(xyz)
+        normals = camera.world_to_camera[:, 2, :3].expand_as(xyz)
     distance = (normals * local).sum(1, keepdim=True)
     grazing = distance.abs() < MIN_COSINE * local.norm(dim=1, keepdim=True)
     facing = torch.where(grazing, local, normals)
@@ -152,7 +165,9 @@ def _confirmed(
         inside = inside & photo.inside_mask()[0, 0, row, column] & torch.isfinite(depth)
         near = (z / depth - 1).abs() < config.depth_tolerance
         difference = offset_log(sample_image(photo.log_radiance, uv).T) - reference
-        if (inside & near).any():  # what is left of two photos' exposure and white balance is no reason for doubt
+        if (
+            inside & near
+        ).any():  # what is left of two photos' exposure and white balance is no reason for doubt
             difference = difference - difference[inside & near].median(0).values
         clipped = photo.clipped[0, 0, row, column]
         alike = (difference.abs().amax(1) < MAX_LOG_DIFFERENCE) | clipped

@@ -115,7 +115,9 @@ class LearnedPoints(nn.Module):
         if len(self.xyz_delta):
             self.xyz_delta = nn.Parameter(self.xyz_delta[index], requires_grad=False)
         normals = None if self.normals is None else self.normals[index]
-        self._replace(Points(self.xyz[index], radius[index], normals), self.features[index], self.origin[index])
+        self._replace(
+            Points(self.xyz[index], radius[index], normals), self.features[index], self.origin[index]
+        )
 
     @torch.no_grad()
     def keep(self, mask: Tensor) -> None:

@@ -93,9 +93,10 @@ def rasterize(  # noqa: PLR0913 (public: the paper's op, with its inputs side by
         background: of empty pixels: [C], or per level [B, C, H_l, W_l]; None is 0.
         ghosts: [B, N] bool, points that are not drawn but have a gradient to `uv`.
 
-    **Gradients** exact to features with their harmonics and to the background, none to z and radius_px. To uv approximate, by
-    `config.position_gradient`: of the ghosts, differences between neighbouring pixels, zero within 2 px of a border; or
-    of all points, the gradient of a bilinear footprint. **Source** Rückert et al. 2022, ADOP, sections 4.1 and 4.2.
+    **Gradients** exact to features with their harmonics and to the background, none to z, radius_px and the direction
+    from which a point is seen. To uv approximate, by `config.position_gradient`: of the ghosts, differences between
+    neighbouring pixels, zero within 2 px of a border; or of all points, the gradient of a bilinear footprint. **Source**
+    Rückert et al. 2022, ADOP, sections 4.1 and 4.2.
 
     Example: two points of two features each in one pixel, which shows the nearer one.
 

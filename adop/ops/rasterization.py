@@ -43,7 +43,9 @@ class PyramidSettings(NamedTuple):
 def pyramid_settings(config: RasterConfig) -> PyramidSettings:
     """Return the kernels' part of the configuration."""
     bilinear = config.position_gradient == "bilinear"
-    return PyramidSettings(config.levels, config.depth_tolerance, config.radius_threshold, bilinear, config.harmonics)
+    return PyramidSettings(
+        config.levels, config.depth_tolerance, config.radius_threshold, bilinear, config.harmonics
+    )
 
 
 class PyramidTensors(NamedTuple):
@@ -79,8 +81,7 @@ def empty_pyramid(
     drawn = channels_of(like, settings.harmonics)
     sizes = [level_size(*size, level) for level in range(settings.levels)]
     images, weights, depths = (
-        [like.new_empty(room.views, channels, *extent) for extent in sizes]
-        for channels in (drawn, 1, 1)
+        [like.new_empty(room.views, channels, *extent) for extent in sizes] for channels in (drawn, 1, 1)
     )
     if like.device.type != "cpu":
         return PyramidTensors(images, weights, depths, like.new_empty(0), like.new_empty(0))
@@ -306,12 +307,14 @@ def _save(inputs: RasterizeInputs, outputs: PyramidTensors) -> _SavedPyramid:
 
 @rasterize_operator.gradient(_save, of=("images",))
 def _gradient(saved: _SavedPyramid, grads: PyramidTensors, needs: frozenset[str]) -> Gradients:
-    *sources, shapes = saved
-    inputs = RasterizeGradientInputs(grads.images, *sources, spatial="uv" in needs)
+    drawn, projected, features, ghosts, settings, xyz, centres, shapes = saved
+    inputs = RasterizeGradientInputs(
+        grads.images, drawn, projected, features, ghosts, settings, xyz, centres, spatial="uv" in needs
+    )
     result = rasterize_backward_operator(inputs)
     background = None
     if "background" in needs:
-        background = background_gradients(grads.images, saved.drawn.weights, shapes)
+        background = background_gradients(grads.images, drawn.weights, shapes)
     return {"uv": result.uv, "features": result.features, "background": background}
 
 

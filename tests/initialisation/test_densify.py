@@ -90,12 +90,16 @@ def test_a_small_budget_is_spread_over_the_scene(thinned: tuple[Scene, np.ndarra
     assert np.median(distance) < 0.3  # metres, in a square of 25 m
 
 
-def test_points_that_no_other_photo_confirms_are_not_added(thinned: tuple[Scene, np.ndarray], tmp_path: Path) -> None:
+def test_points_that_no_other_photo_confirms_are_not_added(
+    thinned: tuple[Scene, np.ndarray], tmp_path: Path
+) -> None:
     scene = thinned[0]
     _, new = densified(scene)
     # The photos of other places: no two of them agree on a colour.
     order = np.roll(np.arange(len(scene.photos)), 5)
-    photos = [dataclasses.replace(p, file=scene.photos[i].file) for p, i in zip(scene.photos, order, strict=True)]
+    photos = [
+        dataclasses.replace(p, file=scene.photos[i].file) for p, i in zip(scene.photos, order, strict=True)
+    ]
     _, wrong = densified(dataclasses.replace(scene, photos=tuple(photos)))
     assert wrong.sum() < 0.5 * new.sum()
     _, alone = densified(scene, photos=PHOTOS[:1])
