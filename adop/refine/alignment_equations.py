@@ -79,11 +79,24 @@ def masked_blur(image: Tensor, mask: Tensor, sigma: float) -> Tensor:
     offset = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
     kernel = torch.exp(-offset.square() / (2 * sigma**2))
     kernel = kernel / kernel.sum()
-    stacked = torch.cat((image * mask, mask), dim=1).transpose(0, 1)
-    stacked = F.conv2d(stacked, kernel[None, None, None], padding=(0, radius))
-    stacked = F.conv2d(stacked, kernel[None, None, :, None], padding=(radius, 0))
-    blurred = stacked.transpose(0, 1)
+    blurred = torch.cat((image * mask, mask), dim=1)
+    for axis in (3, 2):
+        blurred = _convolve(blurred, kernel.tolist(), axis)
     return blurred[:, :-1] / blurred[:, -1:].clamp_min(1e-6) * mask
+
+
+def _convolve(image: Tensor, kernel: list[float], axis: int) -> Tensor:
+    """Return `image` convolved along one axis with a symmetric kernel of odd length; what lies outside counts as 0.
+
+    Sums of shifted images are many times as fast on a CPU as `conv2d` with one channel.
+    """
+    radius, size = len(kernel) // 2, image.shape[axis]
+    result = image * kernel[radius]
+    for offset in range(1, min(radius, size - 1) + 1):
+        weight, length = kernel[radius + offset], size - offset
+        result.narrow(axis, offset, length).add_(image.narrow(axis, 0, length), alpha=weight)
+        result.narrow(axis, 0, length).add_(image.narrow(axis, offset, length), alpha=weight)
+    return result
 
 
 def image_gradient(image: Tensor) -> Tensor:
@@ -210,14 +223,16 @@ def normal_equations(
     z = depth[0, :, v, u]
     xyz = camera.unproject(uv[None], z, None if directions is None else directions[None, v, u])[0]
     by_camera, _ = projection_jacobian(camera, xyz, columns)
-    mean_gradient = (0.5 * (image_gradient(image) + image_gradient(photo)))[:, :, v, u]
-    jacobian = -torch.einsum("dcm,mdk->cmk", mean_gradient, by_camera).double() / RESIDUAL_SCALE
+    # All channels of a pixel share its 2 x K Jacobian, so their gradients are first summed to 2 x 2 and 2.
+    slope = (0.5 * (image_gradient(image) + image_gradient(photo)))[:, :, v, u].double() / RESIDUAL_SCALE
     residual = residuals[0][:, v, u].double()
-    weight = 1 / (1 + residual.square())
-    weighted = jacobian * weight[..., None]
-    samples = residual.numel()
-    matrix = torch.einsum("cmk,cml->kl", weighted, jacobian) / samples
-    gradient = torch.einsum("cmk,cm->k", weighted, residual) / samples
+    weighted = slope / (1 + residual.square())
+    by_camera, samples = by_camera.double(), residual.numel()
+    tensor = torch.einsum("icm,jcm->mij", weighted, slope) / samples
+    force = torch.einsum("icm,cm->mi", weighted, residual) / samples
+    flat = by_camera.flatten(0, 1)
+    matrix = flat.T @ (tensor @ by_camera).flatten(0, 1)
+    gradient = -(flat.T @ force.flatten())
     coverage = float(total) / inner.numel()
     return AlignmentEquations(matrix.cpu(), gradient.cpu(), cost, coverage, float(z.median()))
 
