@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adop.config import AlignConfig
 from adop.geometry.camera import Camera
 from adop.geometry.lens_model import project_lens
-from adop.geometry.rigid_motion import skew
+from adop.geometry.rigid_motion import se3_exp, skew
 from adop.geometry.rolling_shutter import apply_motion, row_time
 
 # Scale of Cauchy's cost, in the image's range [0, 1]: residuals beyond it lose weight.
@@ -21,6 +22,39 @@ GAIN_WINDOW = 9  # cells that it is averaged over, twice
 BORDER_PX = 2  # at the image's edge, where the blur and the gradient are one-sided
 MIN_PIXELS = 200  # that equations are made of
 SHIFT_PIXELS = 5000  # at most, over which `pixel_shift` takes its median
+
+
+@dataclass(frozen=True)
+class RefinedParameters:
+    """Which parameters of the cameras are refined."""
+
+    poses: bool = True
+    intrinsics: bool = True
+    distortion: bool = True
+    rolling_shutter: bool = False
+
+    def any(self) -> bool:
+        """Return whether there is anything to refine."""
+        return self.poses or self.intrinsics or self.distortion or self.rolling_shutter
+
+
+def lens_columns(
+    model: str, distortion: Tensor, config: AlignConfig, refined: RefinedParameters
+) -> list[int]:
+    """Return which of intrinsics and distortion, concatenated, are refined.
+
+    Of the distortion: k1, k2, and the coefficients that are not zero.
+    """
+    columns: list[int] = []
+    if refined.intrinsics and model != "ocam":
+        columns += [0, 1]
+    if refined.intrinsics and config.principal_point:
+        columns += [2, 3]
+    if refined.distortion and model != "ocam":
+        tangential = (2, 3) if model == "opencv" else ()
+        used = [i for i, value in enumerate(distortion.tolist()) if i < 2 or value != 0]
+        columns += [4 + i for i in used if config.principal_point or i not in tangential]
+    return columns
 
 
 @dataclass(frozen=True)
@@ -42,6 +76,20 @@ class CameraColumns:
     def __len__(self) -> int:
         """Return the number K of columns."""
         return self.per_photo + len(self.lens)
+
+
+@dataclass(frozen=True)
+class CameraTrajectory:
+    """How a camera moves while the rows of its photo are read out: from a pose, at a constant motion."""
+
+    pose: Tensor  # [4, 4] float64 world_to_camera, at the middle row
+    motion: Tensor  # [6] float64, see `adop.geometry.rolling_shutter`
+
+    def updated(self, change: Tensor) -> CameraTrajectory:
+        """Return the trajectory after the change [6] of its pose's twist, or [12] of its pose's and its motion's."""
+        pose = se3_exp(change[:POSE_SIZE]) @ self.pose
+        motion = self.motion + change[POSE_SIZE:] if len(change) > POSE_SIZE else self.motion
+        return CameraTrajectory(pose, motion)
 
 
 @dataclass(frozen=True)
