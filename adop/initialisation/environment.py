@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 from adop.initialisation.photometry import clipping, photo_radiance, pixel_confidence
 from adop.model.environment import push_pull
@@ -142,7 +143,7 @@ def _sum_rays(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> tuple
     folds = max(1, min(FOLDS, len(photos)))
     sums = RaySums(*(torch.zeros(folds, channels, rows * columns) for channels in (3, 1, 3, 1)))
     rays, background_rays = 0, 0
-    for number, photo in enumerate(photos):
+    for number, photo in enumerate(tqdm(photos, desc="measuring the environment", leave=False, disable=None)):
         # Photos are dealt to the folds in turn, so that a predicted photo lies between others, as held-out photos do.
         fold = number % folds
         background = _background_rays(pipeline, cache, photo)

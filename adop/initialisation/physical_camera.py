@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from adop.config import LearnConfig, learned
 from adop.initialisation.photometry import PointSamples
@@ -84,7 +85,7 @@ def _minimise(pipeline: Pipeline, observations: list[Observations], parameters: 
     optimiser = torch.optim.Adam(parameters, lr=LEARNING_RATE, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS, FINAL_LEARNING_RATE)
     errors: list[Tensor] = []
-    for _ in range(STEPS):
+    for _ in tqdm(range(STEPS), desc="fitting the physical camera", leave=False, disable=None):
         optimiser.zero_grad(set_to_none=True)
         cost, weight, errors = log_radiance.new_zeros(()), log_radiance.new_zeros(()), []
         for observed in observations:

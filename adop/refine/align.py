@@ -33,6 +33,7 @@ MIN_SIDE_PX = 48  # shorter side of the photos at the coarsest scale
 # Standard deviations of a lens's priors. Focal length and centre are relative to the focal length.
 FOCAL_SIGMA, RADIAL_SIGMA, TANGENTIAL_SIGMA = 0.02, 0.05, 0.005
 TRIED_PHOTOS = 8  # spread over the capture, that tell whether there is anything to align
+TRIED_PIXELS = 15_000  # of each, that are compared
 MIN_PROGRESS = 0.003  # their next scale begins when a step lowers their cost by less than this fraction
 UNKNOWN = AlignmentEquations(torch.zeros(0, 0), torch.zeros(0), math.inf, 0.0, math.nan)
 
@@ -212,8 +213,10 @@ def _is_aligned(alignment: LensAlignment, scales: list[int]) -> bool:
     few = states[:: -(-len(states) // TRIED_PHOTOS)]
     if len(scales) == 1 or not alignment.columns.lens or len(few) == len(states):
         return False
-    with _progress_bar("checking cameras", alignment, scales[:-1]) as bar:
-        improved = _align_coarsely(alignment, few, scales, bar, MIN_PROGRESS)
+    config = replace(alignment.config, pixels_per_photo=min(TRIED_PIXELS, alignment.config.pixels_per_photo))
+    trial = LensAlignment(alignment.photos, alignment.lens, config, alignment.refined, alignment.render)
+    with _progress_bar("checking cameras", trial, scales[:-1]) as bar:
+        improved = _align_coarsely(trial, few, scales, bar, MIN_PROGRESS)
     alignment.set_lens(alignment.lens_start)
     return not improved
 

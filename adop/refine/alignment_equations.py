@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -250,7 +251,7 @@ def normal_equations(
         camera: one view, with which the image was rendered.
         columns: the parameters to solve for.
         sigma: of the blur, pixels.
-        pixels: how many go into matrix and gradient, evenly spread; the cost takes all.
+        pixels: at most so many go into matrix and gradient, evenly spread; the cost takes all.
         directions: [H, W, 3] `camera.lens_directions` at the pixel centres; None: they are computed.
 
     Source: direct image alignment (Baker & Matthews 2004, Lucas-Kanade 20 years on) with the mean gradient of
@@ -263,7 +264,7 @@ def normal_equations(
     residuals = (image - photo) / RESIDUAL_SCALE
     total = inner.sum().clamp_min(1)
     cost = float((inner * residuals.square().log1p()).sum().double() / (3 * total))
-    v, u = _subsample(inner, max(1, round((float(total) / pixels) ** 0.5)))
+    v, u = _subsample(inner, max(1, math.ceil((float(total) / pixels) ** 0.5)))
     if len(v) < MIN_PIXELS:
         zero = torch.zeros(len(columns), dtype=torch.float64)
         return AlignmentEquations(zero.diag(), zero, cost, 0.0, 1.0)
@@ -274,13 +275,12 @@ def normal_equations(
     # All channels of a pixel share its 2 x K Jacobian, so their gradients are first summed to 2 x 2 and 2.
     slope = (0.5 * (image_gradient(image) + image_gradient(photo)))[:, :, v, u].double() / RESIDUAL_SCALE
     residual = residuals[0][:, v, u].double()
-    weighted = slope / (1 + residual.square())
-    by_camera, samples = by_camera.double(), residual.numel()
-    tensor = torch.einsum("icm,jcm->mij", weighted, slope) / samples
-    force = torch.einsum("icm,cm->mi", weighted, residual) / samples
-    flat = by_camera.flatten(0, 1)
-    matrix = flat.T @ (tensor @ by_camera).flatten(0, 1)
-    gradient = -(flat.T @ force.flatten())
+    weighted = slope / (1 + residual.square()) / residual.numel()
+    uu, cross, vv = ((weighted[i] * slope[j]).sum(0)[:, None] for i, j in ((0, 0), (0, 1), (1, 1)))
+    by_u, by_v = by_camera.double().unbind(1)
+    matrix = by_u.T @ (uu * by_u + cross * by_v) + by_v.T @ (cross * by_u + vv * by_v)
+    force = (weighted * residual).sum(1)
+    gradient = -(by_u.T @ force[0] + by_v.T @ force[1])
     coverage = float(total) / inner.numel()
     return AlignmentEquations(matrix.cpu(), gradient.cpu(), cost, coverage, float(z.median()))
 
