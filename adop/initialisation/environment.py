@@ -6,6 +6,7 @@ import dataclasses
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +55,12 @@ class RaySums:
         """Return [K, 3, R, 2R] each fold's mean log radiance, measured and at clipping; 0 where there are no rays."""
         measured = self.measured / self.measured_weight.clamp_min(1e-9)
         return measured, self.clipped / self.clipped_weight.clamp_min(1e-9)
+
+    @cached_property
+    def encoded_means(self) -> tuple[Tensor, Tensor]:
+        """The `means` as sRGB-encoded values; every map height that is tried is compared with them."""
+        measured, clipped = (srgb_encode(mean.exp()) for mean in self.means())
+        return measured, clipped
 
 
 @torch.no_grad()
@@ -121,7 +128,7 @@ def cross_validation_error(sums: RaySums, rows: int, default: Tensor) -> tuple[T
 
     Source: cross-validation (Stone 1974).
     """
-    measured, clipped = (srgb_encode(mean.exp()) for mean in sums.means())
+    measured, clipped = sums.encoded_means
     scale = sums.measured.shape[2] // rows
     pooled = sums.pooled(scale)
     error = torch.zeros_like(sums.measured_weight[:1])
