@@ -23,7 +23,8 @@ from adop.images.vgg import Vgg
 from adop.initialisation.environment import initialise_environment
 from adop.model.pipeline import build_pipeline
 from adop.model.tonemapper import Photometry
-from adop.refine.align import RefinedParameters, align_cameras
+from adop.refine.align import align_cameras
+from adop.refine.alignment_equations import RefinedParameters
 from adop.refine.photo_set import PhotoSet, render_network
 from adop.run.exposure import save_exposure
 from adop.run.run import Run

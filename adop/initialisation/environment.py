@@ -6,10 +6,12 @@ import dataclasses
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 from adop.initialisation.photometry import clipping, photo_radiance, pixel_confidence
 from adop.model.environment import push_pull
@@ -53,6 +55,12 @@ class RaySums:
         """Return [K, 3, R, 2R] each fold's mean log radiance, measured and at clipping; 0 where there are no rays."""
         measured = self.measured / self.measured_weight.clamp_min(1e-9)
         return measured, self.clipped / self.clipped_weight.clamp_min(1e-9)
+
+    @cached_property
+    def encoded_means(self) -> tuple[Tensor, Tensor]:
+        """The `means` as sRGB-encoded values; every map height that is tried is compared with them."""
+        measured, clipped = (srgb_encode(mean.exp()) for mean in self.means())
+        return measured, clipped
 
 
 @torch.no_grad()
@@ -120,7 +128,7 @@ def cross_validation_error(sums: RaySums, rows: int, default: Tensor) -> tuple[T
 
     Source: cross-validation (Stone 1974).
     """
-    measured, clipped = (srgb_encode(mean.exp()) for mean in sums.means())
+    measured, clipped = sums.encoded_means
     scale = sums.measured.shape[2] // rows
     pooled = sums.pooled(scale)
     error = torch.zeros_like(sums.measured_weight[:1])
@@ -142,7 +150,7 @@ def _sum_rays(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> tuple
     folds = max(1, min(FOLDS, len(photos)))
     sums = RaySums(*(torch.zeros(folds, channels, rows * columns) for channels in (3, 1, 3, 1)))
     rays, background_rays = 0, 0
-    for number, photo in enumerate(photos):
+    for number, photo in enumerate(tqdm(photos, desc="measuring the environment", leave=False, disable=None)):
         # Photos are dealt to the folds in turn, so that a predicted photo lies between others, as held-out photos do.
         fold = number % folds
         background = _background_rays(pipeline, cache, photo)

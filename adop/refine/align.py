@@ -11,12 +11,15 @@ from tqdm import tqdm
 
 from adop.config import AlignConfig
 from adop.geometry.camera import Camera
-from adop.geometry.rigid_motion import se3_exp, se3_log
+from adop.geometry.rigid_motion import se3_log
 from adop.refine.alignment_equations import (
     POSE_SIZE,
     AlignmentEquations,
     CameraColumns,
+    CameraTrajectory,
     ImagePair,
+    RefinedParameters,
+    lens_columns,
     normal_equations,
     pixel_shift,
 )
@@ -29,21 +32,10 @@ BLUR_PX = 0.7  # standard deviation of the blur of render and photo, pixels of t
 MIN_SIDE_PX = 48  # shorter side of the photos at the coarsest scale
 # Standard deviations of a lens's priors. Focal length and centre are relative to the focal length.
 FOCAL_SIGMA, RADIAL_SIGMA, TANGENTIAL_SIGMA = 0.02, 0.05, 0.005
+TRIED_PHOTOS = 8  # spread over the capture, that tell whether there is anything to align
+TRIED_PIXELS = 15_000  # of each, that are compared
+MIN_PROGRESS = 0.003  # their next scale begins when a step lowers their cost by less than this fraction
 UNKNOWN = AlignmentEquations(torch.zeros(0, 0), torch.zeros(0), math.inf, 0.0, math.nan)
-
-
-@dataclass(frozen=True)
-class RefinedParameters:
-    """Which parameters of the cameras are refined."""
-
-    poses: bool = True
-    intrinsics: bool = True
-    distortion: bool = True
-    rolling_shutter: bool = False
-
-    def any(self) -> bool:
-        """Return whether there is anything to refine."""
-        return self.poses or self.intrinsics or self.distortion or self.rolling_shutter
 
 
 @dataclass(frozen=True)
@@ -55,20 +47,6 @@ class CameraMove:
     degrees: float
     distance: float  # of the camera centre, scene units
     kept: bool  # False: the result was no better than the start, where the camera was left
-
-
-@dataclass(frozen=True)
-class CameraTrajectory:
-    """How a camera moves while the rows of its photo are read out: from a pose, at a constant motion."""
-
-    pose: Tensor  # [4, 4] float64 world_to_camera, at the middle row
-    motion: Tensor  # [6] float64, see `adop.geometry.rolling_shutter`
-
-    def updated(self, change: Tensor) -> CameraTrajectory:
-        """Return the trajectory after the change [6] of its pose's twist, or [12] of its pose's and its motion's."""
-        pose = se3_exp(change[:POSE_SIZE]) @ self.pose
-        motion = self.motion + change[POSE_SIZE:] if len(change) > POSE_SIZE else self.motion
-        return CameraTrajectory(pose, motion)
 
 
 @dataclass
@@ -93,25 +71,6 @@ class _Trial:
     trajectory: CameraTrajectory
     equations: AlignmentEquations
     depth: Tensor  # [1, 1, h, w]
-
-
-def lens_columns(
-    model: str, distortion: Tensor, config: AlignConfig, refined: RefinedParameters
-) -> list[int]:
-    """Return which of intrinsics and distortion, concatenated, are refined.
-
-    Of the distortion: k1, k2, and the coefficients that are not zero.
-    """
-    columns: list[int] = []
-    if refined.intrinsics and model != "ocam":
-        columns += [0, 1]
-    if refined.intrinsics and config.principal_point:
-        columns += [2, 3]
-    if refined.distortion and model != "ocam":
-        tangential = (2, 3) if model == "opencv" else ()
-        used = [i for i, value in enumerate(distortion.tolist()) if i < 2 or value != 0]
-        columns += [4 + i for i in used if config.principal_point or i not in tangential]
-    return columns
 
 
 class LensAlignment:
@@ -148,6 +107,11 @@ class LensAlignment:
         """Return the present trajectory of a photo's camera."""
         cameras = self.photos.pipeline.cameras
         return CameraTrajectory(cameras.poses[photo].cpu().clone(), cameras.motion[photo].cpu().clone())
+
+    def start_states(self) -> list[PhotoState]:
+        """Return every photo at its present trajectory."""
+        starts = [(photo, self.trajectory(photo)) for photo in self.photos.indices]
+        return [PhotoState(photo, start, start) for photo, start in starts]
 
     def set_trajectory(self, photo: int, trajectory: CameraTrajectory, scale: int) -> Camera:
         """Set the trajectory of a photo's camera, and return the camera of the photo reduced by `scale`."""
@@ -186,14 +150,15 @@ class LensAlignment:
 def align_cameras(
     photos: PhotoSet,
     config: AlignConfig,
-    refined: RefinedParameters = RefinedParameters(),
+    refined: RefinedParameters,
     render: Renderer = render_points,
     finest_only: bool = False,
 ) -> list[CameraMove]:
     """Move the cameras of photos, and their lenses, until renderings agree with the photos; return the moves.
 
     Works from coarse to fine. A step that makes a photo worse is taken back, and a photo that ends no better than it
-    began keeps its start. The points stay fixed, so that the cameras cannot drift together.
+    began keeps its start. Where all photos must agree on a lens, a few are aligned first: if they end no better, the
+    lens and all its photos keep their start. The points stay fixed, so that the cameras cannot drift together.
 
     Args:
         photos: whose cameras are moved.
@@ -206,13 +171,11 @@ def align_cameras(
     """
     cameras = photos.pipeline.cameras
     lenses = sorted({cameras.lens_of[i] for i in photos.indices})
-    scales_of = {lens: _scales(cameras.lens_size[lens], config, finest_only) for lens in lenses}
     moves: list[CameraMove] = []
-    steps = sum(len(scales) * (config.iterations + 1) for scales in scales_of.values())
-    with tqdm(total=steps, desc="aligning cameras", leave=False, disable=None) as bar:
-        for lens, scales in scales_of.items():
-            of_lens = replace(photos, indices=[i for i in photos.indices if cameras.lens_of[i] == lens])
-            moves += _align_lens(LensAlignment(of_lens, lens, config, refined, render), scales, bar)
+    for lens in lenses:
+        of_lens = replace(photos, indices=[i for i in photos.indices if cameras.lens_of[i] == lens])
+        scales = _scales(cameras.lens_size[lens], config, finest_only)
+        moves += _align_lens(LensAlignment(of_lens, lens, config, refined, render), scales)
     return moves
 
 
@@ -223,28 +186,64 @@ def _scales(size: tuple[int, int], config: AlignConfig, finest_only: bool) -> li
     return [s for s in scales if min(size) // s >= MIN_SIDE_PX] or [finest]
 
 
-def _align_lens(alignment: LensAlignment, scales: list[int], bar: tqdm) -> list[CameraMove]:
+def _align_lens(alignment: LensAlignment, scales: list[int]) -> list[CameraMove]:
     """Align the photos of one lens at one scale after another; return the moves."""
-    states = []
-    for photo in alignment.photos.indices:
-        start = alignment.trajectory(photo)
-        states.append(PhotoState(photo, start, start))
-    for scale in scales[:-1]:
-        _minimise(alignment, states, scale, bar)
-    moving = states
-    if len(scales) > 1:
-        # Photos that the coarse scales did not improve are not refined, unless their lens has changed.
-        _reject_failures(alignment, states, scales[-2])
-        lens_moved = not alignment.lens_values().equal(alignment.lens_start)
-        moving = [state for state in states if state.kept or lens_moved]
-    if moving:
-        _minimise(alignment, moving, scales[-1], bar)
-        _reject_failures(alignment, moving, scales[-1])
+    states = alignment.start_states()
+    if _is_aligned(alignment, scales):
+        return [_finish(alignment, state) for state in states]
+    with _progress_bar("aligning cameras", alignment, scales) as bar:
+        moving = _align_coarsely(alignment, states, scales, bar) if len(scales) > 1 else states
+        if moving:
+            _minimise(alignment, moving, scales[-1], bar)
+            _reject_failures(alignment, moving, scales[-1])
     return [_finish(alignment, state) for state in states]
 
 
-def _minimise(alignment: LensAlignment, states: list[PhotoState], scale: int, bar: tqdm) -> None:
-    """Take up to `config.iterations` steps at one scale; converged photos rest, unless their lens is refined."""
+def _progress_bar(title: str, alignment: LensAlignment, scales: list[int]) -> tqdm:
+    steps = len(scales) * (alignment.config.iterations + 1)
+    return tqdm(total=steps, desc=title, leave=False, disable=None)
+
+
+def _is_aligned(alignment: LensAlignment, scales: list[int]) -> bool:
+    """Return whether aligning a few photos, spread over the capture, improves neither the lens nor them; undo it.
+
+    Without a lens to refine, each photo is judged by itself, and a few say nothing of the others.
+    """
+    states = alignment.start_states()
+    few = states[:: -(-len(states) // TRIED_PHOTOS)]
+    if len(scales) == 1 or not alignment.columns.lens or len(few) == len(states):
+        return False
+    config = replace(alignment.config, pixels_per_photo=min(TRIED_PIXELS, alignment.config.pixels_per_photo))
+    trial = LensAlignment(alignment.photos, alignment.lens, config, alignment.refined, alignment.render)
+    with _progress_bar("checking cameras", trial, scales[:-1]) as bar:
+        improved = _align_coarsely(trial, few, scales, bar, MIN_PROGRESS)
+    alignment.set_lens(alignment.lens_start)
+    return not improved
+
+
+def _align_coarsely(
+    alignment: LensAlignment,
+    states: list[PhotoState],
+    scales: list[int],
+    bar: tqdm,
+    min_progress: float = 0.0,
+) -> list[PhotoState]:
+    """Align photos at all scales but the finest; return those that it improved, or all if it changed their lens."""
+    for scale in scales[:-1]:
+        _minimise(alignment, states, scale, bar, min_progress)
+    _reject_failures(alignment, states, scales[-2])
+    lens_moved = not alignment.lens_values().equal(alignment.lens_start)
+    return [state for state in states if state.kept or lens_moved]
+
+
+def _minimise(
+    alignment: LensAlignment, states: list[PhotoState], scale: int, bar: tqdm, min_progress: float = 0.0
+) -> None:
+    """Take up to `config.iterations` steps at one scale; converged photos rest, unless their lens is refined.
+
+    Args:
+        min_progress: a step that lowers the sum of the costs by a smaller fraction is the last; one taken back is not.
+    """
     for state in states:
         state.equations, _ = alignment.linearise(state.photo, state.trajectory, scale)
         state.step_px, state.damping = math.inf, START_DAMPING
@@ -254,8 +253,11 @@ def _minimise(alignment: LensAlignment, states: list[PhotoState], scale: int, ba
         active = [s for s in states if s.step_px > alignment.config.converged_px and s.damping < MAX_DAMPING]
         bar.update()
         if active:
+            before = sum(s.equations.cost for s in states)
             moving = states if alignment.columns.lens else active
             lens_damping = _step(alignment, states, moving, scale, lens_damping)
+            if (1 - min_progress) * before < sum(s.equations.cost for s in states) < before:
+                break
 
 
 def _step(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adop.config import AlignConfig
 from adop.geometry.camera import Camera
 from adop.geometry.lens_model import project_lens
-from adop.geometry.rigid_motion import skew
+from adop.geometry.rigid_motion import se3_exp, skew
 from adop.geometry.rolling_shutter import apply_motion, row_time
 
 # Scale of Cauchy's cost, in the image's range [0, 1]: residuals beyond it lose weight.
@@ -21,6 +23,39 @@ GAIN_WINDOW = 9  # cells that it is averaged over, twice
 BORDER_PX = 2  # at the image's edge, where the blur and the gradient are one-sided
 MIN_PIXELS = 200  # that equations are made of
 SHIFT_PIXELS = 5000  # at most, over which `pixel_shift` takes its median
+
+
+@dataclass(frozen=True)
+class RefinedParameters:
+    """Which parameters of the cameras are refined."""
+
+    poses: bool = True
+    intrinsics: bool = True
+    distortion: bool = True
+    rolling_shutter: bool = False
+
+    def any(self) -> bool:
+        """Return whether there is anything to refine."""
+        return self.poses or self.intrinsics or self.distortion or self.rolling_shutter
+
+
+def lens_columns(
+    model: str, distortion: Tensor, config: AlignConfig, refined: RefinedParameters
+) -> list[int]:
+    """Return which of intrinsics and distortion, concatenated, are refined.
+
+    Of the distortion: k1, k2, and the coefficients that are not zero.
+    """
+    columns: list[int] = []
+    if refined.intrinsics and model != "ocam":
+        columns += [0, 1]
+    if refined.intrinsics and config.principal_point:
+        columns += [2, 3]
+    if refined.distortion and model != "ocam":
+        tangential = (2, 3) if model == "opencv" else ()
+        used = [i for i, value in enumerate(distortion.tolist()) if i < 2 or value != 0]
+        columns += [4 + i for i in used if config.principal_point or i not in tangential]
+    return columns
 
 
 @dataclass(frozen=True)
@@ -42,6 +77,20 @@ class CameraColumns:
     def __len__(self) -> int:
         """Return the number K of columns."""
         return self.per_photo + len(self.lens)
+
+
+@dataclass(frozen=True)
+class CameraTrajectory:
+    """How a camera moves while the rows of its photo are read out: from a pose, at a constant motion."""
+
+    pose: Tensor  # [4, 4] float64 world_to_camera, at the middle row
+    motion: Tensor  # [6] float64, see `adop.geometry.rolling_shutter`
+
+    def updated(self, change: Tensor) -> CameraTrajectory:
+        """Return the trajectory after the change [6] of its pose's twist, or [12] of its pose's and its motion's."""
+        pose = se3_exp(change[:POSE_SIZE]) @ self.pose
+        motion = self.motion + change[POSE_SIZE:] if len(change) > POSE_SIZE else self.motion
+        return CameraTrajectory(pose, motion)
 
 
 @dataclass(frozen=True)
@@ -79,11 +128,24 @@ def masked_blur(image: Tensor, mask: Tensor, sigma: float) -> Tensor:
     offset = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
     kernel = torch.exp(-offset.square() / (2 * sigma**2))
     kernel = kernel / kernel.sum()
-    stacked = torch.cat((image * mask, mask), dim=1).transpose(0, 1)
-    stacked = F.conv2d(stacked, kernel[None, None, None], padding=(0, radius))
-    stacked = F.conv2d(stacked, kernel[None, None, :, None], padding=(radius, 0))
-    blurred = stacked.transpose(0, 1)
+    blurred = torch.cat((image * mask, mask), dim=1)
+    for axis in (3, 2):
+        blurred = _convolve(blurred, kernel.tolist(), axis)
     return blurred[:, :-1] / blurred[:, -1:].clamp_min(1e-6) * mask
+
+
+def _convolve(image: Tensor, kernel: list[float], axis: int) -> Tensor:
+    """Return `image` convolved along one axis with a symmetric kernel of odd length; what lies outside counts as 0.
+
+    Sums of shifted images are many times as fast on a CPU as `conv2d` with one channel.
+    """
+    radius, size = len(kernel) // 2, image.shape[axis]
+    result = image * kernel[radius]
+    for offset in range(1, min(radius, size - 1) + 1):
+        weight, length = kernel[radius + offset], size - offset
+        result.narrow(axis, offset, length).add_(image.narrow(axis, 0, length), alpha=weight)
+        result.narrow(axis, 0, length).add_(image.narrow(axis, offset, length), alpha=weight)
+    return result
 
 
 def image_gradient(image: Tensor) -> Tensor:
@@ -189,7 +251,7 @@ def normal_equations(
         camera: one view, with which the image was rendered.
         columns: the parameters to solve for.
         sigma: of the blur, pixels.
-        pixels: how many go into matrix and gradient, evenly spread; the cost takes all.
+        pixels: at most so many go into matrix and gradient, evenly spread; the cost takes all.
         directions: [H, W, 3] `camera.lens_directions` at the pixel centres; None: they are computed.
 
     Source: direct image alignment (Baker & Matthews 2004, Lucas-Kanade 20 years on) with the mean gradient of
@@ -202,7 +264,7 @@ def normal_equations(
     residuals = (image - photo) / RESIDUAL_SCALE
     total = inner.sum().clamp_min(1)
     cost = float((inner * residuals.square().log1p()).sum().double() / (3 * total))
-    v, u = _subsample(inner, max(1, round((float(total) / pixels) ** 0.5)))
+    v, u = _subsample(inner, max(1, math.ceil((float(total) / pixels) ** 0.5)))
     if len(v) < MIN_PIXELS:
         zero = torch.zeros(len(columns), dtype=torch.float64)
         return AlignmentEquations(zero.diag(), zero, cost, 0.0, 1.0)
@@ -210,14 +272,15 @@ def normal_equations(
     z = depth[0, :, v, u]
     xyz = camera.unproject(uv[None], z, None if directions is None else directions[None, v, u])[0]
     by_camera, _ = projection_jacobian(camera, xyz, columns)
-    mean_gradient = (0.5 * (image_gradient(image) + image_gradient(photo)))[:, :, v, u]
-    jacobian = -torch.einsum("dcm,mdk->cmk", mean_gradient, by_camera).double() / RESIDUAL_SCALE
+    # All channels of a pixel share its 2 x K Jacobian, so their gradients are first summed to 2 x 2 and 2.
+    slope = (0.5 * (image_gradient(image) + image_gradient(photo)))[:, :, v, u].double() / RESIDUAL_SCALE
     residual = residuals[0][:, v, u].double()
-    weight = 1 / (1 + residual.square())
-    weighted = jacobian * weight[..., None]
-    samples = residual.numel()
-    matrix = torch.einsum("cmk,cml->kl", weighted, jacobian) / samples
-    gradient = torch.einsum("cmk,cm->k", weighted, residual) / samples
+    weighted = slope / (1 + residual.square()) / residual.numel()
+    uu, cross, vv = ((weighted[i] * slope[j]).sum(0)[:, None] for i, j in ((0, 0), (0, 1), (1, 1)))
+    by_u, by_v = by_camera.double().unbind(1)
+    matrix = by_u.T @ (uu * by_u + cross * by_v) + by_v.T @ (cross * by_u + vv * by_v)
+    force = (weighted * residual).sum(1)
+    gradient = -(by_u.T @ force[0] + by_v.T @ force[1])
     coverage = float(total) / inner.numel()
     return AlignmentEquations(matrix.cpu(), gradient.cpu(), cost, coverage, float(z.median()))
 

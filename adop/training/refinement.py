@@ -11,7 +11,8 @@ from torch import Tensor
 from adop.config import TrainConfig, learned
 from adop.errors import UserError
 from adop.model.points import MIN_RADIANCE
-from adop.refine.align import CameraMove, RefinedParameters, align_cameras
+from adop.refine.align import CameraMove, align_cameras
+from adop.refine.alignment_equations import RefinedParameters
 from adop.refine.bundle_adjustment import refine_poses_and_points
 from adop.refine.move_points import move_points
 from adop.refine.photo_set import PhotoSet, render_network

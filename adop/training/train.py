@@ -141,6 +141,7 @@ def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: boo
 
 def start_from_photos(run: Run, say: Say) -> None:
     """Initialise cameras, exposures (where EXIF has none), the points' colours and the environment from the photos."""
+    say("before the first step: cameras, physical camera, points and environment are fitted to the photos")
     refine_before_training(run, say)
     if refines_poses_with_points(run):
         own = run.pipeline.points.features.detach().clone()

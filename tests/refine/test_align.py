@@ -16,9 +16,11 @@ from adop.bench.disturb import (
     measure,
 )
 from adop.config import AlignConfig, TrainConfig
-from adop.model.pipeline import build_pipeline
-from adop.refine.align import LensAlignment, RefinedParameters, align_cameras
-from adop.refine.photo_set import PhotoSet, render_points
+from adop.geometry.camera import Camera
+from adop.model.pipeline import Pipeline, build_pipeline
+from adop.refine.align import TRIED_PHOTOS, LensAlignment, align_cameras
+from adop.refine.alignment_equations import RefinedParameters
+from adop.refine.photo_set import PhotoSet, Rendering, render_points
 from adop.run.run import open_scene
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.read import load_scene
@@ -115,6 +117,37 @@ def test_a_wrong_lens_comes_back(small_folder: Path):
     after = measure(pipeline, truth, every_second[:1])
     assert after.focal_rel < 0.4 * 0.01
     assert after.k1 < 0.5 * 0.02
+
+
+def test_right_cameras_are_found_right_from_a_few_photos(small_folder: Path):
+    photos = opened(small_folder, list(range(12)))
+    rendered: set[int] = set()
+
+    def render(pipeline: Pipeline, camera: Camera, photo: torch.Tensor) -> Rendering:
+        rendered.add(int(photo))
+        return render_points(pipeline, camera, photo)
+
+    start = photos.pipeline.cameras.poses.clone(), photos.pipeline.cameras.lens_values(0)
+    moves = align_cameras(photos, AlignConfig(scales=2), RefinedParameters(), render)
+    assert [move.photo for move in moves] == photos.indices
+    assert not any(move.kept for move in moves)
+    assert len(rendered) <= TRIED_PHOTOS < len(photos.indices)
+    assert torch.equal(photos.pipeline.cameras.poses, start[0])
+    assert torch.equal(photos.pipeline.cameras.lens_values(0), start[1])
+
+
+def test_wrong_cameras_are_found_wrong_from_a_few_photos(small_folder: Path):
+    photos = opened(small_folder, list(range(12)))
+    pipeline = photos.pipeline
+    truth = geometry(pipeline)
+    disturb_poses(pipeline, photos.indices, 0.5, 0.01, torch.Generator().manual_seed(0))
+    disturb_lens(pipeline, 0.01, 0.02)
+    before = measure(pipeline, truth, photos.indices)
+    moves = align_cameras(photos, COARSE, RefinedParameters())
+    after = measure(pipeline, truth, photos.indices)
+    assert all(move.kept for move in moves)
+    assert median(after.reprojection_px) < 0.3 * median(before.reprojection_px)
+    assert after.focal_rel < 0.3 * before.focal_rel
 
 
 def test_directions_follow_the_lens(small_folder: Path):

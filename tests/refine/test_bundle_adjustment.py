@@ -10,8 +10,8 @@ import torch
 from adop.bench.disturb import disturb_points, disturb_poses, geometry, measure
 from adop.config import AlignConfig, MovePointsConfig, TrainConfig
 from adop.geometry.rigid_motion import so3_exp
-from adop.refine.align import INDEPENDENT_PIXELS, RefinedParameters, align_cameras
-from adop.refine.alignment_equations import project_points
+from adop.refine.align import INDEPENDENT_PIXELS, align_cameras
+from adop.refine.alignment_equations import RefinedParameters, project_points
 from adop.refine.bundle_adjustment import (
     PoseEquations,
     fit_similarity,

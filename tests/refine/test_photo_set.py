@@ -8,6 +8,7 @@ from adop.backend.launch import count_launches
 from adop.config import AlignConfig, MovePointsConfig, RenderConfig, TrainConfig
 from adop.model.pipeline import Pipeline, build_pipeline
 from adop.refine.align import align_cameras
+from adop.refine.alignment_equations import RefinedParameters
 from adop.refine.bundle_adjustment import adjust_bundle
 from adop.refine.move_points import move_points
 from adop.refine.photo_set import PhotoSet, render_network, render_points
@@ -48,7 +49,7 @@ def test_refinement_with_the_reference_runs_no_kernel(small_folder: Path):
         photos = PhotoSet(build(scene, "reference"), PhotoCache(scene), [PHOTO])
         align = AlignConfig(longest_side=100, scales=1, iterations=1)
         for render in (render_points, render_network):
-            assert len(align_cameras(photos, align, render=render)) == 1
+            assert len(align_cameras(photos, align, RefinedParameters(), render)) == 1
         points, start = MovePointsConfig(iterations=1, individual=True), photos.pipeline.points.xyz.clone()
         move_points(photos, points)
         adjust_bundle(photos, start, points, align, scales=(4,))
