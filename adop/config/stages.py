@@ -88,7 +88,7 @@ class DensifyConfig:
 
     enabled: bool = True
     """Add points in the gaps of the photos, on the surface of the points around them."""
-    max_points: int = 1_500_000
+    max_points: int = 2_000_000
     """Stop when the cloud has this many points."""
     max_photos: int = 64
     """Maximum number of photos whose gaps are filled, spread evenly over the capture."""
@@ -168,7 +168,7 @@ class RefineConfig:
     """picture: Gauss-Newton on rendered images and photos; gradient: Adam along ADOP's approximate position gradient."""
     position_gradient: Literal["ghost", "bilinear"] = "ghost"
     """With method gradient. ghost: ADOP's, for random points left out; bilinear: from footprints of all points."""
-    align_every: int = 1000
+    align_every: int = 400
     """Training steps between two alignments of the cameras."""
     align_photos: int = 8
     """Number of photos that are aligned each time. All photos take turns."""

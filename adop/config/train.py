@@ -30,7 +30,7 @@ class TrainConfig:
     """Where the other options start from. quick: minutes on two CPU cores; gpu: a GPU; large: a large GPU."""
     scene: Annotated[str, tyro.conf.Suppress] = ""
     """Scene folder; the command line takes it as its first argument."""
-    steps: int = 3000
+    steps: int = 1000
     """Number of training steps, at least 1."""
     minutes: float | None = None
     """Train for this many minutes instead of a number of steps, which then depends on the machine."""
@@ -38,12 +38,12 @@ class TrainConfig:
     """Seed of all random numbers: the same seed gives the same run on a CPU."""
     device: str = "auto"
     """Device of torch to train on: cpu, cuda, cuda:1, ... auto uses a CUDA GPU if there is one."""
-    batch: int = 1
+    batch: int = 4
     """Number of crops per step, each from another photo."""
     crop: int = 256
     """Side of a training crop, pixels."""
-    zoom: tuple[float, float] = (0.75, 1.5)
-    """Smallest and largest magnification of a crop. Each crop's is random."""
+    zoom: tuple[float, float] = (1.0, 1.0)
+    """Smallest and largest magnification of a crop. Each crop's is random. Crops that are not resampled train sharper images."""
     bf16: bool | None = None
     """Run the network in bfloat16. None: if the device has hardware for it."""
     cuda_graphs: bool = True
@@ -81,18 +81,20 @@ def preset(name: str, say: Callable[[str], None] = print) -> TrainConfig:
     gpu = dataclasses.replace(
         quick,
         preset="gpu",
-        steps=40_000,
-        batch=8,
+        steps=60_000,
         crop=512,
         evaluate_every=5000,
         checkpoint_seconds=300.0,
         network=NetworkConfig(width=32),
+        densify=DensifyConfig(max_points=8_000_000, max_photos=256),
+        refine=RefineConfig(align_every=1500),
     )
     large = dataclasses.replace(
         gpu,
         preset="large",
         steps=150_000,
-        batch=16,
+        batch=8,
+        densify=DensifyConfig(max_points=20_000_000, max_photos=1024, longest_side=3200),
         render=RenderConfig(levels=8, features=8),
         network=NetworkConfig(kind="unet", width=32),
     )
