@@ -14,7 +14,7 @@ from adop.model.pipeline import Pipeline
 from adop.model.points import MIN_RADIANCE
 from adop.model.tonemapper import Tonemapper
 
-MAX_POINTS = 5_000
+MAX_POINTS = 10_000
 MAX_OBSERVATIONS = 100_000  # per lens
 MIN_POINTS = 100  # fewer do not determine a camera
 STEPS = 250

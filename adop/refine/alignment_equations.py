@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -251,7 +250,7 @@ def normal_equations(
         camera: one view, with which the image was rendered.
         columns: the parameters to solve for.
         sigma: of the blur, pixels.
-        pixels: at most so many go into matrix and gradient, evenly spread; the cost takes all.
+        pixels: about so many go into matrix and gradient, evenly spread; the cost takes all.
         directions: [H, W, 3] `camera.lens_directions` at the pixel centres; None: they are computed.
 
     Source: direct image alignment (Baker & Matthews 2004, Lucas-Kanade 20 years on) with the mean gradient of
@@ -264,7 +263,7 @@ def normal_equations(
     residuals = (image - photo) / RESIDUAL_SCALE
     total = inner.sum().clamp_min(1)
     cost = float((inner * residuals.square().log1p()).sum().double() / (3 * total))
-    v, u = _subsample(inner, max(1, math.ceil((float(total) / pixels) ** 0.5)))
+    v, u = _subsample(inner, max(1, round((float(total) / pixels) ** 0.5)))
     if len(v) < MIN_PIXELS:
         zero = torch.zeros(len(columns), dtype=torch.float64)
         return AlignmentEquations(zero.diag(), zero, cost, 0.0, 1.0)
