@@ -48,9 +48,7 @@ class LearningRateConfig:
     """Set the learning rates of Adam at the start; all fall together along a cosine to `final` times their start."""
 
     features: float = 0.02
-    """Points' features (the first three: the logarithm of linear colour), per step."""
-    harmonics: float = 0.005
-    """Dependence of the points' colours on the viewing direction, per step."""
+    """Points' features (the first three: the logarithm of linear colour), per step; their harmonics: a quarter."""
     network: float = 2e-3
     """Weights of the network, per step."""
     environment: float = 0.02

@@ -18,6 +18,7 @@ from adop.config import (
     AlignConfig,
     GrowConfig,
     LearnConfig,
+    LearningRateConfig,
     RefineConfig,
     RenderConfig,
     TrainConfig,
@@ -90,7 +91,8 @@ def test_the_first_steps_already_show_the_scene_and_training_helps(trained: Path
 def test_the_loss_falls_on_the_training_photos(small_folder: Path, tmp_path: Path):
     """Train on one photo's crop over and over: the image approaches it."""
     losses: list[float] = []
-    config = dataclasses.replace(TINY, steps=40, crop=360, zoom=(1.0, 1.0), test_every=0)
+    rates = LearningRateConfig(warmup=5)
+    config = dataclasses.replace(TINY, steps=40, batch=1, crop=360, lr=rates, test_every=0)
     train(
         small_folder,
         tmp_path / "run",

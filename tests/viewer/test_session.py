@@ -106,7 +106,7 @@ def test_image_and_points_are_shown_side_by_side(client: Client):
     client.send(type="display", side_by_side=True)
     both = client.frame_at_rest()
     assert both.shape == (90, 160, 3)
-    assert np.abs(both[:, :80].astype(float) - both[:, 80:]).mean() > 10
+    assert np.abs(both[:, :80].astype(float) - both[:, 80:]).mean() > 5
 
 
 def test_a_photos_view_and_exposure_match_the_photo(client: Client, run: Run):
