@@ -43,7 +43,7 @@ class TrainConfig:
     crop: int = 256
     """Side of a training crop, pixels."""
     zoom: tuple[float, float] = (1.0, 1.0)
-    """Smallest and largest magnification of a crop. Each crop's is random. Crops that are not resampled train sharper images."""
+    """Smallest and largest magnification of a crop. Each crop's is random; 1 resamples none and trains sharpest."""
     bf16: bool | None = None
     """Run the network in bfloat16. None: if the device has hardware for it."""
     cuda_graphs: bool = True
