@@ -81,7 +81,7 @@ class LossConfig:
     """Weight of the mean absolute difference between render and photo (both 0 to 1)."""
     mse: float = 0.0
     """Weight of the mean squared difference."""
-    ssim: float = 0.8
+    ssim: float = 0.4
     """Weight of 1 - SSIM. Source: Wang et al. 2004, structural similarity."""
     vgg: float = 0.0
     """Weight of the perceptual loss on VGG-19 features; needs `vgg_weights`. Source: Johnson et al. 2016."""
