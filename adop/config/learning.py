@@ -47,19 +47,19 @@ def learned(schedule: Schedule, step: int) -> bool:
 class LearningRateConfig:
     """Set the learning rates of Adam at the start; all fall together along a cosine to `final` times their start."""
 
-    features: float = 0.02
+    features: float = 0.03
     """Points' features (the first three: the logarithm of linear colour), per step; their harmonics: a quarter."""
-    network: float = 2e-3
+    network: float = 4e-3
     """Weights of the network, per step."""
-    environment: float = 0.02
+    environment: float = 0.04
     """Features of the environment map, per step."""
-    exposure: float = 1e-3
+    exposure: float = 2e-3
     """Exposures, EV per step."""
-    white_balance: float = 1e-3
+    white_balance: float = 2e-3
     """Logarithms of the white balance gains, per step."""
-    vignette: float = 5e-4
+    vignette: float = 1e-3
     """Vignette coefficients and centres (half diagonals of the photo), per step."""
-    response: float = 1e-3
+    response: float = 2e-3
     """Parameters of the response curves, per step."""
     poses: float = 5e-4
     """Poses, per step: radians, and fractions of the scene's extent. Only for refine.method gradient."""
@@ -69,7 +69,7 @@ class LearningRateConfig:
     """Positions of points, as a fraction of the scene's extent, per step. Only for refine.method gradient."""
     final: float = 0.03
     """Factor that the learning rates have reached at the end, 0 to 1."""
-    warmup: int = 50
+    warmup: int = 25
     """Number of steps in which the learning rates rise from zero to their start."""
 
 
@@ -81,7 +81,7 @@ class LossConfig:
     """Weight of the mean absolute difference between render and photo (both 0 to 1)."""
     mse: float = 0.0
     """Weight of the mean squared difference."""
-    ssim: float = 0.4
+    ssim: float = 0.3
     """Weight of 1 - SSIM. Source: Wang et al. 2004, structural similarity."""
     vgg: float = 0.0
     """Weight of the perceptual loss on VGG-19 features; needs `vgg_weights`. Source: Johnson et al. 2016."""
