@@ -29,6 +29,9 @@ FILL_LEVELS = 3  # a gap of up to 2^(levels - 1) pixels lies between points of o
 MIN_COSINE = 0.2  # of the angle between normal and ray, below which a surface is taken to face the camera
 CHECK_SIDE = 640  # longer side of the photos that new points are compared with, pixels
 NEIGHBOURS = 4  # photos that a new point is compared with
+MAX_SURFACE_DIFFERENCE = (
+    0.5  # largest difference in log radiance between a new point and the surface around it
+)
 MAX_LOG_DIFFERENCE = 0.25  # largest difference in log radiance at which two photos agree
 
 
@@ -78,20 +81,16 @@ def _fill_photo(
     index = torch.tensor([photo])
     whole = pipeline.camera(index)
     camera = whole.scaled(scale * min(1.0, longest_side / max(whole.width, whole.height)))
-    gaps, plane = _gaps(pipeline, camera)
+    gaps, surface = _gaps(pipeline, camera)
     mask = cache.mask(photo)
     if mask is not None:
         inside = F.interpolate(mask[None, None].float().to(gaps.device), size=gaps.shape[2:], mode="area")
         gaps &= inside > MIN_MASK
     row, column = torch.nonzero(gaps[0, 0]).unbind(1)
-    uv = torch.stack((column, row), 1).to(plane) + 0.5
+    uv = torch.stack((column, row), 1).to(surface) + 0.5
     rays = camera.unproject(uv[None], torch.ones_like(uv[None, :, 0]))[0] - camera.centre()
-    normal = plane[0, :, row >> 1, column >> 1].T
+    normal, colour = surface[0, :, row >> 1, column >> 1].T.split(3, 1)
     inverse_depth = (normal * rays).sum(1)
-    good = inverse_depth > 0
-    if not good.any():
-        return None
-    row, column, z = row[good], column[good], 1 / inverse_depth[good]
     value = F.interpolate(
         cache.image(photo, pipeline.device), size=(camera.height, camera.width), mode="area"
     )
@@ -100,27 +99,33 @@ def _fill_photo(
         pipeline, photo, value[0, :, row, column][:, None], position[:, row, column][:, None]
     )
     log_radiance = radiance[:, 0].T.clamp_min(MIN_RADIANCE).log()
+    # A pixel beside an outline shows what is behind, which two photos may well agree on.
+    own = (offset_log(log_radiance) - offset_log(colour)).abs().amax(1) < MAX_SURFACE_DIFFERENCE
+    good = own & (inverse_depth > 0)
+    if not good.any():
+        return None
+    z = 1 / inverse_depth[good]
     xyz = camera.centre() + rays[good] * z[:, None]
     spacing = z / (camera.intrinsics[0, 0] * camera.crop[0, 0])
-    return Points(xyz, spacing, -F.normalize(normal[good], dim=1)), log_radiance
+    return Points(xyz, spacing, -F.normalize(normal[good], dim=1)), log_radiance[good]
 
 
 def _gaps(pipeline: Pipeline, camera: Camera) -> tuple[Tensor, Tensor]:
-    """Return which pixels [1, 1, H, W] lie between points, and the surface's planes at half the size [1, 3, h, w].
+    """Return which pixels [1, 1, H, W] lie between points, and the surface there at half the size [1, 6, h, w].
 
-    Planes as `_planes` returns them.
+    The surface is its planes, as `_planes` returns them, and its log colours.
     """
     points = pipeline.points
-    planes = _planes(points.xyz, points.normals, camera)
+    surfaces = torch.cat((_planes(points.xyz, points.normals, camera), points.features[:, :3]), 1)
     raster = replace(pipeline.raster, levels=FILL_LEVELS, radius_threshold=0.0)
-    levels = pipeline.draw(camera, planes, raster)
-    plane, near_point = levels.features[-1], levels.weight[-1] > 0
+    levels = pipeline.draw(camera, surfaces, raster)
+    surface, near_point = levels.features[-1], levels.weight[-1] > 0
     for level in range(FILL_LEVELS - 2, 0, -1):
         own = levels.weight[level] > 0
-        plane = torch.where(own, levels.features[level], _doubled(plane, own))
+        surface = torch.where(own, levels.features[level], _doubled(surface, own))
         near_point = _doubled(near_point, own) | own
     empty = levels.weight[0] == 0
-    return empty & _doubled(near_point, empty), plane
+    return empty & _doubled(near_point, empty), surface
 
 
 def _doubled(image: Tensor, like: Tensor) -> Tensor:
