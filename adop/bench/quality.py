@@ -25,7 +25,7 @@ from adop.run.run import Run, choose_device, load
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.read import load_scene
 from adop.scene.scene import Scene, demo_scene_folder
-from adop.training.train import train
+from adop.training.train import share_done, train
 
 SHARES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of a training, after which it is scored; and at its end
 
@@ -155,10 +155,7 @@ class Snapshots:
         """Note the step and its time, and save a checkpoint if one is due."""
         now = time.monotonic()
         self.progress = Progress(run.progress.step, now - self.begun - self.saving)
-        config = run.config
-        share = run.progress.step / config.steps
-        if config.minutes is not None:
-            share = run.progress.seconds / (60 * config.minutes)
+        share = share_done(run)
         if not self.due or share < self.due[0]:
             return
         self.due = [later for later in self.due if later > share]

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from adop.errors import UserError
+from adop.images.srgb import srgb_decode
 from adop.model.pipeline import Pipeline
-from adop.model.tonemapper import srgb_decode
 from adop.scene.scene import Scene
 
 VALUES = np.linspace(0.03, 0.97, 48)  # photo values at which responses are compared

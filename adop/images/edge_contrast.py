@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LUMINANCE = (0.2126, 0.7152, 0.0722)  # of red, green and blue
+from adop.images.metrics import LUMINANCE
+
 EDGE_SHARE = 0.05  # of the pixels: those with the steepest slopes are the strong edges
 EDGE_SCALE_PX = 1.5  # standard deviation of the blur before slopes are measured: noise makes no edge
 REACH = 6  # pixels around an edge that decide whether it is one

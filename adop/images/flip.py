@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adop.images.srgb import srgb_decode
+
 PIXELS_PER_DEGREE = 0.7 * 3840 / 0.7 * math.pi / 180  # a display of 3840 px and 0.7 m, seen from 0.7 m
 WHITE = (0.950428545, 1.0, 1.088900371)  # XYZ of linear sRGB white
 XYZ_OF_RGB = (
@@ -19,10 +21,8 @@ XYZ_OF_RGB = (
 SENSITIVITY = ((1.0, 0.0047, 0.0, 1e-5), (1.0, 0.0053, 0.0, 1e-5), (34.1, 0.04, 13.5, 0.025))
 FEATURE_WIDTH = 0.082  # degrees, of the edges and points that the eye detects
 COLOUR_EXPONENT, FEATURE_EXPONENT = 0.7, 0.5
-KNEE, KNEE_ERROR = (
-    0.4,
-    0.95,
-)  # colour differences up to this share of the largest make up this share of the errors
+# Colour differences up to this share of the largest make up this share of the errors.
+KNEE, KNEE_ERROR = 0.4, 0.95
 BLOCK = 64  # pixels that one product with a band matrix filters
 
 
@@ -36,7 +36,7 @@ def flip_map(image: Tensor, target: Tensor) -> Tensor:
     **Source** Andersson, Nilsson, Akenine-Möller, Oskarsson, Åström, Fairchild 2020.
     """
     sizes = [len(image), len(target)]
-    both = _opponent(_decode(torch.cat((image, target))))
+    both = _opponent(srgb_decode(torch.cat((image, target))))
     colour = _colour_difference(*_perceived(both).split(sizes))
     feature = _feature_difference(*(both[:, :1] + 16).div(116).split(sizes))
     return colour ** (1 - feature)
@@ -123,11 +123,6 @@ def _filter_rows(image: Tensor, taps: Tensor) -> Tensor:
 
 def _offsets(radius: int, like: Tensor) -> Tensor:
     return torch.arange(-radius, radius + 1, dtype=like.dtype, device=like.device)
-
-
-def _decode(image: Tensor) -> Tensor:
-    """Return linear light of sRGB values."""
-    return torch.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055) ** 2.4)
 
 
 def _relative_xyz(light: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+LUMINANCE = (0.2126, 0.7152, 0.0722)  # of linear red, green and blue
 C1, C2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 of the SSIM paper, where L = 1 is the range of the pixels
 TILE = 118  # side of the parts of an image that SSIM is computed in: its band matrices are fastest when they are small
 

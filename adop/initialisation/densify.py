@@ -19,6 +19,8 @@ from adop.initialisation.reduced_photos import (
     offset_log,
     reduce_photos,
     sample_image,
+    spread_indices,
+    spread_photos,
 )
 from adop.model.pipeline import Pipeline
 from adop.model.points import MIN_RADIANCE
@@ -29,9 +31,7 @@ FILL_LEVELS = 3  # a gap of up to 2^(levels - 1) pixels lies between points of o
 MIN_COSINE = 0.2  # of the angle between normal and ray, below which a surface is taken to face the camera
 CHECK_SIDE = 640  # longer side of the photos that new points are compared with, pixels
 NEIGHBOURS = 4  # photos that a new point is compared with
-MAX_SURFACE_DIFFERENCE = (
-    0.5  # largest difference in log radiance between a new point and the surface around it
-)
+MAX_SURFACE_DIFFERENCE = 0.5  # largest difference in log radiance from the surface around a new point
 MAX_LOG_DIFFERENCE = 0.25  # largest difference in log radiance at which two photos agree
 
 
@@ -46,7 +46,7 @@ def densify(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: De
 
     Source: patch expansion of Furukawa and Ponce 2010, PMVS, one pixel at a time.
     """
-    chosen = photos[:: max(1, -(-len(photos) // config.max_photos))]
+    chosen = spread_photos(photos, config.max_photos)
     if len(photos) < 2 or len(pipeline.points) >= config.max_points:
         return 0
     before = len(pipeline.points)
@@ -65,7 +65,7 @@ def densify(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: De
             _confirmed(points.xyz, log_radiance, [checks[i] for i in neighbours[photo]], config)
         )[:, 0]
         if len(kept) > room:
-            kept = kept[torch.arange(room, device=kept.device) * len(kept) // room]
+            kept = kept[spread_indices(len(kept), room, kept.device)]
         width = pipeline.points.features.shape[1]
         assert points.normals is not None
         selected = Points(points.xyz[kept], points.radius[kept], points.normals[kept])

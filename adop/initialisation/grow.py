@@ -17,6 +17,8 @@ from adop.initialisation.reduced_photos import (
     offset_log,
     reduce_photos,
     sample_image,
+    spread_indices,
+    spread_photos,
     update_depth,
 )
 from adop.initialisation.stereo import consistent_depths, depth_map, photo_pyramid
@@ -64,7 +66,7 @@ def grow_points(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config
     if len(photos) < 2 or config.max_points < 1:
         return 0
     reduced = reduce_photos(pipeline, cache, photos, config.longest_side)
-    chosen = photos[:: max(1, -(-len(photos) // config.max_photos))]
+    chosen = spread_photos(photos, config.max_photos)
     fill_levels, added = pipeline.config.fill_levels, 0
     if config.stereo:
         stereo_levels = min(config.stereo_levels, fill_levels)
@@ -87,7 +89,7 @@ def _add(pipeline: Pipeline, found: list[Candidates], max_points: int) -> int:
     new = Candidates(*(torch.cat(part) for part in parts))
     new = new[_one_per_cell(new)]
     if len(new) > max_points:
-        new = new[torch.arange(max_points, device=new.xyz.device) * len(new) // max_points]
+        new = new[spread_indices(len(new), max_points, new.xyz.device)]
     order = torch.from_numpy(morton_order(new.xyz.cpu().numpy()).astype("int64"))
     new = new[order.to(new.xyz.device)]
     spare = new.xyz.new_zeros(len(new), pipeline.points.features.shape[1] - 3)

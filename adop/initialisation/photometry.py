@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from adop.images.srgb import srgb_decode
 from adop.model.pipeline import Pipeline
 from adop.model.points import MIN_RADIANCE
-from adop.model.tonemapper import srgb_decode, srgb_encode
+from adop.model.tonemapper import srgb_encode
 from adop.scene.photo_cache import PhotoCache
 
 VISIBILITY_LEVELS = 4  # pyramid levels that are drawn to tell which points a nearer surface hides

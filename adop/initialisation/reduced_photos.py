@@ -110,6 +110,16 @@ def sample_image(image: Tensor, uv: Tensor) -> Tensor:
     return F.grid_sample(image, grid, padding_mode="border", align_corners=False)[0, :, 0]
 
 
+def spread_photos(photos: list[int], most: int) -> list[int]:
+    """Return at most `most` of the photos, spread evenly over the capture."""
+    return photos[:: max(1, -(-len(photos) // most))]
+
+
+def spread_indices(total: int, count: int, device: torch.device) -> Tensor:
+    """Return `count` rising indices below `total`, spread evenly."""
+    return torch.arange(count, device=device) * total // count
+
+
 def nearest_photos(reduced: dict[int, ReducedPhoto], photo: int, count: int) -> list[int]:
     """Return the photos whose cameras are nearest, with a penalty on those that are turned away."""
     camera = reduced[photo].camera

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adop.model.tonemapper import srgb_decode
+from adop.images.srgb import srgb_decode
 from adop.ops import HARMONIC_COEFFICIENTS, Blocks, Points, make_blocks
 from adop.scene.point_cloud import PointCloud, block_order
 

@@ -8,15 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from adop.images.srgb import srgb_decode
 from adop.ops.tonemap import PhysicalCamera, srgb_encode
 
 RESPONSE_SAMPLES = 25  # of the response curve
 LEAK = 0.01  # slope beyond the range in training, so that clipped values can come back
-
-
-def srgb_decode(value: Tensor) -> Tensor:
-    """Return the linear light of an sRGB value in [0, 1]."""
-    return torch.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055).clamp_min(0).pow(2.4))
 
 
 @dataclass(frozen=True)

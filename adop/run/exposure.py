@@ -17,6 +17,7 @@ from torch.nn import functional
 from adop.errors import UserError
 from adop.files import write_atomically
 from adop.geometry.camera import Camera
+from adop.images.metrics import LUMINANCE
 from adop.model.pipeline import Pipeline, Radiance
 from adop.model.tonemapper import Tonemapper
 from adop.render.camera_path import CameraPath, pinhole
@@ -25,7 +26,6 @@ from adop.run.exposure_model import PhotoValues, ViewPrediction, choose
 
 FORMAT = "adop-exposure-1"
 LONGEST_SIDE = 320  # px, to which a view is reduced before its light is measured
-LUMINANCE = (0.2126, 0.7152, 0.0722)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LIGHT, COLOUR = 3 + len(QUANTILES), 2  # numbers of statistics, for EV and for white balance
 DARKEST = 2.0**-14  # radiance below which differences do not count

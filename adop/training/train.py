@@ -215,19 +215,19 @@ def _train(training: Training, interrupted: Callable[[], bool]) -> None:
     read_every = 1 if callback is not None or run.device.type == "cpu" else READ_EVERY
     photos = photos_on_gpu(run, training.say)
     batches = BatchPrefetcher(functools.partial(draw_batch, run, photos=photos))
-    while _share_done(run) < 1 and not interrupted():
+    while share_done(run) < 1 and not interrupted():
         step = run.progress.step
         recent.add(steps.learning_step(batches.batch(step)))
-        training.optimiser.step(step, _share_done(run))
-        log.moves(step + 1, align_while_training(run, step + 1, _share_done(run)))
+        training.optimiser.step(step, share_done(run))
+        log.moves(step + 1, align_while_training(run, step + 1, share_done(run)))
         run.progress = Progress(step + 1, time.monotonic() - start)
         if (step + 1) % read_every == 0:
             values, means = recent.read()
-            line.show(step + 1, _share_done(run), means["loss"], means["psnr"])
+            line.show(step + 1, share_done(run), means["loss"], means["psnr"])
         request = callback(run, values) if callback is not None else None
         if (step + 1) % LOG_EVERY == 0:
             log.write(step + 1, means)
-        if (step + 1) % run.config.evaluate_every == 0 and _share_done(run) < 1:
+        if (step + 1) % run.config.evaluate_every == 0 and share_done(run) < 1:
             _log_snapshot(run, log)
         if request == "save" or time.monotonic() - saved > run.config.checkpoint_seconds:
             _try_to_save(training)
@@ -242,7 +242,7 @@ def _perceptual_loss(run: Run) -> Vgg | None:
     return Vgg(loss.vgg_weights).to(run.device) if loss.vgg > 0 and loss.vgg_weights else None
 
 
-def _share_done(run: Run) -> float:
+def share_done(run: Run) -> float:
     """Return how much of the run is done, 1 at its end."""
     if run.config.minutes is not None:
         return run.progress.seconds / (60 * run.config.minutes)

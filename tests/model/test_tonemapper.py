@@ -5,7 +5,8 @@ import math
 import numpy as np
 import torch
 
-from adop.model.tonemapper import RESPONSE_SAMPLES, Photometry, Tonemapper, srgb_decode, srgb_encode
+from adop.images.srgb import srgb_decode
+from adop.model.tonemapper import RESPONSE_SAMPLES, Photometry, Tonemapper, srgb_encode
 
 
 def make(photos: int = 4) -> Tonemapper:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adop.images.metrics import LUMINANCE
+
 MIN_STOP, MAX_STOP, BINS = -10.0, 3.0, 52  # of the histogram, in stops relative to saturation
 BLACK_LEVEL = 1 / 4096  # sensor light up to which a pixel counts as black
 MIDDLE_GREY = 0.17  # sensor light to which automatic exposure brings the image's mean
@@ -40,7 +42,7 @@ def metered_exposure(light: Tensor) -> float:
     The centre of the image counts most. The mean is that of logarithms, so that a lamp does not darken a whole room.
     """
     small = light[:, :: max(1, light.shape[1] // 60), :: max(1, light.shape[2] // 100)].cpu()
-    luminance = (small * torch.tensor([0.2126, 0.7152, 0.0722])[:, None, None]).sum(0).clamp(2.0**-12, 2.0**6)
+    luminance = (small * torch.tensor(LUMINANCE)[:, None, None]).sum(0).clamp(2.0**-12, 2.0**6)
     y = torch.linspace(-1, 1, luminance.shape[0])[:, None]
     x = torch.linspace(-1, 1, luminance.shape[1])
     weight = torch.exp(-1.5 * (x * x + y * y))
