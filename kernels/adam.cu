@@ -1,4 +1,4 @@
-// Adam on the rows that have a gradient; each row counts its own steps.
+// Adam with decoupled decay on the rows that have a gradient; each row counts its own steps.
 #include "arguments.h"
 
 // One index is one row [C] of the parameter.
@@ -23,8 +23,8 @@ KERNEL(sparse_adam, SparseAdamArguments) {
             const real g = gradient[c];
             args.average[i] = beta1 * args.average[i] + (1 - beta1) * g;
             args.square[i] = beta2 * args.square[i] + (1 - beta2) * g * g;
-            args.parameter[i] -=
-                args.rates[c] * (args.average[i] * scale1) / (sqrt(args.square[i] * scale2) + (real)args.epsilon);
+            const real change = args.average[i] * scale1 / (sqrt(args.square[i] * scale2) + (real)args.epsilon);
+            args.parameter[i] -= args.rates[c] * (change + args.decays[c] * args.parameter[i]);
         }
     }
 }

@@ -155,6 +155,7 @@ ARGUMENTS(DrawArguments, DRAW_FIELDS)
     FIELD(real*, square)         /* [N, C] running mean of its square */ \
     FIELD(int*, steps)           /* [N] */ \
     FIELD(const real*, rates)    /* [C] */ \
+    FIELD(const real*, decays)   /* [C] */ \
     FIELD(int64, rows) \
     FIELD(int64, channels) \
     FIELD(double, beta1) \

@@ -145,7 +145,7 @@ class SparseAdamArguments(ctypes.Structure):
     """The arguments of the kernel of adam.cu."""
 
     _fields_ = _fields(
-        ("pointer", "parameter gradient average square steps rates"),
+        ("pointer", "parameter gradient average square steps rates decays"),
         ("integer", "rows channels"),
         ("double", "beta1 beta2 epsilon"),
     )

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from adop.config import DensifyConfig
 from adop.geometry.camera import Camera
+from adop.initialisation.background import Background, measure_background
 from adop.initialisation.photometry import photo_radiance
 from adop.initialisation.reduced_photos import (
     MIN_MASK,
@@ -50,14 +51,16 @@ def densify(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: De
     if len(photos) < 2 or len(pipeline.points) >= config.max_points:
         return 0
     before = len(pipeline.points)
-    checks = {i: _filled(p) for i, p in reduce_photos(pipeline, cache, photos, CHECK_SIDE).items()}
+    reduced = reduce_photos(pipeline, cache, photos, CHECK_SIDE)
+    background = measure_background(reduced.values(), pipeline.config.fill_levels, pipeline.device)
+    checks = {i: _filled(photo) for i, photo in reduced.items()}
     neighbours = {photo: nearest_photos(checks, photo, NEIGHBOURS) for photo in chosen}
     steps = [(scale, photo) for scale in config.scales for photo in chosen]
     for scale, photo in tqdm(steps, desc="points between points", leave=False, disable=None):
         room = config.max_points - len(pipeline.points)
         if room <= 0:
             break
-        new = _fill_photo(pipeline, cache, photo, scale, config.longest_side)
+        new = _fill_photo(pipeline, cache, photo, scale, config.longest_side, background)
         if new is None:
             continue
         points, log_radiance = new
@@ -75,7 +78,7 @@ def densify(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: De
 
 
 def _fill_photo(
-    pipeline: Pipeline, cache: PhotoCache, photo: int, scale: float, longest_side: int
+    pipeline: Pipeline, cache: PhotoCache, photo: int, scale: float, longest_side: int, background
 ) -> tuple[Points, Tensor] | None:
     """Return points in the gaps of a photo reduced by a scale, and their log radiance [M, 3]; None: no gaps."""
     index = torch.tensor([photo])
@@ -101,7 +104,7 @@ def _fill_photo(
     log_radiance = radiance[:, 0].T.clamp_min(MIN_RADIANCE).log()
     # A pixel beside an outline shows what is behind, which two photos may well agree on.
     own = (offset_log(log_radiance) - offset_log(colour)).abs().amax(1) < MAX_SURFACE_DIFFERENCE
-    good = own & (inverse_depth > 0)
+    good = own & (inverse_depth > 0) & ~background.shows(rays, log_radiance, MAX_LOG_DIFFERENCE)
     if not good.any():
         return None
     z = 1 / inverse_depth[good]
@@ -124,8 +127,19 @@ def _gaps(pipeline: Pipeline, camera: Camera) -> tuple[Tensor, Tensor]:
         own = levels.weight[level] > 0
         surface = torch.where(own, levels.features[level], _doubled(surface, own))
         near_point = _doubled(near_point, own) | own
-    empty = levels.weight[0] == 0
-    return empty & _doubled(near_point, empty), surface
+    has_point = levels.weight[0] > 0
+    return ~has_point & _doubled(near_point, has_point) & _closed(has_point), surface
+
+
+def _closed(image: Tensor) -> Tensor:
+    """Return a bool image [1, 1, H, W] with the gaps between its true pixels closed, and nothing added around them.
+
+    Source: morphological closing (Serra 1982) by a square as wide as two gaps.
+    """
+    reach = 2 ** (FILL_LEVELS - 1)
+    side = 2 * reach + 1
+    grown = F.max_pool2d(image.float(), side, stride=1, padding=reach)
+    return F.max_pool2d(1 - F.pad(grown, [reach] * 4), side, stride=1) == 0
 
 
 def _doubled(image: Tensor, like: Tensor) -> Tensor:

@@ -30,6 +30,8 @@ from adop.scene.point_cloud import morton_order
 DEPTH_FACTORS = (1.0, 0.9, 1.1, 0.75, 1.3)  # depths that are tried, relative to the surrounding depth
 INFINITE_DEPTH_FACTOR = 1000.0  # relative to the surrounding depth: photos see no parallax there
 MAX_LOG_DIFFERENCE = 0.15  # largest difference in log radiance at which two photos agree
+MIN_PASSING = 0.3  # share of photos that must see past all points in a direction where there may be a far background
+MIN_AGREEING = 0.7  # share of these that must show the same light
 MIN_COHERENCE = 0.7  # fraction of the surrounding hole that must agree too: chance agreement is isolated
 COHERENCE_WINDOW_PX = 7
 
@@ -68,16 +70,19 @@ def grow_points(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config
     reduced = reduce_photos(pipeline, cache, photos, config.longest_side)
     chosen = spread_photos(photos, config.max_photos)
     fill_levels, added = pipeline.config.fill_levels, 0
+    holes = {index: photo.holes(2) for index, photo in reduced.items()}
     if config.stereo:
         stereo_levels = min(config.stereo_levels, fill_levels)
-        added = _add(pipeline, _stereo_candidates(reduced, chosen, stereo_levels, config), config.max_points)
+        found = _stereo_candidates(reduced, chosen, holes, stereo_levels, config)
+        added = _add(pipeline, found, config.max_points)
         reduced = update_depth(pipeline, reduced) if added else reduced
     if added >= config.max_points:
         return added
     found = []
     for photo in chosen:
         neighbours = [reduced[i] for i in nearest_photos(reduced, photo, config.neighbour_photos)]
-        found.append(_depth_hypotheses(reduced[photo], neighbours, config, fill_levels))
+        candidates = _depth_hypotheses(reduced[photo], neighbours, config, fill_levels)
+        found.append(_without_background(candidates, reduced[photo].camera.centre(), reduced, holes))
     return added + _add(pipeline, found, config.max_points - added)
 
 
@@ -99,7 +104,11 @@ def _add(pipeline: Pipeline, found: list[Candidates], max_points: int) -> int:
 
 
 def _stereo_candidates(
-    reduced: dict[int, ReducedPhoto], chosen: list[int], fill_levels: int, config: GrowConfig
+    reduced: dict[int, ReducedPhoto],
+    chosen: list[int],
+    holes: dict[int, Tensor],
+    fill_levels: int,
+    config: GrowConfig,
 ) -> list[Candidates]:
     """Return what stereo finds in the holes of the chosen photos and another of them confirms."""
     pyramid, maps = photo_pyramid(reduced), {}
@@ -112,8 +121,32 @@ def _stereo_candidates(
         pixels = torch.nonzero(depths.found)
         z = 1 / depths.inverse_depth[pixels[:, 0], pixels[:, 1]]
         candidates = _candidates_at(reduced[photo], pixels, z)
-        result.append(candidates[consistent_depths(maps, reduced, photo, candidates.xyz)])
+        candidates = candidates[consistent_depths(maps, reduced, photo, candidates.xyz)]
+        result.append(_without_background(candidates, reduced[photo].camera.centre(), reduced, holes))
     return result
+
+
+def _without_background(
+    candidates: Candidates, centre: Tensor, photos: dict[int, ReducedPhoto], holes: dict[int, Tensor]
+) -> Candidates:
+    """Return the candidates of the photo with this centre that are not part of the far background, such as the sky.
+
+    They are if many photos see past all points in their direction, and most of these show the same light there.
+    Beside an outline, photos agree on the sky at the depth of the outline too.
+    """
+    far = centre + INFINITE_DEPTH_FACTOR * (candidates.xyz - centre)
+    reference = offset_log(candidates.log_radiance)
+    showing, passing, agreeing = (torch.zeros(len(candidates), device=far.device) for _ in range(3))
+    for index, photo in photos.items():
+        uv, _, inside = photo.project(far)
+        row, column = photo.nearest_pixel(uv)
+        past = inside & holes[index][0, 0, row, column]
+        difference = offset_log(sample_image(photo.log_radiance, uv).T) - reference
+        showing += inside & photo.inside_mask()[0, 0, row, column]
+        passing += past
+        agreeing += past & (difference.abs().amax(1) < MAX_LOG_DIFFERENCE)
+    background = (passing > MIN_PASSING * showing) & (agreeing > MIN_AGREEING * passing)
+    return candidates[~background]
 
 
 def _candidates_at(photo: ReducedPhoto, pixels: Tensor, z: Tensor) -> Candidates:
@@ -142,7 +175,7 @@ def _depth_hypotheses(
         better = difference < best_difference
         best_difference = torch.where(better, difference, best_difference)
         best_z = torch.where(better, z, best_z)
-    # What photos also agree on at infinity, such as the sky, is left to the environment.
+    # What neighbours also agree on at infinity has no certain depth.
     infinite = _candidates_at(photo, pixels, INFINITE_DEPTH_FACTOR / inverse_depth)
     near = _photo_difference(infinite, neighbours, config) > MAX_LOG_DIFFERENCE
     keep = (best_difference < MAX_LOG_DIFFERENCE) & (inverse_depth > 1e-12) & near

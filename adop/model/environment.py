@@ -20,6 +20,14 @@ MAX_TEXELS_PER_PIXEL = 1.5  # the map is halved while a pixel is wider than this
 MIN_ROWS = 4  # of a halved map
 
 
+def map_coordinates(directions: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return the (column, row) at which world directions [B, 3, ...] of length 1 meet a map of (rows, columns)."""
+    x, y, z = directions.unbind(1)
+    column = (torch.atan2(x, z) / (2 * math.pi) + 0.5) * size[1]
+    row = (torch.asin(y.clamp(-1, 1)) / math.pi + 0.5) * size[0]
+    return column, row
+
+
 class Environment(nn.Module):
     """Features seen along a ray that meets no point.
 
@@ -52,11 +60,7 @@ class Environment(nn.Module):
 
     def coordinates(self, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Return the (column, row) [B, H, W], in texels, at which world directions [B, 3, H, W] meet the map."""
-        height, width = self.map.shape[2:]
-        x, y, z = directions.unbind(1)
-        column = (torch.atan2(x, z) / (2 * math.pi) + 0.5) * width
-        row = (torch.asin(y.clamp(-1, 1)) / math.pi + 0.5) * height
-        return column, row
+        return map_coordinates(directions, (self.map.shape[2], self.map.shape[3]))
 
     def forward(self, directions: list[Tensor], pixel_angle: float | None = None) -> list[Tensor]:
         """Return the features [B, C, H_l, W_l] per level seen along world directions [B, 3, H_l, W_l] per level.

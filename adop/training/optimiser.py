@@ -19,6 +19,7 @@ from adop.training.sparse_adam import AdamSettings, RowMoments, sparse_adam_
 BETAS = (0.9, 0.99)
 EPSILON = 1e-10
 HARMONICS_RATE = 0.25  # of the rate of features: what few photos see is explained by the colour first
+HARMONICS_DECAY = 0.5  # times their rate, per step: what photos do not show again and again fades
 # Adam normalises each gradient, so a texel of the environment that crops rarely show would move as fast as one that they
 # often show, and drift away from the photos. With these epsilons a small gradient moves its texel in proportion to its
 # size. A texel's gradient shrinks with the number of texels, so the smaller of the first and of the second divided by
@@ -102,6 +103,8 @@ class Optimiser:
         channels = channels_of(self.features, pipeline.view_raster.harmonics)
         self.feature_rates = self.features.new_full((width,), rates.features)
         self.feature_rates[channels:] = HARMONICS_RATE * rates.features
+        self.feature_decay = torch.zeros_like(self.feature_rates)
+        self.feature_decay[channels:] = HARMONICS_DECAY
         self.exp_avg = torch.zeros_like(self.features)
         self.exp_avg_sq = torch.zeros_like(self.features)
         self.row_steps = torch.zeros(len(self.features), dtype=torch.int32, device=self.features.device)
@@ -124,7 +127,7 @@ class Optimiser:
             self.features.grad = None
         if self.features.grad is not None:
             moments = RowMoments(self.exp_avg, self.exp_avg_sq, self.row_steps)
-            settings = AdamSettings(self.feature_rates * scale, BETAS, EPSILON)
+            settings = AdamSettings(self.feature_rates * scale, BETAS, EPSILON, self.feature_decay)
             backend = self.pipeline.backend
             sparse_adam_(self.features.detach(), self.features.grad, moments, settings, backend)
             self.features.grad = None

@@ -28,6 +28,7 @@ class AdamSettings:
     lr: float | Tensor  # for all channels, or [C]
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+    weight_decay: float | Tensor = 0.0  # for all channels, or [C]; times the rate
 
 
 @torch.no_grad()
@@ -36,7 +37,7 @@ def sparse_adam_(
 ) -> None:
     """Step the rows of `param` [N, C] whose gradient is not all zero, in place; other rows keep their state.
 
-    **Source** Kingma and Ba 2015, lazily per row.
+    **Source** Kingma and Ba 2015; decoupled decay of Loshchilov and Hutter 2019; lazily per row.
     """
     tensors = {"param": param, "grad": grad, "exp_avg": moments.exp_avg, "exp_avg_sq": moments.exp_avg_sq}
     for name, tensor in tensors.items():
@@ -49,7 +50,10 @@ def sparse_adam_(
         _sparse_adam_reference(param, grad, moments, settings)
         return
     dense = grad.contiguous()
-    rates = settings.lr if isinstance(settings.lr, Tensor) else param.new_full(param.shape[1:], settings.lr)
+    rates, decays = (
+        value if isinstance(value, Tensor) else param.new_full(param.shape[1:], value)
+        for value in (settings.lr, settings.weight_decay)
+    )
     values: Values = {
         "parameter": param,
         "gradient": dense,
@@ -59,6 +63,7 @@ def sparse_adam_(
         "rows": param.shape[0],
         "channels": param.shape[1],
         "rates": rates,
+        "decays": decays,
         "beta1": settings.betas[0],
         "beta2": settings.betas[1],
         "epsilon": settings.eps,
@@ -76,5 +81,6 @@ def _sparse_adam_reference(param: Tensor, grad: Tensor, moments: RowMoments, set
     square = moments.exp_avg_sq[rows].mul_(beta2).addcmul_(g, g, value=1 - beta2)
     count = steps[:, None].to(param.dtype)
     denominator = (square / (1 - beta2**count)).sqrt_().add_(settings.eps)
-    param[rows] -= settings.lr * (mean / (1 - beta1**count)) / denominator
+    change = mean / (1 - beta1**count) / denominator
+    param[rows] -= settings.lr * (change + settings.weight_decay * param[rows])
     moments.row_steps[rows], moments.exp_avg[rows], moments.exp_avg_sq[rows] = steps, mean, square

@@ -27,22 +27,22 @@ def test_kernel_and_plain_torch_agree_and_leave_other_rows_alone() -> None:
         touched |= drawn[:, 0]
         for tensors, backend in ((got, "cpu"), (expected, "reference")):
             param, moments = tensors
-            settings = AdamSettings(0.1, (0.9, 0.99), 1e-8)
+            settings = AdamSettings(0.1, (0.9, 0.99), 1e-8, torch.tensor([0.0, 0.5, 1.0, 0.0]))
             sparse_adam_(param, gradient, moments, settings, backend)  # type: ignore[arg-type]
     for a, b in zip(tensors_of(*got), tensors_of(*expected), strict=True):
         torch.testing.assert_close(a, b, atol=2e-6, rtol=2e-6)
     assert torch.equal(got[0][~touched], start[~touched]) and (got[0][touched] != start[touched]).any(1).all()
 
 
-def test_with_all_rows_it_is_torchs_adam() -> None:
+def test_with_all_rows_it_is_torchs_adam_with_decoupled_decay() -> None:
     param, moments = state(100)
     other = param.clone().requires_grad_()
-    adam = torch.optim.Adam([other], lr=0.05, betas=(0.9, 0.99), eps=1e-8)
+    adam = torch.optim.AdamW([other], lr=0.05, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.5)
     generator = torch.Generator().manual_seed(1)
     for _ in range(4):
         gradient = torch.randn(100, 4, generator=generator)
         other.grad = gradient
         adam.step()
-        sparse_adam_(param, gradient, moments, AdamSettings(0.05, (0.9, 0.99), 1e-8), "auto")
+        sparse_adam_(param, gradient, moments, AdamSettings(0.05, (0.9, 0.99), 1e-8, 0.5), "auto")
     torch.testing.assert_close(param, other.detach(), atol=1e-6, rtol=1e-5)
     assert moments.row_steps.tolist() == [4] * 100

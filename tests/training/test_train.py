@@ -31,6 +31,7 @@ from adop.run.photos import split_photos
 from adop.run.run import load
 from adop.scene.read import load_scene
 from adop.scene.write import save_scene
+from adop.training.step import draw_batch
 from adop.training.train import train
 from support.once import once
 
@@ -234,5 +235,8 @@ def test_points_that_no_crop_shows_do_not_change(trained: Path, small_folder: Pa
     spare = run.pipeline.points.features[:, 3]
     assert bool((spare == 0).any()) and bool((spare != 0).any())
     assert torch.isfinite(run.pipeline.points.features).all()
-    seen = run.pipeline.project(run.pipeline.camera(torch.tensor(run.split["train"]))).visible.any(0)
+    seen = torch.zeros(len(spare), dtype=torch.bool)
+    for batch in (draw_batch(run, step) for step in range(run.config.steps)):
+        camera = run.pipeline.camera(batch.photos, batch.crop, (batch.side, batch.side))
+        seen |= run.pipeline.project(camera).visible.any(0)
     assert bool((~seen).any()) and not spare[~seen].any()
