@@ -174,22 +174,23 @@ def _filled(photo: ReducedPhoto) -> ReducedPhoto:
 def _confirmed(
     xyz: Tensor, log_radiance: Tensor, photos: list[ReducedPhoto], config: DensifyConfig
 ) -> Tensor:
-    """Return [M] bool, the points that one of the photos shows at the same depth and colour and none sees through."""
+    """Return [M] bool, the points that more photos show at the same depth and colour than contradict.
+
+    A photo contradicts a point that it shows in another colour, or through which it sees.
+    """
     reference = offset_log(log_radiance)
-    agreeing, seen_through = (torch.zeros(len(xyz), device=xyz.device) for _ in range(2))
+    agreeing, contradicting = (torch.zeros(len(xyz), device=xyz.device) for _ in range(2))
     for photo in photos:
         uv, z, inside = photo.project(xyz)
         row, column = photo.nearest_pixel(uv)
         depth = photo.depth[0, 0, row, column]
         inside = inside & photo.inside_mask()[0, 0, row, column] & torch.isfinite(depth)
-        near = (z / depth - 1).abs() < config.depth_tolerance
+        hidden = z > depth * (1 + config.depth_tolerance)
+        near = inside & ~hidden & (z > depth * (1 - config.depth_tolerance))
         difference = offset_log(sample_image(photo.log_radiance, uv).T) - reference
-        if (
-            inside & near
-        ).any():  # what is left of two photos' exposure and white balance is no reason for doubt
-            difference = difference - difference[inside & near].median(0).values
-        clipped = photo.clipped[0, 0, row, column]
-        alike = (difference.abs().amax(1) < MAX_LOG_DIFFERENCE) | clipped
-        agreeing += inside & near & alike
-        seen_through += inside & (z < depth * (1 - config.depth_tolerance)) & ~alike
-    return (agreeing > 0) & (seen_through < agreeing)
+        if near.any():  # what is left of two photos' exposure and white balance is no reason for doubt
+            difference = difference - difference[near].median(0).values
+        alike = (difference.abs().amax(1) < MAX_LOG_DIFFERENCE) | photo.clipped[0, 0, row, column]
+        agreeing += near & alike
+        contradicting += inside & ~hidden & ~alike
+    return agreeing > contradicting
