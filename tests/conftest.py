@@ -65,7 +65,7 @@ def small_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def trained_folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the run folder of a training of three steps on the small scene."""
-    from adop.config import GrowConfig, LearnConfig, RenderConfig, TrainConfig
+    from adop.config import DensifyConfig, GrowConfig, LearnConfig, RenderConfig, TrainConfig
     from adop.training.train import train
 
     config = TrainConfig(
@@ -73,6 +73,7 @@ def trained_folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         crop=64,
         render=RenderConfig(levels=4),
         grow=GrowConfig(longest_side=200),
+        densify=DensifyConfig(max_points=100_000),
         test_every=20,
         scene=str(small_folder),
         learn=LearnConfig(poses="off", intrinsics="off", distortion="off"),

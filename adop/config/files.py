@@ -146,7 +146,7 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
     if hint == Schedule:
         return _checked_schedule(value, where)
     if get_origin(hint) is tuple:
-        return _checked_tuple(len(options), value, where)
+        return _checked_tuple(None if Ellipsis in options else len(options), value, where)
     if get_origin(hint) in (Union, UnionType):  # of a type and None
         return None if value is None else _checked(options[0], value, where)
     kind = str if get_origin(hint) is Literal else hint
@@ -164,9 +164,10 @@ def _checked_schedule(value: Any, where: str) -> Schedule:
     raise UserError(f"{where} must be on, off, or the step from which it is learned, not {value!r}")
 
 
-def _checked_tuple(count: int, value: Any, where: str) -> tuple[float, ...]:
+def _checked_tuple(count: int | None, value: Any, where: str) -> tuple[float, ...]:
+    """Return a list of `count` numbers, or of any length, as a tuple."""
     if not isinstance(value, list) or not all(isinstance(v, int | float) for v in value):
-        raise UserError(f"{where} must be a list of {count} numbers")
-    if len(value) != count:
+        raise UserError(f"{where} must be a list of numbers")
+    if count is not None and len(value) != count:
         raise UserError(f"{where} must have {count} numbers, not {len(value)}")
     return tuple(float(v) for v in value)

@@ -94,7 +94,7 @@ class DensifyConfig:
     """Maximum number of photos whose gaps are filled, spread evenly over the capture."""
     longest_side: int = 1600
     """Longer side of the photos at most, pixels. New points are one of these pixels apart."""
-    scales: tuple[float, float, float] = (0.5, 0.71, 1.0)
+    scales: tuple[float, ...] = (0.5, 0.71, 1.0, 1.41, 2.0)
     """Sizes of the photos in which gaps are filled in turn: a budget that does not suffice is spread evenly."""
     depth_tolerance: float = 0.03
     """Relative difference in depth up to which a neighbouring photo confirms a new point."""

@@ -30,7 +30,7 @@ class TrainConfig:
     """Where the other options start from. quick: minutes on two CPU cores; gpu: a GPU; large: a large GPU."""
     scene: Annotated[str, tyro.conf.Suppress] = ""
     """Scene folder; the command line takes it as its first argument."""
-    steps: int = 1200
+    steps: int = 1000
     """Number of training steps, at least 1."""
     minutes: float | None = None
     """Train for this many minutes instead of a number of steps, which then depends on the machine."""
@@ -44,6 +44,8 @@ class TrainConfig:
     """Side of a training crop, pixels."""
     zoom: tuple[float, float] = (1.0, 1.0)
     """Smallest and largest magnification of a crop. Each crop's is random; 1 resamples none and trains sharpest."""
+    thinning: float = 2.5
+    """Draw crops at random densities, down to 1 / thinning^2, so that points do not learn noise together. 1: all points."""
     bf16: bool | None = None
     """Run the network in bfloat16. None: if the device has hardware for it."""
     cuda_graphs: bool = True

@@ -28,6 +28,7 @@ from adop.model.points import MIN_RADIANCE
 from adop.ops import Points
 from adop.scene.photo_cache import PhotoCache
 
+GOLDEN_RATIO = 0.618034
 FILL_LEVELS = 3  # a gap of up to 2^(levels - 1) pixels lies between points of one surface
 MIN_COSINE = 0.2  # of the angle between normal and ray, below which a surface is taken to face the camera
 CHECK_SIDE = 640  # longer side of the photos that new points are compared with, pixels
@@ -55,6 +56,9 @@ def densify(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: De
     background = measure_background(reduced.values(), pipeline.config.fill_levels, pipeline.device)
     checks = {i: _filled(photo) for i, photo in reduced.items()}
     neighbours = {photo: nearest_photos(checks, photo, NEIGHBOURS) for photo in chosen}
+    chosen.sort(
+        key=lambda photo: photo * GOLDEN_RATIO % 1
+    )  # where a pass ends early, it was spread over the capture
     steps = [(scale, photo) for scale in config.scales for photo in chosen]
     for scale, photo in tqdm(steps, desc="points between points", leave=False, disable=None):
         room = config.max_points - len(pipeline.points)
@@ -94,9 +98,8 @@ def _fill_photo(
     rays = camera.unproject(uv[None], torch.ones_like(uv[None, :, 0]))[0] - camera.centre()
     normal, colour = surface[0, :, row >> 1, column >> 1].T.split(3, 1)
     inverse_depth = (normal * rays).sum(1)
-    value = F.interpolate(
-        cache.image(photo, pipeline.device), size=(camera.height, camera.width), mode="area"
-    )
+    size, value = (camera.height, camera.width), cache.image(photo, pipeline.device)
+    value = F.interpolate(value, size=size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
     position = pipeline.cameras.photo_position(camera, index)[0]
     radiance = photo_radiance(
         pipeline, photo, value[0, :, row, column][:, None], position[:, row, column][:, None]

@@ -30,7 +30,9 @@ from adop.scene.point_cloud import morton_order
 DEPTH_FACTORS = (1.0, 0.9, 1.1, 0.75, 1.3)  # depths that are tried, relative to the surrounding depth
 INFINITE_DEPTH_FACTOR = 1000.0  # relative to the surrounding depth: photos see no parallax there
 MAX_LOG_DIFFERENCE = 0.15  # largest difference in log radiance at which two photos agree
-MIN_PASSING = 0.3  # share of photos that must see past all points in a direction where there may be a far background
+MIN_PASSING = (
+    0.3  # share of photos that must see past all points in a direction where there may be a far background
+)
 MIN_AGREEING = 0.7  # share of these that must show the same light
 MIN_COHERENCE = 0.7  # fraction of the surrounding hole that must agree too: chance agreement is isolated
 COHERENCE_WINDOW_PX = 7

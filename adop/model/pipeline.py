@@ -48,6 +48,7 @@ class ViewInputs:
     camera: Camera
     lookup: EnvironmentLookup
     ghosts: Tensor | None = None  # [B, N] bool, points that are left out and compared with the image instead
+    thinning: float = 1.0  # factor on the smallest radius that is drawn: the density falls by its square
 
 
 class Pipeline(nn.Module):
@@ -168,11 +169,12 @@ class Pipeline(nn.Module):
     def _draw_over_environment(self, view: ViewInputs) -> tuple[Levels, list[Tensor] | None]:
         """Return the levels, and the environment's light per level where it is looked up densely."""
         camera, points, features, lookup = view.camera, self.points(), self.points.features, view.lookup
+        raster = replace(self.view_raster, radius_threshold=self.view_raster.radius_threshold * view.thinning)
         if isinstance(lookup, SparseLookup):
-            levels = draw(camera, points, features, self.view_raster, backend=self.backend)
+            levels = draw(camera, points, features, raster, backend=self.backend)
             return self.environment.composite(levels, lookup.rays, lookup.mip_levels, self.backend), None
         images = self.environment(level_directions(camera, self.config.levels), lookup.pixel_angle)
-        levels = draw(camera, points, features, self.view_raster, images, view.ghosts, self.backend)
+        levels = draw(camera, points, features, raster, images, view.ghosts, self.backend)
         return levels, [image[:, :3].exp() for image in images]
 
     def _extrapolate(

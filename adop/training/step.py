@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from adop.run.run import Run
 from adop.training.loss import training_loss
 from adop.training.sampler import Batch, CropConfig, Pixels, batch_of, cut, sample, step_generator
 
+THINNING_STEPS = 4  # densities between that of all points and the least
 PRIOR_EVERY = 4  # steps: the physical camera changes slowly, and its prior costs a fiftieth of a step
 
 
@@ -68,13 +69,24 @@ def step_inputs(run: Run, batch: Batch) -> StepInputs:
         draw = step_generator(config.seed + 1, step)
         ghosts = sample_ghosts(pipeline.raster, len(camera), len(pipeline.points), draw).to(device)
     return StepInputs(
-        view=pipeline.view_inputs(camera, views, ghosts),
+        view=replace(pipeline.view_inputs(camera, views, ghosts), thinning=thinning(config, step)),
         views=views,
         photos=photos,
         target=pixels.target,
         mask=pixels.mask,
         prior=step % PRIOR_EVERY == 0,
     )
+
+
+def thinning(config: TrainConfig, step: int) -> float:
+    """Return by which factor the smallest drawn radius of a step is larger, at random from 1 to `config.thinning`.
+
+    A pixel shows the mean of its points, which could learn the photos' noise together and would show it in any view
+    that mixes them otherwise. So subsets of them must show the photos too. A few factors, because each has its own CUDA
+    graph.
+    """
+    chosen = int(torch.randint(THINNING_STEPS, (), generator=step_generator(config.seed + 2, step)))
+    return max(config.thinning, 1.0) ** (chosen / (THINNING_STEPS - 1))
 
 
 def step_loss(

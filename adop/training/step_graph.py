@@ -16,7 +16,7 @@ from adop.run.run import Run
 from adop.training.sampler import Batch
 from adop.training.step import StepInputs, step_inputs, step_loss
 
-MOST_GRAPHS = 16  # a scene with photos of many sizes would otherwise fill the memory with them
+MOST_GRAPHS = 32  # a scene with photos of many sizes would otherwise fill the memory with them
 WARM_UP = 3  # runs before a capture, in which libraries choose their kernels and modules are loaded
 
 
@@ -34,7 +34,8 @@ class StepGraphs:
     """Run the training steps of a run up to their gradients. On a GPU, capture each kind of step once, then replay it.
 
     Two steps share a graph if these match: sizes, lens model, whether there is a rolling shutter, which mip level of the
-    environment each pyramid level reads, and whether the physical camera's prior is included.
+    environment each pyramid level reads, how far the points are thinned out, and whether the physical camera's prior is
+    included.
     """
 
     def __init__(self, run: Run, vgg: Vgg | None, say: Callable[[str], None]) -> None:
@@ -134,7 +135,7 @@ def _kind(inputs: StepInputs) -> Hashable:
     camera, lookup = inputs.view.camera, _sparse(inputs)
     shapes = tuple(tuple(tensor.shape) for tensor in input_tensors(inputs))
     cameras = (camera.model, camera.width, camera.height, camera.motion is None)
-    return (*cameras, tuple(lookup.mip_levels), inputs.prior, shapes)
+    return (*cameras, tuple(lookup.mip_levels), inputs.view.thinning, inputs.prior, shapes)
 
 
 def _sparse(inputs: StepInputs) -> SparseLookup:

@@ -18,7 +18,7 @@ from adop.scene.scene import Scene
 from support.small_scene import with_points
 
 PHOTOS = list(range(1, 16, 2))
-CONFIG = DensifyConfig(longest_side=480, max_points=400_000)
+CONFIG = DensifyConfig(max_points=400_000, scales=(0.5, 1.0))
 
 
 def densified(

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from adop.backend.launch import count_launches
-from adop.config import AlignConfig, GrowConfig, RefineConfig, RenderConfig, TrainConfig
+from adop.config import AlignConfig, DensifyConfig, GrowConfig, RefineConfig, RenderConfig, TrainConfig
 from adop.model.cameras import ViewInfo
 from adop.model.environment_lookup import pixel_angle
 from adop.ops import Backend
@@ -110,6 +110,7 @@ def test_the_chosen_backend_runs_everything(
         bf16=False,
         render=RenderConfig(levels=4, backend=backend),
         grow=GrowConfig(longest_side=120, max_photos=2),
+        densify=DensifyConfig(max_points=100_000),
         refine=RefineConfig(align_every=1, align_photos=1, align=AlignConfig(longest_side=120, iterations=1)),
     )
     with count_launches() as counted:

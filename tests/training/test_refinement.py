@@ -11,6 +11,7 @@ import torch
 from adop.bench.disturb import disturb_rolling_shutter
 from adop.bench.refinement import BenchRefineConfig, ErrorSizes, bench_refine
 from adop.config import (
+    DensifyConfig,
     GrowConfig,
     LearnConfig,
     LossConfig,
@@ -35,6 +36,7 @@ TINY = dataclasses.replace(
     render=RenderConfig(levels=4),
     test_every=0,
     grow=GrowConfig(longest_side=160),
+    densify=DensifyConfig(max_points=100_000),
 )
 OFF = {"poses": "off", "intrinsics": "off", "distortion": "off"}
 

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from adop.config import (
     AlignConfig,
+    DensifyConfig,
     GrowConfig,
     LearnConfig,
     LearningRateConfig,
@@ -42,6 +43,7 @@ TINY = dataclasses.replace(
     evaluate_every=1000,
     render=RenderConfig(levels=4),
     grow=GrowConfig(longest_side=160),
+    densify=DensifyConfig(max_points=100_000),
     test_every=10,
     # Cameras are aligned at the eighth step, so that a resumed run must reproduce that too.
     learn=LearnConfig(poses=1, intrinsics="off", distortion="off"),
