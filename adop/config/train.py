@@ -45,7 +45,7 @@ class TrainConfig:
     zoom: tuple[float, float] = (1.0, 1.0)
     """Smallest and largest magnification of a crop. Each crop's is random; 1 resamples none and trains sharpest."""
     thinning: float = 2.5
-    """Draw crops at random densities, down to 1 / thinning^2, so that points do not learn noise together. 1: all points."""
+    """Draw crops at random densities, down to 1/thinning^2, so that points do not learn noise together. 1: all points."""
     bf16: bool | None = None
     """Run the network in bfloat16. None: if the device has hardware for it."""
     cuda_graphs: bool = True

@@ -42,9 +42,9 @@ def densify(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: De
     """Add points to the pipeline in the empty pixels of photos, on the surface of the points around; return how many.
 
     Photo by photo, a pixel without a point that lies in a gap between points of one surface gets one: on the plane
-    that their normals span, in the photo's colour. It is kept where a neighbouring photo sees the same depth and
-    colour there, and dropped where none does or one sees through it. Coarser passes come first, so that a budget
-    that does not suffice is spread evenly. Deterministic.
+    that their normals span, in the photo's colour, unless it could as well show the far background. It is kept where
+    more of the neighbouring photos show the same depth and colour than contradict. Coarser passes come first, so that a
+    budget that does not suffice is spread evenly. Deterministic.
 
     Source: patch expansion of Furukawa and Ponce 2010, PMVS, one pixel at a time.
     """
@@ -56,9 +56,8 @@ def densify(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: De
     background = measure_background(reduced.values(), pipeline.config.fill_levels, pipeline.device)
     checks = {i: _filled(photo) for i, photo in reduced.items()}
     neighbours = {photo: nearest_photos(checks, photo, NEIGHBOURS) for photo in chosen}
-    chosen.sort(
-        key=lambda photo: photo * GOLDEN_RATIO % 1
-    )  # where a pass ends early, it was spread over the capture
+    # Where the budget ends within a pass, that pass was spread over the capture.
+    chosen.sort(key=lambda photo: photo * GOLDEN_RATIO % 1)
     steps = [(scale, photo) for scale in config.scales for photo in chosen]
     for scale, photo in tqdm(steps, desc="points between points", leave=False, disable=None):
         room = config.max_points - len(pipeline.points)
@@ -82,7 +81,7 @@ def densify(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: De
 
 
 def _fill_photo(
-    pipeline: Pipeline, cache: PhotoCache, photo: int, scale: float, longest_side: int, background
+    pipeline: Pipeline, cache: PhotoCache, photo: int, scale: float, longest_side: int, background: Background
 ) -> tuple[Points, Tensor] | None:
     """Return points in the gaps of a photo reduced by a scale, and their log radiance [M, 3]; None: no gaps."""
     index = torch.tensor([photo])

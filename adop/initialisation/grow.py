@@ -30,10 +30,9 @@ from adop.scene.point_cloud import morton_order
 DEPTH_FACTORS = (1.0, 0.9, 1.1, 0.75, 1.3)  # depths that are tried, relative to the surrounding depth
 INFINITE_DEPTH_FACTOR = 1000.0  # relative to the surrounding depth: photos see no parallax there
 MAX_LOG_DIFFERENCE = 0.15  # largest difference in log radiance at which two photos agree
-MIN_PASSING = (
-    0.3  # share of photos that must see past all points in a direction where there may be a far background
-)
-MIN_AGREEING = 0.7  # share of these that must show the same light
+# Share of photos that must see past all points in a direction of the far background, and of these, how many must show
+# the same light there. A pixel counts as past all points if no point is near it in so many levels.
+MIN_PASSING, MIN_AGREEING, PASSING_LEVELS = 0.3, 0.7, 2
 MIN_COHERENCE = 0.7  # fraction of the surrounding hole that must agree too: chance agreement is isolated
 COHERENCE_WINDOW_PX = 7
 
@@ -63,7 +62,7 @@ def grow_points(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config
     Stereo comes first: a position that it finds in the holes of one photo is added if the depth of another photo
     confirms it. In holes that remain too wide to be filled from the pyramid, a few depths close to the surrounding
     depth are tried: a position is added if at least `config.min_views` photos agree on its radiance and none sees
-    through it.
+    through it. What photos also show infinitely far away is left to the environment.
 
     Source: `adop.initialisation.stereo`; photo-consistency of space carving (Kutulakos and Seitz 2000).
     """
@@ -72,7 +71,7 @@ def grow_points(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config
     reduced = reduce_photos(pipeline, cache, photos, config.longest_side)
     chosen = spread_photos(photos, config.max_photos)
     fill_levels, added = pipeline.config.fill_levels, 0
-    holes = {index: photo.holes(2) for index, photo in reduced.items()}
+    holes = {index: photo.holes(PASSING_LEVELS) for index, photo in reduced.items()}
     if config.stereo:
         stereo_levels = min(config.stereo_levels, fill_levels)
         found = _stereo_candidates(reduced, chosen, holes, stereo_levels, config)
