@@ -28,11 +28,12 @@ def inputs_of(run: Run, step: int) -> StepInputs:
     return step_inputs(run, draw_batch(run, step))
 
 
-def with_mip_levels(inputs: StepInputs, mip_levels: list[int]) -> StepInputs:
-    """Return the same step with other mip levels of the environment."""
+def decided(inputs: StepInputs, mip_levels: list[int], thinning: float = 1.0) -> StepInputs:
+    """Return the same step with other mip levels of the environment, and of another density."""
     assert isinstance(inputs.view.lookup, SparseLookup)
     lookup = dataclasses.replace(inputs.view.lookup, mip_levels=mip_levels)
-    return dataclasses.replace(inputs, view=dataclasses.replace(inputs.view, lookup=lookup))
+    view = dataclasses.replace(inputs.view, lookup=lookup, thinning=thinning)
+    return dataclasses.replace(inputs, view=view)
 
 
 def tensors_in(value: Any) -> list[Tensor]:
@@ -62,12 +63,11 @@ def test_everything_a_step_reads_is_copied(run: Run, moving: bool) -> None:
 
 
 def test_steps_for_which_the_host_decides_alike_are_of_one_kind(run: Run) -> None:
-    first, prior, other = (inputs_of(run, step) for step in (1, 4, 5))
-    coarse = with_mip_levels(first, [9])
+    first, prior, other = (decided(inputs_of(run, step), [2]) for step in (1, 4, 5))
     assert _kind(first) != _kind(prior)
-    assert _kind(first) != _kind(coarse)
-    assert isinstance(first.view.lookup, SparseLookup)
-    assert _kind(first) == _kind(with_mip_levels(other, first.view.lookup.mip_levels))
+    assert _kind(first) != _kind(decided(first, [9]))
+    assert _kind(first) != _kind(decided(first, [2], 2.0))
+    assert _kind(first) == _kind(other)
 
 
 def test_nothing_is_captured_on_a_cpu(run: Run) -> None:
