@@ -19,7 +19,7 @@ from adop.training.sparse_adam import AdamSettings, RowMoments, sparse_adam_
 BETAS = (0.9, 0.99)
 EPSILON = 1e-10
 HARMONICS_RATE = 0.25  # of the rate of features: what few photos see is explained by the colour first
-HARMONICS_DECAY = 0.2  # times their rate, per step: what photos do not show again and again fades
+HARMONICS_DECAY = 1.0  # times their rate, per step: what photos do not show again and again fades
 # Adam normalises each gradient, so a texel of the environment that crops rarely show would move as fast as one that they
 # often show, and drift away from the photos. With these epsilons a small gradient moves its texel in proportion to its
 # size. A texel's gradient shrinks with the number of texels, so the smaller of the first and of the second divided by
