@@ -30,7 +30,7 @@ class TrainConfig:
     """Where the other options start from. quick: minutes on two CPU cores; gpu: a GPU; large: a large GPU."""
     scene: Annotated[str, tyro.conf.Suppress] = ""
     """Scene folder; the command line takes it as its first argument."""
-    steps: int = 1300
+    steps: int = 1200
     """Number of training steps, at least 1."""
     minutes: float | None = None
     """Train for this many minutes instead of a number of steps, which then depends on the machine."""
