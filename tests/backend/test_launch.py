@@ -56,9 +56,9 @@ def test_every_struct_of_the_kernels_is_checked() -> None:
 
 def test_swapped_fields_of_one_size_are_named() -> None:
     fields = list(SparseAdamArguments._fields_)
-    fields[8], fields[9] = fields[9], fields[8]
+    fields[9], fields[10] = fields[10], fields[9]
     swapped = type("SparseAdamArguments", (ctypes.Structure,), {"_fields_": fields})
-    with pytest.raises(RuntimeError, match=r"SparseAdamArguments, field 8: .*'beta2'.* have \('beta1'"):
+    with pytest.raises(RuntimeError, match=r"SparseAdamArguments, field 9: .*'beta2'.* have \('beta1'"):
         check_layouts(cpu_library("float"), [swapped])
     shorter = type("BlockArguments", (ctypes.Structure,), {"_fields_": list(BlockArguments._fields_)[:-1]})
     with pytest.raises(RuntimeError, match=r"BlockArguments, field 3: .* has None, .* have \('blocks'"):
