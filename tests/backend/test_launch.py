@@ -64,7 +64,7 @@ def test_swapped_fields_of_one_size_are_named() -> None:
     with pytest.raises(RuntimeError, match=r"BlockArguments, field 3: .* has None, .* have \('blocks'"):
         check_layouts(cpu_library("float"), [shorter])
     other = [(n, ctypes.c_double if n == "rows" else k) for n, k in SparseAdamArguments._fields_]
-    with pytest.raises(RuntimeError, match=r"\('rows', 48, 8, 'd'\), .* \('rows', 48, 8, 'i'\)"):
+    with pytest.raises(RuntimeError, match=r"\('rows', 56, 8, 'd'\), .* \('rows', 56, 8, 'i'\)"):
         check_layouts(
             cpu_library("float"), [type("SparseAdamArguments", (ctypes.Structure,), {"_fields_": other})]
         )
