@@ -59,7 +59,7 @@ def test_gaps_are_filled_on_the_surface_and_in_its_colours(thinned: tuple[Scene,
     scene, truth = thinned
     untouched, _ = densified(scene, dataclasses.replace(CONFIG, max_points=1))
     pipeline, new = densified(scene)
-    assert coverage(untouched, PHOTOS[3]) < 0.6 < 0.8 < coverage(pipeline, PHOTOS[3])
+    assert coverage(untouched, PHOTOS[3]) < 0.6 < 0.7 < coverage(pipeline, PHOTOS[3])
     xyz = pipeline.points.xyz.numpy()
     centres = np.stack([np.linalg.inv(p.world_to_camera)[:3, 3] for p in scene.photos])
     everything = np.concatenate((truth, xyz[~new]))
