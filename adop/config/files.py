@@ -167,7 +167,7 @@ def _checked_schedule(value: Any, where: str) -> Schedule:
 def _checked_tuple(count: int | None, value: Any, where: str) -> tuple[float, ...]:
     """Return a list of `count` numbers, or of any length, as a tuple."""
     if not isinstance(value, list) or not all(isinstance(v, int | float) for v in value):
-        raise UserError(f"{where} must be a list of numbers")
+        raise UserError(f"{where} must be a list of {'' if count is None else f'{count} '}numbers")
     if count is not None and len(value) != count:
         raise UserError(f"{where} must have {count} numbers, not {len(value)}")
     return tuple(float(v) for v in value)

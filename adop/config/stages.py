@@ -84,7 +84,7 @@ class GrowConfig:
 
 @dataclass(frozen=True)
 class DensifyConfig:
-    """Add points between the cloud's own before training, until a pixel of every photo has about one."""
+    """Add points between the cloud's own before training, until a pixel of every photo has about four."""
 
     enabled: bool = True
     """Add points in the gaps of the photos, on the surface of the points around them."""
@@ -93,9 +93,9 @@ class DensifyConfig:
     max_photos: int = 64
     """Maximum number of photos whose gaps are filled, spread evenly over the capture."""
     longest_side: int = 1600
-    """Longer side of the photos at most, pixels. New points are one of these pixels apart."""
+    """Longer side of the photos at most, pixels, at scale 1."""
     scales: tuple[float, ...] = (0.5, 0.71, 1.0, 1.41, 2.0)
-    """Sizes of the photos in which gaps are filled in turn: a budget that does not suffice is spread evenly."""
+    """Sizes of the photos in which gaps are filled in turn, with a point per pixel: so a small budget is spread evenly."""
     depth_tolerance: float = 0.03
     """Relative difference in depth up to which a neighbouring photo confirms a new point."""
     seed: int = 0

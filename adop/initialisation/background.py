@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adop.initialisation.reduced_photos import ReducedPhoto, offset_log
-from adop.model.environment import map_coordinates
+from adop.model.environment import map_texels
 
 ROWS = 128  # of the map of directions
 PIXEL_STEP = 2  # one of so many rows and columns of a photo is measured
@@ -57,5 +57,4 @@ def measure_background(photos: Iterable[ReducedPhoto], fill_levels: int, device:
 
 
 def _texel(directions: Tensor) -> Tensor:
-    column, row = map_coordinates(F.normalize(directions, dim=1), (ROWS, 2 * ROWS))
-    return row.long().clamp(0, ROWS - 1) * 2 * ROWS + column.long() % (2 * ROWS)
+    return map_texels(F.normalize(directions, dim=1), (ROWS, 2 * ROWS))

@@ -1,4 +1,4 @@
-"""Add points between those of the cloud until a pixel of every photo has about one."""
+"""Add points between those of the cloud until a pixel of every photo has enough of them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from adop.initialisation.reduced_photos import (
     nearest_photos,
     offset_log,
     reduce_photos,
+    resized_photo,
     sample_image,
     spread_indices,
     spread_photos,
@@ -30,6 +31,7 @@ from adop.scene.photo_cache import PhotoCache
 
 GOLDEN_RATIO = 0.618034
 FILL_LEVELS = 3  # a gap of up to 2^(levels - 1) pixels lies between points of one surface
+REACH = 2 ** (FILL_LEVELS - 1)  # pixels from a point up to which its surface is continued
 MIN_COSINE = 0.2  # of the angle between normal and ray, below which a surface is taken to face the camera
 CHECK_SIDE = 640  # longer side of the photos that new points are compared with, pixels
 NEIGHBOURS = 4  # photos that a new point is compared with
@@ -88,17 +90,13 @@ def _fill_photo(
     whole = pipeline.camera(index)
     camera = whole.scaled(scale * min(1.0, longest_side / max(whole.width, whole.height)))
     gaps, surface = _gaps(pipeline, camera)
-    mask = cache.mask(photo)
-    if mask is not None:
-        inside = F.interpolate(mask[None, None].float().to(gaps.device), size=gaps.shape[2:], mode="area")
-        gaps &= inside > MIN_MASK
+    value, mask = resized_photo(cache, photo, camera, pipeline.device)
+    gaps &= mask > MIN_MASK
     row, column = torch.nonzero(gaps[0, 0]).unbind(1)
     uv = torch.stack((column, row), 1).to(surface) + 0.5
     rays = camera.unproject(uv[None], torch.ones_like(uv[None, :, 0]))[0] - camera.centre()
     normal, colour = surface[0, :, row >> 1, column >> 1].T.split(3, 1)
     inverse_depth = (normal * rays).sum(1)
-    size, value = (camera.height, camera.width), cache.image(photo, pipeline.device)
-    value = F.interpolate(value, size=size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
     position = pipeline.cameras.photo_position(camera, index)[0]
     radiance = photo_radiance(
         pipeline, photo, value[0, :, row, column][:, None], position[:, row, column][:, None]
@@ -138,10 +136,13 @@ def _closed(image: Tensor) -> Tensor:
 
     Source: morphological closing (Serra 1982) by a square as wide as two gaps.
     """
-    reach = 2 ** (FILL_LEVELS - 1)
-    side = 2 * reach + 1
-    grown = F.max_pool2d(image.float(), side, stride=1, padding=reach)
-    return F.max_pool2d(1 - F.pad(grown, [reach] * 4), side, stride=1) == 0
+    grown = F.pad(_dilated(image), [REACH] * 4)
+    return F.max_pool2d(1 - grown, 2 * REACH + 1, stride=1) == 0
+
+
+def _dilated(image: Tensor) -> Tensor:
+    """Return 1 where a true pixel of a bool image [1, 1, H, W] lies within reach, else 0."""
+    return F.max_pool2d(image.float(), 2 * REACH + 1, stride=1, padding=REACH)
 
 
 def _doubled(image: Tensor, like: Tensor) -> Tensor:
@@ -167,8 +168,7 @@ def _planes(xyz: Tensor, normals: Tensor | None, camera: Camera) -> Tensor:
 
 def _filled(photo: ReducedPhoto) -> ReducedPhoto:
     """Return the photo with the depth between points of one surface interpolated."""
-    reach = 2 ** (FILL_LEVELS - 1)
-    near_point = F.max_pool2d(photo.has_point().float(), 2 * reach + 1, stride=1, padding=reach) > 0
+    near_point = _dilated(photo.has_point()) > 0
     depth = torch.where(near_point, 1 / photo.filled_inverse_depth(), torch.inf)
     return replace(photo, depth=torch.where(photo.has_point(), photo.depth, depth))
 

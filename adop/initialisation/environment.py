@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from adop.initialisation.photometry import clipping, photo_radiance, pixel_confidence
-from adop.model.environment import push_pull
+from adop.model.environment import map_texels, push_pull
 from adop.model.pipeline import Pipeline
 from adop.model.points import MIN_RADIANCE
 from adop.model.tonemapper import srgb_encode
@@ -157,8 +157,7 @@ def _sum_rays(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> tuple
         rays, background_rays = rays + background.total, background_rays + len(background.confidence)
         if not len(background.confidence):
             continue
-        column, row = environment.coordinates(background.directions)
-        texel = row.flatten().long().clamp(0, rows - 1) * columns + column.flatten().long() % columns
+        texel = map_texels(background.directions, (rows, columns)).flatten()
         for weight, totals, weights in (
             (background.confidence, sums.measured, sums.measured_weight),
             (background.clipping, sums.clipped, sums.clipped_weight),

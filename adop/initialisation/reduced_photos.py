@@ -146,14 +146,9 @@ def _reduce_photo(pipeline: Pipeline, cache: PhotoCache, photo: int, longest_sid
     index, device = torch.tensor([photo]), pipeline.device
     whole = pipeline.camera(index)
     camera = whole.scaled(min(1.0, longest_side / max(whole.width, whole.height)))
-    size = (camera.height, camera.width)
-    value = cache.image(photo, device)
-    value = F.interpolate(value, size=size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
+    value, mask = resized_photo(cache, photo, camera, device)
     position = pipeline.cameras.photo_position(camera, index)[0]
     radiance = photo_radiance(pipeline, photo, value[0], position)[None]
-    mask, given = torch.ones_like(value[:, :1]), cache.mask(photo)
-    if given is not None:
-        mask = F.interpolate(given[None, None].float().to(device), size=size, mode="area")
     return ReducedPhoto(
         camera=camera,
         log_radiance=radiance.clamp_min(MIN_RADIANCE).log(),
@@ -162,6 +157,18 @@ def _reduce_photo(pipeline: Pipeline, cache: PhotoCache, photo: int, longest_sid
         depth=_point_depth(pipeline, camera),
         backend=pipeline.backend,
     )
+
+
+def resized_photo(
+    cache: PhotoCache, photo: int, camera: Camera, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return a photo [1, 3, h, w] in [0, 1] at a camera's size, and which fraction [1, 1, h, w] its mask keeps."""
+    size, value = (camera.height, camera.width), cache.image(photo, device)
+    value = F.interpolate(value, size=size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
+    mask = cache.mask(photo)
+    if mask is None:
+        return value, torch.ones_like(value[:, :1])
+    return value, F.interpolate(mask[None, None].float().to(device), size=size, mode="area")
 
 
 @torch.no_grad()

@@ -28,6 +28,12 @@ def map_coordinates(directions: Tensor, size: tuple[int, int]) -> tuple[Tensor, 
     return column, row
 
 
+def map_texels(directions: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the flat index of the texel at which world directions [B, 3, ...] meet a map of (rows, columns)."""
+    column, row = map_coordinates(directions, size)
+    return row.long().clamp(0, size[0] - 1) * size[1] + column.long() % size[1]
+
+
 class Environment(nn.Module):
     """Features seen along a ray that meets no point.
 

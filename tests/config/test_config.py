@@ -127,7 +127,7 @@ def test_a_stage_has_at_most_twelve_options():
         ('{"loss": {"l1": true}}', "must be a number"),
         ('{"zoom": [1]}', "must have 2 numbers"),
         ('{"densify": {"scales": [1, "two"]}}', "must be a list of numbers"),
-        ('{"zoom": 1}', "must be a list of numbers"),
+        ('{"zoom": 1}', "must be a list of 2 numbers"),
         ('{"preset": "huge"}', "quick, gpu or large"),
         ('{"network": {"kind": 3}}', "must be a text"),
         ('{"network": {"kind": "big"}}', "must be one of decoder, unet, none, not 'big'"),
