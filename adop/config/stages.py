@@ -95,7 +95,7 @@ class DensifyConfig:
     longest_side: int = 1600
     """Longer side of the photos at most, pixels, at scale 1."""
     scales: tuple[float, ...] = (0.5, 0.71, 1.0, 1.41, 2.0)
-    """Sizes of the photos in which gaps are filled in turn, with a point per pixel: so a small budget is spread evenly."""
+    """Sizes of the photos in which gaps are filled in turn, a point per pixel: a small budget is spread evenly."""
     depth_tolerance: float = 0.03
     """Relative difference in depth up to which a neighbouring photo confirms a new point."""
     seed: int = 0
