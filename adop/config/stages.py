@@ -117,6 +117,22 @@ class PruneConfig:
 
 
 @dataclass(frozen=True)
+class OccludersConfig:
+    """Leave out the parts of single photos in which something hides the scene, before training."""
+
+    enabled: bool = True
+    """Leave out what hides the points that other photos agree on: passers-by, leaves close to a camera, lens flares."""
+    min_views: int = 2
+    """Number of other photos that must agree on a point's colour, at least 1."""
+    min_agreement: float = 0.7
+    """Fraction of the other photos that see a point which must agree on its colour, 0 to 1."""
+    tolerance: float = 0.25
+    """Largest difference in the logarithm of radiance, in any channel, at which two photos agree."""
+    min_difference: float = 0.5
+    """Smallest difference in the logarithm of radiance of what hides a point."""
+
+
+@dataclass(frozen=True)
 class AlignConfig:
     """Align the cameras: move each until the rendered scene matches its photo."""
 

@@ -15,6 +15,7 @@ from adop.config.stages import (
     EnvironmentConfig,
     GrowConfig,
     NetworkConfig,
+    OccludersConfig,
     PruneConfig,
     RefineConfig,
     RenderConfig,
@@ -62,6 +63,7 @@ class TrainConfig:
     grow: GrowConfig = field(default_factory=GrowConfig)
     densify: DensifyConfig = field(default_factory=DensifyConfig)
     prune: PruneConfig = field(default_factory=PruneConfig)
+    occluders: OccludersConfig = field(default_factory=OccludersConfig)
     learn: LearnConfig = field(default_factory=LearnConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     lr: LearningRateConfig = field(default_factory=LearningRateConfig)

@@ -102,8 +102,12 @@ def write_reduced(source: Path, target: Path, size: tuple[int, int]) -> None:
 def write_reduced_mask(source: Path, target: Path, size: tuple[int, int]) -> None:
     """Write a smaller copy of a mask as PNG: a pixel counts only where every pixel that it covers does."""
     mask = Image.fromarray(read_mask(source).astype(np.uint8) * 255)
-    whole = np.asarray(mask.resize(size, Image.Resampling.BOX)) == 255
-    Image.fromarray(whole.astype(np.uint8) * 255).save(target, format="PNG")
+    write_mask(np.asarray(mask.resize(size, Image.Resampling.BOX)) == 255, target)
+
+
+def write_mask(mask: np.ndarray, target: Path) -> None:
+    """Write a mask [H,W] bool as PNG, white where it is true. Raises: OSError where the file cannot be written."""
+    Image.fromarray(mask.astype(np.uint8) * 255).save(target, format="PNG")
 
 
 def _grey_to_bytes(pixels: np.ndarray) -> np.ndarray:

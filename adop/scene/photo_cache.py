@@ -30,6 +30,7 @@ class PhotoCache:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._kept: OrderedDict[tuple[int, int], _Entry] = OrderedDict()  # by photo and scale
+        self._left_out: dict[int, Tensor] = {}  # [H,W] bool by photo
         self._lock = threading.Lock()
 
     def get(self, index: int) -> Tensor:
@@ -50,6 +51,13 @@ class PhotoCache:
         image = self.image(index, device) if scale == 1 else pixels.to(device).float()
         whole = image.new_ones(image[:, :1].shape)
         return image, whole if given is None else given.reshape(whole.shape).to(image)
+
+    def leave_out(self, index: int, hidden: Tensor) -> None:
+        """Do not count the pixels of a photo where `hidden`, [H,W] bool, is true, from now on."""
+        with self._lock:
+            self._left_out[index] = hidden.cpu()
+            for key in [key for key in self._kept if key[0] == index]:
+                self._bytes -= _size(self._kept.pop(key))
 
     @property
     def bytes(self) -> int:
@@ -85,7 +93,11 @@ class PhotoCache:
         if photo.mask is not None:
             given = read_mask(photo.mask, (lens.width, lens.height))
             mask = given if mask is None else mask & given
-        return torch.from_numpy(pixels.copy()), None if mask is None else torch.from_numpy(mask)
+        counts = None if mask is None else torch.from_numpy(mask)
+        if index in self._left_out:
+            shown = ~self._left_out[index]
+            counts = shown if counts is None else counts & shown
+        return torch.from_numpy(pixels.copy()), counts
 
 
 def _size(entry: _Entry) -> int:

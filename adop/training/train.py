@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 from tqdm import tqdm
 
 from adop.config import TrainConfig, save_config
@@ -21,16 +22,17 @@ from adop.errors import UserError
 from adop.evaluation.evaluate import evaluate, mean_scores, score_photo
 from adop.evaluation.run_plots import plot_run
 from adop.images.vgg import Vgg
+from adop.initialisation.consistency import find_occluders, remove_unsupported
 from adop.initialisation.densify import densify
 from adop.initialisation.environment import initialise_environment
 from adop.initialisation.grow import grow_points
 from adop.initialisation.photometry import PointSamples, colour_points, estimate_exposures, sample_points
 from adop.initialisation.physical_camera import calibrate
-from adop.initialisation.prune import remove_unsupported
 from adop.interrupts import interrupts
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint, load_optimiser_state, save_checkpoint
 from adop.run.device_photos import photos_on_gpu
 from adop.run.exposure import save_exposure
+from adop.run.occluders import load_occluders, save_occluders
 from adop.run.photos import known_exposures
 from adop.run.run import Run, choose_device, has_bf16, new_run
 from adop.training.log import Log, ProgressLine, Recent
@@ -93,11 +95,12 @@ def train(  # noqa: PLR0913 (public; the last three are optional hooks)
         saved = checkpoints(output / "checkpoints") if resume else []
         if saved:
             run.progress = load_checkpoint(saved[-1], run.pipeline)
+            load_occluders(run)
             say(f"resumed at step {run.progress.step}")
         else:
             if disturb is not None:
                 disturb(run)
-            start_from_photos(run, say)
+            save_occluders(run, start_from_photos(run, say))
         optimiser = Optimiser(run.pipeline, run.config.learn, run.config.lr)
         if saved:
             optimiser.load(load_optimiser_state(saved[-1]))
@@ -139,15 +142,19 @@ def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: boo
     return run
 
 
-def start_from_photos(run: Run, say: Say) -> None:
-    """Initialise cameras, exposures (where EXIF has none), the points' colours and the environment from the photos."""
+def start_from_photos(run: Run, say: Say) -> dict[int, Tensor]:
+    """Initialise cameras, exposures (where EXIF has none), the points' colours and the environment from the photos.
+
+    Return what was found to hide the scene, [H, W] bool by photo, and is left out of the photos now.
+    """
     say("before the first step: cameras, physical camera, points and environment are fitted to the photos")
     refine_before_training(run, say)
+    own = run.pipeline.points.features.detach().clone()
     if refines_poses_with_points(run):
-        own = run.pipeline.points.features.detach().clone()
         colour_from_photos(run, say)
         refine_poses_with_points(run, own, say)
     samples = colour_from_photos(run, say)
+    occluders = leave_out_occluders(run, samples, own, say)
     if run.config.prune.enabled:
         removed = remove_unsupported(run.pipeline, samples, run.config.prune)
         say(f"points: {removed:,} removed that the photos contradict")
@@ -161,6 +168,35 @@ def start_from_photos(run: Run, say: Say) -> None:
     environment = run.pipeline.environment
     size = f"{environment.map.shape[2]} rows" if environment.enabled else "one colour"
     say(f"environment: {size}; {100 * share:.0f} % of the photos' rays meet no point")
+    return occluders
+
+
+def leave_out_occluders(
+    run: Run, samples: dict[int, PointSamples], own: Tensor, say: Say
+) -> dict[int, Tensor]:
+    """Leave out of the photos what hides the scene, and return it, [H, W] bool by photo.
+
+    The samples and colours of points are made anew without it.
+
+    Args:
+        own: [N, C] the features that the points came with.
+    """
+    if not run.config.occluders.enabled:
+        return {}
+    occluders = find_occluders(run.pipeline, samples, run.config.occluders)
+    for photo, hidden in occluders.items():
+        run.cache.leave_out(photo, hidden)
+        samples[photo] = sample_points(run.pipeline, run.cache, photo)
+    if occluders:
+        largest = max(float(hidden.float().mean()) for hidden in occluders.values())
+        say(
+            f"occluders: parts of {len(occluders)} photos are left out where something hides what the others show, "
+            f"at most {100 * largest:.0f} % of one"
+        )
+        with torch.no_grad():
+            run.pipeline.points.features.copy_(own)
+        colour_points(run.pipeline, samples)
+    return occluders
 
 
 def colour_from_photos(run: Run, say: Say) -> dict[int, PointSamples]:

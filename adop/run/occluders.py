@@ -1,0 +1,32 @@
+"""The parts of a run's photos in which something hides the scene: left out of training, kept as images in its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from adop.files import write_atomically
+from adop.images.photo_files import read_mask, write_mask
+from adop.run.run import Run
+
+
+def save_occluders(run: Run, occluders: dict[int, Tensor]) -> None:
+    """Write [H, W] bool by photo as `occluders/NNN_photo.png` in the run's folder, white where the photo is left out."""
+    for photo, hidden in occluders.items():
+        file = _file(run, photo)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, lambda path, hidden=hidden: write_mask(hidden.cpu().numpy(), path))
+
+
+def load_occluders(run: Run) -> None:
+    """Leave out of the photos what the images in the run's folder say. Raises: UserError naming an image that is broken."""
+    for photo in run.split["train"]:
+        file, lens = _file(run, photo), run.scene.lenses[run.scene.photos[photo].lens]
+        if file.exists():
+            run.cache.leave_out(photo, torch.from_numpy(read_mask(file, (lens.width, lens.height))))
+
+
+def _file(run: Run, photo: int) -> Path:
+    return run.folder / "occluders" / f"{photo:03d}_{Path(run.scene.photos[photo].name).stem}.png"
