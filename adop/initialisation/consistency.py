@@ -19,6 +19,7 @@ MIN_CONFIDENCE = 0.1  # of a photo's value, below which it is too dark or too br
 CONSENSUS_ROUNDS = 4  # of the mean over photos that leaves out those which differ
 CELLS = 128  # squares along the longer side of a photo, in which points are counted
 WINDOW = 5  # squares along each side of the windows that are judged
+MIN_HIDDEN = 0.002  # share of a photo: less is chance
 MIN_JUDGED = 0.2  # share of a window's points whose colour the other photos must agree on
 
 
@@ -84,7 +85,7 @@ def find_occluders(
         others, agreed = showing[s.points] - clear[i].float(), agreeing[s.points] - alike[i].float()
         judged = clear[i] & (agreed >= config.min_views) & (agreed >= config.min_agreement * others)
         hidden = _windows(pipeline, i, s.points, judged, difference[i] > config.min_difference)
-        if hidden.any():
+        if hidden.float().mean() > MIN_HIDDEN:
             result[i] = hidden
     return result
 

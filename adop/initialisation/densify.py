@@ -69,9 +69,9 @@ def densify(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: De
         if new is None:
             continue
         points, log_radiance = new
-        kept = torch.nonzero(
-            _confirmed(points.xyz, log_radiance, [checks[i] for i in neighbours[photo]], config)
-        )[:, 0]
+        kept = _confirmed(points.xyz, log_radiance, [checks[i] for i in neighbours[photo]], config)
+        others = [view for i, view in checks.items() if i != photo]
+        kept = torch.nonzero(kept | _unseen(points.xyz, others, config))[:, 0]
         if len(kept) > room:
             kept = kept[spread_indices(len(kept), room, kept.device)]
         width = pipeline.points.features.shape[1]
@@ -196,3 +196,15 @@ def _confirmed(
         agreeing += near & alike
         contradicting += inside & ~hidden & ~alike
     return agreeing > contradicting
+
+
+def _unseen(xyz: Tensor, photos: list[ReducedPhoto], config: DensifyConfig) -> Tensor:
+    """Return [M] bool, the points that no photo sees, so that none can confirm or contradict them."""
+    unseen = torch.ones(len(xyz), dtype=torch.bool, device=xyz.device)
+    for photo in photos:
+        left = torch.nonzero(unseen)[:, 0]
+        uv, z, inside = photo.project(xyz[left])
+        row, column = photo.nearest_pixel(uv)
+        hidden = z > photo.depth[0, 0, row, column] * (1 + config.depth_tolerance)
+        unseen[left] = ~(inside & ~hidden)
+    return unseen

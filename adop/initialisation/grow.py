@@ -35,6 +35,9 @@ MAX_LOG_DIFFERENCE = 0.15  # largest difference in log radiance at which two pho
 MIN_PASSING, MIN_AGREEING, PASSING_LEVELS = 0.3, 0.7, 2
 MIN_COHERENCE = 0.7  # fraction of the surrounding hole that must agree too: chance agreement is isolated
 COHERENCE_WINDOW_PX = 7
+CONTINUED_SHARE = 0.25  # of a photo's longer side: how far surfaces continue where few photos look
+CONTINUED_LOG_DIFFERENCE = 0.3  # the same as MAX_LOG_DIFFERENCE there, where the depth is less certain
+MIN_INVERSE_DEPTH = 1e-12  # per scene unit, of a hole that has points around it
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ def grow_points(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config
     Stereo comes first: a position that it finds in the holes of one photo is added if the depth of another photo
     confirms it. In holes that remain too wide to be filled from the pyramid, a few depths close to the surrounding
     depth are tried: a position is added if at least `config.min_views` photos agree on its radiance and none sees
-    through it. What photos also show infinitely far away is left to the environment.
+    through it. Where fewer photos look than `config.min_views`, surfaces continue as deep as around the hole. What photos
+    also show infinitely far away is left to the environment.
 
     Source: `adop.initialisation.stereo`; photo-consistency of space carving (Kutulakos and Seitz 2000).
     """
@@ -83,8 +87,59 @@ def grow_points(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config
     for photo in chosen:
         neighbours = [reduced[i] for i in nearest_photos(reduced, photo, config.neighbour_photos)]
         candidates = _depth_hypotheses(reduced[photo], neighbours, config, fill_levels)
-        found.append(_without_background(candidates, reduced[photo].camera.centre(), reduced, holes))
-    return added + _add(pipeline, found, config.max_points - added)
+        found.append(_without_background(candidates, photo, reduced, holes))
+    added += _add(pipeline, found, config.max_points - added)
+    return added + _continue_surfaces(pipeline, reduced, holes, config, config.max_points - added)
+
+
+def _continue_surfaces(
+    pipeline: Pipeline,
+    reduced: dict[int, ReducedPhoto],
+    holes: dict[int, Tensor],
+    config: GrowConfig,
+    max_points: int,
+) -> int:
+    """Add points where surfaces leave the pictures of all but a few photos; return how many.
+
+    Too few photos look there to agree on a depth, and none contradicts that the surface goes on. Photo by photo, so that
+    each continues what those before it have shown.
+    """
+    added = 0
+    for index in tqdm(reduced, desc="surfaces that few photos see", leave=False, disable=None):
+        if added >= max_points:
+            break
+        photo = update_depth(pipeline, {index: reduced[index]})[index]
+        others = [other for i, other in reduced.items() if i != index]
+        candidates = _continued(photo, others, config, pipeline.config.fill_levels)
+        candidates = _without_background(candidates, index, reduced, holes)
+        added += _add(pipeline, [candidates], max_points - added)
+    return added
+
+
+def _continued(
+    photo: ReducedPhoto, others: list[ReducedPhoto], config: GrowConfig, fill_levels: int
+) -> Candidates:
+    """Return candidates in the holes of a photo, as deep as around the hole, where too few others look to judge.
+
+    The others that do must show the same colour there.
+    """
+    reach = round(CONTINUED_SHARE * max(photo.size()))
+    near_point = photo.has_point().float()
+    for size in ((2 * reach + 1, 1), (1, 2 * reach + 1)):
+        near_point = F.max_pool2d(near_point, size, stride=1, padding=(size[0] // 2, size[1] // 2))
+    pixels = torch.nonzero((photo.holes(fill_levels) & ~photo.clipped & (near_point > 0))[0, 0])
+    inverse_depth = photo.filled_inverse_depth()[0, 0, pixels[:, 0], pixels[:, 1]]
+    finite = inverse_depth > MIN_INVERSE_DEPTH
+    candidates = _candidates_at(photo, pixels[finite], 1 / inverse_depth[finite])
+    reference = offset_log(candidates.log_radiance)
+    views, agreeing = (torch.zeros(len(reference), device=reference.device) for _ in range(2))
+    for other in others:
+        uv, _, inside = other.project(candidates.xyz)
+        row, column = other.nearest_pixel(uv)
+        views += inside & other.inside_mask()[0, 0, row, column]
+        difference = (offset_log(sample_image(other.log_radiance, uv).T) - reference).abs().amax(1)
+        agreeing += inside & (difference < CONTINUED_LOG_DIFFERENCE)
+    return candidates[(views < config.min_views - 1) & (agreeing >= views)]
 
 
 def _add(pipeline: Pipeline, found: list[Candidates], max_points: int) -> int:
@@ -123,22 +178,25 @@ def _stereo_candidates(
         z = 1 / depths.inverse_depth[pixels[:, 0], pixels[:, 1]]
         candidates = _candidates_at(reduced[photo], pixels, z)
         candidates = candidates[consistent_depths(maps, reduced, photo, candidates.xyz)]
-        result.append(_without_background(candidates, reduced[photo].camera.centre(), reduced, holes))
+        result.append(_without_background(candidates, photo, reduced, holes))
     return result
 
 
 def _without_background(
-    candidates: Candidates, centre: Tensor, photos: dict[int, ReducedPhoto], holes: dict[int, Tensor]
+    candidates: Candidates, own: int, photos: dict[int, ReducedPhoto], holes: dict[int, Tensor]
 ) -> Candidates:
-    """Return the candidates of the photo with this centre that are not part of the far background, such as the sky.
+    """Return the candidates of a photo that are not part of the far background, such as the sky.
 
-    They are if many photos see past all points in their direction, and most of these show the same light there.
+    They are if many other photos see past all points in their direction, and most of these show the same light there.
     Beside an outline, photos agree on the sky at the depth of the outline too.
     """
+    centre = photos[own].camera.centre()
     far = centre + INFINITE_DEPTH_FACTOR * (candidates.xyz - centre)
     reference = offset_log(candidates.log_radiance)
     showing, passing, agreeing = (torch.zeros(len(candidates), device=far.device) for _ in range(3))
     for index, photo in photos.items():
+        if index == own:
+            continue
         uv, _, inside = photo.project(far)
         row, column = photo.nearest_pixel(uv)
         past = inside & holes[index][0, 0, row, column]
@@ -167,7 +225,9 @@ def _depth_hypotheses(
     holes = photo.holes(fill_levels)
     # Clipped pixels agree with every other clipped pixel, wherever it is.
     pixels = torch.nonzero((holes & ~photo.clipped)[0, 0])
-    inverse_depth = photo.filled_inverse_depth()[0, 0, pixels[:, 0], pixels[:, 1]].clamp_min(1e-12)
+    inverse_depth = photo.filled_inverse_depth()[0, 0, pixels[:, 0], pixels[:, 1]].clamp_min(
+        MIN_INVERSE_DEPTH
+    )
     best_difference = photo.depth.new_full((len(pixels),), torch.inf)
     best_z = photo.depth.new_zeros(len(pixels))
     for factor in DEPTH_FACTORS:
@@ -179,7 +239,7 @@ def _depth_hypotheses(
     # What neighbours also agree on at infinity has no certain depth.
     infinite = _candidates_at(photo, pixels, INFINITE_DEPTH_FACTOR / inverse_depth)
     near = _photo_difference(infinite, neighbours, config) > MAX_LOG_DIFFERENCE
-    keep = (best_difference < MAX_LOG_DIFFERENCE) & (inverse_depth > 1e-12) & near
+    keep = (best_difference < MAX_LOG_DIFFERENCE) & (inverse_depth > MIN_INVERSE_DEPTH) & near
     keep &= _coherent(holes, pixels, keep)
     return _candidates_at(photo, pixels[keep], best_z[keep])
 

@@ -21,7 +21,7 @@ def save_occluders(run: Run, occluders: dict[int, Tensor]) -> None:
 
 
 def load_occluders(run: Run) -> None:
-    """Leave out of the photos what the images in the run's folder say. Raises: UserError naming an image that is broken."""
+    """Leave out of the photos what the images in the run's folder say. Raises: UserError naming a broken image."""
     for photo in run.split["train"]:
         file, lens = _file(run, photo), run.scene.lenses[run.scene.photos[photo].lens]
         if file.exists():

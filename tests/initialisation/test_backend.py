@@ -8,11 +8,11 @@ import torch
 
 from adop.backend.launch import count_launches
 from adop.config import GrowConfig, LearnConfig, PruneConfig, RenderConfig, TrainConfig
+from adop.initialisation.consistency import remove_unsupported
 from adop.initialisation.environment import initialise_environment
 from adop.initialisation.grow import grow_points
 from adop.initialisation.photometry import colour_points, sample_points
 from adop.initialisation.physical_camera import calibrate
-from adop.initialisation.prune import remove_unsupported
 from adop.model.pipeline import build_pipeline
 from adop.scene.photo_cache import PhotoCache
 from support.small_scene import small_scene

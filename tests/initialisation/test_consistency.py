@@ -1,14 +1,16 @@
-"""Points that the photos contradict are removed; the others remain."""
+"""Points that the photos contradict are removed, and what hides the scene in one photo is found; the rest remains."""
 
 import dataclasses
 from pathlib import Path
 
+import imageio.v3 as imageio
 import numpy as np
 import torch
 
-from adop.config import PruneConfig, TrainConfig
+from adop.config import LearnConfig, OccludersConfig, PruneConfig, TrainConfig
+from adop.initialisation.consistency import find_occluders, remove_unsupported
 from adop.initialisation.photometry import colour_points, sample_points
-from adop.initialisation.prune import remove_unsupported
+from adop.initialisation.physical_camera import calibrate
 from adop.model.pipeline import build_pipeline
 from adop.run.photos import known_exposures
 from adop.scene.photo_cache import PhotoCache
@@ -50,3 +52,31 @@ def test_floaters_are_removed_and_the_scene_remains(demo_folder: Path):
     assert (left & floaters & judged).sum() < 0.4 * (floaters & judged).sum()
     assert (~left & ~floaters).sum() < 0.03 * len(xyz)
     assert torch.equal(pipeline.points.xyz, torch.from_numpy(xyz).float()[left])
+
+
+def test_what_hides_the_scene_in_one_photo_is_found(demo_folder: Path, tmp_path: Path):
+    scene = load_scene(demo_folder, report=lambda _: None)
+    hiding, photos = 9, list(range(1, len(scene.photos), 4))
+    image = imageio.imread(scene.photos[hiding].file).copy()
+    height, width = image.shape[:2]
+    truth = np.zeros((height, width), dtype=bool)
+    truth[height // 2 : height // 2 + 120, width // 3 : width // 3 + 150] = True
+    noise = np.random.default_rng(0).integers(0, 60, (*truth.shape, 3), dtype=np.uint8)
+    image[truth] = (noise + np.array([20, 120, 20], dtype=np.uint8))[truth]  # like leaves
+    file = tmp_path / "hidden.png"
+    imageio.imwrite(file, image)
+    changed = list(scene.photos)
+    changed[hiding] = dataclasses.replace(changed[hiding], file=file)
+    scene = dataclasses.replace(scene, photos=tuple(changed))
+    exposure = known_exposures(scene)
+    assert exposure is not None
+    pipeline = build_pipeline(scene, TrainConfig(), exposure, torch.ones(len(scene.photos), dtype=torch.bool))
+    cache = PhotoCache(scene)
+    point_samples = {photo: sample_points(pipeline, cache, photo) for photo in photos}
+    calibrate(pipeline, point_samples, LearnConfig())
+    found = find_occluders(pipeline, point_samples, OccludersConfig())
+    hidden = found.pop(hiding).numpy()
+    assert (hidden & truth).sum() > 0.9 * truth.sum()
+    assert (hidden & ~truth).sum() < 0.015 * truth.size
+    assert all(float(other.float().mean()) < 0.01 for other in found.values())
+    assert find_occluders(pipeline, point_samples, OccludersConfig(min_views=len(photos))) == {}

@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from adop.config import GrowConfig, TrainConfig
 from adop.initialisation.grow import grow_points
 from adop.model.pipeline import build_pipeline
+from adop.ops import project
 from adop.run.photos import known_exposures
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.read import load_scene
@@ -18,14 +19,17 @@ from adop.scene.scene import Scene
 from support.small_scene import with_points
 
 
-def grown(scene: Scene, stereo: bool = True, budget: int = 200_000) -> np.ndarray:
-    """Return the added points [M, 3]."""
+def grown(
+    scene: Scene, stereo: bool = True, budget: int = 200_000, photos: list[int] | None = None
+) -> np.ndarray:
+    """Return the added points [M, 3]; by default from every second photo."""
     exposure = known_exposures(scene)
     assert exposure is not None
     pipeline = build_pipeline(scene, TrainConfig(), exposure, torch.ones(len(scene.photos), dtype=torch.bool))
     before = len(pipeline.points.xyz)
     config = GrowConfig(max_photos=8, longest_side=240, stereo=stereo, max_points=budget)
-    added = grow_points(pipeline, PhotoCache(scene), list(range(0, len(scene.photos), 2)), config)
+    photos = photos or list(range(0, len(scene.photos), 2))
+    added = grow_points(pipeline, PhotoCache(scene), photos, config)
     assert (
         len(pipeline.points.xyz)
         == len(pipeline.points.features)
@@ -104,6 +108,26 @@ def test_a_dark_hole_is_filled_too(demo_folder: Path, tmp_path: Path):
     in_hole = after[np.linalg.norm(after - middle, axis=1) < 1.0]
     # If logarithms of the light itself were compared, 988 would be added.
     assert len(in_hole) > 1030
+
+
+def test_a_surface_goes_on_where_only_one_photo_looks(demo_folder: Path):
+    """Without the points of a photo's lower border that the only other photo does not show."""
+    scene = load_scene(demo_folder, report=lambda _: None)
+    exposure, count = known_exposures(scene), len(scene.photos)
+    assert exposure is not None
+    pipeline = build_pipeline(scene, TrainConfig(), exposure, torch.ones(count, dtype=torch.bool))
+    first, other = (project(pipeline.camera(torch.tensor([i])), pipeline.points()) for i in (0, 12))
+    height = scene.lenses[scene.photos[0].lens].height
+    border = (first.visible[0] & (first.uv[0, :, 1] > 0.85 * height) & ~other.visible[0]).numpy()
+    assert border.sum() > 1000
+    after = grown(with_points(scene, ~border), photos=[0, 12])
+    taken = scene.points.xyz[border]
+    beside = cKDTree(after).query(taken)[0]
+    centre = np.linalg.inv(scene.photos[0].world_to_camera)[:3, 3]
+    distance = np.linalg.norm(taken - centre, axis=1)
+    assert np.median(beside / distance) < 0.1
+    whole = cKDTree(grown(scene, photos=[0, 12])).query(taken)[0]
+    assert np.median(whole / distance) > 2 * np.median(beside / distance)
 
 
 def test_the_sky_gets_few_points(demo_folder: Path):

@@ -37,6 +37,12 @@ def test_the_cache_drops_photos_beyond_its_limit_and_combines_masks(tmp_path):
         cache.get(index)
     assert cache.get(0) is not first  # dropped, and read again
     assert cache.bytes <= 3 * one + 36 * 48
+    hidden = torch.zeros(36, 48, dtype=torch.bool)
+    hidden[:9] = True
+    cache.leave_out(0, hidden)
+    cache.leave_out(1, hidden)
+    assert torch.equal(cache.mask(0), ~hidden) and cache.mask(1).sum() == 27 * 24
+    assert cache.bytes <= 3 * one + 36 * 48
     assert PhotoCache(scene, max_bytes=0).get(2).shape == (36, 48, 3)
 
 

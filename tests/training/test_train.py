@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import imageio.v3 as imageio
 import pytest
 import torch
 from safetensors import safe_open
@@ -20,6 +21,7 @@ from adop.config import (
     GrowConfig,
     LearnConfig,
     LearningRateConfig,
+    OccludersConfig,
     RefineConfig,
     RenderConfig,
     TrainConfig,
@@ -27,10 +29,12 @@ from adop.config import (
 )
 from adop.errors import UserError
 from adop.geometry.rigid_motion import se3_exp
+from adop.images.photo_files import read_mask
 from adop.run.checkpoint import checkpoints
 from adop.run.photos import split_photos
 from adop.run.run import load
 from adop.scene.read import load_scene
+from adop.scene.scene import Photo
 from adop.scene.write import save_scene
 from adop.training.step import draw_batch
 from adop.training.train import train
@@ -134,11 +138,21 @@ def test_refined_poses_of_held_out_photos_are_scored_apart(trained: Path, small_
     assert score_held_out(run)["photos"][0] == plain
 
 
+def with_something_in_front(photo: Photo, file: Path) -> Photo:
+    """Return the photo with a green square in its middle."""
+    image = imageio.imread(photo.file).copy()
+    height, width = image.shape[:2]
+    image[height // 4 : -height // 4, width // 4 : -width // 4] = (20, 130, 20)
+    imageio.imwrite(file, image)
+    return dataclasses.replace(photo, file=file)
+
+
 def test_killed_and_resumed_ends_at_the_same_numbers(small_folder: Path, tmp_path: Path):
     small = load_scene(small_folder, report=lambda _: None)
-    folder = tmp_path / "scene"
-    save_scene(dataclasses.replace(small, photos=small.photos[::2]), folder)
-    config = dataclasses.replace(TINY, checkpoint_seconds=0.0)
+    folder, photos = tmp_path / "scene", list(small.photos[::2])
+    photos[1] = with_something_in_front(photos[1], tmp_path / "hidden.png")
+    save_scene(dataclasses.replace(small, photos=tuple(photos)), folder)
+    config = dataclasses.replace(TINY, checkpoint_seconds=0.0, occluders=OccludersConfig(min_views=1))
     save_config(config, tmp_path / "config.json")
 
     def command(output: str, *more: str) -> list[str]:
@@ -158,6 +172,9 @@ def test_killed_and_resumed_ends_at_the_same_numbers(small_folder: Path, tmp_pat
     whole, resumed = (
         json.loads((tmp_path / name / "eval" / "eval.json").read_text()) for name in ("whole", "killed")
     )
+    occluders = [sorted((tmp_path / name / "occluders").iterdir()) for name in ("whole", "killed")]
+    assert any(read_mask(file).any() for file in occluders[0])
+    assert [file.read_bytes() for file in occluders[0]] == [file.read_bytes() for file in occluders[1]]
     assert whole["mean"] == resumed["mean"]
     assert whole["photos"] == resumed["photos"]
 
@@ -239,6 +256,8 @@ def test_points_that_no_crop_shows_do_not_change(trained: Path, small_folder: Pa
     assert torch.isfinite(run.pipeline.points.features).all()
     seen = torch.zeros(len(spare), dtype=torch.bool)
     for batch in (draw_batch(run, step) for step in range(run.config.steps)):
-        camera = run.pipeline.camera(batch.photos, batch.crop, (batch.side, batch.side))
+        # A crop two pixels wider on each side: the cameras have moved since.
+        side = batch.side + 4
+        camera = run.pipeline.camera(batch.photos, batch.crop - torch.tensor([0.0, 2.0, 2.0]), (side, side))
         seen |= run.pipeline.project(camera).visible.any(0)
     assert bool((~seen).any()) and not spare[~seen].any()
