@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from tqdm import tqdm
 
@@ -37,6 +38,7 @@ MIN_COHERENCE = 0.7  # fraction of the surrounding hole that must agree too: cha
 COHERENCE_WINDOW_PX = 7
 CONTINUED_SHARE = 0.25  # of a photo's longer side: how far surfaces continue where few photos look
 CONTINUED_LOG_DIFFERENCE = 0.3  # the same as MAX_LOG_DIFFERENCE there, where the depth is less certain
+OUTLINE_PX = 2  # how far beyond a surface's last point it is decided whether it ends at an outline
 MIN_INVERSE_DEPTH = 1e-12  # per scene unit, of a hole that has points around it
 
 
@@ -121,25 +123,37 @@ def _continued(
 ) -> Candidates:
     """Return candidates in the holes of a photo, as deep as around the hole, where too few others look to judge.
 
-    The others that do must show the same colour there.
+    The others that do must show the same colour there. The surface must end because few photos look beyond: where more
+    look right beyond its last point and no point is there, it ends at an outline.
     """
-    reach = round(CONTINUED_SHARE * max(photo.size()))
-    near_point = photo.has_point().float()
-    for size in ((2 * reach + 1, 1), (1, 2 * reach + 1)):
-        near_point = F.max_pool2d(near_point, size, stride=1, padding=(size[0] // 2, size[1] // 2))
-    pixels = torch.nonzero((photo.holes(fill_levels) & ~photo.clipped & (near_point > 0))[0, 0])
-    inverse_depth = photo.filled_inverse_depth()[0, 0, pixels[:, 0], pixels[:, 1]]
-    finite = inverse_depth > MIN_INVERSE_DEPTH
-    candidates = _candidates_at(photo, pixels[finite], 1 / inverse_depth[finite])
+    has_point = photo.has_point()[0, 0]
+    if not has_point.any():
+        return _candidates_at(photo, torch.zeros(0, 2, dtype=torch.long), photo.depth.new_zeros(0))
+    distance, last = (
+        torch.from_numpy(part).to(has_point.device)
+        for part in distance_transform_edt(~has_point.cpu().numpy(), return_indices=True)
+    )
+    near = distance < CONTINUED_SHARE * max(photo.size())
+    pixels = torch.nonzero((photo.holes(fill_levels) & ~photo.clipped)[0, 0] & near)
+    row, column = pixels.unbind(1)
+    last = last[:, row, column].T
+    beyond = last + (OUTLINE_PX * (pixels - last) / distance[row, column, None]).round().long()
+    inverse_depth = photo.filled_inverse_depth()[0, 0].clamp_min(MIN_INVERSE_DEPTH)
+    candidates, at_edge = (
+        _candidates_at(photo, where, 1 / inverse_depth[where[:, 0], where[:, 1]])
+        for where in (pixels, beyond)
+    )
     reference = offset_log(candidates.log_radiance)
-    views, agreeing = (torch.zeros(len(reference), device=reference.device) for _ in range(2))
+    views, edge_views, agreeing = (torch.zeros(len(pixels), device=reference.device) for _ in range(3))
     for other in others:
-        uv, _, inside = other.project(candidates.xyz)
+        uv, _, inside = other.project(torch.cat((candidates.xyz, at_edge.xyz)))
         row, column = other.nearest_pixel(uv)
-        views += inside & other.inside_mask()[0, 0, row, column]
-        difference = (offset_log(sample_image(other.log_radiance, uv).T) - reference).abs().amax(1)
-        agreeing += inside & (difference < CONTINUED_LOG_DIFFERENCE)
-    return candidates[(views < config.min_views - 1) & (agreeing >= views)]
+        seen, edge_seen = (inside & other.inside_mask()[0, 0, row, column]).chunk(2)
+        views, edge_views = views + seen, edge_views + edge_seen
+        light = offset_log(sample_image(other.log_radiance, uv[: len(pixels)]).T)
+        agreeing += seen & ((light - reference).abs().amax(1) < CONTINUED_LOG_DIFFERENCE)
+    few = config.min_views - 1
+    return candidates[(views < few) & (edge_views < few) & (agreeing >= views)]
 
 
 def _add(pipeline: Pipeline, found: list[Candidates], max_points: int) -> int:
