@@ -68,7 +68,8 @@ def score_photo(run: Run, photo: int, vgg: Vgg | None = None) -> tuple[Score, He
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
     views = pipeline.cameras.view_info([photo], [1.0], trained=False)
-    radiance = pipeline.render(camera, views, extrapolate=True).image
+    antialias = pipeline.config.antialias
+    radiance = pipeline.render(camera, views, extrapolate=True, antialias=antialias).image
     target = run.cache.image(photo, device)
     mask = photo_mask(run.cache, photo, device)
     left, right = half_masks(mask)

@@ -34,6 +34,7 @@ MAX_LOG_DIFFERENCE = 0.15  # largest difference in log radiance at which two pho
 # Share of photos that must see past all points in a direction of the far background, and of these, how many must show
 # the same light there. A pixel counts as past all points if no point is near it in so many levels.
 MIN_PASSING, MIN_AGREEING, PASSING_LEVELS = 0.3, 0.7, 2
+MIN_HOLES = 0.005  # share of a photo that must be holes for it to be searched
 MIN_COHERENCE = 0.7  # fraction of the surrounding hole that must agree too: chance agreement is isolated
 COHERENCE_WINDOW_PX = 7
 CONTINUED_SHARE = 0.25  # of a photo's longer side: how far surfaces continue where few photos look
@@ -75,9 +76,10 @@ def grow_points(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config
     if len(photos) < 2 or config.max_points < 1:
         return 0
     reduced = reduce_photos(pipeline, cache, photos, config.longest_side)
-    chosen = spread_photos(photos, config.max_photos)
     fill_levels, added = pipeline.config.fill_levels, 0
     holes = {index: photo.holes(PASSING_LEVELS) for index, photo in reduced.items()}
+    with_holes = [index for index in photos if holes[index].float().mean() > MIN_HOLES]
+    chosen = spread_photos(with_holes, config.max_photos)
     if config.stereo:
         stereo_levels = min(config.stereo_levels, fill_levels)
         found = _stereo_candidates(reduced, chosen, holes, stereo_levels, config)

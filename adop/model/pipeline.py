@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -30,6 +31,8 @@ from adop.scene.scene import Scene
 
 PositionGradient = Literal["ghost", "bilinear"]
 NEAR = 1e-3  # nearest depth that is drawn, relative to the scene's extent
+ANTIALIAS_VIEWS = 3  # besides its own, of which a picture is the mean
+ANTIALIAS_PX = 0.25  # how far they are moved
 
 
 @dataclass(frozen=True)
@@ -153,9 +156,29 @@ class Pipeline(nn.Module):
         filled = self.fill_holes(levels, background)
         return Radiance(self.network(levels, filled), levels, filled)
 
-    def render(self, camera: Camera, views: ViewInfo | None = None, extrapolate: bool = False) -> Radiance:
-        """Render the cameras' views, linear light: `view_inputs` and `radiance` at once."""
-        return self.radiance(self.view_inputs(camera, views), extrapolate)
+    def render(
+        self,
+        camera: Camera,
+        views: ViewInfo | None = None,
+        extrapolate: bool = False,
+        antialias: bool = False,
+    ) -> Radiance:
+        """Render the cameras' views, linear light: `view_inputs` and `radiance` at once.
+
+        Args:
+            antialias: the image is the mean of this view and of others moved by a fraction of a pixel, so that it
+                depends less on which points share a pixel; see `ANTIALIAS_PX`. The pyramid is that of this view.
+        """
+        rendered = self.radiance(self.view_inputs(camera, views), extrapolate)
+        if not antialias:
+            return rendered
+        image = rendered.image
+        for number in range(ANTIALIAS_VIEWS):
+            angle = 2 * math.pi * number / ANTIALIAS_VIEWS
+            x, y = ANTIALIAS_PX * math.sin(angle), ANTIALIAS_PX * math.cos(angle)
+            moved = camera.cropped(1.0, x, y, camera.width, camera.height)
+            image = image + self.radiance(self.view_inputs(moved), extrapolate).image
+        return replace(rendered, image=image / (1 + ANTIALIAS_VIEWS))
 
     def depth(self, rendered: Radiance) -> Tensor:
         """Return [B, 1, H, W] depth in scene units, holes filled as in the image; +inf where the environment shows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ def save_occluders(run: Run, occluders: dict[int, Tensor]) -> None:
     for photo, hidden in occluders.items():
         file = _file(run, photo)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, lambda path, hidden=hidden: write_mask(hidden.cpu().numpy(), path))
+        write_atomically(file, functools.partial(write_mask, hidden.cpu().numpy()))
 
 
 def load_occluders(run: Run) -> None:

@@ -55,6 +55,24 @@ def test_kernels_and_oracles_give_the_same_images_and_gradients(small_folder: Pa
         assert float((got - expected).norm()) <= 0.03 * float(expected.norm()) + 1e-7
 
 
+def test_an_antialiased_view_is_the_mean_of_views_around_it(trained_folder: Path) -> None:
+    """Compare with cameras whose principal point is moved; they are spread evenly, so the picture itself stays."""
+    run = load(trained_folder, say=lambda _: None)
+    camera = run.photo_camera(1)
+    with torch.no_grad():
+        plain = run.pipeline.render(camera)
+        images = [plain.image]
+        for x, y in ((0.0, 0.25), (0.2165064, -0.125), (-0.2165064, -0.125)):
+            intrinsics = camera.intrinsics.clone()
+            intrinsics[:, 2:4] -= torch.tensor([x, y])
+            images.append(run.pipeline.render(dataclasses.replace(camera, intrinsics=intrinsics)).image)
+        found = run.pipeline.render(camera, antialias=True)
+    expected = torch.stack(images).mean(0)
+    assert float((found.image - expected).norm() / expected.norm()) < 5e-3  # rounding moves points over edges
+    assert float((plain.image - expected).norm() / expected.norm()) > 0.02
+    assert torch.equal(found.levels.depth[0], plain.levels.depth[0])
+
+
 def test_nearest_cameras(small_folder: Path, tmp_path: Path) -> None:
     """Photos with equal lenses of their own come in one batch; held-out photos are left out."""
     scene = load_scene(small_folder, report=lambda _: None)

@@ -103,18 +103,20 @@ def render_radiance(
     camera: Camera,
     lenses: list[int] | None = None,
     is_cancelled: Callable[[], bool] = lambda: False,
+    antialias: bool = False,
 ) -> TimedRadiance:
     """Render the radiance of a camera (B = 1).
 
     Args:
         lenses: [1] the scene's lens that the camera has; None: unknown.
         is_cancelled: called between the parts of the pipeline.
+        antialias: see `Pipeline.render`.
 
     Raises: RenderCancelledError.
     """
     with watch_stages(pipeline, is_cancelled) as stages, torch.no_grad():
         views = None if lenses is None else ViewInfo(tuple(lenses), pixel_angle(camera))
-        radiance = pipeline.render(camera, views, extrapolate=True)
+        radiance = pipeline.render(camera, views, extrapolate=True, antialias=antialias)
     return TimedRadiance(radiance, stages)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from adop.model.pipeline import Radiance
+from adop.model.pipeline import ANTIALIAS_VIEWS, Radiance
 from adop.render.camera_settings import CameraSettings, white_level
 from adop.run.exposure import drawn_pixels, light_statistics
 from adop.viewer.drawing.layers import layer_image
@@ -39,7 +39,7 @@ class RenderedFrame:
     pixels: np.ndarray  # [H, W, 3] uint8
     header: dict[str, Any]
     settings: CameraSettings  # that it was developed with; automatic exposure has adapted them
-    rendered: bool  # whether radiance was rendered for it, not only developed
+    renders: int  # how often radiance was rendered for it; 0: it was only developed
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class _Rendering:
     """The last rendered radiance, and the key that says what it shows."""
 
     key: tuple[Any, ...]
+    antialias: bool
     timed: TimedRadiance
 
 
@@ -99,10 +100,12 @@ class FrameRenderer:
         begun = time.perf_counter()
         camera, lenses = camera_of(run, state, request.scale)
         key = self._key(state, request.scale)
-        last, rendered = self._last, False
-        if last is None or last.key != key:
-            last = _Rendering(key, render_radiance(run.pipeline, camera, lenses, is_cancelled))
-            self._last, rendered = last, True
+        last, renders = self._last, 0
+        antialias = run.pipeline.config.antialias and not request.moving and request.scale == 1.0
+        if last is None or last.key != key or last.antialias < antialias:
+            timed = render_radiance(run.pipeline, camera, lenses, is_cancelled, antialias)
+            last = _Rendering(key, antialias, timed)
+            self._last, renders = last, 1 + ANTIALIAS_VIEWS * antialias
         radiance = last.timed.radiance
         developing = time.perf_counter()
         settings = self._exposed(request, radiance)
@@ -112,14 +115,14 @@ class FrameRenderer:
             points = replace(state.display, layer="points")
             right = layer_image(run, camera, radiance, settings, points).pixels
             pixels = np.concatenate([pixels, right], axis=1)
-        stages = {"wait": begun - request.requested} | (last.timed.stages if rendered else {})
+        stages = {"wait": begun - request.requested} | (last.timed.stages if renders else {})
         measured = histogram(image.light, white_level(settings))
         stages["develop"] = time.perf_counter() - developing
         header = {
             "kind": "frame",
             "width": pixels.shape[1],
             "height": pixels.shape[0],
-            "rendered": rendered,
+            "rendered": renders > 0,
             "step": key[0],
             "stages": stages,
             "camera_to_world": state.viewpoint.camera_to_world.flatten().tolist(),
@@ -130,7 +133,7 @@ class FrameRenderer:
             "note": image.note,
             "histogram": measured,
         }
-        return RenderedFrame(pixels, header, settings, rendered)
+        return RenderedFrame(pixels, header, settings, renders)
 
     def _exposed(self, request: FrameRequest, radiance: Radiance) -> CameraSettings:
         """Return the camera settings; automatic exposure adapts them a little further to the radiance.

@@ -92,9 +92,9 @@ class FrameSchedule:
             return FIRST_REST_SCALE
         return 1.0
 
-    def rendered(self, scale: float, seconds: float) -> None:
-        """Record how long a rendered frame took, the wait for its turn included."""
-        self.frame_rate.record(scale, seconds)
+    def rendered(self, scale: float, seconds: float, renders: int) -> None:
+        """Record how long a frame took that was rendered so many times, the wait for its turn included."""
+        self.frame_rate.record(scale, seconds / renders)
         self._render_seconds = seconds
 
     def sent(self, frame: SentFrame) -> int:

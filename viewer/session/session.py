@@ -249,8 +249,8 @@ class Session:
         header["stages"]["encode"] = now - encoding
         sent = SentFrame(request.version, request.scale, request.moving, header["step"], time.monotonic())
         with self._changed:
-            if frame.rendered:
-                self._schedule.rendered(request.scale, now - request.requested)
+            if frame.renders:
+                self._schedule.rendered(request.scale, now - request.requested, frame.renders)
             header |= {"moving": request.moving, "scale": request.scale, "mark": request.mark}
             header["frame"] = self._schedule.sent(sent)
             if request.state.auto_exposure and self.state.auto_exposure:
