@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -49,6 +49,8 @@ class RenderOptions:
     """Frames per second. None: 24, or what the file of cameras says."""
     width: int | None = None
     """Width of the images, pixels. None: that of the photos, or what the file of cameras says."""
+    antialias: bool = True
+    """Average each view with three moved by a quarter of a pixel: less noise and flicker in four times the time."""
     scene: Path | None = None
     """Scene folder. None: where it was during training."""
     device: str = "auto"
@@ -64,6 +66,7 @@ def render_command(name: str, words: list[str]) -> int:
     from adop.run.run import load
 
     run = load(options.run, options.scene, options.device)
+    run.pipeline.config = replace(run.pipeline.config, antialias=options.antialias)
     if options.photo is not None:
         _render_photo(run, options, options.photo)
     else:

@@ -31,7 +31,7 @@ class RenderConfig:
     extrapolation_views: int = 4
     """In new views, extend surfaces into empty space that fewer photos than this look at; 0: show the environment."""
     antialias: bool = True
-    """Average new views with three moved by a quarter of a pixel: less noise and flicker in four times the time."""
+    """Average new views and scored ones with three moved by a quarter of a pixel: less noise, four times the time."""
     backend: Literal["auto", "reference", "cpu", "cuda"] = "auto"
     """Implementation: auto takes cuda on a GPU and cpu elsewhere; reference is plain torch, slow."""
 
