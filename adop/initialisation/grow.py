@@ -91,7 +91,7 @@ def grow_points(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config
     for photo in chosen:
         neighbours = [reduced[i] for i in nearest_photos(reduced, photo, config.neighbour_photos)]
         candidates = _depth_hypotheses(reduced[photo], neighbours, config, fill_levels)
-        found.append(_without_background(candidates, photo, reduced, holes))
+        found.append(_without_background(candidates, reduced[photo].camera.centre(), reduced, holes))
     added += _add(pipeline, found, config.max_points - added)
     return added + _continue_surfaces(pipeline, reduced, holes, config, config.max_points - added)
 
@@ -113,9 +113,9 @@ def _continue_surfaces(
         if added >= max_points:
             break
         photo = update_depth(pipeline, {index: reduced[index]})[index]
-        others = [other for i, other in reduced.items() if i != index]
-        candidates = _continued(photo, others, config, pipeline.config.fill_levels)
-        candidates = _without_background(candidates, index, reduced, holes)
+        others = {i: other for i, other in reduced.items() if i != index}
+        candidates = _continued(photo, list(others.values()), config, pipeline.config.fill_levels)
+        candidates = _without_background(candidates, photo.camera.centre(), others, holes)
         added += _add(pipeline, [candidates], max_points - added)
     return added
 
@@ -194,25 +194,22 @@ def _stereo_candidates(
         z = 1 / depths.inverse_depth[pixels[:, 0], pixels[:, 1]]
         candidates = _candidates_at(reduced[photo], pixels, z)
         candidates = candidates[consistent_depths(maps, reduced, photo, candidates.xyz)]
-        result.append(_without_background(candidates, photo, reduced, holes))
+        result.append(_without_background(candidates, reduced[photo].camera.centre(), reduced, holes))
     return result
 
 
 def _without_background(
-    candidates: Candidates, own: int, photos: dict[int, ReducedPhoto], holes: dict[int, Tensor]
+    candidates: Candidates, centre: Tensor, photos: dict[int, ReducedPhoto], holes: dict[int, Tensor]
 ) -> Candidates:
-    """Return the candidates of a photo that are not part of the far background, such as the sky.
+    """Return the candidates of the photo with this centre that are not part of the far background, such as the sky.
 
-    They are if many other photos see past all points in their direction, and most of these show the same light there.
+    They are if many photos see past all points in their direction, and most of these show the same light there.
     Beside an outline, photos agree on the sky at the depth of the outline too.
     """
-    centre = photos[own].camera.centre()
     far = centre + INFINITE_DEPTH_FACTOR * (candidates.xyz - centre)
     reference = offset_log(candidates.log_radiance)
     showing, passing, agreeing = (torch.zeros(len(candidates), device=far.device) for _ in range(3))
     for index, photo in photos.items():
-        if index == own:
-            continue
         uv, _, inside = photo.project(far)
         row, column = photo.nearest_pixel(uv)
         past = inside & holes[index][0, 0, row, column]
