@@ -68,8 +68,7 @@ def score_photo(run: Run, photo: int, vgg: Vgg | None = None) -> tuple[Score, He
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
     views = pipeline.cameras.view_info([photo], [1.0], trained=False)
-    antialias = pipeline.config.antialias
-    radiance = pipeline.render(camera, views, extrapolate=True, antialias=antialias).image
+    radiance = pipeline.new_view(camera, views).image
     target = run.cache.image(photo, device)
     mask = photo_mask(run.cache, photo, device)
     left, right = half_masks(mask)

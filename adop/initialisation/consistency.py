@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adop.config import OccludersConfig, PruneConfig
-from adop.initialisation.photometry import PointSamples, photo_radiance
+from adop.initialisation.photometry import PointSamples, sampled_log_radiance
 from adop.initialisation.reduced_photos import offset_log
 from adop.model.pipeline import Pipeline
-from adop.model.points import MIN_RADIANCE
 
 MIN_CONFIDENCE = 0.1  # of a photo's value, below which it is too dark or too bright to contradict anything
 CONSENSUS_ROUNDS = 4  # of the mean over photos that leaves out those which differ
@@ -36,12 +35,13 @@ def unsupported_points(
     """
     device = pipeline.device
     visible, consistent = (torch.zeros(len(pipeline.points), device=device) for _ in range(2))
-    for photo, samples in point_samples.items():
-        points, value, position = (x.to(device) for x in (samples.points, samples.value, samples.position))
-        expected = pipeline.photo_of_points(pipeline.points.features[points, :3].exp(), photo, position)
-        agrees = (expected - value).abs().amax(1) < config.colour_tolerance
-        visible.index_add_(0, points, torch.ones_like(expected[:, 0]))
-        consistent.index_add_(0, points, agrees.float())
+    for photo, given in point_samples.items():
+        samples = given.to(device)
+        light = pipeline.points.features[samples.points, :3].exp()
+        expected = pipeline.photo_of_points(light, photo, samples.position)
+        agrees = (expected - samples.value).abs().amax(1) < config.colour_tolerance
+        visible.index_add_(0, samples.points, torch.ones_like(expected[:, 0]))
+        consistent.index_add_(0, samples.points, agrees.float())
     return (visible >= config.min_views) & (consistent < config.min_agreement * visible)
 
 
@@ -70,10 +70,11 @@ def find_occluders(
         point_samples: by photo, see `adop.initialisation.photometry.sample_points`.
     """
     device = pipeline.device
-    samples = {i: _to(s, device) for i, s in point_samples.items()}
-    logs = {i: _log_radiance(pipeline, i, s) for i, s in samples.items()}
-    consensus = _consensus(logs, samples, len(pipeline.points), config)
+    samples = {i: s.to(device) for i, s in point_samples.items()}
+    logs = {i: offset_log(sampled_log_radiance(pipeline, i, s)) for i, s in samples.items()}
     clear = {i: s.confidence > MIN_CONFIDENCE for i, s in samples.items()}
+    views = [(s.points, logs[i], clear[i].float()[:, None]) for i, s in samples.items()]
+    consensus = _consensus(views, len(pipeline.points), config.tolerance)
     difference = {i: (logs[i] - consensus[s.points]).abs().amax(1) for i, s in samples.items()}
     alike = {i: clear[i] & (difference[i] < config.tolerance) for i in samples}
     showing, agreeing = (torch.zeros(len(pipeline.points), device=device) for _ in range(2))
@@ -90,36 +91,26 @@ def find_occluders(
     return result
 
 
-def _to(samples: PointSamples, device: torch.device) -> PointSamples:
-    return PointSamples(*(part.to(device) for part in dataclasses.astuple(samples)))
-
-
-def _log_radiance(pipeline: Pipeline, photo: int, samples: PointSamples) -> Tensor:
-    """Return [M, 3] the logarithm of the radiance that a photo shows at its points."""
-    radiance = photo_radiance(pipeline, photo, samples.value.T[:, None], samples.position.T[:, None])
-    return offset_log(radiance[:, 0].T.clamp_min(MIN_RADIANCE).log())
-
-
-def _consensus(
-    logs: dict[int, Tensor], samples: dict[int, PointSamples], count: int, config: OccludersConfig
-) -> Tensor:
+def _consensus(views: list[tuple[Tensor, Tensor, Tensor]], count: int, tolerance: float) -> Tensor:
     """Return [N, 3] the log radiance that most photos show at each point.
+
+    Args:
+        views: of each photo, indices [M] of points, their log radiance [M, 3], and 1 where it counts, else 0 [M, 1].
 
     Source: iteratively reweighted least squares with Welsch's weights (Holland and Welsch 1977), first wide, then
     narrow.
     """
     mean = None
     for round_ in range(CONSENSUS_ROUNDS):
-        width = config.tolerance * (2 if round_ < CONSENSUS_ROUNDS / 2 else 1)
-        first = next(iter(logs.values()))
-        total, weights = first.new_zeros(count, 3), first.new_full((count, 1), 1e-9)
-        for i, s in samples.items():
-            weight = (s.confidence > MIN_CONFIDENCE).float()[:, None]
+        width = tolerance * (2 if round_ < CONSENSUS_ROUNDS / 2 else 1)
+        total, weights = views[0][1].new_zeros(count, 3), views[0][1].new_full((count, 1), 1e-9)
+        for points, log_radiance, counts in views:
+            weight = counts
             if mean is not None:
-                difference = (logs[i] - mean[s.points]).abs().amax(1, keepdim=True)
+                difference = (log_radiance - mean[points]).abs().amax(1, keepdim=True)
                 weight = weight * torch.exp(-0.5 * (difference / width).square())
-            total.index_add_(0, s.points, logs[i] * weight)
-            weights.index_add_(0, s.points, weight)
+            total.index_add_(0, points, log_radiance * weight)
+            weights.index_add_(0, points, weight)
         mean = total / weights
     assert mean is not None
     return mean

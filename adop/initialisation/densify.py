@@ -71,7 +71,9 @@ def densify(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: De
         points, log_radiance = new
         kept = _confirmed(points.xyz, log_radiance, [checks[i] for i in neighbours[photo]], config)
         others = [view for i, view in checks.items() if i != photo]
-        kept = torch.nonzero(kept | _unseen(points.xyz, others, config))[:, 0]
+        doubtful = torch.nonzero(~kept)[:, 0]
+        kept[doubtful] = _unseen(points.xyz[doubtful], others, config)
+        kept = torch.nonzero(kept)[:, 0]
         if len(kept) > room:
             kept = kept[spread_indices(len(kept), room, kept.device)]
         width = pipeline.points.features.shape[1]

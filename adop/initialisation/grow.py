@@ -130,7 +130,7 @@ def _continued(
     """
     has_point = photo.has_point()[0, 0]
     if not has_point.any():
-        return _candidates_at(photo, torch.zeros(0, 2, dtype=torch.long), photo.depth.new_zeros(0))
+        return _candidates_at(photo, torch.nonzero(has_point), photo.depth.new_zeros(0))
     distance, last = (
         torch.from_numpy(part).to(has_point.device)
         for part in distance_transform_edt(~has_point.cpu().numpy(), return_indices=True)

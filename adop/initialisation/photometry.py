@@ -28,6 +28,11 @@ class PointSamples:
     confidence: Tensor  # [M] 1 in the middle of the range, near 0 where clipped or black
     position: Tensor  # [M, 2] on the photo, half diagonals from its centre
 
+    def to(self, device: torch.device) -> PointSamples:
+        """Return the samples on a device."""
+        parts = (self.points, self.value, self.confidence, self.position)
+        return PointSamples(*(part.to(device) for part in parts))
+
 
 def pixel_confidence(photo: Tensor) -> Tensor:
     """Return the confidence [..., 1, H, W] in (0, 1] of a photo's values [..., 3, H, W]: low where black or clipped.
@@ -118,16 +123,19 @@ def colour_points(pipeline: Pipeline, point_samples: dict[int, PointSamples]) ->
     cloud = pipeline.tonemapper.linearise_response(encoded, pipeline.cameras.photo_lens[:1])
     total = cloud[0, :, 0].T.clamp_min(MIN_RADIANCE).log() * CLOUD_WEIGHT
     weight = torch.full((count, 1), CLOUD_WEIGHT, device=device)
-    for photo, samples in point_samples.items():
-        points = samples.points.to(device)
-        value, position, confidence = (
-            part.to(device) for part in (samples.value, samples.position, samples.confidence)
-        )
-        radiance = photo_radiance(pipeline, photo, value.T[:, None], position.T[:, None])[:, 0].T
+    for photo, given in point_samples.items():
+        samples = given.to(device)
+        confidence = samples.confidence[:, None]
         # The mean of logarithms, so that a few photos in which something bright hides the point do not dominate.
-        total.index_add_(0, points, radiance.clamp_min(MIN_RADIANCE).log() * confidence[:, None])
-        weight.index_add_(0, points, confidence[:, None])
+        total.index_add_(0, samples.points, sampled_log_radiance(pipeline, photo, samples) * confidence)
+        weight.index_add_(0, samples.points, confidence)
     pipeline.points.features[:, :3] = total / weight
+
+
+def sampled_log_radiance(pipeline: Pipeline, photo: int, samples: PointSamples) -> Tensor:
+    """Return [M, 3] the logarithm of the radiance that a photo shows at its samples, on the pipeline's device."""
+    radiance = photo_radiance(pipeline, photo, samples.value.T[:, None], samples.position.T[:, None])
+    return radiance[:, 0].T.clamp_min(MIN_RADIANCE).log()
 
 
 def photo_radiance(pipeline: Pipeline, photo: int, value: Tensor, position: Tensor) -> Tensor:

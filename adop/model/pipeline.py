@@ -180,6 +180,10 @@ class Pipeline(nn.Module):
             image = image + self.radiance(self.view_inputs(moved), extrapolate).image
         return replace(rendered, image=image / (1 + ANTIALIAS_VIEWS))
 
+    def new_view(self, camera: Camera, views: ViewInfo | None = None) -> Radiance:
+        """Render the cameras' views as people look at them: extrapolated, and antialiased unless configured otherwise."""
+        return self.render(camera, views, extrapolate=True, antialias=self.config.antialias)
+
     def depth(self, rendered: Radiance) -> Tensor:
         """Return [B, 1, H, W] depth in scene units, holes filled as in the image; +inf where the environment shows."""
         return filled_depth(rendered.levels, rendered.filled, self.fill_levels)

@@ -88,7 +88,7 @@ def render_views(
     for index in range(len(camera)):
         view = camera[index]
         view_info = None if lenses is None else ViewInfo((lenses[index],), pixel_angle(view))
-        rendered = pipeline.render(view, view_info, extrapolate=True, antialias=pipeline.config.antialias)
+        rendered = pipeline.new_view(view, view_info)
         image = develop(pipeline.tonemapper, rendered.image, settings)
         views.append((rendered.image, image, pipeline.depth(rendered)[:, 0]))
     return Views(*(torch.cat(parts) for parts in zip(*views, strict=True)))
@@ -100,6 +100,6 @@ def render_photo_view(pipeline: Pipeline, photo: int) -> View:
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
     view_info = pipeline.cameras.view_info([photo], [1.0], trained=False)
-    rendered = pipeline.render(camera, view_info, extrapolate=True, antialias=pipeline.config.antialias)
+    rendered = pipeline.new_view(camera, view_info)
     image = pipeline.photo(rendered.image, camera, index)
     return View(rendered.image[0], image[0].clamp(0, 1), pipeline.depth(rendered)[0, 0])
