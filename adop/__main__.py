@@ -18,6 +18,7 @@ adop: point-based neural rendering, from photos to images from any viewpoint, at
   adop view RUN                                    show a run in the browser, or a SCENE before training
   adop import colmap SPARSE --images DIR --points PLY --output SCENE     make a scene of a COLMAP model
   adop import nerfstudio TRANSFORMS --output SCENE                       make a scene of a transforms.json
+  adop densify SCENE                               find dense points for a scene whose cameras are known
   adop info SCENE                                  show what is in a scene, and what is unusual about it
   adop doctor                                      show what runs on this machine, and what to install
   adop bench raster                                compare the rasterizer's speed with other programs

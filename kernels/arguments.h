@@ -274,4 +274,30 @@ ARGUMENTS(EnvironmentArguments, ENVIRONMENT_FIELDS)
     FIELD(int64, taps) \
     FIELD(int64, rows_kept)
 ARGUMENTS(CropArguments, CROP_FIELDS)
+// See patch_match.cu.
+#define PATCH_MATCH_FIELDS(FIELD) \
+    FIELD(ConstLevels, sources)         /* of each source [h, w] */ \
+    FIELD(ConstLevels, source_planes)   /* of each source [3, h, w] or null */ \
+    FIELD(const real*, image)           /* [H, W] */ \
+    FIELD(const real*, forward)         /* [S, 3, 4] */ \
+    FIELD(const real*, backward)        /* [S, 3, 4] */ \
+    FIELD(const int64*, source_sizes)   /* [S, 2] width and height */ \
+    FIELD(real*, planes)                /* [3, H, W] */ \
+    FIELD(real*, costs)                 /* [H, W] */ \
+    FIELD(int64, width) \
+    FIELD(int64, height) \
+    FIELD(int64, source_count) \
+    FIELD(int64, sources_kept)          /* of which the mean cost is taken, at most MAX_SOURCES_KEPT */ \
+    FIELD(int64, colour)                /* 0 or 1: x + y of the pixels that a sweep changes, modulo 2 */ \
+    FIELD(int64, sweep)                 /* the number of the sweep: each has its own random numbers */ \
+    FIELD(double, min_inverse) \
+    FIELD(double, max_inverse) \
+    FIELD(double, max_slope)            /* of inverse depth, relative to it, per pixel */ \
+    FIELD(double, perturbation)         /* relative to inverse depth and max_slope */ \
+    FIELD(double, value_spread)         /* difference in brightness at which a sample counts a quarter */ \
+    FIELD(double, min_seen)             /* share of a patch that the source must show */ \
+    FIELD(double, min_variance) \
+    FIELD(double, shift_weight)         /* cost per pixel by which a source's plane disagrees */ \
+    FIELD(double, max_shift)            /* pixels */
+ARGUMENTS(PatchMatchArguments, PATCH_MATCH_FIELDS)
 // clang-format on

@@ -21,6 +21,8 @@ typedef unsigned char byte;
 #define METHOD __device__ __forceinline__
 #define KERNEL(name, Structure) extern "C" __global__ void name(Structure args)
 #define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
+#define SUM_LOOP(...) ROLLED
 #define FOR_EACH(i, count)                                                                 \
     for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x, end_ = (count); i < end_; \
          i += (int64)gridDim.x * blockDim.x)
@@ -139,6 +141,10 @@ static void parallel_for(int64 tasks, int threads, const Body& body) {
 // lanes. A body that adds to places which pixels share takes FOR_EACH_PIXEL_IN_TURN.
 #define PRAGMA(text) _Pragma(#text)
 #define UNROLL PRAGMA(GCC unroll 16)
+// Before a loop inside a kernel: ROLLED is not unrolled on a GPU, where that would take too many registers. SUM_LOOP is
+// not either, and on a CPU it is vectorised: it adds to the scalars that are named.
+#define ROLLED
+#define SUM_LOOP(...) PRAGMA(omp simd reduction(+ : __VA_ARGS__))
 #define FOR_EACH_PIXEL_BY(pragma, x, y, columns, rows)                                                          \
     for (int64 y = index_range.first / (columns), end_ = std::min<int64>(index_range.last, (columns) * (rows)); \
          y * (columns) < end_; ++y)                                                                             \

@@ -202,6 +202,18 @@ class CropArguments(ctypes.Structure):
     )
 
 
+class PatchMatchArguments(ctypes.Structure):
+    """The arguments of the kernels of patch_match.cu."""
+
+    _fields_ = _fields(
+        ("levels", "sources source_planes"),
+        ("pointer", "image forward backward source_sizes planes costs"),
+        ("integer", "width height source_count sources_kept colour sweep"),
+        ("double", "min_inverse max_inverse max_slope perturbation value_spread min_seen min_variance"),
+        ("double", "shift_weight max_shift"),
+    )
+
+
 STRUCTURES: tuple[type[ctypes.Structure], ...] = (
     CameraArguments,
     PointArguments,
@@ -222,6 +234,7 @@ STRUCTURES: tuple[type[ctypes.Structure], ...] = (
     HoleFillingArguments,
     EnvironmentArguments,
     CropArguments,
+    PatchMatchArguments,
 )
 
 Value = Tensor | Sequence[Tensor | None] | int | float | None | Mapping[str, Any]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from adop.cli.capture import densify_command
 from adop.cli.evaluate import eval_command
 from adop.cli.import_scene import import_colmap_command, import_nerfstudio_command
 from adop.cli.render import render_command
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Callable[[str, list[str]], int]] = {
     "view": view_command,
     "import colmap": import_colmap_command,
     "import nerfstudio": import_nerfstudio_command,
+    "densify": densify_command,
     "info": info_command,
     "doctor": doctor_command,
     "bench raster": bench_raster_command,

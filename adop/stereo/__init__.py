@@ -1,0 +1,1 @@
+"""Multi-view stereo: dense points of photos whose cameras are known."""

@@ -1,0 +1,131 @@
+"""`adop densify`: dense points for a scene whose cameras are known, by multi-view stereo."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from adop.errors import UserError
+from adop.files import write_atomically
+from adop.scene.photo_cache import PhotoCache
+from adop.scene.ply import RawPoints, write_ply
+from adop.scene.point_cloud import save_prepared
+from adop.scene.prepare import Report, prepare
+from adop.scene.read import PREPARED_FILE, load_scene
+from adop.scene.scene import Scene
+from adop.scene.write import check_output, save_scene
+from adop.stereo.depth_maps import StereoScene, find_planes
+from adop.stereo.fusion import fuse
+from adop.stereo.stereo_config import StereoConfig
+from adop.stereo.views import find_neighbourhoods
+
+
+def densify_scene(
+    folder: Path, output: Path | None = None, config: StereoConfig | None = None, report: Report = print
+) -> Scene:
+    """Find the points of a scene by stereo between its photos, write them, and return the scene.
+
+    What is finished is kept beside the scene, in a folder that ends in `.stereo`, until the points are written: the same
+    call goes on after an interruption.
+
+    Args:
+        folder: the scene folder.
+        output: the scene folder to write; None replaces the points of `folder`.
+        report: called with a sentence for each thing that the user may want to know.
+
+    Raises: UserError where no two photos see the same points, or a photo cannot be read; then the scene is as before.
+    """
+    config = config or StereoConfig()
+    folder = Path(folder)
+    if output is not None:
+        check_output(Path(output), force=False)
+    scene = load_scene(folder, report)
+    work = Path(f"{os.path.realpath(output or folder)}.stereo")
+    _open_work_folder(work, scene, config)
+    raw = stereo_points(scene, config, work, report)
+    if config.keep_points:
+        raw = _joined(scene, raw)
+    points = prepare(raw, scene.views, report=report)
+    report(f"{len(points):,} points, {len(scene.points):,} before.")
+    scene = replace(scene, points=points)
+    if output is not None:
+        scene = save_scene(scene, Path(output))
+    else:
+        ply = folder / "point_cloud.ply"
+        write_atomically(
+            ply, functools.partial(write_ply, xyz=points.xyz, normals=points.normals, colors=points.colors)
+        )
+        save_prepared(points, folder / PREPARED_FILE, ply)
+    shutil.rmtree(work, ignore_errors=True)
+    return scene
+
+
+def stereo_points(scene: Scene, config: StereoConfig, work: Path, report: Report) -> RawPoints:
+    """Return the points that stereo finds, keeping the results of its stages in a folder.
+
+    Raises: UserError where no two photos see the same points, or too few photos agree on any surface.
+    """
+    neighbourhoods = find_neighbourhoods(scene, config.sources)
+    alone = [photo.name for index, photo in enumerate(scene.photos) if index not in neighbourhoods]
+    if len(alone) > len(scene.photos) - 2:
+        raise UserError(
+            f"{scene.folder}: no two photos see the same points, so that stereo has nothing to compare; "
+            "check with `adop info` that points and cameras belong together."
+        )
+    if alone:
+        report(
+            f"{len(alone)} of {len(scene.photos)} photos share no points with others: {', '.join(alone[:5])}."
+        )
+    stereo = StereoScene(scene, PhotoCache(scene), neighbourhoods, config, work, device=_device(config))
+    find_planes(stereo)
+    raw = fuse(stereo)
+    if len(raw.xyz) < 2:
+        raise UserError(
+            f"{scene.folder}: no {config.min_views} photos agree on any surface; "
+            f"--min-views {config.min_views - 1} asks for fewer."
+        )
+    return raw
+
+
+def _device(config: StereoConfig) -> torch.device:
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(config.device)
+
+
+def _open_work_folder(work: Path, scene: Scene, config: StereoConfig) -> None:
+    """Make the folder of intermediate results; results of other photos, cameras or options in it are removed."""
+    digest = hashlib.sha256(scene.points.xyz.tobytes())
+    for photo in scene.photos:
+        digest.update(f"{photo.name} {photo.lens} {photo.file.stat().st_size}".encode())
+        digest.update(np.ascontiguousarray(photo.world_to_camera).tobytes())
+    for lens in scene.lenses:
+        digest.update(lens.intrinsics.tobytes() + lens.distortion.tobytes())
+    key = json.dumps({"scene": digest.hexdigest(), "options": asdict(config)})
+    marker = work / "made_from.json"
+    if work.exists() and not (marker.is_file() and marker.read_text() == key):
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    write_atomically(marker, lambda temporary: temporary.write_text(key))
+
+
+def _joined(scene: Scene, raw: RawPoints) -> RawPoints:
+    """Return the scene's own points and the new ones."""
+    own = scene.points
+    normals = np.zeros_like(own.xyz) if own.normals is None else own.normals
+    colours = np.full(own.xyz.shape, 128, np.uint8) if own.colors is None else own.colors
+    assert raw.normals is not None and raw.colors is not None
+    return RawPoints(
+        np.concatenate((own.xyz.astype(np.float64), raw.xyz)),
+        np.concatenate((normals, raw.normals)),
+        np.concatenate((colours, raw.colors)),
+        raw.source,
+    )
