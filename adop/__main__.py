@@ -16,6 +16,7 @@ adop: point-based neural rendering, from photos to images from any viewpoint, at
   adop eval RUN                                    score the held-out photos again, write the page of results
   adop render RUN --photo NAME | --path | --cameras FILE --output OUT    render PNG, EXR, depth or MP4
   adop view RUN                                    show a run in the browser, or a SCENE before training
+  adop capture PHOTOS|VIDEO --output SCENE         make a scene of photos: cameras and points
   adop import colmap SPARSE --images DIR --points PLY --output SCENE     make a scene of a COLMAP model
   adop import nerfstudio TRANSFORMS --output SCENE                       make a scene of a transforms.json
   adop densify SCENE                               find dense points for a scene whose cameras are known
@@ -25,6 +26,7 @@ adop: point-based neural rendering, from photos to images from any viewpoint, at
   adop bench gradients [SCENE]                     compare position gradients with a supersampled render
   adop bench refine [SCENE] --disturb poses        measure how well refinement undoes known errors
   adop bench quality [SCENE...] --presets quick    plot the held-out scores of presets over time, beside rivals
+  adop bench stereo                                measure stereo's points against the demo's true surfaces
 
 `adop COMMAND --help` lists the options with their defaults.
 """

@@ -1,4 +1,4 @@
-"""`adop densify`: dense points for a scene."""
+"""`adop capture` and `adop densify`: a scene of photos, and dense points for a scene whose cameras are known."""
 
 from __future__ import annotations
 
@@ -8,8 +8,34 @@ from typing import Annotated
 
 import tyro
 
+from adop.capture.capture_config import CaptureConfig
 from adop.cli.parse import parse_options
 from adop.stereo.stereo_config import StereoConfig
+
+
+@dataclass(frozen=True)
+class CaptureOptions:
+    """Make a scene of a folder of photos, or of a video: cameras by structure from motion, points by stereo.
+
+    The scene's folder capture/ holds a report: report.txt, report.json and index.html. An interrupted capture goes on
+    when the same command is given again.
+    """
+
+    source: tyro.conf.Positional[Path]
+    """Folder of photos, with folders in it or without, or a video."""
+    output: Path
+    """Scene folder to make."""
+    capture: Annotated[CaptureConfig, tyro.conf.arg(name="")] = field(default_factory=CaptureConfig)
+    stereo: StereoConfig = field(default_factory=StereoConfig)
+
+
+def capture_command(name: str, words: list[str]) -> int:
+    """Run `adop capture` and return the exit status."""
+    options = parse_options(CaptureOptions, name, words)
+    from adop.capture.capture import capture
+
+    capture(options.source, options.output, options.capture, options.stereo)
+    return 0
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from adop.cli.capture import densify_command
+from adop.cli.capture import capture_command, densify_command
 from adop.cli.evaluate import eval_command
 from adop.cli.import_scene import import_colmap_command, import_nerfstudio_command
 from adop.cli.render import render_command
@@ -13,6 +13,7 @@ from adop.cli.tools import (
     bench_quality_command,
     bench_raster_command,
     bench_refine_command,
+    bench_stereo_command,
     doctor_command,
     info_command,
 )
@@ -25,6 +26,7 @@ COMMANDS: dict[str, Callable[[str, list[str]], int]] = {
     "eval": eval_command,
     "render": render_command,
     "view": view_command,
+    "capture": capture_command,
     "import colmap": import_colmap_command,
     "import nerfstudio": import_nerfstudio_command,
     "densify": densify_command,
@@ -34,4 +36,5 @@ COMMANDS: dict[str, Callable[[str, list[str]], int]] = {
     "bench refine": bench_refine_command,
     "bench gradients": bench_gradients_command,
     "bench quality": bench_quality_command,
+    "bench stereo": bench_stereo_command,
 }

@@ -61,3 +61,11 @@ def bench_quality_command(name: str, words: list[str]) -> int:
     from adop.bench.quality import BenchQualityConfig, bench_quality
 
     return bench_quality(parse_options(BenchQualityConfig, name, words))
+
+
+def bench_stereo_command(name: str, words: list[str]) -> int:
+    """Run `adop bench stereo` and return the exit status."""
+    from adop.bench.stereo import BenchStereoConfig, bench_stereo
+
+    bench_stereo(parse_options(BenchStereoConfig, name, words))
+    return 0

@@ -31,7 +31,7 @@ def load_scene(folder: Path, report: Report = print) -> Scene:
     """
     folder = Path(folder)
     if not (folder / "dataset.ini").is_file():
-        raise UserError(f"{folder}: not a scene folder (no dataset.ini); make one with 'adop import colmap'.")
+        raise UserError(f"{folder}: not a scene folder (no dataset.ini); {_how_to_make(folder)}.")
     ini = _Ini(folder / "dataset.ini", "SceneDatasetParams")
     default_model = FILE_MODELS.get(ini.integer("camera_type_int", 0))
     if default_model is None:
@@ -61,6 +61,15 @@ def load_scene(folder: Path, report: Report = print) -> Scene:
         zfar=zfar,
         world_offset=np.array(ini.numbers("world_offset", 3, [0.0, 0.0, 0.0])),
     )
+
+
+def _how_to_make(folder: Path) -> str:
+    """Return what makes a scene of what the folder holds."""
+    if (folder / "transforms.json").is_file():
+        return f"make one with 'adop import nerfstudio {folder} --output SCENE'"
+    if any((folder / f"cameras.{end}").is_file() for end in ("bin", "txt")):
+        return f"make one with 'adop import colmap {folder} --images PHOTOS --output SCENE'"
+    return f"make one of photos with 'adop capture {folder} --output SCENE'"
 
 
 def _inside(folder: Path, name: str, source: Path) -> Path:

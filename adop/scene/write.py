@@ -50,7 +50,7 @@ def save_scene(scene: Scene, folder: Path, link: bool = False, force: bool = Fal
         try:
             _write(scene, temporary, link)
             temporary.chmod(0o777 & ~_umask())
-            _replace_folder(temporary, folder)
+            replace_folder(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
@@ -73,7 +73,8 @@ def check_output(folder: Path, force: bool) -> None:
         raise UserError(f"{folder}: already holds a scene; --force replaces it.")
 
 
-def _replace_folder(new: Path, folder: Path) -> None:
+def replace_folder(new: Path, folder: Path) -> None:
+    """Move a folder to where another one may be, which is then removed."""
     if folder.is_dir() and any(folder.iterdir()):
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
         os.replace(folder, old)

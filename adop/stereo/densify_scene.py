@@ -17,7 +17,7 @@ from adop.errors import UserError
 from adop.files import write_atomically
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.ply import RawPoints, write_ply
-from adop.scene.point_cloud import save_prepared
+from adop.scene.point_cloud import PrepareConfig, save_prepared
 from adop.scene.prepare import Report, prepare
 from adop.scene.read import PREPARED_FILE, load_scene
 from adop.scene.scene import Scene
@@ -53,7 +53,8 @@ def densify_scene(
     raw = stereo_points(scene, config, work, report)
     if config.keep_points:
         raw = _joined(scene, raw)
-    points = prepare(raw, scene.views, report=report)
+    # Several photos found each point: one far from all others is no outlier.
+    points = prepare(raw, scene.views, PrepareConfig(outlier=0.0), report)
     report(f"{len(points):,} points, {len(scene.points):,} before.")
     scene = replace(scene, points=points)
     if output is not None:

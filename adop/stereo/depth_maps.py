@@ -16,16 +16,8 @@ from adop.backend.choice import Backend
 from adop.files import write_atomically
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import Scene
-from adop.stereo.patch_match import (
-    StereoProblem,
-    StereoView,
-    Sweep,
-    enlarge_planes,
-    halve_view,
-    plane_costs,
-    random_planes,
-    sweep_planes,
-)
+from adop.stereo.patch_match import plane_costs, random_planes, sweep_planes
+from adop.stereo.problem import StereoProblem, StereoView, Sweep, enlarge_planes, halve_view
 from adop.stereo.stereo_config import StereoConfig
 from adop.stereo.views import ColourView, Neighbourhood, undistorted_view
 
@@ -116,7 +108,7 @@ def find_planes(stereo: StereoScene) -> None:
                 bar.update(work)
 
 
-BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+BAR = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
 
 def _photometric(stereo: StereoScene, photo: int) -> tuple[Tensor, Tensor]:

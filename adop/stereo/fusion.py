@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from adop.scene.ply import RawPoints
 from adop.stereo.depth_maps import BAR, StereoScene
-from adop.stereo.patch_match import StereoView, transfer
+from adop.stereo.problem import StereoView, transfer
 
 MAX_NORMAL_ANGLE_DEG = 45.0  # between the planes that two photos find for a surface
 FINER = (
@@ -46,6 +46,7 @@ def fuse(stereo: StereoScene) -> RawPoints:
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for photo in tqdm(photos, desc="fusing depths", bar_format=BAR, dynamic_ncols=True):
         view, valid = _with_planes(stereo, photo)
+        assert view.planes is not None
         agreeing, seen_through = (torch.zeros_like(view.image) for _ in range(2))
         inverse, normals, comparisons = view.planes[0].clone(), _normals(view)[0], {}
         for other in related[photo]:
@@ -67,8 +68,8 @@ def fuse(stereo: StereoScene) -> RawPoints:
         colour = stereo.view(photo).colour.to(chosen.device)[chosen]
         positions = _positions(view, inverse / (agreeing + 1), chosen)
         parts.append((positions, F.normalize(normals[chosen], dim=1), colour))
-    xyz, normals, colours = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-    return RawPoints(xyz.astype(np.float64), normals.astype(np.float32), colours, "stereo")
+    xyz, normal, colours = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+    return RawPoints(xyz.astype(np.float64), normal.astype(np.float32), colours, "stereo")
 
 
 def related_photos(stereo: StereoScene) -> dict[int, list[int]]:

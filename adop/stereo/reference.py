@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from adop.stereo.patch_match import MAX_COST, StereoProblem, StereoView, Sweep, transfer
+from adop.stereo.problem import MAX_COST, StereoProblem, StereoView, Sweep, transfer
 
 OFFSETS = (-5, -3, -1, 1, 3, 5)  # pixels, of the samples of a window from its centre along u and along v
 MASK = 0xFFFFFFFF  # of 32 bits

@@ -13,7 +13,7 @@ from adop.geometry.lens import Lens
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import Scene
 from adop.scene.visibility import visible
-from adop.stereo.patch_match import StereoView
+from adop.stereo.problem import StereoView
 
 MAX_FIELD = 1.5  # tangent of the largest angle to the optical axis that the picture without distortion shows
 MAX_GROWTH = 1.25  # of a side by which that picture may be larger than the photo

@@ -6,17 +6,8 @@ import pytest
 import torch
 
 from adop.backend.launch import count_launches
-from adop.stereo.patch_match import (
-    MAX_COST,
-    StereoProblem,
-    Sweep,
-    enlarge_planes,
-    halve_view,
-    plane_costs,
-    random_planes,
-    sweep_planes,
-    transfer,
-)
+from adop.stereo.patch_match import plane_costs, random_planes, sweep_planes
+from adop.stereo.problem import MAX_COST, StereoProblem, Sweep, enlarge_planes, halve_view, transfer
 from support.stereo_scenes import SIZE, plane_scene, true_planes
 
 CPU_AND_CUDA = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adop.geometry.rigid_motion import look_at_pose
-from adop.stereo.patch_match import StereoProblem, StereoView
+from adop.stereo.problem import StereoProblem, StereoView
 
 SIZE = (44, 60)  # rows and columns
 FOCAL = 60.0

@@ -1,0 +1,123 @@
+"""`adop capture`: from a folder of photos, or a video, to a scene."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from adop.capture.cameras import group_cameras
+from adop.capture.capture_config import CaptureConfig
+from adop.capture.mapping import Mapping, map_photos
+from adop.capture.matching import find_features, match_photos
+from adop.capture.photo_files import CapturedPhotos, collect_photos
+from adop.capture.report import make_report, report_lines, save_report
+from adop.capture.report_page import write_page
+from adop.errors import UserError
+from adop.files import write_atomically
+from adop.importers.import_config import ImportConfig
+from adop.importers.import_scene import import_colmap
+from adop.scene.prepare import Report
+from adop.scene.read import load_scene
+from adop.scene.scene import Scene
+from adop.scene.write import check_output, replace_folder
+from adop.stereo.densify_scene import densify_scene
+from adop.stereo.stereo_config import StereoConfig
+
+
+def capture(
+    source: Path,
+    output: Path,
+    config: CaptureConfig | None = None,
+    stereo: StereoConfig | None = None,
+    report: Report = print,
+) -> Scene:
+    """Find the cameras of photos by structure from motion, and points by stereo; write a scene, and return it.
+
+    What is finished is kept in a folder beside the output, which ends in `.capture`, until the scene is written: the same
+    call goes on after an interruption. The scene's folder `capture/` holds the report.
+
+    Args:
+        source: folder of photos, or a video.
+        output: the scene folder to write.
+        report: called with a sentence for each thing that the user may want to know.
+
+    Raises: UserError saying which photos cannot be used, or what is missing for a scene; then no scene is written.
+    """
+    config = config or CaptureConfig()
+    _check_pycolmap()
+    output = Path(os.path.realpath(output))
+    check_output(output, config.force)
+    work = output.with_name(output.name + ".capture")
+    work.mkdir(parents=True, exist_ok=True)
+    report("Stage 1 of 4: photos.")
+    photos = collect_photos(Path(source), work, config, report)
+    report(f"Stage 2 of 4: features and matches of {len(photos.names)} photos.")
+    find_features(photos, group_cameras(photos, config), work, config, report)
+    match_photos(photos, work, config, report)
+    report("Stage 3 of 4: cameras.")
+    mapping = map_photos(photos, work, report)
+    report("Stage 4 of 4: points.")
+    sparse = _sparse_scene(mapping, photos, work, config)
+    scene = _dense_scene(sparse, work, stereo or StereoConfig(), report)
+    _write_report(photos, mapping, scene, work, report)
+    replace_folder(scene.folder, output)
+    shutil.rmtree(work, ignore_errors=True)
+    scene = load_scene(output, report)
+    report(
+        f"{output}: {len(scene.photos)} photos, {len(scene.points):,} points; report: {output}/capture/index.html"
+    )
+    return scene
+
+
+def _check_pycolmap() -> None:
+    try:
+        import pycolmap  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"structure from motion needs pycolmap, which cannot be imported ({error}): pip install pycolmap. Where "
+            "there is no build of it, run COLMAP elsewhere and use `adop import colmap`."
+        ) from error
+
+
+def _sparse_scene(mapping: Mapping, photos: CapturedPhotos, work: Path, config: CaptureConfig) -> Path:
+    """Return the scene folder with the cameras and the points of structure from motion."""
+    folder = work / "sparse_scene"
+    key = f"{mapping.model.stat().st_ino} {mapping.model.stat().st_mtime_ns} {config.longest_side} {config.masks}"
+    if not _is_made_for(folder, key):
+        shutil.rmtree(work / "scene", ignore_errors=True)
+        options = ImportConfig(masks=config.masks, longest_side=config.longest_side, force=True)
+        import_colmap(mapping.model, photos.folder, None, folder, options, lambda _: None)
+        _mark(folder, key)
+    return folder
+
+
+def _dense_scene(sparse: Path, work: Path, stereo: StereoConfig, report: Report) -> Scene:
+    """Return the scene with dense points, in the folder `scene`."""
+    folder = work / "scene"
+    if _is_made_for(folder, str(stereo)):
+        return load_scene(folder, report)
+    shutil.rmtree(folder, ignore_errors=True)
+    scene = densify_scene(sparse, folder, stereo, report)
+    _mark(folder, str(stereo))
+    return scene
+
+
+def _mark(folder: Path, key: str) -> None:
+    """Write beside a finished folder what it was made for."""
+    write_atomically(folder.with_suffix(".txt"), lambda path: path.write_text(key))
+
+
+def _is_made_for(folder: Path, key: str) -> bool:
+    marker = folder.with_suffix(".txt")
+    return folder.is_dir() and marker.is_file() and marker.read_text() == key
+
+
+def _write_report(photos: CapturedPhotos, mapping: Mapping, scene: Scene, work: Path, report: Report) -> None:
+    folder = scene.folder / "capture"
+    made = make_report(photos, mapping, scene)
+    save_report(made, folder)
+    write_page(made, scene, photos.folder, folder)
+    shutil.copytree(work / "sparse", folder / "sparse", dirs_exist_ok=True)
+    for line in report_lines(made):
+        report(line)

@@ -1,0 +1,248 @@
+"""Collecting the photos of a capture: a folder that COLMAP and adop read alike, made of links and of converted copies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from adop.capture.capture_config import CaptureConfig
+from adop.capture.video import extract_frames
+from adop.errors import UserError
+from adop.files import write_atomically
+from adop.images.photo_files import check_photos, read_photo
+from adop.scene.scene import photo_file
+
+Report = Callable[[str], None]
+
+ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".heic", ".heif"})
+SMALLEST_SIDE_PX = 128
+_JPEG_QUALITY = 97
+_HEIF = (".heic", ".heif")
+_EXIF_ORIENTATION = 0x0112
+_DIRECT = {"JPEG": ("RGB", "L"), "MPO": ("RGB", "L"), "PNG": ("RGB", "RGBA", "L", "LA", "P")}
+_TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
+
+
+@dataclass(frozen=True, eq=False)
+class CapturedPhotos:
+    """The photos of a capture. Pixels are as stored: neither pycolmap 4.2.1 nor adop applies the EXIF orientation."""
+
+    folder: Path
+    names: tuple[str, ...]  # sorted, relative to the folder, with / between folders
+    sizes: tuple[tuple[int, int], ...]  # width and height
+    sequence: bool = False  # consecutive frames of a video
+
+    @property
+    def files(self) -> list[Path]:
+        """Path of each photo."""
+        return [self.folder / name for name in self.names]
+
+
+def collect_photos(source: Path, work: Path, config: CaptureConfig, report: Report) -> CapturedPhotos:
+    """Return the photos of a folder, or frames of a video, after linking or converting them into `work/photos`.
+
+    What is there already is kept, so that a second run converts nothing again.
+
+    Raises: UserError naming the first photo that is unreadable or too small, and how many are.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # Pillow's, about damaged tags; a photo that cannot be read is an error
+        return _collect_photos(Path(source), Path(work), config, report)
+
+
+def _collect_photos(source: Path, work: Path, config: CaptureConfig, report: Report) -> CapturedPhotos:
+    folder = work / "photos"
+    if source.is_dir():
+        files = _find(source)
+        names = _target_names(source, files)
+        _remove_others(folder, set(names))
+        _collect(files, [folder / name for name in names], report)
+    elif source.is_file():
+        names = extract_frames(source, work, config, report)
+        files = [folder / name for name in names]
+    else:
+        raise UserError(f"{source}: no such folder of photos, and no such video.")
+    sizes = _check([folder / name for name in names], files)
+    if len(names) == 1:
+        raise UserError(f"{source}: has one photo; a scene needs at least 3 that overlap.")
+    chosen = sorted(zip(names, sizes, strict=True))
+    return CapturedPhotos(
+        folder, tuple(name for name, _ in chosen), tuple(size for _, size in chosen), source.is_file()
+    )
+
+
+def _find(source: Path) -> list[Path]:
+    """Return the photos of a folder and of the folders in it, sorted, without hidden ones."""
+    found = []
+    for folder, folders, names in os.walk(source, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        visible = (name for name in names if not name.startswith("."))
+        found += [Path(folder, name) for name in visible if Path(name).suffix.lower() in ENDINGS]
+    if not found:
+        raise UserError(f"{source}: has no photos; their endings must be {' '.join(sorted(ENDINGS))}.")
+    return sorted(found)
+
+
+def _target_names(source: Path, files: Sequence[Path]) -> list[str]:
+    """Return the name of each photo in the capture: its own if it is linked, else one that no other photo has."""
+    linked = [_is_direct(file) for file in files]
+    relative = [file.relative_to(source).as_posix() for file in files]
+    for name in relative:
+        photo_file(source, name, f"{source}: photo {name!r}")
+        if name.startswith("#") or name != name.strip() or not name.isprintable():
+            raise UserError(f"{source / name!s}: the photo's name cannot be listed in a scene; rename it.")
+    taken = {name.lower() for name, direct in zip(relative, linked, strict=True) if direct}
+    names = []
+    for name, direct in zip(relative, linked, strict=True):
+        if not direct:
+            ending = ".jpg" if Path(name).suffix.lower() in _HEIF else ".png"
+            short = str(Path(name).with_suffix(ending).as_posix())
+            name = short if short.lower() not in taken else name + ending
+            while name.lower() in taken:
+                name = name.removesuffix(ending) + "_" + ending
+            taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _is_direct(file: Path) -> bool:
+    """Return whether COLMAP and adop read the file's pixels alike; both take the upper 8 bits of 16-bit colours."""
+    if file.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+        return False
+    try:
+        with Image.open(file) as image:
+            return image.mode in _DIRECT.get(str(image.format), ())
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return True  # a broken file is named where photos are checked
+
+
+def _remove_others(folder: Path, names: set[str]) -> None:
+    """Remove what an earlier run put into the folder and this one does not know."""
+    for file in [file for file in folder.rglob("*") if not file.is_dir()] if folder.is_dir() else []:
+        if file.relative_to(folder).as_posix() not in names:
+            file.unlink()
+
+
+def _collect(files: Sequence[Path], targets: Sequence[Path], report: Report) -> None:
+    """Link or convert each photo to its target unless it is there and no older than the photo."""
+    if any(file.suffix.lower() in _HEIF for file in files):
+        _register_heif(next(file for file in files if file.suffix.lower() in _HEIF))
+    bad: list[str] = []
+
+    def collect(file: Path, target: Path) -> bool:
+        if _is_current(file, target):
+            return False
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        if _is_direct(file):
+            _link(file, target)
+            return False
+        try:
+            write_atomically(target, lambda path: _convert(file, path, target.suffix))
+        except (UserError, SyntaxError, ValueError, EOFError, OSError, Image.DecompressionBombError) as error:
+            bad.append(str(error) if isinstance(error, UserError) else _broken(file, error))
+        return True
+
+    pool = ThreadPoolExecutor()
+    try:
+        done = pool.map(collect, files, targets)
+        converted = sum(tqdm(done, "collecting photos", len(files), leave=False, disable=None))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    _raise_bad(bad, len(files))
+    if converted:
+        report(f"{converted} of {len(files)} photos were converted to 8-bit PNG or JPEG.")
+
+
+def _is_current(file: Path, target: Path) -> bool:
+    if target.is_symlink():
+        return os.path.realpath(target) == os.path.realpath(file)
+    return target.is_file() and target.stat().st_mtime_ns >= file.stat().st_mtime_ns
+
+
+def _link(file: Path, target: Path) -> None:
+    try:
+        target.symlink_to(file.resolve())
+    except OSError:  # Windows allows links only to some users
+        write_atomically(target, lambda path: shutil.copyfile(file, path))
+
+
+def _convert(file: Path, target: Path, ending: str) -> None:
+    """Write a photo with 8 bits: as JPEG or PNG after the ending, with its EXIF data."""
+    with Image.open(file) as image:
+        image.load()
+        kept = {"exif": _exif(image), "icc_profile": image.info.get("icc_profile")}
+        if image.mode == "CMYK":
+            kept.pop("icc_profile")  # describes inks
+        transparent = image.mode in _TRANSPARENT or "transparency" in image.info
+        keeps_alpha = transparent and ending == ".png"
+        pixels = np.asarray(image.convert("RGBA")) if keeps_alpha else read_photo(file)[0]
+    result = Image.fromarray(pixels)
+    kind = "JPEG" if ending == ".jpg" else "PNG"
+    options = {"quality": _JPEG_QUALITY, "subsampling": 0} if kind == "JPEG" else {"compress_level": 3}
+    result.save(target, format=kind, **options, **{key: value for key, value in kept.items() if value})
+
+
+def _exif(image: Image.Image) -> bytes:
+    """Return the EXIF data without the orientation: Pillow turns TIFF and HEIC upright as it reads them."""
+    tags = image.getexif()
+    kept = Image.Exif()
+    kept.load(tags.tobytes())
+    for tag in set(kept) - {
+        0x010F,
+        0x0110,
+        0x0112,
+        0x0132,
+        0x8769,
+        0x8825,
+    }:  # TIFF's tags of the layout of pixels
+        del kept[tag]
+    if image.format in ("TIFF", "HEIF"):
+        kept.pop(_EXIF_ORIENTATION, None)
+    return kept.tobytes()
+
+
+def _register_heif(file: Path) -> None:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise UserError(f"{file}: HEIC photos need another package: pip install pillow-heif.") from None
+    pillow_heif.register_heif_opener()
+
+
+def _check(targets: Sequence[Path], files: Sequence[Path]) -> list[tuple[int, int]]:
+    """Return the photos' sizes after decoding them."""
+    sizes, bad = [], []
+    for target, file in zip(targets, files, strict=True):
+        try:
+            sizes += check_photos([target])
+            if min(sizes[-1]) < SMALLEST_SIDE_PX:
+                width, height = sizes[-1]
+                bad.append(
+                    f"{file}: is {width}x{height} pixels; a photo needs {SMALLEST_SIDE_PX} at least, so leave it out."
+                )
+        except UserError as error:
+            bad.append(str(error).replace(str(target), str(file)))
+    _raise_bad(bad, len(files))
+    return sizes
+
+
+def _raise_bad(bad: Sequence[str], total: int) -> None:
+    if bad:
+        more = f" ({len(bad)} of {total} photos are unusable.)" if len(bad) > 1 else ""
+        raise UserError(min(bad) + more)
+
+
+def _broken(file: Path, error: Exception) -> str:
+    return f"{file}: cannot be read as a photo ({error}); replace it or leave it out."
