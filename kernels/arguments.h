@@ -294,7 +294,7 @@ ARGUMENTS(CropArguments, CROP_FIELDS)
     FIELD(double, max_inverse) \
     FIELD(double, max_slope)            /* of inverse depth, relative to it, per pixel */ \
     FIELD(double, perturbation)         /* relative to inverse depth and max_slope */ \
-    FIELD(double, value_spread)         /* difference in brightness at which a sample counts a quarter */ \
+    FIELD(double, value_spread)         /* difference in brightness at which a sample counts a 16th */ \
     FIELD(double, min_seen)             /* share of a patch that the source must show */ \
     FIELD(double, min_variance) \
     FIELD(double, shift_weight)         /* cost per pixel by which a source's plane disagrees */ \

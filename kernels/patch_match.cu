@@ -59,7 +59,7 @@ DEVICE void read_patch(const PatchMatchArguments& args, int x, int64 y, Patch* p
         const bool counts = inside && value == value;
         patch->du[i] = du, patch->dv[i] = dv;
         patch->value[i] = counts ? value : 0;
-        patch->weight[i] = counts ? 1 / (near * near * alike * alike) : 0;
+        patch->weight[i] = counts ? 1 / (near * near * alike * alike * alike * alike) : 0;
         patch->weights += patch->weight[i];
     }
 }

@@ -49,9 +49,13 @@ def capture(
     output = Path(os.path.realpath(output))
     check_output(output, config.force)
     work = output.with_name(output.name + ".capture")
-    work.mkdir(parents=True, exist_ok=True)
     report("Stage 1 of 4: photos.")
-    photos = collect_photos(Path(source), work, config, report)
+    try:
+        photos = collect_photos(Path(source), work, config, report)
+    except UserError:
+        if not any(file.is_file() and not file.is_symlink() for file in work.rglob("*")):
+            shutil.rmtree(work, ignore_errors=True)  # nothing that took time to compute
+        raise
     report(f"Stage 2 of 4: features and matches of {len(photos.names)} photos.")
     find_features(photos, group_cameras(photos, config), work, config, report)
     match_photos(photos, work, config, report)

@@ -24,14 +24,14 @@ MAX_SEEN_THROUGH = 0.5  # photos that see through a point, per photo that finds 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """How the surface that one photo finds for each of its pixels looks in another photo. All are [H, W]."""
+    """How the surface that one photo finds for each of its pixels looks in another photo."""
 
-    agrees: Tensor  # bool: the other photo finds the same surface
-    sees_through: Tensor  # bool: the other photo finds a surface far behind
-    inverse: Tensor  # inverse depth in the first photo of the surface that the other one finds
-    pixel: Tensor  # index of the other photo's pixel, 0 outside
+    agrees: Tensor  # [H, W] bool: the other photo finds the same surface
+    sees_through: Tensor  # [H, W] bool: the other photo finds a surface far behind
+    inverse: Tensor  # [H, W] inverse depth in the first photo of the surface that the other one finds
+    uv: Tensor  # [H, W, 2] position in the other photo, 0 outside
     normals: Tensor  # [H, W, 3] that the other photo finds, world axes
-    finer: Tensor  # bool: the pixels of the other photo are clearly smaller on the surface
+    finer: Tensor  # [H, W] bool: the pixels of the other photo are clearly smaller on the surface
 
 
 def fuse(stereo: StereoScene) -> RawPoints:
@@ -42,9 +42,9 @@ def fuse(stereo: StereoScene) -> RawPoints:
     """
     photos = list(stereo.neighbourhoods)
     related = related_photos(stereo)
-    used = {photo: torch.zeros(0, dtype=torch.bool) for photo in photos}
+    used: dict[int, Tensor] = {}  # [h, w] bool, pixels of later photos whose surface has a point
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    for photo in tqdm(photos, desc="fusing depths", bar_format=BAR, dynamic_ncols=True):
+    for photo in tqdm(photos, desc="fusing depths: ", bar_format=BAR, dynamic_ncols=True):
         view, valid = _with_planes(stereo, photo)
         assert view.planes is not None
         agreeing, seen_through = (torch.zeros_like(view.image) for _ in range(2))
@@ -58,18 +58,27 @@ def fuse(stereo: StereoScene) -> RawPoints:
             normals += comparison.normals * comparison.agrees[..., None]
         chosen = valid & (agreeing >= stereo.config.min_views - 1)
         chosen &= seen_through <= MAX_SEEN_THROUGH * agreeing
-        if len(used[photo]):
-            chosen &= ~used[photo].reshape(chosen.shape).to(chosen.device)
+        if photo in used:
+            chosen &= ~used.pop(photo).to(chosen.device)
         for other, comparison in comparisons.items():
-            marked = comparison.pixel[chosen & comparison.agrees & ~comparison.finer]
-            if not len(used[other]):
-                used[other] = torch.zeros(stereo.view(other).view.image.numel(), dtype=torch.bool)
-            used[other][marked.cpu()] = True
+            if other not in used:
+                used[other] = torch.zeros(stereo.view(other).view.image.shape, dtype=torch.bool)
+            _mark_around(used[other], comparison, chosen)
         colour = stereo.view(photo).colour.to(chosen.device)[chosen]
         positions = _positions(view, inverse / (agreeing + 1), chosen)
         parts.append((positions, F.normalize(normals[chosen], dim=1), colour))
     xyz, normal, colours = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     return RawPoints(xyz.astype(np.float64), normal.astype(np.float32), colours, "stereo")
+
+
+def _mark_around(used: Tensor, comparison: _Comparison, chosen: Tensor) -> None:
+    """Mark, in [h, w] bool of another photo, the four pixels around each chosen one that the photos agree on."""
+    height, width = used.shape
+    uv = comparison.uv[chosen & comparison.agrees & ~comparison.finer].cpu() - 0.5
+    column, row = uv.floor().long().unbind(-1)
+    for down in (0, 1):
+        for right in (0, 1):
+            used[(row + down).clamp(0, height - 1), (column + right).clamp(0, width - 1)] = True
 
 
 def related_photos(stereo: StereoScene) -> dict[int, list[int]]:
@@ -118,7 +127,7 @@ def _compare(view: StereoView, other: StereoView, other_valid: Tensor, stereo: S
         agrees=agrees,
         sees_through=found & (own < expected * (1 - BEHIND)),
         inverse=own / bz,
-        pixel=row * width + column,
+        uv=torch.stack((su, sv), dim=-1),
         normals=normals,
         finer=size < FINER,
     )

@@ -31,22 +31,19 @@ class StereoProblem:
     """A reference photo, the photos that it is compared with, and how."""
 
     reference: StereoView
-    sources: tuple[
-        StereoView, ...
-    ]  # at most 12; all with planes, with which those of the reference must agree, or none
+    # 1 to 12; all have planes, with which those of the reference must agree, or none has.
+    sources: tuple[StereoView, ...]
     min_inverse: float  # least and largest inverse depth, 1 / scene unit
     max_inverse: float
-    sources_kept: int = (
-        2  # the mean cost in so many sources counts, the best ones: the others may not see the surface
-    )
+    sources_kept: int = 2  # the mean cost in the best sources counts: the others may not see the surface
     max_tilt: float = (
-        4.0  # tangent of the largest angle between surface and image plane, in the middle of the photo
+        4.0  # tangent of the largest angle between surface and image plane, in the photo's middle
     )
-    value_spread: float = (
-        0.1  # difference in brightness from the centre at which a sample of the window counts a quarter
-    )
+    value_spread: float = 0.1  # of a window's brightness from its centre's, at which a sample counts a 16th
     min_seen: float = 0.5  # share of the window's weight that a source must show
-    min_variance: float = 1e-5  # of grey values: a window with less is without texture
+    min_variance: float = (
+        5e-5  # of bright grey values, see `least_variance` in patch_match.cu: less is no texture
+    )
     shift_weight: float = 0.2  # cost per pixel by which a plane and that of a source disagree
     max_shift: float = 3.0  # pixels
 

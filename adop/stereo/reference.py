@@ -132,7 +132,7 @@ def _windows(problem: StereoProblem) -> tuple[Tensor, Tensor]:
             alike = 1 + ((value - image) / problem.value_spread).square()
             counts = torch.isfinite(value)
             values.append(torch.where(counts, value, 0))
-            weights.append(torch.where(counts, 1 / (near * alike).square(), 0))
+            weights.append(torch.where(counts, 1 / (near * alike.square()).square(), 0))
     return torch.stack(values), torch.stack(weights)
 
 

@@ -56,7 +56,7 @@ def test_the_points_lie_on_the_surfaces(dense):
         true_depth = file.parts[0].channels["Z"].pixels.astype(np.float64)
     column, row = uv[inside].astype(int).T
     error = depth[inside] / true_depth[row, column] - 1
-    # Behind the nearest surface are points that other photos see.
+
     assert np.mean(np.abs(error) < 0.02) > 0.75
     assert np.mean(error < -0.05) < 0.03
     near = np.zeros(true_depth.shape, bool)
