@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from adop.capture.capture_config import CaptureConfig
-from adop.capture.photo_files import CapturedPhotos
+from adop.capture.sources.photo_files import CapturedPhotos
 from adop.errors import UserError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from adop.capture.matching import MIN_MATCHES, SEED, quiet
-from adop.capture.photo_files import CapturedPhotos
+from adop.capture.sources.photo_files import CapturedPhotos
 from adop.errors import UserError
 
 if TYPE_CHECKING:

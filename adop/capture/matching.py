@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from adop.capture.cameras import CameraGroup, write_cameras
 from adop.capture.capture_config import CaptureConfig
-from adop.capture.photo_files import CapturedPhotos
+from adop.capture.sources.photo_files import CapturedPhotos
 from adop.errors import UserError
 from adop.files import write_atomically
 from adop.images.photo_files import read_mask, read_photo

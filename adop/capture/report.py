@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from adop.capture.mapping import Mapping
-from adop.capture.photo_files import CapturedPhotos
+from adop.capture.sources.photo_files import CapturedPhotos
 from adop.files import write_atomically
 from adop.images.photo_files import read_photo
 from adop.scene.scene import Scene

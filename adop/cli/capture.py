@@ -32,9 +32,9 @@ class CaptureOptions:
 def capture_command(name: str, words: list[str]) -> int:
     """Run `adop capture` and return the exit status."""
     options = parse_options(CaptureOptions, name, words)
-    from adop.capture.capture import capture
+    from adop.capture.capture_scene import capture_scene
 
-    capture(options.source, options.output, options.capture, options.stereo)
+    capture_scene(options.source, options.output, options.capture, options.stereo)
     return 0
 
 

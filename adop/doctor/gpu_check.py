@@ -61,7 +61,9 @@ def gpu_check(json_file: Path | None) -> int:
             Check(f"{case.name}: {name}", error, ALLOWED[case.dtype]) for name, error in errors.items()
         ]
     images = image_errors("cuda")
-    checks += [Check(f"{name}, gradients", error, ALLOWED_IMAGES) for name, error in images.items()]
+    checks += [
+        Check(f"{name}, values and gradients", error, ALLOWED_IMAGES) for name, error in images.items()
+    ]
     checks += step_checks("cuda")
     print(f"{torch.cuda.get_device_name()}, {POINTS} points")
     for check in checks:

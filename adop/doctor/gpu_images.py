@@ -1,10 +1,11 @@
-"""The GPU check of image operations: hole filling, environment, physical camera and loss."""
+"""The GPU check of image operations: hole filling, environment, physical camera, loss and stereo."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from adop.bench.raster.scene import bench_camera, make_bench_scene
@@ -16,6 +17,8 @@ from adop.ops import Backend, Levels, RasterConfig, draw
 from adop.ops.environment import RayGrid
 from adop.ops.image_loss import image_loss_sums
 from adop.ops.tonemap import tonemap_photo
+from adop.stereo.patch_match import plane_costs, random_planes, sweep_planes
+from adop.stereo.problem import StereoProblem, StereoView, Sweep
 
 POINTS = 20_000  # few, so that there are holes
 SCALE = 0.25  # of the benchmark's camera
@@ -94,11 +97,31 @@ def image_loss(device: str, backend: Backend) -> list[Tensor]:
     return _with_gradients([image_loss_sums(image, target, mask, True, backend)], [image])
 
 
+def stereo(device: str, backend: Backend) -> list[Tensor]:
+    """Return costs of random planes in two photos beside a third, then the planes after a sweep, in double precision."""
+    generator = torch.Generator().manual_seed(9)
+    coarse = torch.rand(1, 1, HEIGHT // 8, WIDTH // 8, generator=generator, dtype=torch.float64)
+    image = F.interpolate(coarse, size=(HEIGHT, WIDTH), mode="bicubic")[0, 0].to(device)
+    middle = [[WIDTH, 0, WIDTH / 2], [0, WIDTH, HEIGHT / 2], [0, 0, 1]]
+    intrinsics = torch.tensor(middle, dtype=torch.float64)
+    views = []
+    for shift in (0.0, 0.1, -0.2):
+        pose = torch.eye(4, dtype=torch.float64)
+        pose[0, 3] = shift
+        views.append(StereoView(image, intrinsics, pose))
+    problem = StereoProblem(views[0], tuple(views[1:]), min_inverse=0.1, max_inverse=1.0)
+    planes = random_planes(problem, generator)
+    costs = plane_costs(problem, planes, backend)
+    planes, lower = sweep_planes(problem, planes, costs, Sweep(0, 0.5), backend)
+    return [tensor.cpu() for tensor in (costs, planes, lower)]
+
+
 OPERATIONS: dict[str, Callable[[str, Backend], list[Tensor]]] = {
     "hole filling": hole_filling,
     "environment": environment,
     "physical camera": physical_camera,
     "loss": image_loss,
+    "stereo": stereo,
 }
 
 

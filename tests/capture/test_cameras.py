@@ -8,7 +8,7 @@ from PIL import Image
 
 from adop.capture.cameras import group_cameras
 from adop.capture.capture_config import CaptureConfig
-from adop.capture.photo_files import collect_photos
+from adop.capture.sources.photo_files import collect_photos
 from adop.errors import UserError
 
 pytest.importorskip("pycolmap")

@@ -12,7 +12,7 @@ from adop.capture.cameras import group_cameras
 from adop.capture.capture_config import CaptureConfig
 from adop.capture.mapping import map_photos
 from adop.capture.matching import find_features, match_photos
-from adop.capture.photo_files import collect_photos
+from adop.capture.sources.photo_files import collect_photos
 from adop.errors import UserError
 from adop.importers.colmap import read_colmap
 from adop.scene.read import load_scene

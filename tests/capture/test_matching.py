@@ -15,7 +15,7 @@ from PIL import Image
 from adop.capture.cameras import group_cameras
 from adop.capture.capture_config import CaptureConfig
 from adop.capture.matching import find_features, match_descriptors, match_photos
-from adop.capture.photo_files import collect_photos
+from adop.capture.sources.photo_files import collect_photos
 from adop.errors import UserError
 from adop.scene.scene import demo_scene_folder
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from adop.capture.capture_config import CaptureConfig
-from adop.capture.photo_files import collect_photos
+from adop.capture.sources.photo_files import collect_photos
 from adop.errors import UserError
 from adop.images.photo_files import read_photo
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from adop.capture.capture_config import CaptureConfig
-from adop.capture.photo_files import collect_photos
-from adop.capture.video import choose_frames
+from adop.capture.sources.photo_files import collect_photos
+from adop.capture.sources.video import choose_frames
 from adop.errors import UserError
 
 SIZE = (192, 144)

@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from adop.capture.capture_config import CaptureConfig
-from adop.capture.video import extract_frames
+from adop.capture.sources.video import extract_frames
 from adop.errors import UserError
 from adop.files import write_atomically
 from adop.images.photo_files import check_photos, read_photo

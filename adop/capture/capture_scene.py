@@ -10,9 +10,9 @@ from adop.capture.cameras import group_cameras
 from adop.capture.capture_config import CaptureConfig
 from adop.capture.mapping import Mapping, map_photos
 from adop.capture.matching import find_features, match_photos
-from adop.capture.photo_files import CapturedPhotos, collect_photos
 from adop.capture.report import make_report, report_lines, save_report
 from adop.capture.report_page import write_page
+from adop.capture.sources.photo_files import CapturedPhotos, collect_photos
 from adop.errors import UserError
 from adop.files import write_atomically
 from adop.importers.import_config import ImportConfig
@@ -25,7 +25,7 @@ from adop.stereo.densify_scene import densify_scene
 from adop.stereo.stereo_config import StereoConfig
 
 
-def capture(
+def capture_scene(
     source: Path,
     output: Path,
     config: CaptureConfig | None = None,

@@ -1,0 +1,1 @@
+"""Where the photos of a capture come from: a folder, or a video."""
