@@ -19,6 +19,7 @@
 #define WINDOW_SAMPLES (WINDOW_SIDE * WINDOW_SIDE)
 #define MAX_COST ((real)2)
 #define MAX_SOURCES_KEPT 4
+#define MAX_TURN ((real)0.2)  // change of a slope by a perturbation of 1, relative to the largest slope
 
 typedef unsigned int uint32;
 
@@ -226,7 +227,7 @@ KERNEL(patch_match_sweep, PatchMatchArguments) {
             plane.inverse += (real)(x - (at - row * args.width)) * plane.along_u + (real)(y - row) * plane.along_v;
             attempt(args, patch, x, y, plane, &best, &least);
         }
-        const real scale = (real)args.perturbation, tilt = (real)args.max_slope;
+        const real scale = (real)args.perturbation, tilt = MAX_TURN * (real)args.max_slope;
         ROLLED
         for (int k = 0; k < 3; ++k) {
             const real other = k == 1 ? 1 : 1 + scale * (2 * random_of(args, i, 3 * k) - 1);

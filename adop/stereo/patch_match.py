@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -13,11 +15,12 @@ from adop.stereo.reference import reference_costs, reference_sweep
 
 
 def random_planes(problem: StereoProblem, generator: torch.Generator) -> Tensor:
-    """Return [3, H, W] planes of random inverse depth, tilted by up to 45 degrees."""
+    """Return [3, H, W] planes of random inverse depth, as many for each factor of depth, and of random tilt."""
     image = problem.reference.image
     numbers = torch.rand(3, *image.shape, generator=generator, dtype=torch.float64)
-    inverse = problem.min_inverse + numbers[0] * (problem.max_inverse - problem.min_inverse)
-    slopes = (2 * numbers[1:] - 1) * inverse / problem.reference.intrinsics[0, 0].cpu()
+    inverse = problem.min_inverse * (problem.max_inverse / problem.min_inverse) ** numbers[0]
+    tilt = torch.tan((2 * numbers[1:] - 1) * math.atan(problem.max_tilt))
+    slopes = tilt * inverse / problem.reference.intrinsics[0, 0].cpu()
     return torch.cat((inverse[None], slopes)).to(image)
 
 

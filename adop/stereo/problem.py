@@ -36,9 +36,8 @@ class StereoProblem:
     min_inverse: float  # least and largest inverse depth, 1 / scene unit
     max_inverse: float
     sources_kept: int = 2  # the mean cost in the best sources counts: the others may not see the surface
-    max_tilt: float = (
-        4.0  # tangent of the largest angle between surface and image plane, in the photo's middle
-    )
+    # Tangent of the largest angle between surface and image plane, in the photo's middle: level ground is steep.
+    max_tilt: float = 20.0
     value_spread: float = 0.1  # of a window's brightness from its centre's, at which a sample counts a 16th
     min_seen: float = 0.5  # share of the window's weight that a source must show
     min_variance: float = (

@@ -10,6 +10,7 @@ from torch import Tensor
 from adop.stereo.problem import MAX_COST, StereoProblem, StereoView, Sweep, transfer
 
 OFFSETS = (-5, -3, -1, 1, 3, 5)  # pixels, of the samples of a window from its centre along u and along v
+MAX_TURN = 0.2  # change of a slope by a perturbation of 1, relative to the largest slope
 MASK = 0xFFFFFFFF  # of 32 bits
 
 
@@ -90,7 +91,7 @@ def _perturbed(
     factor = 1 if kind == 1 else 1 + scale * (2 * random(3 * kind) - 1)
     inverse, slopes = planes[0] * factor, planes[1:] * factor
     if kind > 0:
-        turn = scale * problem.max_slope * inverse
+        turn = scale * MAX_TURN * problem.max_slope * inverse
         numbers = torch.stack([random(3 * kind + 1), random(3 * kind + 2)])
         slopes = slopes + turn * (2 * numbers - 1)
     return torch.cat((inverse[None], slopes))

@@ -21,7 +21,9 @@ BORDER_SAMPLES = 64  # along each side of a photo
 MAX_POINTS = 20_000  # of the scene, spread evenly, that photos are compared by
 BEST_ANGLE_DEG = 8.0  # between the rays of two photos, at which stereo works best
 SMALLER_ANGLE_SIGMA_DEG, LARGER_ANGLE_SIGMA_DEG = 3.0, 15.0  # how fast it gets worse on either side
-DEPTH_MARGIN = 2.0  # factor by which surfaces may be nearer or farther than the points that a photo sees
+# Factors by which surfaces may be nearer or farther than the points that a photo sees: the ground before a camera is
+# often much nearer than what structure from motion finds.
+NEAR_MARGIN, FAR_MARGIN = 8.0, 2.0
 DEPTH_QUANTILE = 0.01  # of these points that may be wrong on either side
 
 
@@ -141,7 +143,7 @@ def find_neighbourhoods(scene: Scene, count: int) -> dict[int, Neighbourhood]:
         sources = tuple(int(i) for i in best if scores[i] > 0.02 * len(own))
         if sources:
             inverse = np.quantile(1 / depths[index, own], [DEPTH_QUANTILE, 1 - DEPTH_QUANTILE])
-            result[index] = Neighbourhood(sources, inverse[0] / DEPTH_MARGIN, inverse[1] * DEPTH_MARGIN)
+            result[index] = Neighbourhood(sources, inverse[0] / FAR_MARGIN, inverse[1] * NEAR_MARGIN)
     return result
 
 
