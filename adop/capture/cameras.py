@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 
 from adop.capture.capture_config import CaptureConfig
+from adop.capture.sources.panoramas import view_rotations
 from adop.capture.sources.photo_files import CapturedPhotos
 from adop.errors import UserError
+from adop.geometry.lens import Lens
 
 if TYPE_CHECKING:
     import pycolmap
@@ -33,10 +37,13 @@ class CameraGroup:
     height: int
     focal_length_px: float  # the first guess
     known: bool  # the guess comes from EXIF tags or from the user
+    given: tuple[str, tuple[float, ...]] | None = None  # model and parameters of a known lens
 
     @property
     def model(self) -> str:
         """COLMAP's name of the lens model."""
+        if self.given is not None:
+            return self.given[0]
         if len(self.photos) >= _PHOTOS_FOR_OPENCV:
             return "OPENCV"
         return "RADIAL" if len(self.photos) >= _PHOTOS_FOR_RADIAL else "SIMPLE_RADIAL"
@@ -49,6 +56,8 @@ def group_cameras(photos: CapturedPhotos, config: CaptureConfig) -> list[CameraG
     """
     if config.focal_length_px is not None and not config.focal_length_px > 0:
         raise UserError(f"--focal-length-px {config.focal_length_px}: expected a positive number.")
+    if photos.views > 1:
+        return _view_groups(photos)
     groups: dict[tuple, list[int]] = {}
     guesses = []
     for index, (file, name, size) in enumerate(zip(photos.files, photos.names, photos.sizes, strict=True)):
@@ -66,27 +75,78 @@ def group_cameras(photos: CapturedPhotos, config: CaptureConfig) -> list[CameraG
     return [_group(members, photos, guesses) for members in groups.values()]
 
 
+def given_camera(lens: Lens, photos: Sequence[int]) -> CameraGroup:
+    """Return the group of the photos that a known lens took; its parameters are those of the lens, not a guess.
+
+    Raises: UserError for a lens that COLMAP has no model of.
+    """
+    if lens.model == "ocam":
+        raise UserError(
+            "COLMAP has no counterpart of an ocam lens, so that no points can be found in its photos; name a point cloud "
+            "with --points."
+        )
+    model, params = "OPENCV_FISHEYE", [*lens.intrinsics, *lens.distortion]
+    if lens.model == "opencv" and not lens.distortion.any():
+        model, params = "PINHOLE", params[:4]
+    elif lens.model == "opencv":
+        model = "FULL_OPENCV" if lens.distortion[4:].any() else "OPENCV"
+        params = params if model == "FULL_OPENCV" else params[:8]
+    focal = float(lens.intrinsics[:2].mean())
+    numbers = tuple(float(value) for value in params)
+    return CameraGroup(tuple(photos), lens.width, lens.height, focal, True, (model, numbers))
+
+
 def write_cameras(groups: list[CameraGroup], photos: CapturedPhotos, database: pycolmap.Database) -> None:
-    """Write cameras and photos into an empty database; photo i has the id i + 1, camera i as well."""
+    """Write cameras and photos into an empty database; photo i has the id i + 1, camera i as well.
+
+    The views of panoramas form a rig: they are taken from one place in known directions.
+    """
     import pycolmap
 
     camera_of: dict[int, pycolmap.Camera] = {}
     for number, group in enumerate(groups, 1):
         size = group.width, group.height
         camera = pycolmap.Camera.create_from_model_name(number, group.model, group.focal_length_px, *size)
+        if group.given is not None:
+            camera.params = group.given[1]
         camera.has_prior_focal_length = group.known
         database.write_camera(camera, use_camera_id=True)
-        rig = pycolmap.Rig(rig_id=number)
-        rig.add_ref_sensor(camera.sensor_id)
-        database.write_rig(rig, use_rig_id=True)
         camera_of |= dict.fromkeys(group.photos, camera)
-    for number, name in enumerate(photos.names, 1):
-        camera = camera_of[number - 1]
-        image = pycolmap.Image(name=name, camera_id=camera.camera_id, image_id=number)
-        database.write_image(image, use_image_id=True)
-        frame = pycolmap.Frame(frame_id=number, rig_id=camera.camera_id)
-        frame.add_data_id(image.data_id)
+    cameras = [camera_of[group.photos[0]] for group in groups]
+    for rig in [_view_rig(cameras)] if photos.views > 1 else [_own_rig(camera) for camera in cameras]:
+        database.write_rig(rig, use_rig_id=True)
+    for first in range(0, len(photos.names), photos.views):
+        frame = pycolmap.Frame(frame_id=photos.place(first) + 1, rig_id=camera_of[first].camera_id)
+        for index in range(first, first + photos.views):
+            camera_id = camera_of[index].camera_id
+            image = pycolmap.Image(name=photos.names[index], camera_id=camera_id, image_id=index + 1)
+            database.write_image(image, use_image_id=True)
+            frame.add_data_id(image.data_id)
         database.write_frame(frame, use_frame_id=True)
+
+
+def _own_rig(camera: pycolmap.Camera) -> pycolmap.Rig:
+    import pycolmap
+
+    rig = pycolmap.Rig(rig_id=camera.camera_id)
+    rig.add_ref_sensor(camera.sensor_id)
+    return rig
+
+
+def _view_rig(cameras: list[pycolmap.Camera]) -> pycolmap.Rig:
+    import pycolmap
+
+    rig = _own_rig(cameras[0])
+    for camera, rotation in list(zip(cameras, view_rotations(), strict=True))[1:]:
+        rig.add_sensor(camera.sensor_id, pycolmap.Rigid3d(np.column_stack([rotation, np.zeros(3)])))
+    return rig
+
+
+def _view_groups(photos: CapturedPhotos) -> list[CameraGroup]:
+    """Return the views of panoramas by their direction: a rig must not have the same camera twice."""
+    side = photos.sizes[0][0]
+    lens = Lens("opencv", side, side, np.full(4, 0.5 * side), np.zeros(8))
+    return [given_camera(lens, range(view, len(photos.names), photos.views)) for view in range(photos.views)]
 
 
 def _group(members: list[int], photos: CapturedPhotos, guesses: list[float | None]) -> CameraGroup:

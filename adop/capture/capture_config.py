@@ -30,6 +30,9 @@ class CaptureConfig:
     """Number of photos with which retrieval compares a photo."""
     masks: Path | None = None
     """Folder with the masks: named like the photo, with .png added or in place of its ending; black is ignored."""
+    panoramas: Literal["auto", "yes", "no"] = "auto"
+    """Whether the photos are panoramas of 360 degrees (equirectangular), which are cut into views. auto: if they are
+    twice as wide as high and their XMP tags say so, or their left and right edges meet."""
     focal_length_px: float | None = None
     """Focal length in pixels of the photos as stored; by default it is read from the EXIF tags, else estimated."""
     force: bool = False

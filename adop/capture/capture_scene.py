@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from adop.capture.cameras import group_cameras
 from adop.capture.capture_config import CaptureConfig
 from adop.capture.mapping import Mapping, map_photos
-from adop.capture.matching import find_features, match_photos
+from adop.capture.matching import check_pycolmap, find_features, match_photos
 from adop.capture.report import make_report, report_lines, save_report
 from adop.capture.report_page import write_page
 from adop.capture.sources.photo_files import CapturedPhotos, collect_photos
@@ -23,6 +24,9 @@ from adop.scene.scene import Scene
 from adop.scene.write import check_output, replace_folder
 from adop.stereo.densify_scene import densify_scene
 from adop.stereo.stereo_config import StereoConfig
+
+BYTES_PER_PHOTO = 8_000_000  # features, matches, and the copy in the scene
+BYTES_PER_STEREO_PIXEL = 80  # planes in three stages, and points
 
 
 def capture_scene(
@@ -45,7 +49,7 @@ def capture_scene(
     Raises: UserError saying which photos cannot be used, or what is missing for a scene; then no scene is written.
     """
     config = config or CaptureConfig()
-    _check_pycolmap()
+    check_pycolmap("Structure from motion", "run COLMAP elsewhere and use `adop import colmap`")
     output = Path(os.path.realpath(output))
     check_output(output, config.force)
     work = output.with_name(output.name + ".capture")
@@ -56,6 +60,7 @@ def capture_scene(
         if not any(file.is_file() and not file.is_symlink() for file in work.rglob("*")):
             shutil.rmtree(work, ignore_errors=True)  # nothing that took time to compute
         raise
+    _check_space(work, photos, stereo or StereoConfig())
     report(f"Stage 2 of 4: features and matches of {len(photos.names)} photos.")
     find_features(photos, group_cameras(photos, config), work, config, report)
     match_photos(photos, work, config, report)
@@ -64,7 +69,7 @@ def capture_scene(
     report("Stage 4 of 4: points.")
     sparse = _sparse_scene(mapping, photos, work, config)
     scene = _dense_scene(sparse, work, stereo or StereoConfig(), report)
-    _write_report(photos, mapping, scene, work, report)
+    _write_report(photos, mapping, replace(scene, name=output.name), work, report)
     replace_folder(scene.folder, output)
     shutil.rmtree(work, ignore_errors=True)
     scene = load_scene(output, report)
@@ -74,14 +79,19 @@ def capture_scene(
     return scene
 
 
-def _check_pycolmap() -> None:
-    try:
-        import pycolmap  # noqa: F401
-    except ImportError as error:
+def _check_space(work: Path, photos: CapturedPhotos, stereo: StereoConfig) -> None:
+    """Raise UserError where the disk has too little room: COLMAP ends the program where it cannot write its database."""
+    needed = BYTES_PER_PHOTO * len(photos.names)
+    for width, height in photos.sizes:
+        scale = min(1.0, stereo.longest_side / max(width, height))
+        needed += round(BYTES_PER_STEREO_PIXEL * scale**2 * width * height)
+    there = sum(file.lstat().st_size for file in work.rglob("*") if file.is_file())
+    free = shutil.disk_usage(work).free
+    if free + there < needed:
         raise UserError(
-            f"structure from motion needs pycolmap, which cannot be imported ({error}): pip install pycolmap. Where "
-            "there is no build of it, run COLMAP elsewhere and use `adop import colmap`."
-        ) from error
+            f"{work.parent}: about {needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free. Make room, or choose "
+            "another output."
+        )
 
 
 def _sparse_scene(mapping: Mapping, photos: CapturedPhotos, work: Path, config: CaptureConfig) -> Path:

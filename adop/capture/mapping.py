@@ -90,10 +90,11 @@ def map_photos(photos: CapturedPhotos, work: Path, report: Report) -> Mapping:
                 "scene while taking photos instead of turning on the spot."
             )
         models = _map(photos, work)
-        placed = models[0].num_reg_images() if models else 0
+        placed = models[0].num_reg_frames() if models else 0
         if placed < _SMALLEST_GROUP:
+            total = photos.place(len(photos.names) - 1) + 1
             raise UserError(
-                f"{photos.folder}: {placed} of {len(photos.names)} photos could be placed; take more photos, each "
+                f"{photos.folder}: {placed} of {total} photos could be placed; take more photos, each "
                 "sharing at least two thirds of what it shows with the next one."
             )
         unfinished = work / "sparse_unfinished"
@@ -125,7 +126,8 @@ def _map(photos: CapturedPhotos, work: Path) -> list[pycolmap.Reconstruction]:
         except Exception as error:
             failed.append(error)
 
-    with tqdm(total=len(photos.names), desc="placing photos", leave=False, disable=None) as bar, quiet():
+    places = photos.place(len(photos.names) - 1) + 1
+    with tqdm(total=places, desc="placing photos", leave=False, disable=None) as bar, quiet():
         thread = threading.Thread(target=run)  # Ctrl-C must not be raised inside COLMAP
         thread.start()
         try:
@@ -147,8 +149,15 @@ def _run(
 
     options = pycolmap.IncrementalPipelineOptions()
     options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = SEED
+    options.num_threads = options.mapper.num_threads = (
+        1  # sums of several threads would differ from run to run
+    )
     options.min_model_size = min(_SMALLEST_GROUP, len(photos.names))
     options.mapper.init_min_tri_angle = 8.0  # tried first; COLMAP halves it where no pair has it
+    if photos.views > 1:
+        options.ba_refine_focal_length = options.ba_refine_extra_params = False
+        options.ba_refine_sensor_from_rig = False
+        options.mapper.abs_pose_refine_focal_length = options.mapper.abs_pose_refine_extra_params = False
 
     def registered(count: int) -> None:
         bar.update(min(count, bar.total - bar.n))
@@ -165,21 +174,44 @@ def _run(
     largest = sorted(models.values(), key=lambda model: (-model.num_reg_images(), min(model.reg_image_ids())))
     bar.set_description("adjusting all cameras")
     for model in largest:
-        _adjust(model)
-    return largest
+        _adjust(model, refine_lenses=photos.views == 1)
+    return largest if photos.views == 1 else [_with_one_lens(model) for model in largest]
 
 
-def _adjust(model: pycolmap.Reconstruction) -> None:
+def _with_one_lens(model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
+    """Return a model of panoramas as photos of one lens: the lenses of its rig are the same."""
+    import pycolmap
+
+    result = pycolmap.Reconstruction()
+    camera = model.cameras[min(model.cameras)]
+    result.add_camera_with_trivial_rig(camera)
+    for image in _placed(model):
+        xy = [point.xy for point in image.points2D]
+        own = pycolmap.Image(
+            name=image.name, keypoints=xy, camera_id=camera.camera_id, image_id=image.image_id
+        )
+        result.add_image_with_trivial_frame(own, image.cam_from_world())
+    for point in model.points3D.values():
+        result.add_point3D(point.xyz, point.track, point.color)
+    result.update_point_3d_errors()
+    return result
+
+
+def _adjust(model: pycolmap.Reconstruction, refine_lenses: bool) -> None:
     """Adjust a whole model; the principal point is refined where every lens has enough photos to tell it."""
     import pycolmap
 
     options, config = pycolmap.BundleAdjustmentOptions(), pycolmap.BundleAdjustmentConfig()
     options.print_summary = False
+    options.ceres.solver_options.num_threads = 1  # see `_run`
     for index in model.reg_image_ids():
         config.add_image(index)
     config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     used = [model.images[index].camera_id for index in model.reg_image_ids()]
-    options.refine_principal_point = min(used.count(camera) for camera in used) >= _PHOTOS_FOR_PRINCIPAL_POINT
+    options.refine_sensor_from_rig = False
+    options.refine_focal_length = options.refine_extra_params = refine_lenses
+    enough = min(used.count(camera) for camera in used) >= _PHOTOS_FOR_PRINCIPAL_POINT
+    options.refine_principal_point = refine_lenses and enough
     limit = float(
         np.clip(_LARGE_ERROR * max(max(c.width, c.height) for c in model.cameras.values()), 2.0, 4.0)
     )

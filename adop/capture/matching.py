@@ -52,6 +52,17 @@ _ROWS = 512  # of descriptors compared at a time; their products stay in the cac
 _TRANSPARENT = ("RGBA", "LA", "PA", "P")
 
 
+def check_pycolmap(task: str, instead: str) -> None:
+    """Raise UserError where pycolmap is missing, saying which task needs it and what to do instead."""
+    try:
+        import pycolmap  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"{task} needs pycolmap, which cannot be imported ({error}): pip install pycolmap. Where there is no build "
+            f"of it, {instead}."
+        ) from error
+
+
 def find_features(
     photos: CapturedPhotos, groups: list[CameraGroup], work: Path, config: CaptureConfig, report: Report
 ) -> Path:
@@ -110,7 +121,7 @@ def match_photos(photos: CapturedPhotos, work: Path, config: CaptureConfig, repo
     import pycolmap
 
     database, record = Path(work) / "database.db", Path(work) / "matches.json"
-    masks = _masks(photos, config.masks, report)
+    masks = list(photos.masks) or _masks(photos, config.masks, report)
     key: list[object] = [config.matcher, config.features, config.partners]
     key += [None if mask is None else [str(mask), mask.stat().st_mtime_ns] for mask in masks]
     with pycolmap.Database.open(database) as opened:
@@ -159,6 +170,7 @@ class _Features:
             self.xy.append(keypoints[:, :2].astype(np.float64) if keypoints.size else np.zeros((0, 2)))
             self.descriptors.append(data[rows])
             self.cameras.append(database.read_camera(database.read_image(index + 1).camera_id))
+        self.places = [photos.place(index) for index in range(len(photos.names))]
         self.options = pycolmap.TwoViewGeometryOptions()
         self.options.ransac.random_seed = SEED
 
@@ -181,15 +193,15 @@ class _Features:
         count = len(self.rows)
         coarse = [data[:_COARSE_FEATURES] for data in self.descriptors]
         alike = np.zeros((count, count), int)
-        pairs = list(combinations(range(count), 2))
+        pairs = [(i, j) for i, j in combinations(range(count), 2) if self.places[i] != self.places[j]]
         for (i, j), found in _in_order(
             tqdm(pairs, "similar photos", leave=False, disable=None),
             lambda pair: match_descriptors(coarse[pair[0]], coarse[pair[1]]),
         ):
             alike[i, j] = alike[j, i] = len(found)
         nearest = np.argsort(-alike, axis=1, kind="stable")[:, :partners]
-        chosen = {(min(i, int(j)), max(i, int(j))) for i in range(count) for j in nearest[i] if int(j) != i}
-        return sorted(chosen)
+        chosen = {(min(i, int(j)), max(i, int(j))) for i in range(count) for j in nearest[i]}
+        return sorted((i, j) for i, j in chosen if self.places[i] != self.places[j])
 
 
 def match_descriptors(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -228,16 +240,22 @@ def _distinct(best: torch.Tensor, runner_up: torch.Tensor) -> torch.Tensor:
 
 
 def _choose_pairs(photos: CapturedPhotos, features: _Features, config: CaptureConfig) -> list[Pair]:
-    """Return the pairs (i, j), i < j, to be matched."""
+    """Return the pairs (i, j), i < j, to be matched, which were taken from different places."""
     count, matcher = len(photos.names), config.matcher
     if matcher == "auto":
         few = count <= _EXHAUSTIVE_PHOTOS
         matcher = "sequential" if photos.sequence and count > 30 else "exhaustive" if few else "retrieval"
     if matcher == "exhaustive":
-        return list(combinations(range(count), 2))
+        pairs = combinations(range(count), 2)
+        return [(i, j) for i, j in pairs if photos.place(i) != photos.place(j)]
     if matcher == "retrieval":
         return features.similar(config.partners)
-    following = {(i, j) for i in range(count) for j in range(i + 1, min(count, i + 1 + _NEIGHBOURS))}
+    following = {
+        (i, j)
+        for i in range(count)
+        for j in range(i + 1, count)
+        if 0 < photos.place(j) - photos.place(i) <= _NEIGHBOURS
+    }
     return sorted(following | set(features.similar(_NEIGHBOURS)))  # similar frames close loops
 
 

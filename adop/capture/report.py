@@ -115,9 +115,9 @@ def report_lines(report: CaptureReport) -> list[str]:
     """Return a report as lines of text."""
     placed = [photo for photo in report.photos if photo.placed]
     covered = [photo.coverage for photo in placed if photo.coverage is not None]
+    groups = f", in groups of {', '.join(map(str, report.groups))}" if len(report.groups) > 1 else ""
     lines = [
-        f"{len(placed)} of {len(report.photos)} photos placed; groups of photos: "
-        f"{', '.join(map(str, report.groups))}",
+        f"{len(placed)} of {len(report.photos)} photos placed{groups}",
         f"{report.sparse_points:,} points of structure from motion, seen by {report.track_length:.1f} photos each; "
         f"mean reprojection error {report.reprojection_error_px:.2f} px",
         f"{report.points:,} points in the scene; they cover {100 * np.mean(covered):.0f} % of the photos",
@@ -191,7 +191,9 @@ def _advice(photos: list[PhotoReport], mapping: Mapping, longest_side: int) -> l
             "photos between the groups, or capture each group alone. The other groups are kept in capture/sparse."
         )
     elif left:
-        advice.append(f"{len(left)} photos could not be placed: take more photos around what they show.")
+        advice.append(
+            f"{len(left)} of {len(photos)} photos could not be placed: take more photos around what they show."
+        )
     if any("blurred" in photo.remarks for photo in photos):
         advice.append("Leave blurred photos out, and hold the camera still or use a shorter exposure time.")
     if any(photo.clipped > EXTREME for photo in photos):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +13,7 @@ import tyro
 
 from adop.capture.capture_config import CaptureConfig
 from adop.cli.parse import parse_options
+from adop.errors import UserError
 from adop.stereo.stereo_config import StereoConfig
 
 
@@ -34,7 +38,8 @@ def capture_command(name: str, words: list[str]) -> int:
     options = parse_options(CaptureOptions, name, words)
     from adop.capture.capture_scene import capture_scene
 
-    capture_scene(options.source, options.output, options.capture, options.stereo)
+    with _explained(options.output):
+        capture_scene(options.source, options.output, options.capture, options.stereo)
     return 0
 
 
@@ -54,5 +59,21 @@ def densify_command(name: str, words: list[str]) -> int:
     options = parse_options(DensifyOptions, name, words)
     from adop.stereo.densify_scene import densify_scene
 
-    densify_scene(options.scene, options.output, options.stereo)
+    with _explained(options.output or options.scene):
+        densify_scene(options.scene, options.output, options.stereo)
     return 0
+
+
+@contextmanager
+def _explained(output: Path) -> Iterator[None]:
+    """Say after an interruption how to go on, and end in a sentence where nothing can be written."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command goes on where this one stopped.", file=sys.stderr)
+        raise
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or output}: {error.strerror or error}. Make room, or choose another output; the same "
+            "command goes on where this one stopped."
+        ) from error

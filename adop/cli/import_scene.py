@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from adop.cli.parse import parse_options
 from adop.importers.import_config import ImportConfig
+
+if TYPE_CHECKING:
+    from adop.geometry.lens import Lens
+    from adop.importers.import_scene import MakePoints
+    from adop.scene.ply import RawPoints
+    from adop.scene.scene import Photo
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class ColmapOptions:
     output: Path
     """Scene folder to make."""
     points: Path | None = None
-    """PLY file of the dense cloud. None: use the sparse points of the model."""
+    """PLY file of the dense cloud. None: use the sparse points of the model; without any, find some in the photos."""
     options: Annotated[ImportConfig, tyro.conf.arg(name="")] = field(default_factory=ImportConfig)
 
 
@@ -32,7 +38,8 @@ def import_colmap_command(name: str, words: list[str]) -> int:
     options = parse_options(ColmapOptions, name, words)
     from adop.importers.import_scene import import_colmap
 
-    scene = import_colmap(options.sparse, options.images, options.points, options.output, options.options)
+    points = options.points or _triangulation(options.output)
+    scene = import_colmap(options.sparse, options.images, points, options.output, options.options)
     print(f"{options.output}: {len(scene.photos)} photos, {len(scene.points):,} points")
     return 0
 
@@ -48,7 +55,7 @@ class NerfstudioOptions:
     images: Path | None = None
     """Folder that the photos' paths are relative to. None: the folder of the file."""
     points: Path | None = None
-    """PLY file of the points. None: the one that the file names."""
+    """PLY file of the points. None: the one that the file names; without one, find points in the photos."""
     options: Annotated[ImportConfig, tyro.conf.arg(name="")] = field(default_factory=ImportConfig)
 
 
@@ -57,8 +64,23 @@ def import_nerfstudio_command(name: str, words: list[str]) -> int:
     options = parse_options(NerfstudioOptions, name, words)
     from adop.importers.import_scene import import_nerfstudio
 
-    scene = import_nerfstudio(
-        options.transforms, options.points, options.output, options.images, options.options
-    )
+    points = options.points or _triangulation(options.output)
+    scene = import_nerfstudio(options.transforms, points, options.output, options.images, options.options)
     print(f"{options.output}: {len(scene.photos)} photos, {len(scene.points):,} points")
     return 0
+
+
+def _triangulation(output: Path) -> MakePoints:
+    """Return what finds points in photos; its intermediate results lie beside the scene, and are removed."""
+
+    def make(lenses: list[Lens], photos: list[Photo]) -> RawPoints:
+        import tempfile
+
+        from adop.capture.triangulate import triangulate_scene_points
+
+        beside = output.absolute().parent
+        folder = beside if beside.is_dir() else None
+        with tempfile.TemporaryDirectory(prefix=f"{output.name}.points", dir=folder) as work:
+            return triangulate_scene_points(lenses, photos, Path(work), print)
+
+    return make

@@ -86,6 +86,11 @@ def read_colmap(folder: Path) -> ColmapModel:
     return ColmapModel(folder, cameras, tuple(sorted(images, key=lambda image: image.name)))
 
 
+def has_points3d(folder: Path) -> bool:
+    """Return whether the folder of a model has a file of sparse points."""
+    return any((folder / name).is_file() for name in ("points3D.bin", "points3D.txt"))
+
+
 def read_points3d(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the sparse points of a model: xyz [N,3] f64 and colours [N,3] u8."""
     folder = _model_folder(Path(folder))

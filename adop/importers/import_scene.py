@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from adop.geometry.lens import Lens, PosedLens
 from adop.geometry.rigid_motion import rigid
 from adop.images import exif
 from adop.images.photo_files import check_photos
-from adop.importers.colmap import ColmapModel, read_colmap, read_points3d
+from adop.importers.colmap import ColmapModel, has_points3d, read_colmap, read_points3d
 from adop.importers.import_config import ImportConfig
 from adop.importers.nerfstudio import read_transforms
 from adop.scene.ply import RawPoints, read_ply
@@ -26,11 +27,14 @@ from adop.scene.write import check_output, save_scene
 LARGE_PX = 2400  # longer side of a photo from which on the report suggests a smaller size
 SMALLEST_SIDE_PX = 128
 
+# Finds points in photos, whose lenses have the photos' sizes; `adop.capture.triangulate` has one.
+MakePoints = Callable[[list[Lens], list[Photo]], RawPoints]
+
 
 def import_colmap(
     sparse: Path,
     images: Path,
-    points: Path | None,
+    points: Path | MakePoints | None,
     output: Path,
     config: ImportConfig | None = None,
     report: Report = print,
@@ -40,7 +44,8 @@ def import_colmap(
     Args:
         sparse: folder of cameras, images (and points3D), binary or text.
         images: folder of the photos.
-        points: PLY file of a dense cloud; None takes the model's own sparse points.
+        points: PLY file of a dense cloud; None takes the model's own sparse points, and so does a function, which is
+            called if the model has none.
         output: the scene folder to write.
         report: called with a sentence for each thing that the user may want to know.
 
@@ -50,20 +55,14 @@ def import_colmap(
     check_output(Path(output), config.force)
     model = read_colmap(Path(sparse))
     lenses, photos = _colmap_photos(model, Path(images))
-    if points is not None:
-        raw = read_ply(Path(points))
-    else:
-        xyz, colors = read_points3d(model.folder)
-        raw = RawPoints(xyz, None, colors, str(model.folder))
-        report(
-            f"No --points: using the model's {len(xyz)} sparse points; a dense cloud gives better results."
-        )
-    return _write_scene(_Capture(lenses, photos, raw), Path(output), config, report)
+    return _write_scene(
+        _Capture(lenses, photos, _colmap_points(model, points, report)), Path(output), config, report
+    )
 
 
 def import_nerfstudio(
     transforms: Path,
-    points: Path | None,
+    points: Path | MakePoints | None,
     output: Path,
     images: Path | None = None,
     config: ImportConfig | None = None,
@@ -73,7 +72,8 @@ def import_nerfstudio(
 
     Args:
         transforms: the file or its folder.
-        points: PLY file in the same coordinates; None takes the one that the JSON names.
+        points: PLY file in the same coordinates; None takes the one that the JSON names, and so does a function, which is
+            called if the JSON names none.
         output: the scene folder to write.
         images: the folder that the photos' paths are relative to, by default the JSON's.
         report: called with a sentence for each thing that the user may want to know.
@@ -83,11 +83,11 @@ def import_nerfstudio(
     config = config or ImportConfig()
     check_output(Path(output), config.force)
     lenses, photos, ply = read_transforms(Path(transforms), None if images is None else Path(images))
-    source = Path(points) if points is not None else ply
+    source = ply if points is None or (callable(points) and ply is not None) else points
     if source is None:
         raise UserError(f"{transforms}: names no point cloud (ply_file_path); name one with --points.")
-    capture = _Capture(lenses, _without_common_folder(photos), read_ply(source))
-    return _write_scene(capture, Path(output), config, report)
+    raw = source if callable(source) else read_ply(Path(source))
+    return _write_scene(_Capture(lenses, _without_common_folder(photos), raw), Path(output), config, report)
 
 
 def _without_common_folder(photos: list[Photo]) -> list[Photo]:
@@ -124,22 +124,38 @@ def _colmap_photos(model: ColmapModel, images: Path) -> tuple[list[Lens], list[P
     return lenses, photos
 
 
+def _colmap_points(
+    model: ColmapModel, points: Path | MakePoints | None, report: Report
+) -> RawPoints | MakePoints:
+    if points is not None and not callable(points):
+        return read_ply(Path(points))
+    if callable(points) and not has_points3d(model.folder):
+        return points
+    xyz, colors = read_points3d(model.folder)
+    if callable(points) and not len(xyz):
+        return points
+    report(f"No --points: using the model's {len(xyz)} sparse points; a dense cloud gives better results.")
+    return RawPoints(xyz, None, colors, str(model.folder))
+
+
 @dataclass(frozen=True, eq=False)
 class _Capture:
     """What another program's files hold."""
 
     lenses: list[Lens]
     photos: list[Photo]
-    points: RawPoints
+    points: RawPoints | MakePoints
 
 
 def _write_scene(capture: _Capture, output: Path, config: ImportConfig, report: Report) -> Scene:
     """Check the photos, read their exposure, prepare the points, and write the scene."""
-    lenses = _limit_sizes(_fit_sizes(capture.lenses, capture.photos, report), config, report)
+    fitted = _fit_sizes(capture.lenses, capture.photos, report)
+    lenses = _limit_sizes(fitted, config, report)
     photos = _with_exposure(capture.photos, config.exif, report)
     if config.masks is not None:
         photos = _with_masks(photos, config.masks, report)
-    photos, raw, offset = _near_origin(photos, capture.points, report)
+    raw = capture.points(fitted, photos) if callable(capture.points) else capture.points
+    photos, raw, offset = _near_origin(photos, raw, report)
     views = [(lenses[photo.lens], photo.world_to_camera) for photo in photos]
     _check_seen(raw, views)
     cloud = prepare(raw, views, config.prepare, report)

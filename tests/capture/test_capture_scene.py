@@ -191,3 +191,19 @@ def test_a_killed_capture_goes_on_to_the_same_scene(stage, captured, tmp_path):
     for photo, other in zip(ours.photos, expected.photos, strict=True):
         np.testing.assert_allclose(photo.world_to_camera, other.world_to_camera, atol=1e-4)
     assert abs(len(ours.points) / len(expected.points) - 1) < 0.02
+
+
+def test_a_disk_without_room_is_refused_at_once(tmp_path, capsys, monkeypatch):
+    demo_photos(tmp_path / "in", range(3))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10_000_000))
+    assert capture(tmp_path / "in", "--output", tmp_path / "scene") == 2
+    assert "GB are needed, 0.01 GB are free. Make room" in capsys.readouterr().err
+    assert not (tmp_path / "scene").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys):
+    demo_photos(tmp_path / "in", range(3))
+    (tmp_path / "file").write_text("not a folder")
+    assert capture(tmp_path / "in", "--output", tmp_path / "file" / "scene") == 2
+    assert "file" in capsys.readouterr().err

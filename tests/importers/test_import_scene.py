@@ -13,7 +13,7 @@ from adop.geometry.rigid_motion import invert_rigid
 from adop.images.photo_files import read_mask, read_photo
 from adop.importers.import_config import ImportConfig
 from adop.importers.import_scene import import_colmap, import_nerfstudio, up_vector
-from adop.scene.ply import write_ply
+from adop.scene.ply import RawPoints, write_ply
 from adop.scene.point_cloud import PrepareConfig
 from adop.scene.read import load_scene
 from adop.scene.scene import Photo
@@ -289,6 +289,20 @@ def test_a_transforms_json_of_blender_is_imported(capture):
     scene = nerfstudio(capture, small, points=capture / "dense.ply")
     np.testing.assert_allclose(scene.lenses[0].intrinsics, [FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2])
     assert scene.photos[0].name == "photo0.png"
+
+
+def test_a_function_makes_the_points_that_no_file_holds(capture):
+    calls = []
+
+    def make(lenses, photos):
+        calls.append((lenses[0].width, len(photos)))
+        return RawPoints(ball(), None, None)
+
+    assert len(nerfstudio(capture, transforms(), points=make).points) == 500 and not calls
+    data = {key: value for key, value in transforms().items() if key != "ply_file_path"}
+    write_photos(capture / "images", size=(WIDTH // 2, HEIGHT // 2))
+    assert len(nerfstudio(capture, data, points=make, output="other").points) == 500
+    assert calls == [(WIDTH // 2, 6)]
 
 
 def test_frames_may_have_lenses_of_their_own(capture):

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,19 @@ from PIL import Image
 from tqdm import tqdm
 
 from adop.capture.capture_config import CaptureConfig
+from adop.capture.sources.panoramas import are_panoramas, cut_views, view_rotations, view_size
 from adop.capture.sources.video import extract_frames
 from adop.errors import UserError
 from adop.files import write_atomically
-from adop.images.photo_files import check_photos, read_photo
-from adop.scene.scene import photo_file
+from adop.images.photo_files import check_photos, photo_size, read_photo
+from adop.scene.scene import Photo, photo_file
 
 Report = Callable[[str], None]
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".heic", ".heif"})
 SMALLEST_SIDE_PX = 128
 _JPEG_QUALITY = 97
+_VIEW_QUALITY = 95
 _HEIF = (".heic", ".heif")
 _EXIF_ORIENTATION = 0x0112
 _DIRECT = {"JPEG": ("RGB", "L"), "MPO": ("RGB", "L"), "PNG": ("RGB", "RGBA", "L", "LA", "P")}
@@ -37,14 +40,20 @@ class CapturedPhotos:
     """The photos of a capture. Pixels are as stored: neither pycolmap 4.2.1 nor adop applies the EXIF orientation."""
 
     folder: Path
-    names: tuple[str, ...]  # sorted, relative to the folder, with / between folders
+    names: tuple[str, ...]  # relative to the folder, with / between folders; sorted, or as they were given
     sizes: tuple[tuple[int, int], ...]  # width and height
     sequence: bool = False  # consecutive frames of a video
+    masks: tuple[Path | None, ...] = ()  # of each photo, where they are not looked up by name
+    views: int = 1  # photos in a row that were cut from one panorama, as `view_rotations` are directed
 
     @property
     def files(self) -> list[Path]:
         """Path of each photo."""
         return [self.folder / name for name in self.names]
+
+    def place(self, index: int) -> int:
+        """Return the number of the place where a photo was taken; a panorama's views share it."""
+        return index // self.views
 
 
 def collect_photos(source: Path, work: Path, config: CaptureConfig, report: Report) -> CapturedPhotos:
@@ -61,10 +70,27 @@ def collect_photos(source: Path, work: Path, config: CaptureConfig, report: Repo
         return _collect_photos(Path(source), Path(work), config, report)
 
 
+def link_photos(photos: Sequence[Photo], folder: Path) -> CapturedPhotos:
+    """Return the photos of a scene, in their order, after linking or converting them into a folder.
+
+    Raises: UserError naming the first photo that is unreadable or too small, and how many are.
+    """
+    files = [photo.file for photo in photos]
+    names = _free_names(files, [photo.name for photo in photos])
+    targets = [folder / name for name in names]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _collect(files, targets, lambda _: None)
+        sizes = _check(targets, files)
+    return CapturedPhotos(folder, tuple(names), tuple(sizes), masks=tuple(photo.mask for photo in photos))
+
+
 def _collect_photos(source: Path, work: Path, config: CaptureConfig, report: Report) -> CapturedPhotos:
     folder = work / "photos"
     if source.is_dir():
         files = _find(source)
+        if are_panoramas(files, config.panoramas):
+            return _collect_views(source, files, folder, config, report)
         names = _target_names(source, files)
         _remove_others(folder, set(names))
         _collect(files, [folder / name for name in names], report)
@@ -82,6 +108,56 @@ def _collect_photos(source: Path, work: Path, config: CaptureConfig, report: Rep
     )
 
 
+def _collect_views(
+    source: Path, files: Sequence[Path], folder: Path, config: CaptureConfig, report: Report
+) -> CapturedPhotos:
+    """Cut each panorama into views unless they are there and no older than the panorama."""
+    if config.masks is not None:
+        raise UserError("--masks: panoramas cannot be masked; leave the option out.")
+    if len(files) < 3:
+        raise UserError(f"{source}: has {len(files)} panoramas; a scene needs at least 3 that overlap.")
+    size = view_size(max(width for width, _ in _check(files, files)))
+    count = len(view_rotations())
+    names = [
+        f"{name}/view{number:02d}.jpg" for name in _view_folders(source, files) for number in range(count)
+    ]
+    _remove_others(folder, set(names))
+    bad: list[str] = []
+
+    def cut(number: int) -> None:
+        file = files[number]
+        targets = [folder / name for name in names[number * count : (number + 1) * count]]
+        if all(_is_current(file, target) and photo_size(target) == (size, size) for target in targets):
+            return
+        try:
+            _write_views(file, targets, size)
+        except (UserError, SyntaxError, ValueError, EOFError, OSError, Image.DecompressionBombError) as error:
+            bad.append(str(error) if isinstance(error, UserError) else _broken(file, error))
+
+    for number in tqdm(range(len(files)), "cutting panoramas", leave=False, disable=None):
+        cut(number)
+    _raise_bad(bad, len(files))
+    report(f"{len(files)} panoramas were cut into {count} views of {size}x{size} pixels each.")
+    return CapturedPhotos(folder, tuple(names), ((size, size),) * len(names), views=count)
+
+
+def _view_folders(source: Path, files: Sequence[Path]) -> list[str]:
+    """Return the folder of each panorama's views: named like it, without the ending where no other has that name."""
+    whole = _target_names(source, files)
+    short = [str(Path(name).with_suffix("").as_posix()) for name in whole]
+    lower = [name.lower() for name in short]
+    return [a if lower.count(a.lower()) == 1 else b for a, b in zip(short, whole, strict=True)]
+
+
+def _write_views(file: Path, targets: Sequence[Path], size: int) -> None:
+    with Image.open(file) as image:
+        exif = _exif(image)
+    for pixels, target in zip(cut_views(read_photo(file)[0], size), targets, strict=True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        view = Image.fromarray(pixels)
+        write_atomically(target, partial(view.save, format="JPEG", quality=_VIEW_QUALITY, exif=exif))
+
+
 def _find(source: Path) -> list[Path]:
     """Return the photos of a folder and of the folders in it, sorted, without hidden ones."""
     found = []
@@ -95,16 +171,21 @@ def _find(source: Path) -> list[Path]:
 
 
 def _target_names(source: Path, files: Sequence[Path]) -> list[str]:
-    """Return the name of each photo in the capture: its own if it is linked, else one that no other photo has."""
-    linked = [_is_direct(file) for file in files]
+    """Return the name of each photo in the capture."""
     relative = [file.relative_to(source).as_posix() for file in files]
     for name in relative:
         photo_file(source, name, f"{source}: photo {name!r}")
         if name.startswith("#") or name != name.strip() or not name.isprintable():
             raise UserError(f"{source / name!s}: the photo's name cannot be listed in a scene; rename it.")
-    taken = {name.lower() for name, direct in zip(relative, linked, strict=True) if direct}
+    return _free_names(files, relative)
+
+
+def _free_names(files: Sequence[Path], wanted: Sequence[str]) -> list[str]:
+    """Return the name of each photo in the capture: as wanted if it is linked, else one that no other photo has."""
+    linked = [_is_direct(file) for file in files]
+    taken = {name.lower() for name, direct in zip(wanted, linked, strict=True) if direct}
     names = []
-    for name, direct in zip(relative, linked, strict=True):
+    for name, direct in zip(wanted, linked, strict=True):
         if not direct:
             ending = ".jpg" if Path(name).suffix.lower() in _HEIF else ".png"
             short = str(Path(name).with_suffix(ending).as_posix())
