@@ -11,7 +11,9 @@ from PIL import Image
 from adop.capture.capture_config import CaptureConfig
 from adop.capture.sources.photo_files import collect_photos
 from adop.errors import UserError
+from adop.images.exif import read_exposure
 from adop.images.photo_files import read_photo
+from adop.scene.scene import demo_scene_folder
 
 SIZE = (160, 130)
 
@@ -183,3 +185,21 @@ def test_heic_photos_need_a_package_or_are_converted(tmp_path):
         sentence = "cannot be read as a photo"
     with pytest.raises(UserError, match=sentence):
         collect(tmp_path / "in", tmp_path / "work")
+
+
+def test_heic_photos_are_converted_with_their_exposure(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    (tmp_path / "in").mkdir()
+    source = demo_scene_folder() / "images" / "square_003.jpg"
+    with Image.open(source) as photo:
+        pixels, exif = np.asarray(photo.convert("RGB")), photo.getexif()
+    exif[0x0112] = 1
+    for name in ("a.HEIC", "b.heif"):
+        heif.from_pillow(Image.fromarray(pixels)).save(
+            tmp_path / "in" / name, quality=95, exif=exif.tobytes()
+        )
+    found = collect_photos(tmp_path / "in", tmp_path / "work", CaptureConfig(), silent)
+    assert found.names == ("a.jpg", "b.jpg") and set(found.sizes) == {(480, 360)}
+    for file in found.files:
+        assert abs(read_exposure(file) - read_exposure(source)) < 1e-6
+        assert np.abs(np.asarray(Image.open(file)).astype(int) - pixels).mean() < 3
