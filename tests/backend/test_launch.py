@@ -159,5 +159,6 @@ def test_the_reference_launches_no_kernel() -> None:
     by_point = {"raster_depth", "raster_blend", "raster_normalise", "raster_backward_features"}
     other = {name for name in kernel_names() if name.endswith(("_fisheye", "_ocam"))}
     crops = {name for name in kernel_names() if name.startswith("crop_")}  # no op: their reference is Pillow
-    expected = set(kernel_names()) - by_point - other - crops
+    stereo = {name for name in kernel_names() if name.startswith("patch_match_")}  # see tests/stereo
+    expected = set(kernel_names()) - by_point - other - crops - stereo
     assert expected - set(launches) == {"cull_opencv", "project_backward_opencv", "raster_backward_uv"}

@@ -75,7 +75,7 @@ def test_the_gpu_checks_comparisons_pass_on_the_cpu() -> None:
     assert adam_error("cpu") <= ALLOWED_ADAM
     assert crop_error("cpu") <= ALLOWED_CROPS
     errors = image_errors("cpu")
-    assert len(errors) == 4 and all(error < ALLOWED_IMAGES for error in errors.values()), errors
+    assert len(errors) == 5 and all(error < ALLOWED_IMAGES for error in errors.values()), errors
 
 
 def test_the_gpu_checks_training_steps_run(small_folder: Path) -> None:
