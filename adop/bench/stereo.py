@@ -26,7 +26,6 @@ from adop.stereo.problem import Sweep
 from adop.stereo.stereo_config import StereoConfig
 from adop.stereo.views import find_neighbourhoods
 
-SAMPLES = 500_000  # of the surface
 MIN_PHOTOS = 3  # that must see a sample
 # Of the scene's size: within which a surface counts as found, and beyond which a point counts as wrong.
 NEAR, FAR = 0.01, 0.02
@@ -41,6 +40,8 @@ class BenchStereoConfig:
     """
 
     stereo: StereoConfig = field(default_factory=lambda: StereoConfig(keep_points=False))
+    samples: int = 500_000
+    """Number of positions on the true surfaces at which points are sought."""
     speed_side: int = 120
     """Longer side in pixels of the photos with which kernels and plain torch are timed."""
     repeats: int = 5
@@ -56,7 +57,7 @@ def bench_stereo(config: BenchStereoConfig) -> dict[str, float]:
         start = time.perf_counter()
         found = densify_scene(scene.folder, Path(folder) / "scene", config.stereo).points
         seconds = time.perf_counter() - start
-    result = {"seconds": seconds, "points": float(len(found)), **_against_truth(scene, found)}
+    result = {"seconds": seconds, "points": float(len(found)), **against_truth(scene, found, config.samples)}
     print(
         f"{len(found):,} points in {seconds:.0f} s. Of the surface that {MIN_PHOTOS} photos see, "
         f"{100 * result['complete']:.1f} % has a point within {100 * NEAR:.0f} % of the scene's size "
@@ -75,7 +76,8 @@ def bench_stereo(config: BenchStereoConfig) -> dict[str, float]:
     return result
 
 
-def _against_truth(scene: Scene, found: PointCloud) -> dict[str, float]:
+def against_truth(scene: Scene, found: PointCloud, samples: int) -> dict[str, float]:
+    """Return how complete and how exact points of the demo scene are, see `BenchStereoConfig`."""
     from scipy.spatial import cKDTree
 
     from adop.scenes.world import build_world
@@ -97,7 +99,8 @@ def _against_truth(scene: Scene, found: PointCloud) -> dict[str, float]:
     low, high = np.quantile(scene.points.xyz, [0.01, 0.99], axis=0)
     size = float(np.linalg.norm(high - low))
     corners = vertices[triangles].astype(np.float64)
-    seen = _seen_samples(corners, (low, high), scene.views, first_hit)
+    chosen = _surface_samples(corners, (low, high), samples)
+    seen = chosen[_photo_counts(chosen, scene.views, first_hit) >= MIN_PHOTOS]
     distance, _ = cKDTree(found.xyz).query(seen, workers=-1)
     closest = tracer.compute_closest_points(open3d.core.Tensor(found.xyz))
     off = np.linalg.norm(closest["points"].numpy() - found.xyz, axis=1)
@@ -114,22 +117,23 @@ def _against_truth(scene: Scene, found: PointCloud) -> dict[str, float]:
     }
 
 
-def _seen_samples(
-    corners: np.ndarray,
-    box: tuple[np.ndarray, np.ndarray],
-    views: list[PosedLens],
-    first_hit: Callable[[np.ndarray], np.ndarray],
-) -> np.ndarray:
-    """Return positions [M, 3] on triangles [T, 3, 3] in a box, evenly spread, that enough photos see."""
+def _surface_samples(corners: np.ndarray, box: tuple[np.ndarray, np.ndarray], count: int) -> np.ndarray:
+    """Return positions [M, 3] on triangles [T, 3, 3], evenly spread, at most `count`, that lie in a box."""
     random = np.random.default_rng(0)
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     outside = (corners.max(axis=1) < box[0]) | (corners.min(axis=1) > box[1])
     area[outside.any(axis=1)] = 0
-    chosen = corners[random.choice(len(corners), SAMPLES, p=area / area.sum())]
-    along, across = np.sqrt(random.random((SAMPLES, 1))), random.random((SAMPLES, 1))
+    chosen = corners[random.choice(len(corners), count, p=area / area.sum())]
+    along, across = np.sqrt(random.random((count, 1))), random.random((count, 1))
     weights = np.concatenate((1 - along, along * (1 - across), along * across), axis=1)
     xyz = (chosen * weights[..., None]).sum(axis=1)
-    xyz = xyz[((xyz >= box[0]) & (xyz <= box[1])).all(axis=1)]
+    return xyz[((xyz >= box[0]) & (xyz <= box[1])).all(axis=1)]
+
+
+def _photo_counts(
+    xyz: np.ndarray, views: list[PosedLens], first_hit: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Return [M] how many photos see each position."""
     count = np.zeros(len(xyz), int)
     for lens, pose in views:
         centre = -pose[:3, :3].T @ pose[:3, 3]
@@ -137,7 +141,7 @@ def _seen_samples(
         offsets = xyz[inside] - centre
         hit = first_hit(np.concatenate((np.broadcast_to(centre, offsets.shape), offsets), axis=1))
         count[inside] += hit > 0.998  # of the way: nothing in between
-    return xyz[count >= MIN_PHOTOS]
+    return count
 
 
 def _speed(scene: Scene, config: BenchStereoConfig) -> dict[str, float]:
