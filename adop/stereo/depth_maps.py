@@ -53,10 +53,7 @@ class StereoScene:
     def problem(self, photo: int, halvings: int, stage: str | None) -> StereoProblem:
         """Return the problem of a photo at a size, its sources with the planes of a stage if one is named."""
         near = self.neighbourhoods[photo]
-        sources = [
-            near_photo for near_photo in near.sources if stage is None or near_photo in self.neighbourhoods
-        ]
-        views = [self._at_size(source, halvings, stage) for source in sources]
+        views = [self._at_size(source, halvings, stage) for source in near.sources]
         config = self.config
         return StereoProblem(
             reference=self._at_size(photo, halvings, None),

@@ -15,9 +15,7 @@ from adop.stereo.depth_maps import BAR, StereoScene
 from adop.stereo.problem import StereoView, transfer
 
 MAX_NORMAL_ANGLE_DEG = 45.0  # between the planes that two photos find for a surface
-FINER = (
-    0.7  # size of a pixel on a surface, relative to another photo's, from which on both photos give points
-)
+FINER = 0.7  # size of a pixel on a surface, relative to another photo's, below which both photos give points
 BEHIND = 0.05  # relative depth by which another photo's surface lies behind a point that it sees through
 MAX_SEEN_THROUGH = 0.5  # photos that see through a point, per photo that finds its surface
 
@@ -42,7 +40,8 @@ def fuse(stereo: StereoScene) -> RawPoints:
     """
     photos = list(stereo.neighbourhoods)
     related = related_photos(stereo)
-    used: dict[int, Tensor] = {}  # [h, w] bool, pixels of later photos whose surface has a point
+    used: dict[int, Tensor] = {}  # [h, w] bool of photos still to come, the pixels whose surface has a point
+    waiting = set(photos)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for photo in tqdm(photos, desc="fusing depths: ", bar_format=BAR, dynamic_ncols=True):
         view, valid = _with_planes(stereo, photo)
@@ -58,12 +57,13 @@ def fuse(stereo: StereoScene) -> RawPoints:
             normals += comparison.normals * comparison.agrees[..., None]
         chosen = valid & (agreeing >= stereo.config.min_views - 1)
         chosen &= seen_through <= MAX_SEEN_THROUGH * agreeing
+        waiting.discard(photo)
         if photo in used:
             chosen &= ~used.pop(photo).to(chosen.device)
-        for other, comparison in comparisons.items():
+        for other in comparisons.keys() & waiting:
             if other not in used:
                 used[other] = torch.zeros(stereo.view(other).view.image.shape, dtype=torch.bool)
-            _mark_around(used[other], comparison, chosen)
+            _mark_around(used[other], comparisons[other], chosen)
         colour = stereo.view(photo).colour.to(chosen.device)[chosen]
         positions = _positions(view, inverse / (agreeing + 1), chosen)
         parts.append((positions, F.normalize(normals[chosen], dim=1), colour))
@@ -86,9 +86,8 @@ def related_photos(stereo: StereoScene) -> dict[int, list[int]]:
     result: dict[int, set[int]] = {photo: set() for photo in stereo.neighbourhoods}
     for photo, near in stereo.neighbourhoods.items():
         for source in near.sources:
-            if source in result:
-                result[photo].add(source)
-                result[source].add(photo)
+            result[photo].add(source)
+            result[source].add(photo)
     return {photo: sorted(others) for photo, others in result.items()}
 
 

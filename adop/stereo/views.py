@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -144,7 +144,18 @@ def find_neighbourhoods(scene: Scene, count: int) -> dict[int, Neighbourhood]:
         if sources:
             inverse = np.quantile(1 / depths[index, own], [DEPTH_QUANTILE, 1 - DEPTH_QUANTILE])
             result[index] = Neighbourhood(sources, inverse[0] / FAR_MARGIN, inverse[1] * NEAR_MARGIN)
-    return result
+    return without_lonely(result)
+
+
+def without_lonely(neighbourhoods: dict[int, Neighbourhood]) -> dict[int, Neighbourhood]:
+    """Return the neighbourhoods without photos that have none themselves, and without those that have no others then."""
+    kept = neighbourhoods
+    while True:
+        sources = {photo: tuple(s for s in near.sources if s in kept) for photo, near in kept.items()}
+        fewer = {photo: replace(kept[photo], sources=own) for photo, own in sources.items() if own}
+        if len(fewer) == len(kept):
+            return fewer
+        kept = fewer
 
 
 def _pair_scores(xyz: np.ndarray, centres: np.ndarray, index: int) -> np.ndarray:

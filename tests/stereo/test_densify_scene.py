@@ -22,7 +22,7 @@ from adop.scene.write import save_scene
 from adop.stereo.densify_scene import densify_scene
 from adop.stereo.depth_maps import StereoScene, find_planes
 from adop.stereo.stereo_config import StereoConfig
-from adop.stereo.views import find_neighbourhoods, pinhole, undistorted_view
+from adop.stereo.views import Neighbourhood, find_neighbourhoods, pinhole, undistorted_view, without_lonely
 
 CONFIG = StereoConfig(longest_side=240, keep_points=False)
 PHOTOS = range(6)
@@ -193,3 +193,11 @@ def test_photos_are_compared_with_those_that_see_the_same_from_beside():
         distances = np.linalg.norm(centres - centres[photo], axis=1)
         assert max(distances[list(found.sources)]) < np.median(distances)
         assert 0 < found.min_inverse < found.max_inverse
+
+
+def test_photos_that_are_compared_have_neighbours_themselves():
+    found = {
+        photo: Neighbourhood(sources, 0.1, 1.0)
+        for photo, sources in {0: (1, 2), 1: (0,), 2: (9,), 3: (2,)}.items()  # 9 has none
+    }
+    assert {photo: near.sources for photo, near in without_lonely(found).items()} == {0: (1,), 1: (0,)}
