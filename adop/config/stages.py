@@ -91,7 +91,7 @@ class DensifyConfig:
     enabled: bool = True
     """Add points in the gaps of the photos, on the surface of the points around them."""
     max_points: int = 2_000_000
-    """Stop when the cloud has this many points."""
+    """Stop when the cloud has this many points. Of a scene that has more, so many are used."""
     max_photos: int = 64
     """Maximum number of photos whose gaps are filled, spread evenly over the capture."""
     longest_side: int = 1600

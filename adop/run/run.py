@@ -19,6 +19,7 @@ from adop.run.checkpoint import Progress, checkpoints, load_checkpoint
 from adop.run.exposure import ExposureModel, fit_exposure, load_exposure, view_statistics
 from adop.run.photos import find_photo, known_exposures, split_photos
 from adop.scene.photo_cache import PhotoCache
+from adop.scene.point_cloud import thinned
 from adop.scene.read import load_scene
 from adop.scene.scene import Scene
 
@@ -115,6 +116,10 @@ def open_scene(
 ) -> tuple[Pipeline, Scene, PhotoCache]:
     """Return the untrained pipeline of a scene, the scene, and its photos. Of the photos, only the EXIF data is used."""
     scene = load_scene(folder)
+    limit = config.densify.max_points
+    if len(scene.points) > limit:
+        say(f"points: {limit:,} of {len(scene.points):,} are used; --densify.max-points allows more")
+        scene = dataclasses.replace(scene, points=thinned(scene.points, limit))
     cache = PhotoCache(scene)
     split = split_photos(len(scene.photos), config.test_every)
     trained = torch.zeros(len(scene.photos), dtype=torch.bool)

@@ -71,6 +71,20 @@ def order(
     )
 
 
+def thinned(cloud: PointCloud, count: int) -> PointCloud:
+    """Return `count` of the points, those that the level of detail shows longest; their radii grow as they are fewer."""
+    keep = np.sort(np.argpartition(cloud.radius / cloud.lod_radius, count)[:count])
+    keep = keep[block_order(cloud.xyz[keep], cloud.lod_radius[keep])]
+    # Of U < count / N in lod_radius = radius * sqrt(1 / U), U * N / count is uniform again: lod_radius stays as it is.
+    return PointCloud(
+        cloud.xyz[keep],
+        None if cloud.normals is None else cloud.normals[keep],
+        None if cloud.colors is None else cloud.colors[keep],
+        cloud.radius[keep] * np.float32(np.sqrt(len(cloud) / count)),
+        cloud.lod_radius[keep],
+    )
+
+
 def block_order(xyz: np.ndarray, lod_radius: np.ndarray) -> np.ndarray:
     """Return the indices [N] that put points into Morton order, each block of 256 sorted by falling lod_radius."""
     first = morton_order(xyz)

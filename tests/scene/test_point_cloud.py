@@ -19,6 +19,7 @@ from adop.scene.point_cloud import (
     morton_order,
     order,
     save_prepared,
+    thinned,
 )
 from adop.scene.prepare import prepare
 from adop.scene.visibility import estimate_normals, visible
@@ -289,3 +290,24 @@ def test_a_prepared_cloud_is_loaded_only_for_its_own_ply_file(tmp_path):
     data[-1] ^= 1  # same size, different content
     ply.write_bytes(data)
     assert load_prepared(stored, ply) is None
+
+
+def test_a_thinned_cloud_is_spread_evenly_and_its_radii_fit():
+    random = np.random.default_rng(3)
+    xyz = random.random((20_000, 3)).astype(np.float32)
+    radius = np.full(len(xyz), 0.04, np.float32)
+    colors = (xyz * 255).astype(np.uint8)
+    whole = order(xyz, xyz, colors, radius, seed=1)
+    few = thinned(whole, 5_000)
+    assert len(few) == 5_000 and len({tuple(row) for row in few.xyz} - {tuple(row) for row in xyz}) == 0
+    np.testing.assert_array_equal(few.normals, few.xyz)
+    np.testing.assert_array_equal(few.colors, (few.xyz * 255).astype(np.uint8))
+    np.testing.assert_allclose(few.radius, 0.08, rtol=1e-6)  # a quarter of the points on the same surface
+    octants = np.bincount((few.xyz > 0.5) @ [1, 2, 4], minlength=8)
+    assert octants.min() > 500
+    uniform = np.sort(
+        (few.radius / few.lod_radius) ** 2
+    )  # U of a cloud that had so few points from the start
+    assert np.abs(uniform - np.linspace(0, 1, 5_000)).max() < 0.03
+    blocks = [few.lod_radius[start : start + 256] for start in range(0, 5_000, 256)]
+    assert all((np.diff(block) <= 0).all() for block in blocks)
