@@ -18,6 +18,7 @@ from adop.errors import UserError
 from adop.files import write_atomically
 from adop.importers.import_config import ImportConfig
 from adop.importers.import_scene import import_colmap
+from adop.scene.point_cloud import thinned
 from adop.scene.prepare import Report
 from adop.scene.read import load_scene
 from adop.scene.scene import Scene
@@ -25,6 +26,7 @@ from adop.scene.write import check_output, replace_folder
 from adop.stereo.densify_scene import densify_scene
 from adop.stereo.stereo_config import StereoConfig
 
+REPORTED_POINTS = 1_000_000
 BYTES_PER_PHOTO = 8_000_000  # features, matches, and the copy in the scene
 BYTES_PER_STEREO_PIXEL = 80  # planes in three stages, and points
 
@@ -128,8 +130,10 @@ def _is_made_for(folder: Path, key: str) -> bool:
 
 
 def _write_report(photos: CapturedPhotos, mapping: Mapping, scene: Scene, work: Path, report: Report) -> None:
-    folder = scene.folder / "capture"
-    made = make_report(photos, mapping, scene)
+    folder, count = scene.folder / "capture", len(scene.points)
+    if count > REPORTED_POINTS:  # enough for what the report measures and shows
+        scene = replace(scene, points=thinned(scene.points, REPORTED_POINTS))
+    made = replace(make_report(photos, mapping, scene), points=count)
     save_report(made, folder)
     write_page(made, scene, photos.folder, folder)
     shutil.copytree(work / "sparse", folder / "sparse", dirs_exist_ok=True)
