@@ -23,9 +23,8 @@ Report = Callable[[str], None]
 
 _SMALLEST_GROUP = 3  # photos
 _PHOTOS_FOR_PRINCIPAL_POINT = 10  # of a lens; fewer cannot tell a moved centre from a turned camera
-_LARGE_ERROR = (
-    2e-3  # of an observation that the last adjustment drops, in longer sides, but 2 px at least, 4 at most
-)
+# Of an observation that the last adjustment drops, in longer sides, but 2 px at least and 4 at most.
+_LARGE_ERROR = 2e-3
 _SMALL_ANGLE_DEG = 1.5  # between a point's rays, below which it is dropped
 _FLAT_SHARE = 0.9  # of pairs that a plane or a rotation explains, from which on rotations are suspected
 _ROTATION_SPREAD = 0.03  # largest to smallest singular value - 1 of homographies that count as rotations

@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from PIL import (
-    Image,
-)  # before pycolmap: the other way round their copies of zlib clash, and writing a PNG aborts
+from PIL import Image  # before pycolmap: else their copies of zlib clash, and writing a PNG aborts
 from tqdm import tqdm
 
 from adop.capture.cameras import CameraGroup, write_cameras
@@ -38,10 +36,8 @@ T = TypeVar("T")
 
 SEED = 0
 MIN_MATCHES = 15  # COLMAP's least number of matches of two photos that overlap
-_MAX_RATIO, _MAX_ANGLE = (
-    0.8,
-    0.7,
-)  # COLMAP's limits: nearest to second nearest, and radians between descriptors
+# COLMAP's limits: nearest to second nearest, and radians between descriptors.
+_MAX_RATIO, _MAX_ANGLE = 0.8, 0.7
 _DESCRIPTOR_NORM = 512.0
 _EXHAUSTIVE_PHOTOS = 60  # up to so many, comparing all is cheap
 _NEIGHBOURS = 10  # following frames with which a frame of a video is compared

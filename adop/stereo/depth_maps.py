@@ -22,10 +22,8 @@ from adop.stereo.stereo_config import StereoConfig
 from adop.stereo.views import ColourView, Neighbourhood, undistorted_view
 
 MAX_KEPT_VIEWS = 200  # photos without distortion that are kept in memory
-FIRST_PERTURBATION, LATER_PERTURBATION = (
-    0.5,
-    0.1,
-)  # of the first sweep at a quarter and at a larger size; then it halves
+# Of the first sweep at a quarter and at a larger size; from sweep to sweep it halves.
+FIRST_PERTURBATION, LATER_PERTURBATION = 0.5, 0.1
 
 
 @dataclass

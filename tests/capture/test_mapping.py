@@ -62,9 +62,8 @@ def test_recovered_cameras_agree_with_the_true_ones(mapped, demo_folder):
     assert error.max() < 0.01 * extent
     for name in images:
         offset = Rotation.from_matrix(rotations[name] @ turn.T @ true[name][:3, :3].T)
-        assert (
-            np.degrees(offset.magnitude()) < 0.8
-        )  # 2 px of the principal point, which ten photos leave open, are 0.3
+        # 2 px of the principal point, which ten photos leave open, are 0.3.
+        assert np.degrees(offset.magnitude()) < 0.8
     assert mapping.error_px < 0.6 and abs(mapping.lenses[0].focal_after_px / FOCAL - 1) < 0.02
 
 

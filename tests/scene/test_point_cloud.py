@@ -305,9 +305,8 @@ def test_a_thinned_cloud_is_spread_evenly_and_its_radii_fit():
     np.testing.assert_allclose(few.radius, 0.08, rtol=1e-6)  # a quarter of the points on the same surface
     octants = np.bincount((few.xyz > 0.5) @ [1, 2, 4], minlength=8)
     assert octants.min() > 500
-    uniform = np.sort(
-        (few.radius / few.lod_radius) ** 2
-    )  # U of a cloud that had so few points from the start
+    # U of a cloud that had so few points from the start.
+    uniform = np.sort((few.radius / few.lod_radius) ** 2)
     assert np.abs(uniform - np.linspace(0, 1, 5_000)).max() < 0.03
     blocks = [few.lod_radius[start : start + 256] for start in range(0, 5_000, 256)]
     assert all((np.diff(block) <= 0).all() for block in blocks)

@@ -31,6 +31,8 @@ _JPEG_QUALITY = 97
 _VIEW_QUALITY = 95
 _HEIF = (".heic", ".heif")
 _EXIF_ORIENTATION = 0x0112
+# Make, model, orientation, date, EXIF and GPS: the others of a TIFF file describe the layout of its pixels.
+_KEPT_TAGS = {0x010F, 0x0110, _EXIF_ORIENTATION, 0x0132, 0x8769, 0x8825}
 _DIRECT = {"JPEG": ("RGB", "L"), "MPO": ("RGB", "L"), "PNG": ("RGB", "RGBA", "L", "LA", "P")}
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 
@@ -64,9 +66,8 @@ def collect_photos(source: Path, work: Path, config: CaptureConfig, report: Repo
     Raises: UserError naming the first photo that is unreadable or too small, and how many are.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # Pillow's, about damaged tags; a photo that cannot be read is an error
+        # Pillow's, about damaged tags; a photo that cannot be read is an error.
+        warnings.simplefilter("ignore")
         return _collect_photos(Path(source), Path(work), config, report)
 
 
@@ -280,14 +281,7 @@ def _exif(image: Image.Image) -> bytes:
     tags = image.getexif()
     kept = Image.Exif()
     kept.load(tags.tobytes())
-    for tag in set(kept) - {
-        0x010F,
-        0x0110,
-        0x0112,
-        0x0132,
-        0x8769,
-        0x8825,
-    }:  # TIFF's tags of the layout of pixels
+    for tag in set(kept) - _KEPT_TAGS:
         del kept[tag]
     if image.format in ("TIFF", "HEIF"):
         kept.pop(_EXIF_ORIENTATION, None)
