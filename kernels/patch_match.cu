@@ -1,9 +1,9 @@
 // Entry points of PatchMatch stereo: a plane for each pixel of a photo, along which windows of other photos look alike.
 //
-// A plane is the inverse depth at its pixel's centre and the changes of inverse depth per pixel along u and v: on a plane
-// in space, inverse depth is linear in the pixels of a pinhole camera. So is q = A (u, v, 1) + b * inverse depth, whose
-// q.x / q.z, q.y / q.z is the position in a source photo: `forward` [S, 3, 4] holds A and b, `backward` the same from
-// the source's pixels to the reference's.
+// A plane is the inverse depth at its pixel's centre and the changes of inverse depth per pixel along u and v: on a
+// plane in space, inverse depth is linear in the pixels of a pinhole camera. So is q = A (u, v, 1) + b * inverse depth,
+// whose q.x / q.z, q.y / q.z is the position in a source photo: `forward` [S, 3, 4] holds A and b, `backward` the same
+// from the source's pixels to the reference's.
 //
 // image [H, W] and each source [h, w]: grey values in [0, 1], NaN where the photo does not count. planes [3, H, W];
 // costs [H, W]: 0 for the same texture, MAX_COST for none. source_planes, each [3, h, w], or null: the planes that were
@@ -11,11 +11,12 @@
 //
 // A sweep changes the pixels of one colour of a checkerboard and reads planes and costs of the other colour alone.
 // Source: PatchMatch stereo (Bleyer, Rhemann and Rother 2011), checkerboard propagation (Galliani, Lasinger and
-// Schindler 2015; Xu and Tao 2019), bilaterally weighted correlation and geometric consistency (Schönberger et al. 2016).
+// Schindler 2015; Xu and Tao 2019), bilaterally weighted correlation and geometric consistency (Schönberger et al.
+// 2016).
 #include "arguments.h"
 
-#define WINDOW_SIDE 6                              // samples along a side of the window
-#define WINDOW_STEP 2                              // pixels between samples
+#define WINDOW_SIDE 6  // samples along a side of the window
+#define WINDOW_STEP 2  // pixels between samples
 #define WINDOW_SAMPLES (WINDOW_SIDE * WINDOW_SIDE)
 #define MAX_COST ((real)2)
 #define MAX_SOURCES_KEPT 4
@@ -24,7 +25,8 @@
 typedef unsigned int uint32;
 
 struct Patch {
-    real value[WINDOW_SAMPLES], weight[WINDOW_SAMPLES], du[WINDOW_SAMPLES], dv[WINDOW_SAMPLES], weights;  // weights: their sum
+    real value[WINDOW_SAMPLES], weight[WINDOW_SAMPLES], du[WINDOW_SAMPLES], dv[WINDOW_SAMPLES],
+        weights;  // weights: their sum
 };
 struct Plane {
     real inverse, along_u, along_v;
@@ -32,17 +34,6 @@ struct Plane {
 
 DEVICE real sample_offset(int index) { return (real)(WINDOW_STEP * index - (WINDOW_SIDE - 1) * WINDOW_STEP / 2); }
 DEVICE real clamp_to(real value, real low, real high) { return value > low ? (value < high ? value : high) : low; }
-
-// Bilinear, at a position inside the image; NaN beside a pixel that does not count.
-DEVICE real bilinear(const real* image, int width, int height, real u, real v) {
-    const real x = clamp_to(u - (real)0.5, 0, (real)(width - 1) - (real)0.001);
-    const real y = clamp_to(v - (real)0.5, 0, (real)(height - 1) - (real)0.001);
-    const int column = (int)x, row = (int)y;
-    const real s = x - (real)column, t = y - (real)row;
-    const real* p = image + row * width + column;
-    const real upper = p[0] + s * (p[1] - p[0]), lower = p[width] + s * (p[width + 1] - p[width]);
-    return upper + t * (lower - upper);
-}
 
 // The window of the reference photo: samples of other brightness than the centre, or far from it, count less.
 DEVICE void read_patch(const PatchMatchArguments& args, int x, int64 y, Patch* patch) {
@@ -56,7 +47,8 @@ DEVICE void read_patch(const PatchMatchArguments& args, int x, int64 y, Patch* p
         const real value = args.image[inside ? (int64)row * width + column : y * width + x];
         const real du = sample_offset(i % WINDOW_SIDE), dv = sample_offset(i / WINDOW_SIDE);
         const real difference = (value - centre) / spread;
-        const real near = 1 + (du * du + dv * dv) / (real)(4 * WINDOW_SIDE * WINDOW_SIDE), alike = 1 + difference * difference;
+        const real near = 1 + (du * du + dv * dv) / (real)(4 * WINDOW_SIDE * WINDOW_SIDE);
+        const real alike = 1 + difference * difference;
         const bool counts = inside && value == value;
         patch->du[i] = du, patch->dv[i] = dv;
         patch->value[i] = counts ? value : 0;
