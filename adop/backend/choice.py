@@ -1,4 +1,4 @@
-"""Which implementation of the ops runs: kernels on a CPU or a GPU, or plain torch."""
+"""Which implementation of the ops runs, kernels on a CPU or a GPU or plain torch, and on which device."""
 
 from typing import Literal
 
@@ -34,3 +34,15 @@ def choose_backend(backend: Backend, device: torch.device) -> Backend:
             f"backend={backend!r}: the points are on {device.type}; move them, or choose backend='auto'"
         )
     return "cuda" if device.type == "cuda" else "cpu"
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name; `auto` is a CUDA GPU where torch finds one, else the CPU.
+
+    Raises: UserError where torch finds no CUDA GPU and one was asked for.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {name!r}: torch finds no CUDA GPU on this machine; use --device cpu")
+    return torch.device(name)

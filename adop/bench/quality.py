@@ -12,6 +12,7 @@ from typing import Any
 
 import tyro
 
+from adop.backend.choice import choose_device
 from adop.bench.quality_plot import plot_quality, quality_table
 from adop.bench.quality_rivals import Rival, find_renders, parse_rivals, score_rival
 from adop.bench.raster.benchmark import machine_name
@@ -21,7 +22,7 @@ from adop.evaluation.evaluate import score_held_out
 from adop.files import write_atomically
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
 from adop.run.photos import split_photos
-from adop.run.run import Run, choose_device, load
+from adop.run.run import Run, load
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.read import load_scene
 from adop.scene.scene import Scene, demo_scene_folder

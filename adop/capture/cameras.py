@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from adop.capture.capture_config import CaptureConfig
 from adop.capture.sources.panoramas import view_rotations
 from adop.capture.sources.photo_files import CapturedPhotos
 from adop.errors import UserError
 from adop.geometry.lens import Lens
+from adop.images.exif import read_tags
 
 if TYPE_CHECKING:
     import pycolmap
 
-_EXIF_IFD, _MAKE, _MODEL = 0x8769, 0x010F, 0x0110
+_MAKE, _MODEL = 0x010F, 0x0110
 _BODY_SERIAL, _LENS_MODEL, _LENS_SERIAL, _FOCAL_LENGTH_35 = 0xA431, 0xA434, 0xA435, 0xA405
 _DIAGONAL_35_MM = math.hypot(36, 24)
 _SAME_FOCAL_LENGTH = 0.02  # focal lengths within about this share count as one
@@ -165,7 +165,7 @@ def _group(members: list[int], photos: CapturedPhotos, guesses: list[float | Non
 
 def _body(file: Path) -> tuple[str, ...]:
     """Return what EXIF tells about camera body and lens."""
-    tags, more = _tags(file)
+    tags, more = read_tags(file)
     own = [str(tags.get(tag, "")).strip("\0 ") for tag in (_MAKE, _MODEL)]
     return (*own, *(str(more.get(tag, "")).strip("\0 ") for tag in (_BODY_SERIAL, _LENS_MODEL, _LENS_SERIAL)))
 
@@ -175,22 +175,10 @@ def _exif_focal_length(file: Path, size: tuple[int, int]) -> float | None:
     import pycolmap
 
     try:
-        equivalent = float(_tags(file)[1].get(_FOCAL_LENGTH_35) or 0)
+        equivalent = float(read_tags(file)[1].get(_FOCAL_LENGTH_35) or 0)
     except (TypeError, ValueError, ZeroDivisionError):
         equivalent = 0.0
     if math.isfinite(equivalent) and 1 < equivalent < 5000:
         return equivalent / _DIAGONAL_35_MM * math.hypot(*size)
     camera = pycolmap.infer_camera_from_image(file)
     return float(camera.focal_length) if camera.has_prior_focal_length else None
-
-
-def _tags(file: Path) -> tuple[dict, dict]:
-    import warnings
-
-    try:
-        with warnings.catch_warnings(), Image.open(file) as image:
-            warnings.simplefilter("ignore")  # damaged tags count as missing
-            tags = image.getexif()
-            return dict(tags), dict(tags.get_ifd(_EXIF_IFD))
-    except (OSError, SyntaxError, ValueError):
-        return {}, {}

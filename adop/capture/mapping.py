@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +14,11 @@ from tqdm import tqdm
 from adop.capture.matching import MIN_MATCHES, SEED, quiet
 from adop.capture.sources.photo_files import CapturedPhotos
 from adop.errors import UserError
+from adop.scene.prepare import Report
 
 if TYPE_CHECKING:
     import pycolmap
 
-Report = Callable[[str], None]
 
 _SMALLEST_GROUP = 3  # photos
 _PHOTOS_FOR_PRINCIPAL_POINT = 10  # of a lens; fewer cannot tell a moved centre from a turned camera
@@ -148,9 +147,8 @@ def _run(
 
     options = pycolmap.IncrementalPipelineOptions()
     options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = SEED
-    options.num_threads = options.mapper.num_threads = (
-        1  # sums of several threads would differ from run to run
-    )
+    # Sums of several threads would differ from run to run.
+    options.num_threads = options.mapper.num_threads = 1
     options.min_model_size = min(_SMALLEST_GROUP, len(photos.names))
     options.mapper.init_min_tri_angle = 8.0  # tried first; COLMAP halves it where no pair has it
     if photos.views > 1:

@@ -25,12 +25,13 @@ from adop.capture.sources.photo_files import CapturedPhotos
 from adop.errors import UserError
 from adop.files import write_atomically
 from adop.images.photo_files import read_mask, read_photo
+from adop.importers.import_scene import find_masks
+from adop.scene.prepare import Report
 
 if TYPE_CHECKING:
     import pycolmap
     import torch
 
-Report = Callable[[str], None]
 Pair = tuple[int, int]
 T = TypeVar("T")
 
@@ -117,7 +118,10 @@ def match_photos(photos: CapturedPhotos, work: Path, config: CaptureConfig, repo
     import pycolmap
 
     database, record = Path(work) / "database.db", Path(work) / "matches.json"
-    masks = list(photos.masks) or _masks(photos, config.masks, report)
+    masks = list(photos.masks)
+    if not masks:
+        folder = config.masks
+        masks = [None] * len(photos.names) if folder is None else find_masks(photos.names, folder, report)
     key: list[object] = [config.matcher, config.features, config.partners]
     key += [None if mask is None else [str(mask), mask.stat().st_mtime_ns] for mask in masks]
     with pycolmap.Database.open(database) as opened:
@@ -339,25 +343,6 @@ def _usable(xy: np.ndarray, file: Path, mask: Path | None, size: tuple[int, int]
         keep &= True if opaque is None else opaque
     column, row = np.floor(xy).astype(int).T
     return keep[row.clip(0, size[1] - 1), column.clip(0, size[0] - 1)]
-
-
-def _masks(photos: CapturedPhotos, folder: Path | None, report: Report) -> list[Path | None]:
-    """Return the mask of each photo, named as an import names them."""
-    if folder is None:
-        return [None] * len(photos.names)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of masks.")
-    masks = []
-    for name in photos.names:
-        base = folder / name
-        candidates = [base.with_name(base.name + ".png"), base.with_suffix(".png"), base]
-        masks.append(next((path for path in candidates if path.is_file()), None))
-    found = sum(mask is not None for mask in masks)
-    if not found:
-        raise UserError(f"{folder}: no mask for any photo; a mask is named like its photo, with .png added.")
-    if found < len(masks):
-        report(f"Masks: {len(masks) - found} of {len(masks)} photos have none.")
-    return masks
 
 
 def _ages(photos: CapturedPhotos) -> list[int]:

@@ -112,7 +112,18 @@ def save_report(report: CaptureReport, folder: Path) -> None:
 
 
 def report_lines(report: CaptureReport) -> list[str]:
-    """Return a report as lines of text."""
+    """Return a report as lines of text: the facts, what is odd about single photos, and advice."""
+    odd = ((photo.name, oddities(photo)) for photo in report.photos)
+    return [*fact_lines(report), *(f"{name}: {said}" for name, said in odd if said), *report.advice]
+
+
+def oddities(photo: PhotoReport) -> str:
+    """Return what is odd about a photo, empty if nothing is."""
+    return "; ".join([*([f"left out: {photo.reason}"] if photo.reason else []), *photo.remarks])
+
+
+def fact_lines(report: CaptureReport) -> list[str]:
+    """Return what was found in all photos together, as lines of text."""
     placed = [photo for photo in report.photos if photo.placed]
     covered = [photo.coverage for photo in placed if photo.coverage is not None]
     groups = f", in groups of {', '.join(map(str, report.groups))}" if len(report.groups) > 1 else ""
@@ -131,11 +142,7 @@ def report_lines(report: CaptureReport) -> list[str]:
     values = [photo.exposure for photo in report.photos if photo.exposure is not None]
     if values:
         lines.append(f"exposure by EXIF: EV {min(values):.1f} to {max(values):.1f}")
-    for photo in report.photos:
-        remarks = [*([f"left out: {photo.reason}"] if photo.reason else []), *photo.remarks]
-        if remarks:
-            lines.append(f"{photo.name}: {'; '.join(remarks)}")
-    return [*lines, *report.advice]
+    return lines
 
 
 def _look(file: Path) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adop.capture.report import CaptureReport, PhotoReport, report_lines
+from adop.capture.report import CaptureReport, PhotoReport, fact_lines, oddities
 from adop.files import write_atomically
 from adop.images.photo_files import read_photo
 from adop.scene.scene import Scene
@@ -42,10 +42,7 @@ def write_page(report: CaptureReport, scene: Scene, photos: Path, folder: Path) 
             _save(_points(scene, placed[photo.name]), pictures / f"{stem}_points.jpg")
             names.append(f"{stem}_points.jpg")
         figures.append(_figure(photo, names))
-    # The last lines of the report are those of single photos and the advice, which the page shows elsewhere.
-    count = sum(bool(photo.reason or photo.remarks) for photo in report.photos) + len(report.advice)
-    lines = report_lines(report)
-    facts = "".join(f"<li>{html.escape(line)}</li>" for line in lines[: len(lines) - count])
+    facts = "".join(f"<li>{html.escape(line)}</li>" for line in fact_lines(report))
     advice = "".join(f"<li>{html.escape(line)}</li>" for line in report.advice)
     todo = f"<h2>What to do</h2><ul>{advice}</ul>" if advice else ""
     page = (
@@ -65,8 +62,8 @@ def _figure(photo: PhotoReport, names: list[str]) -> str:
         facts.append(f"error {photo.reprojection_error_px:.2f} px")
     if photo.exposure is not None:
         facts.append(f"EV {photo.exposure:.1f}")
-    odd = [*([f"left out: {photo.reason}"] if photo.reason else []), *photo.remarks]
-    marked = f' <span class="odd">{html.escape("; ".join(odd))}</span>' if odd else ""
+    odd = oddities(photo)
+    marked = f' <span class="odd">{html.escape(odd)}</span>' if odd else ""
     caption = f"<b>{html.escape(photo.name)}</b>: {html.escape(', '.join(facts))}.{marked}"
     return f'<figure><div class="pair">{images}</div><figcaption>{caption}</figcaption></figure>'
 

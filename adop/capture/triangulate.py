@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,12 @@ from adop.capture.sources.photo_files import CapturedPhotos, link_photos
 from adop.errors import UserError
 from adop.geometry.lens import Lens
 from adop.scene.ply import RawPoints
+from adop.scene.prepare import Report
 from adop.scene.scene import Photo
 
 if TYPE_CHECKING:
     import pycolmap
 
-Report = Callable[[str], None]
 
 _FEWEST_POINTS = 50
 _FEWEST_OBSERVATIONS = 3  # two photos can agree on a point by chance

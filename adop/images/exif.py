@@ -6,6 +6,7 @@ import csv
 import math
 import warnings
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -29,14 +30,20 @@ def exposure_value(exposure_time: float, f_number: float, iso: float) -> float |
     return math.log2(f_number**2 / exposure_time) - math.log2(iso / 100.0)
 
 
-def read_exposure(path: Path) -> float | None:
-    """Return a photo's EV at ISO 100 from its EXIF tags, or None where a tag is missing or invalid."""
+def read_tags(path: Path) -> tuple[dict[int, Any], dict[int, Any]]:
+    """Return a photo's tags, and those of its EXIF part; none where it cannot be opened."""
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore")  # damaged tags count as missing
-            tags = image.getexif().get_ifd(_EXIF_IFD)
+            tags = image.getexif()
+            return dict(tags), dict(tags.get_ifd(_EXIF_IFD))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None  # a photo that cannot be opened is reported where its pixels are read
+        return {}, {}  # a photo that cannot be opened is reported where its pixels are read
+
+
+def read_exposure(path: Path) -> float | None:
+    """Return a photo's EV at ISO 100 from its EXIF tags, or None where a tag is missing or invalid."""
+    _, tags = read_tags(path)
     time = _number(tags.get(_EXPOSURE_TIME))
     if not time > 0 and _SHUTTER_SPEED in tags:
         time = _power_of_two(-_number(tags[_SHUTTER_SPEED]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -153,7 +153,8 @@ def _write_scene(capture: _Capture, output: Path, config: ImportConfig, report: 
     lenses = _limit_sizes(fitted, config, report)
     photos = _with_exposure(capture.photos, config.exif, report)
     if config.masks is not None:
-        photos = _with_masks(photos, config.masks, report)
+        masks = find_masks([photo.name for photo in photos], config.masks, report)
+        photos = [replace(photo, mask=mask) for photo, mask in zip(photos, masks, strict=True)]
     raw = capture.points(fitted, photos) if callable(capture.points) else capture.points
     photos, raw, offset = _near_origin(photos, raw, report)
     views = [(lenses[photo.lens], photo.world_to_camera) for photo in photos]
@@ -259,21 +260,24 @@ def _with_exposure(photos: list[Photo], table: Path | None, report: Report) -> l
     return result
 
 
-def _with_masks(photos: list[Photo], folder: Path, report: Report) -> list[Photo]:
+def find_masks(names: Sequence[str], folder: Path, report: Report) -> list[Path | None]:
+    """Return the mask of each photo in a folder: named like the photo, with .png added or in place of its ending.
+
+    Raises: UserError where no photo has one.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of masks.")
-    result = []
-    for photo in photos:
-        base = folder / photo.name
+    masks = []
+    for name in names:
+        base = folder / name
         candidates = [base.with_name(base.name + ".png"), base.with_suffix(".png"), base]
-        mask = next((path for path in candidates if path.is_file()), None)
-        result.append(replace(photo, mask=mask))
-    found = sum(photo.mask is not None for photo in result)
+        masks.append(next((path for path in candidates if path.is_file()), None))
+    found = sum(mask is not None for mask in masks)
     if not found:
         raise UserError(f"{folder}: no mask for any photo; a mask is named like its photo, with .png added.")
-    if found < len(photos):
-        report(f"Masks: {len(photos) - found} of {len(photos)} photos have none.")
-    return result
+    if found < len(masks):
+        report(f"Masks: {len(masks) - found} of {len(masks)} photos have none.")
+    return masks
 
 
 def _near_origin(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from adop.backend.choice import choose_device
 from adop.config import TrainConfig, load_config
 from adop.errors import UserError
 from adop.geometry.camera import Camera
@@ -87,18 +88,6 @@ class Run:
 
     def _index(self, photo: int | str) -> int:
         return photo if isinstance(photo, int) else find_photo(self.scene, photo)
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is a CUDA GPU where torch finds one, else the CPU.
-
-    Raises: UserError where torch finds no CUDA GPU and one was asked for.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device {name!r}: torch finds no CUDA GPU on this machine; use --device cpu")
-    return torch.device(name)
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -11,8 +11,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from adop.backend.choice import choose_device
 from adop.errors import UserError
 from adop.files import write_atomically
 from adop.scene.photo_cache import PhotoCache
@@ -85,7 +85,9 @@ def stereo_points(scene: Scene, config: StereoConfig, work: Path, report: Report
         report(
             f"{len(alone)} of {len(scene.photos)} photos share no points with others: {', '.join(alone[:5])}."
         )
-    stereo = StereoScene(scene, PhotoCache(scene), neighbourhoods, config, work, device=_device(config))
+    stereo = StereoScene(
+        scene, PhotoCache(scene), neighbourhoods, config, work, device=choose_device(config.device)
+    )
     find_planes(stereo)
     raw = fuse(stereo)
     if len(raw.xyz) < 2:
@@ -94,12 +96,6 @@ def stereo_points(scene: Scene, config: StereoConfig, work: Path, report: Report
             f"--min-views {config.min_views - 1} asks for fewer."
         )
     return raw
-
-
-def _device(config: StereoConfig) -> torch.device:
-    if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(config.device)
 
 
 def _open_work_folder(work: Path, scene: Scene, config: StereoConfig) -> None:

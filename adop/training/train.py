@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
+from adop.backend.choice import choose_device
 from adop.config import TrainConfig, save_config
 from adop.errors import UserError
 from adop.evaluation.evaluate import evaluate, mean_scores, score_photo
@@ -34,7 +35,7 @@ from adop.run.device_photos import photos_on_gpu
 from adop.run.exposure import save_exposure
 from adop.run.occluders import load_occluders, save_occluders
 from adop.run.photos import known_exposures
-from adop.run.run import Run, choose_device, has_bf16, new_run
+from adop.run.run import Run, has_bf16, new_run
 from adop.training.log import Log, ProgressLine, Recent
 from adop.training.optimiser import Optimiser
 from adop.training.refinement import (

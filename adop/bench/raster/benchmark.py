@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adop.backend.choice import choose_device
 from adop.bench.raster.plot import GrowthRow, plot_growth
 from adop.bench.raster.rivals import RIVALS, Rival
 from adop.bench.raster.scene import (
@@ -25,7 +26,6 @@ from adop.bench.raster.scene import (
 )
 from adop.errors import UserError
 from adop.ops import Backend, Points, RasterConfig, draw, project
-from adop.run.run import choose_device
 
 LEVELS = 4
 PASSES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,9 +21,8 @@ from adop.capture.sources.video import extract_frames
 from adop.errors import UserError
 from adop.files import write_atomically
 from adop.images.photo_files import check_photos, photo_size, read_photo
+from adop.scene.prepare import Report
 from adop.scene.scene import Photo, photo_file
-
-Report = Callable[[str], None]
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".heic", ".heif"})
 SMALLEST_SIDE_PX = 128

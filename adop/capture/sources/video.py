@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,7 @@ from tqdm import tqdm
 from adop.capture.capture_config import CaptureConfig
 from adop.errors import UserError
 from adop.files import write_atomically
-
-Report = Callable[[str], None]
+from adop.scene.prepare import Report
 
 _SMALL_SIDE_PX = 320  # longer side of the grey frames on which motion and sharpness are measured
 _STILL = 0.05  # share of the mean motion that a frame adds in any case, so that a pause cannot hide frames
