@@ -39,10 +39,19 @@ def choose_backend(backend: Backend, device: torch.device) -> Backend:
 def choose_device(name: str) -> torch.device:
     """Return the device of that name; `auto` is a CUDA GPU where torch finds one, else the CPU.
 
-    Raises: UserError where torch finds no CUDA GPU and one was asked for.
+    Raises: UserError for a device that no kernels run on, or that is not there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device {name!r}: kernels run on cpu, cuda, cuda:1 and so on; choose one, or auto")
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {name!r}: torch finds no CUDA GPU on this machine; use --device cpu")
-    return torch.device(name)
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if (device.index or 0) >= count:
+        raise UserError(f"device {name!r}: there are only {count}, counted from 0")
+    return device

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from adop.initialisation.grow import first_of_each
 from adop.model.pipeline import Pipeline
 from adop.model.tonemapper import srgb_encode
 from adop.ops import Backend, Projection, RasterConfig, project, rasterize
+from adop.ranges import Count, Natural, Positive, Range, Seed
 from adop.refine.alignment_equations import image_gradient, masked_blur
 from adop.run.photos import split_photos
 from adop.run.run import open_scene
@@ -40,19 +42,19 @@ class BenchGradientsConfig:
 
     scene: tyro.conf.Positional[Path | None] = None
     """Scene folder; the demo scene if omitted."""
-    levels: int = 4
+    levels: Annotated[int, Range(1, 12)] = 4
     """Number of pyramid levels; each is compared by itself."""
-    points: int = 600
+    points: Count = 600
     """Number of points that are compared at each level."""
-    shifts: int = 8
+    shifts: Count = 8
     """Number of sub-pixel shifts along each axis; an image is the mean of their square."""
-    step: float = 0.5
+    step: Positive = 0.5
     """Shift of a point to either side for a central difference, pixels of the level."""
-    photo: int = 1
+    photo: Natural = 1
     """Which training photo is rendered and compared with, counted from 0."""
     json: Path | None = None
     """Write all numbers to this JSON file."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the choice of points."""
 
 

@@ -20,6 +20,7 @@ from adop.config import TrainConfig, preset
 from adop.errors import UserError
 from adop.evaluation.evaluate import score_held_out
 from adop.files import write_atomically
+from adop.ranges import Count, Positive, Seed
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
 from adop.run.photos import split_photos
 from adop.run.run import Run, load
@@ -43,9 +44,9 @@ class BenchQualityConfig:
     """Scene folders. None: the demo scene."""
     presets: tuple[str, ...] = ("quick",)
     """Presets that are trained side by side."""
-    steps: int | None = None
+    steps: Count | None = None
     """Training steps of every preset. None: each preset's own."""
-    minutes: float | None = None
+    minutes: Positive | None = None
     """Train every preset for this many minutes instead of a number of steps."""
     rival: tuple[str, ...] = ()
     """NAME=DIR: renders of another program, an image with the name of each held-out photo. With several scenes,
@@ -58,7 +59,7 @@ class BenchQualityConfig:
     """Write all numbers to this JSON file."""
     device: str = "auto"
     """Device of torch to train on: cpu, cuda, cuda:1, ... auto uses a CUDA GPU if there is one."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the training."""
 
 

@@ -32,6 +32,7 @@ from adop.evaluation.photometric_truth import (
     learned_camera,
     read_truth,
 )
+from adop.ranges import Count, NotNegative, Seed
 from adop.run.photos import known_exposures
 from adop.run.run import Run
 from adop.scene.scene import demo_scene_folder
@@ -45,23 +46,23 @@ Method = Literal["picture", "gradient"]
 class ErrorSizes:
     """How large the added errors are; `--disturb` chooses which of them are added."""
 
-    rotation_deg: float = 0.3
+    rotation_deg: NotNegative = 0.3
     """Rotation of each training photo's camera about a random axis, degrees."""
-    translation: float = 0.005
+    translation: NotNegative = 0.005
     """Shift of each training photo's camera centre, relative to the median depth that the photo sees."""
-    shutter_rotation_deg: float = 0.2
+    shutter_rotation_deg: NotNegative = 0.2
     """Rotation of each training photo's camera from its first row to its last, degrees."""
-    shutter_translation: float = 0.003
+    shutter_translation: NotNegative = 0.003
     """Shift of each training photo's camera from its first row to its last, relative to the median depth."""
-    focal_length: float = 0.01
+    focal_length: NotNegative = 0.01
     """Relative error of each lens's focal length."""
-    k1: float = 0.02
+    k1: NotNegative = 0.02
     """Error of each lens's first radial distortion coefficient."""
-    patch_px: float = 4.0
+    patch_px: NotNegative = 4.0
     """Shift of patches of points along the image plane, root mean square, pixels."""
-    patch_size: float = 0.03
+    patch_size: NotNegative = 0.03
     """Side of the patches, relative to the scene's extent."""
-    noise_px: float = 1.0
+    noise_px: NotNegative = 1.0
     """Shift of single points along the image plane, root mean square, pixels."""
 
 
@@ -84,7 +85,7 @@ class BenchRefineConfig:
     """picture: Gauss-Newton on image differences; gradient: the published gradient; both: one run with each."""
     position_gradient: Literal["ghost", "bilinear"] = "ghost"
     """Position gradient of `--method gradient`: the published ghost points, or a bilinear footprint."""
-    steps: int = 200
+    steps: Count = 200
     """Training steps; 1 measures little more than what is recovered before training."""
     psnr: bool = False
     """Compare held-out photos with a run that does not refine, and with a run of the undisturbed scene."""
@@ -97,7 +98,7 @@ class BenchRefineConfig:
     """Folder for the runs and the plots; must be new or empty."""
     json: Path | None = None
     """Write all numbers to this JSON file."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the errors and of the training."""
 
 

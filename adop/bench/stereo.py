@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 
 from adop.errors import UserError
 from adop.geometry.lens import PosedLens
+from adop.ranges import MAX_SIDE_PX, Count, Range
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.point_cloud import PointCloud
 from adop.scene.read import load_scene
@@ -40,11 +42,11 @@ class BenchStereoConfig:
     """
 
     stereo: StereoConfig = field(default_factory=lambda: StereoConfig(keep_points=False))
-    samples: int = 500_000
+    samples: Count = 500_000
     """Number of positions on the true surfaces at which points are sought."""
-    speed_side: int = 120
+    speed_side: Annotated[int, Range(16, MAX_SIDE_PX)] = 120
     """Longer side in pixels of the photos with which kernels and plain torch are timed."""
-    repeats: int = 5
+    repeats: Count = 5
     """How often each is timed; medians are printed."""
     json: Path | None = None
     """Write all numbers to this JSON file."""

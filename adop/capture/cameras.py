@@ -54,8 +54,6 @@ def group_cameras(photos: CapturedPhotos, config: CaptureConfig) -> list[CameraG
 
     Raises: UserError where photos that are to share a lens differ in size.
     """
-    if config.focal_length_px is not None and not config.focal_length_px > 0:
-        raise UserError(f"--focal-length-px {config.focal_length_px}: expected a positive number.")
     if photos.views > 1:
         return _view_groups(photos)
     groups: dict[tuple, list[int]] = {}

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from adop.ranges import MAX_SIDE_PX, SMALLEST_PHOTO_PX, Count, Positive, Range
+
+PhotoSide = Annotated[int, Range(SMALLEST_PHOTO_PX, MAX_SIDE_PX)]
 
 
 @dataclass(frozen=True)
@@ -18,22 +22,22 @@ class CaptureConfig:
     """Which photos are compared. exhaustive: all with all; sequential: each with the next ones, and similar ones;
     retrieval: each with the most similar ones. auto: sequential for more than 30 frames of a video, exhaustive
     for up to 60 photos, else retrieval."""
-    frames: int = 120
+    frames: Annotated[int, Range(2)] = 120
     """Number of frames to take from a video: the sharpest ones, evenly spread over its motion."""
-    sfm_longest_side: int = 3200
+    sfm_longest_side: PhotoSide = 3200
     """Photos are shrunk to this many pixels along the longer side while features are sought in them."""
-    longest_side: int = 1600
+    longest_side: PhotoSide = 1600
     """Longer side of the photos in the scene, in pixels: larger ones are reduced, and their lens with them."""
-    features: int = 6000
+    features: Annotated[int, Range(8)] = 6000
     """Number of features of a photo that are compared, the largest ones first."""
-    partners: int = 30
+    partners: Count = 30
     """Number of photos with which retrieval compares a photo."""
     masks: Path | None = None
     """Folder with the masks: named like the photo, with .png added or in place of its ending; black is ignored."""
     panoramas: Literal["auto", "yes", "no"] = "auto"
     """Whether the photos are panoramas of 360 degrees (equirectangular), which are cut into views. auto: if they are
     twice as wide as high and their XMP tags say so, or their left and right edges meet."""
-    focal_length_px: float | None = None
+    focal_length_px: Positive | None = None
     """Focal length in pixels of the photos as stored; by default it is read from the EXIF tags, else estimated."""
     force: bool = False
     """Replace a scene that is already there."""

@@ -18,6 +18,7 @@ from adop.errors import UserError
 from adop.files import write_atomically
 from adop.importers.import_config import ImportConfig
 from adop.importers.import_scene import import_colmap
+from adop.ranges import check_ranges
 from adop.scene.point_cloud import thinned
 from adop.scene.prepare import Report
 from adop.scene.read import load_scene
@@ -50,7 +51,9 @@ def capture_scene(
 
     Raises: UserError saying which photos cannot be used, or what is missing for a scene; then no scene is written.
     """
-    config = config or CaptureConfig()
+    config, stereo = config or CaptureConfig(), stereo or StereoConfig()
+    check_ranges(config)
+    check_ranges(stereo)
     check_pycolmap("Structure from motion", "run COLMAP elsewhere and use `adop import colmap`")
     output = Path(os.path.realpath(output))
     check_output(output, config.force)
@@ -62,7 +65,7 @@ def capture_scene(
         if not any(file.is_file() and not file.is_symlink() for file in work.rglob("*")):
             shutil.rmtree(work, ignore_errors=True)  # nothing that took time to compute
         raise
-    _check_space(work, photos, stereo or StereoConfig())
+    _check_space(work, photos, stereo)
     report(f"Stage 2 of 4: features and matches of {len(photos.names)} photos.")
     find_features(photos, group_cameras(photos, config), work, config, report)
     match_photos(photos, work, config, report)
@@ -70,7 +73,7 @@ def capture_scene(
     mapping = map_photos(photos, work, report)
     report("Stage 4 of 4: points.")
     sparse = _sparse_scene(mapping, photos, work, config)
-    scene = _dense_scene(sparse, work, stereo or StereoConfig(), report)
+    scene = _dense_scene(sparse, work, stereo, report)
     _write_report(photos, mapping, replace(scene, name=output.name), work, report)
     replace_folder(scene.folder, output)
     shutil.rmtree(work, ignore_errors=True)

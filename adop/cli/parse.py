@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import tyro
 
+from adop.ranges import check_ranges
+
 Options = TypeVar("Options")
 
 
@@ -17,4 +19,11 @@ def parse_options(options: type[Options], name: str, words: list[str]) -> Option
         name: as the user types it, `adop train`.
         words: what follows the name on the command line.
     """
-    return tyro.cli(options, prog=name, args=words)
+    given = tyro.cli(options, prog=name, args=words)
+    check_ranges(given, option_label)
+    return given
+
+
+def option_label(name: str) -> str:
+    """Return how an option is called on the command line, given its field's name."""
+    return f"--{name.replace('_', '-')}"

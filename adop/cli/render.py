@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from adop.cli.parse import parse_options
 from adop.errors import UserError
+from adop.ranges import Positive, Range
 
 if TYPE_CHECKING:
     from adop.run.run import Run
+
+EV = Annotated[float, Range(-100, 100)]
+PathSeconds = Annotated[float, Range(0.04, 36_000)]
+FrameRate = Annotated[float, Range(0.1, 1000)]
+ImageSide = Annotated[int, Range(2, 16_384)]
 
 
 @dataclass(frozen=True)
@@ -34,20 +40,20 @@ class RenderOptions:
     """Render the cameras of this nerfstudio camera path JSON, in the scene's coordinates."""
     formats: tuple[Literal["png", "exr", "depth"], ...] = ("png",)
     """What to write of each view. png: the image; exr: linear radiance; depth: an image of the depth and its values."""
-    exposure: Literal["auto", "scene"] | float | None = None
+    exposure: Literal["auto", "scene"] | EV | None = None
     """EV relative to the mean of the photos, larger is darker. scene: that mean; auto: what the photos' camera would
     choose for each frame, smoothed in time; None: auto for --path, scene for --cameras. Not for --photo."""
-    white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    white_balance: tuple[Positive, Positive, Positive] = (1.0, 1.0, 1.0)
     """Gains of red, green and blue. Not for --photo."""
     response: Literal["learned", "srgb", "linear", "filmic"] = "learned"
     """Curve from light to image values. Not for --photo, which uses its lens's learned one."""
     vignette: bool = False
     """Darken the corners as the lens does. Not for --photo, which does so always."""
-    seconds: float = 6.0
+    seconds: PathSeconds = 6.0
     """Length of the path through the cameras, seconds."""
-    rate: float | None = None
+    rate: FrameRate | None = None
     """Frames per second. None: 24, or what the file of cameras says."""
-    width: int | None = None
+    width: ImageSide | None = None
     """Width of the images, pixels. None: that of the photos, or what the file of cameras says."""
     antialias: bool = True
     """Average each view with three moved by a quarter of a pixel: less noise and flicker in four times the time."""

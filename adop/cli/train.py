@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from adop.cli.parse import option_label
 from adop.config import TrainConfig, load_config, preset
 from adop.errors import UserError
 from adop.evaluation.tables import score_table
+from adop.ranges import Port, check_ranges
 
 if TYPE_CHECKING:
     from adop.viewer.training_view import LiveView
@@ -55,7 +57,7 @@ class TrainOptions:
     """Show the scene in the browser during training."""
     host: str = "127.0.0.1"
     """Address at which the viewer listens; addresses beyond this machine need a token (see `adop view --help`)."""
-    port: int = 8090
+    port: Port = 8090
     """Port of the viewer. 0: a free one."""
     token: str | None = None
     """Token that a browser must present. None: make one if the viewer is open to other machines."""
@@ -78,7 +80,9 @@ def parse_train_options(name: str, words: list[str]) -> tuple[TrainOptions, Trai
         base = chosen
     train = base if start.preset is None else dataclasses.replace(base, preset=chosen.preset)
     defaults = TrainOptions(output=start.output, resume=start.resume, config=start.config, train=train)
-    return tyro.cli(TrainOptions, prog=name, args=others, default=defaults), base
+    options = tyro.cli(TrainOptions, prog=name, args=others, default=defaults)
+    check_ranges(options, option_label)
+    return options, base
 
 
 def train_command(name: str, words: list[str]) -> int:

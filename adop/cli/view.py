@@ -8,6 +8,7 @@ from pathlib import Path
 import tyro
 
 from adop.cli.parse import parse_options
+from adop.ranges import Port
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class ViewOptions:
     """Run folder, or the folder of a scene that was not trained yet."""
     host: str = "127.0.0.1"
     """Address to listen on (0.0.0.0: all). Beyond this machine a token is needed and nothing is encrypted."""
-    port: int = 8090
+    port: Port = 8090
     """Port to listen on. 0: a free one."""
     token: str | None = None
     """Token that a browser must present. None: make one if the viewer is open to other machines."""

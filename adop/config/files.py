@@ -9,9 +9,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from adop.config.learning import Schedule
+from adop.config.learning import Schedule, Switch
 from adop.config.train import TrainConfig, preset
 from adop.errors import UserError
+from adop.ranges import check_ranges
 
 # Former names of options, below the present name of the stage that they belong to. A number is a place in a list.
 RENAMED = {
@@ -72,7 +73,7 @@ def load_config(path: Path, say: Callable[[str], None] = print) -> TrainConfig:
     Args:
         say: gets a sentence where the file uses former names of options, or options that were removed.
 
-    Raises: UserError for a file that is not JSON, an unknown key or a value of the wrong type.
+    Raises: UserError for a file that is not JSON, an unknown key, a value of the wrong type or out of range.
     """
     try:
         values = json.loads(path.read_text())
@@ -96,7 +97,9 @@ def load_config(path: Path, say: Callable[[str], None] = print) -> TrainConfig:
         say(f"{path}: reads options by their former names ({', '.join(renamed[:3])}{more}; see CHANGELOG.md)")
     if ignored:
         say(f"{path}: ignores options that are constants now: {', '.join(ignored)}")
-    return _merge(base, values, str(path))
+    config = _merge(base, values, str(path))
+    check_ranges(config, lambda name: f"{path}: {name}")
+    return config
 
 
 def _with_present_names(
@@ -143,7 +146,7 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 def _checked(hint: Any, value: Any, where: str) -> Any:
     """Return a value of the type that `hint` names; raise UserError for any other."""
     options = get_args(hint)
-    if hint == Schedule:
+    if hint == Switch:
         return _checked_schedule(value, where)
     if get_origin(hint) is tuple:
         return _checked_tuple(None if Ellipsis in options else len(options), value, where)
@@ -166,7 +169,9 @@ def _checked_schedule(value: Any, where: str) -> Schedule:
 
 def _checked_tuple(count: int | None, value: Any, where: str) -> tuple[float, ...]:
     """Return a list of `count` numbers, or of any length, as a tuple."""
-    if not isinstance(value, list) or not all(isinstance(v, int | float) for v in value):
+    if not isinstance(value, list) or not all(
+        isinstance(v, int | float) and not isinstance(v, bool) for v in value
+    ):
         raise UserError(f"{where} must be a list of {'' if count is None else f'{count} '}numbers")
     if count is not None and len(value) != count:
         raise UserError(f"{where} must have {count} numbers, not {len(value)}")

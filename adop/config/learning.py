@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-Schedule = Literal["on", "off"] | int
+from adop.ranges import Fraction, Natural, NotNegative, Range
+
+Switch = Literal["on", "off"] | int
+Schedule = Annotated[Switch, Range(0)]
 
 
 @dataclass(frozen=True)
@@ -47,29 +50,29 @@ def learned(schedule: Schedule, step: int) -> bool:
 class LearningRateConfig:
     """Set the learning rates of Adam at the start; all fall together along a cosine to `final` times their start."""
 
-    features: float = 0.03
+    features: NotNegative = 0.03
     """Points' features (the first three: the logarithm of linear colour), per step; their harmonics: a quarter."""
-    network: float = 4e-3
+    network: NotNegative = 4e-3
     """Weights of the network, per step."""
-    environment: float = 0.04
+    environment: NotNegative = 0.04
     """Features of the environment map, per step."""
-    exposure: float = 2e-3
+    exposure: NotNegative = 2e-3
     """Exposures, EV per step."""
-    white_balance: float = 2e-3
+    white_balance: NotNegative = 2e-3
     """Logarithms of the white balance gains, per step."""
-    vignette: float = 1e-3
+    vignette: NotNegative = 1e-3
     """Vignette coefficients and centres (half diagonals of the photo), per step."""
-    response: float = 2e-3
+    response: NotNegative = 2e-3
     """Parameters of the response curves, per step."""
-    poses: float = 5e-4
+    poses: NotNegative = 5e-4
     """Poses, per step: radians, and fractions of the scene's extent. Only for refine.method gradient."""
-    lens: float = 5e-4
+    lens: NotNegative = 5e-4
     """Relative focal lengths, and distortion coefficients, per step. Only for refine.method gradient."""
-    points: float = 2e-4
+    points: NotNegative = 2e-4
     """Positions of points, as a fraction of the scene's extent, per step. Only for refine.method gradient."""
-    final: float = 0.03
+    final: Fraction = 0.03
     """Factor that the learning rates have reached at the end, 0 to 1."""
-    warmup: int = 25
+    warmup: Natural = 25
     """Number of steps in which the learning rates rise from zero to their start."""
 
 
@@ -77,15 +80,15 @@ class LearningRateConfig:
 class LossConfig:
     """Weight the terms of the loss."""
 
-    l1: float = 1.0
+    l1: NotNegative = 1.0
     """Weight of the mean absolute difference between render and photo (both 0 to 1)."""
-    mse: float = 0.0
+    mse: NotNegative = 0.0
     """Weight of the mean squared difference."""
-    ssim: float = 0.3
+    ssim: NotNegative = 0.3
     """Weight of 1 - SSIM. Source: Wang et al. 2004, structural similarity."""
-    vgg: float = 0.0
+    vgg: NotNegative = 0.0
     """Weight of the perceptual loss on VGG-19 features; needs `vgg_weights`. Source: Johnson et al. 2016."""
     vgg_weights: str | None = None
     """Safetensors file with torchvision's VGG-19 weights (features.N.weight, features.N.bias)."""
-    camera_prior: float = 1.0
+    camera_prior: NotNegative = 1.0
     """Weight of the prior on the physical camera: exposure near EXIF, response near sRGB, weak vignette."""

@@ -21,6 +21,11 @@ from adop.config.stages import (
     RenderConfig,
 )
 from adop.errors import UserError
+from adop.ranges import Count, Natural, NotNegative, Positive, Range, Seed
+
+Crop = Annotated[int, Range(16, 8192)]
+Zoom = Annotated[float, Range(0.05, 20)]
+Thinning = Annotated[float, Range(1, 100)]
 
 
 @dataclass(frozen=True)
@@ -31,31 +36,31 @@ class TrainConfig:
     """Where the other options start from. quick: minutes on two CPU cores; gpu: a GPU; large: a large GPU."""
     scene: Annotated[str, tyro.conf.Suppress] = ""
     """Scene folder; the command line takes it as its first argument."""
-    steps: int = 1200
-    """Number of training steps, at least 1."""
-    minutes: float | None = None
+    steps: Count = 1200
+    """Number of training steps."""
+    minutes: Positive | None = None
     """Train for this many minutes instead of a number of steps, which then depends on the machine."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of all random numbers: the same seed gives the same run on a CPU."""
     device: str = "auto"
     """Device of torch to train on: cpu, cuda, cuda:1, ... auto uses a CUDA GPU if there is one."""
-    batch: int = 4
+    batch: Count = 4
     """Number of crops per step, each from another photo."""
-    crop: int = 256
+    crop: Crop = 256
     """Side of a training crop, pixels."""
-    zoom: tuple[float, float] = (1.0, 1.0)
+    zoom: tuple[Zoom, Zoom] = (1.0, 1.0)
     """Smallest and largest magnification of a crop. Each crop's is random; 1 resamples none and trains sharpest."""
-    thinning: float = 2.5
+    thinning: Thinning = 2.5
     """Draw crops at random densities, down to 1/thinning^2, so that points do not learn noise together. 1: all points."""
     bf16: bool | None = None
     """Run the network in bfloat16. None: if the device has hardware for it."""
     cuda_graphs: bool = True
     """On a GPU, capture the training steps as CUDA graphs and replay them: the same operations, launched faster."""
-    test_every: int = 8
+    test_every: Natural = 8
     """Hold out every n-th photo, from the first on, for evaluation. 0: none."""
-    evaluate_every: int = 1000
+    evaluate_every: Count = 1000
     """Steps between evaluations on up to four held-out photos. At the end all of them are evaluated."""
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: NotNegative = 60.0
     """Seconds between checkpoints."""
     render: RenderConfig = field(default_factory=RenderConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)

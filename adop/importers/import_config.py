@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from adop.ranges import MAX_SIDE_PX, SMALLEST_PHOTO_PX, Range
 from adop.scene.point_cloud import PrepareConfig
 
 
@@ -18,7 +20,7 @@ class ImportConfig:
     """CSV file for photos without EXIF tags: name, exposure_time, f_number, iso (or name, ev)."""
     link: bool = False
     """Link to the photos instead of copying them into the scene."""
-    longest_side: int | None = None
+    longest_side: Annotated[int, Range(SMALLEST_PHOTO_PX, MAX_SIDE_PX)] | None = None
     """Shrink larger photos and their masks to this many pixels along the longer side; their lens is scaled too."""
     force: bool = False
     """Replace a scene that is already there."""

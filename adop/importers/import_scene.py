@@ -18,6 +18,7 @@ from adop.images.photo_files import check_photos
 from adop.importers.colmap import ColmapModel, has_points3d, read_colmap, read_points3d
 from adop.importers.import_config import ImportConfig
 from adop.importers.nerfstudio import read_transforms
+from adop.ranges import check_ranges
 from adop.scene.ply import RawPoints, read_ply
 from adop.scene.point_cloud import PointCloud
 from adop.scene.prepare import Report, prepare
@@ -25,7 +26,6 @@ from adop.scene.scene import Photo, Scene, photo_file
 from adop.scene.write import check_output, save_scene
 
 LARGE_PX = 2400  # longer side of a photo from which on the report suggests a smaller size
-SMALLEST_SIDE_PX = 128
 
 # Finds points in photos, whose lenses have the photos' sizes; `adop.capture.triangulate` has one.
 MakePoints = Callable[[list[Lens], list[Photo]], RawPoints]
@@ -52,6 +52,7 @@ def import_colmap(
     Raises: UserError naming the file and what is wrong in it; then nothing is written.
     """
     config = config or ImportConfig()
+    check_ranges(config)
     check_output(Path(output), config.force)
     model = read_colmap(Path(sparse))
     lenses, photos = _colmap_photos(model, Path(images))
@@ -81,6 +82,7 @@ def import_nerfstudio(
     Raises: UserError naming the file and what is wrong in it; then nothing is written.
     """
     config = config or ImportConfig()
+    check_ranges(config)
     check_output(Path(output), config.force)
     lenses, photos, ply = read_transforms(Path(transforms), None if images is None else Path(images))
     source = ply if points is None or (callable(points) and ply is not None) else points
@@ -222,8 +224,6 @@ def _limit_sizes(lenses: list[Lens], config: ImportConfig, report: Report) -> li
                 "training."
             )
         return lenses
-    if limit < SMALLEST_SIDE_PX:
-        raise UserError(f"--longest-side {limit}: expected at least {SMALLEST_SIDE_PX} pixels.")
     if config.link and longest > limit:
         raise UserError(
             "--link and --longest-side: photos that are shrunk cannot be linked; omit one of the two."

@@ -6,10 +6,12 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from adop.files import write_atomically
+from adop.ranges import NotNegative, Range, Seed
 
 BLOCK = 256  # points; rendering skips whole blocks
 PREPARED_VERSION = 1  # of the stored form; files of another version are made again
@@ -19,15 +21,15 @@ PREPARED_VERSION = 1  # of the stored form; files of another version are made ag
 class PrepareConfig:
     """Clean the point cloud; the defaults suit dense stereo and sparse tracks alike."""
 
-    duplicate: float = 0.01
+    duplicate: NotNegative = 0.01
     """Drop one of two points that are closer than this times the distance to their 4th neighbour."""
-    outlier: float = 8.0
+    outlier: NotNegative = 8.0
     """Drop a point whose 4th neighbour, as a camera sees it, is this many times the median away; 0 keeps all."""
     normals: bool = True
     """Estimate normals with Open3D where the file has none."""
-    neighbours: int = 16
+    neighbours: Annotated[int, Range(3)] = 16
     """Number of neighbours from which a normal is estimated."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the random part of the level of detail."""
 
 

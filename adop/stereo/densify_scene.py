@@ -15,6 +15,7 @@ import numpy as np
 from adop.backend.choice import choose_device
 from adop.errors import UserError
 from adop.files import write_atomically
+from adop.ranges import check_ranges
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.ply import RawPoints, write_ply
 from adop.scene.point_cloud import PrepareConfig, save_prepared
@@ -44,6 +45,7 @@ def densify_scene(
     Raises: UserError where no two photos see the same points, or a photo cannot be read; then the scene is as before.
     """
     config = config or StereoConfig()
+    check_ranges(config)
     folder = Path(folder)
     if output is not None:
         check_output(Path(output), force=False)

@@ -30,6 +30,7 @@ from adop.initialisation.grow import grow_points
 from adop.initialisation.photometry import PointSamples, colour_points, estimate_exposures, sample_points
 from adop.initialisation.physical_camera import calibrate
 from adop.interrupts import interrupts
+from adop.ranges import check_ranges
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint, load_optimiser_state, save_checkpoint
 from adop.run.device_photos import photos_on_gpu
 from adop.run.exposure import save_exposure
@@ -124,6 +125,7 @@ def deterministic(device: torch.device) -> Iterator[None]:
 
 def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: bool, say: Say) -> Run:
     """Return the run at its beginning, with its folder made and its configuration saved."""
+    check_ranges(config)
     check_method(config)
     if output.exists() and any(output.iterdir()) and not resume:
         raise UserError(

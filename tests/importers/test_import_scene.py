@@ -136,7 +136,7 @@ def test_photos_beyond_the_longest_side_are_shrunk(capture):
 
     with pytest.raises(UserError, match=r"--link and --longest-side"):
         colmap(capture, output="linked", config=ImportConfig(longest_side=128, link=True))
-    with pytest.raises(UserError, match=r"--longest-side 5: expected at least 128 pixels"):
+    with pytest.raises(UserError, match=r"longest_side: expected 128 to 65536, got 5"):
         colmap(capture, output="tiny", config=ImportConfig(longest_side=5))
     grey = np.zeros(size[::-1], np.uint16)
     Image.fromarray(grey).save(capture / "images" / "photo2.png")

@@ -24,8 +24,8 @@ from adop.bench.raster.scene import (
     bench_camera,
     make_bench_scene,
 )
-from adop.errors import UserError
 from adop.ops import Backend, Points, RasterConfig, draw, project
+from adop.ranges import Count, Natural, check_ranges
 
 LEVELS = 4
 PASSES = {
@@ -39,13 +39,13 @@ PASSES = {
 class BenchRasterConfig:
     """Time the rasterizer, other programs that draw points, and how its cost grows with the number of points."""
 
-    points: int = 1_000_000
+    points: Count = 1_000_000
     """Number of points on the wall; half of them are in view."""
-    growth: tuple[int, ...] = (10, 100)
+    growth: tuple[Count, ...] = (10, 100)
     """Also draw this many times as many points; 100 needs 10 GiB of memory and some minutes to make the cloud."""
-    threads: int = 0
+    threads: Natural = 0
     """CPU threads; 0 keeps torch's number."""
-    repeats: int = 15
+    repeats: Count = 15
     """Number of timed runs; their median counts."""
     json: Path | None = None
     """Write all numbers to this JSON file."""
@@ -81,8 +81,7 @@ def bench_raster(config: BenchRasterConfig) -> int:
 
     Raises: UserError for a device that is not there, or numbers that cannot be measured.
     """
-    if min(config.points, config.repeats, *config.growth) < 1:
-        raise UserError("--points, --growth and --repeats must be at least 1")
+    check_ranges(config)
     device = choose_device(config.device)
     before = torch.get_num_threads()
     try:

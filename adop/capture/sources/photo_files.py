@@ -21,11 +21,11 @@ from adop.capture.sources.video import extract_frames
 from adop.errors import UserError
 from adop.files import write_atomically
 from adop.images.photo_files import check_photos, photo_size, read_photo
+from adop.ranges import SMALLEST_PHOTO_PX
 from adop.scene.prepare import Report
 from adop.scene.scene import Photo, photo_file
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".heic", ".heif"})
-SMALLEST_SIDE_PX = 128
 _JPEG_QUALITY = 97
 _VIEW_QUALITY = 95
 _HEIF = (".heic", ".heif")
@@ -301,10 +301,10 @@ def _check(targets: Sequence[Path], files: Sequence[Path]) -> list[tuple[int, in
     for target, file in zip(targets, files, strict=True):
         try:
             sizes += check_photos([target])
-            if min(sizes[-1]) < SMALLEST_SIDE_PX:
+            if min(sizes[-1]) < SMALLEST_PHOTO_PX:
                 width, height = sizes[-1]
                 bad.append(
-                    f"{file}: is {width}x{height} pixels; a photo needs {SMALLEST_SIDE_PX} at least, so leave it out."
+                    f"{file}: is {width}x{height} pixels; a photo needs {SMALLEST_PHOTO_PX} at least, so leave it out."
                 )
         except UserError as error:
             bad.append(str(error).replace(str(target), str(file)))
