@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import difflib
 import os
 import sys
 from collections.abc import Callable
@@ -51,8 +52,25 @@ def main() -> None:
         name = " ".join(words[:length])
         if len(words) >= length and name in COMMANDS:
             sys.exit(_run(COMMANDS[name], f"adop {name}", words[length:]))
-    known = ", ".join(COMMANDS)
-    sys.exit(f"adop: there is no command {words[0]!r}; there are {known}. `adop --help` explains them.")
+    sys.exit(_no_command(words, tuple(COMMANDS)))
+
+
+def _no_command(words: list[str], known: tuple[str, ...]) -> int:
+    """Say which commands there are instead of the one that was named, and return the exit status."""
+    inner = [name for name in known if name.startswith(f"{words[0]} ")]
+    if inner and (len(words) == 1 or words[1] in ("-h", "--help")):
+        print(
+            USAGE[: USAGE.index("\n")],
+            *(line for line in USAGE.splitlines() if f"adop {words[0]} " in line),
+            sep="\n",
+        )
+        print(f"\n`adop {inner[0]} --help` lists the options of the first one.")
+        return 0
+    name = " ".join(words[:2]) if inner else words[0]
+    near = difflib.get_close_matches(name, inner or known, n=1)
+    proposal = f"did you mean `adop {near[0]}`?" if near else f"there are {', '.join(inner or known)}."
+    print(f"adop: there is no command {name!r}; {proposal} `adop --help` explains them.", file=sys.stderr)
+    return 2
 
 
 def limit_spinning() -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from adop.files import write_atomically
+from adop.errors import UserError
+from adop.files import check_writable, write_atomically
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> None:
@@ -20,3 +21,23 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -
     assert path.read_text() == "old"
     write_atomically(path, lambda temporary: temporary.write_text("new"))
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_that_cannot_be_written_is_named_and_nothing_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.iterdir())
+    check_writable(tmp_path / "new" / "deep" / "file.png")
+    check_writable(tmp_path / "file")
+    check_writable(tmp_path / "folder", folder=True)
+    for path, folder, says in (
+        ("folder", False, "is a folder; name a file"),
+        ("file", True, "is a file; name a folder"),
+        ("file/inside.png", False, "cannot be made, because"),
+        ("file/inside", True, "cannot be made, because"),
+    ):
+        with pytest.raises(UserError, match=says):
+            check_writable(tmp_path / path, folder)
+    with pytest.raises(UserError, match="cannot be written"):
+        check_writable(Path("/proc/adop/file"))
+    assert sorted(tmp_path.iterdir()) == before

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from adop.config import TrainConfig
 from adop.errors import UserError
+from adop.files import OutputFile, write_text
 from adop.initialisation.grow import first_of_each
 from adop.model.pipeline import Pipeline
 from adop.model.tonemapper import srgb_encode
@@ -52,7 +53,7 @@ class BenchGradientsConfig:
     """Shift of a point to either side for a central difference, pixels of the level."""
     photo: Natural = 1
     """Which training photo is rendered and compared with, counted from 0."""
-    json: Path | None = None
+    json: OutputFile | None = None
     """Write all numbers to this JSON file."""
     seed: Seed = 0
     """Seed of the choice of points."""
@@ -105,7 +106,7 @@ def bench_gradients(config: BenchGradientsConfig) -> int:
             rows.append({"level": level, "method": name, "cosine": cosine, "cosine_each": each, "sign": sign})
             print(f"{level:<8}{name:24}{cosine:8.3f}{each:14.3f}{100 * sign:12.0f} %")
     if config.json is not None:
-        config.json.write_text(json.dumps({"scene": str(scene_folder), "rows": rows}, indent=2) + "\n")
+        write_text(config.json, json.dumps({"scene": str(scene_folder), "rows": rows}, indent=2) + "\n")
     return 0
 
 

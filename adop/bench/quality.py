@@ -19,7 +19,7 @@ from adop.bench.raster.benchmark import machine_name
 from adop.config import TrainConfig, preset
 from adop.errors import UserError
 from adop.evaluation.evaluate import score_held_out
-from adop.files import write_atomically
+from adop.files import OutputFile, OutputFolder, write_text
 from adop.ranges import Count, Positive, Seed
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
 from adop.run.photos import split_photos
@@ -53,9 +53,9 @@ class BenchQualityConfig:
     DIR has a folder for each, with the name of the scene's folder."""
     rival_seconds: tuple[str, ...] = ()
     """NAME=60: how long that program trained, seconds."""
-    output: Path = Path("runs/bench-quality")
+    output: OutputFolder = Path("runs/bench-quality")
     """Folder for the runs and the plot; must be new or empty."""
-    json: Path | None = None
+    json: OutputFile | None = None
     """Write all numbers to this JSON file."""
     device: str = "auto"
     """Device of torch to train on: cpu, cuda, cuda:1, ... auto uses a CUDA GPU if there is one."""
@@ -108,7 +108,7 @@ def bench_quality(config: BenchQualityConfig) -> int:
     print(f"plot: {config.output / 'quality.png'}")
     if config.json is not None:
         text = json.dumps({"machine": machine, "scenes": scenes}, indent=2) + "\n"
-        write_atomically(config.json, lambda path: path.write_text(text))
+        write_text(config.json, text)
     return 0
 
 

@@ -32,6 +32,7 @@ from adop.evaluation.photometric_truth import (
     learned_camera,
     read_truth,
 )
+from adop.files import OutputFile, OutputFolder, write_text
 from adop.ranges import Count, NotNegative, Seed
 from adop.run.photos import known_exposures
 from adop.run.run import Run
@@ -94,9 +95,9 @@ class BenchRefineConfig:
     source_scene: Path | None = None
     """Scene folder of the original photos, if `--truth` describes a camera that was simulated on top of them;
     what the benchmark learns of the original camera becomes part of the truth."""
-    output: Path = Path("runs/bench-refine")
+    output: OutputFolder = Path("runs/bench-refine")
     """Folder for the runs and the plots; must be new or empty."""
-    json: Path | None = None
+    json: OutputFile | None = None
     """Write all numbers to this JSON file."""
     seed: Seed = 0
     """Seed of the errors and of the training."""
@@ -140,7 +141,7 @@ def bench_refine(config: BenchRefineConfig) -> int:
     if config.psnr:
         result["held_out"] = _held_out(config, scene, methods[0], recovery)
     if config.json is not None:
-        config.json.write_text(json.dumps(result, indent=2) + "\n")
+        write_text(config.json, json.dumps(result, indent=2) + "\n")
     return 0
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from adop.errors import UserError
+from adop.files import OutputFile, write_text
 from adop.geometry.lens import PosedLens
 from adop.ranges import MAX_SIDE_PX, Count, Range
 from adop.scene.photo_cache import PhotoCache
@@ -48,7 +49,7 @@ class BenchStereoConfig:
     """Longer side in pixels of the photos with which kernels and plain torch are timed."""
     repeats: Count = 5
     """How often each is timed; medians are printed."""
-    json: Path | None = None
+    json: OutputFile | None = None
     """Write all numbers to this JSON file."""
 
 
@@ -74,7 +75,7 @@ def bench_stereo(config: BenchStereoConfig) -> dict[str, float]:
         f"{torch.get_num_threads()} threads."
     )
     if config.json:
-        config.json.write_text(json.dumps(result, indent=1) + "\n")
+        write_text(config.json, json.dumps(result, indent=1) + "\n")
     return result
 
 

@@ -15,7 +15,7 @@ from adop.capture.report import make_report, report_lines, save_report
 from adop.capture.report_page import write_page
 from adop.capture.sources.photo_files import CapturedPhotos, collect_photos
 from adop.errors import UserError
-from adop.files import write_atomically
+from adop.files import write_text
 from adop.importers.import_config import ImportConfig
 from adop.importers.import_scene import import_colmap
 from adop.ranges import check_ranges
@@ -124,7 +124,7 @@ def _dense_scene(sparse: Path, work: Path, stereo: StereoConfig, report: Report)
 
 def _mark(folder: Path, key: str) -> None:
     """Write beside a finished folder what it was made for."""
-    write_atomically(folder.with_suffix(".txt"), lambda path: path.write_text(key))
+    write_text(folder.with_suffix(".txt"), key)
 
 
 def _is_made_for(folder: Path, key: str) -> bool:

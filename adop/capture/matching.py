@@ -23,7 +23,7 @@ from adop.capture.cameras import CameraGroup, write_cameras
 from adop.capture.capture_config import CaptureConfig
 from adop.capture.sources.photo_files import CapturedPhotos
 from adop.errors import UserError
-from adop.files import write_atomically
+from adop.files import write_text
 from adop.images.photo_files import read_mask, read_photo
 from adop.importers.import_scene import find_masks
 from adop.scene.prepare import Report
@@ -361,4 +361,4 @@ def _forget_unless(record: Path, key: object) -> bool:
 
 
 def _remember(record: Path, key: object) -> None:
-    write_atomically(record, lambda path: path.write_text(json.dumps(key)))
+    write_text(record, json.dumps(key))

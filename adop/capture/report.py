@@ -14,7 +14,7 @@ from PIL import Image
 
 from adop.capture.mapping import Mapping
 from adop.capture.sources.photo_files import CapturedPhotos
-from adop.files import write_atomically
+from adop.files import write_text
 from adop.images.photo_files import read_photo
 from adop.scene.scene import Scene
 from adop.scene.visibility import visible
@@ -106,9 +106,9 @@ def save_report(report: CaptureReport, folder: Path) -> None:
     """Write a report as `report.json` and `report.txt`."""
     folder.mkdir(parents=True, exist_ok=True)
     data = json.dumps(dataclasses.asdict(report), indent=1) + "\n"
-    write_atomically(folder / "report.json", lambda path: path.write_text(data))
+    write_text(folder / "report.json", data)
     text = "\n".join(report_lines(report)) + "\n"
-    write_atomically(folder / "report.txt", lambda path: path.write_text(text))
+    write_text(folder / "report.txt", text)
 
 
 def report_lines(report: CaptureReport) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from adop.capture.report import CaptureReport, PhotoReport, fact_lines, oddities
-from adop.files import write_atomically
+from adop.files import write_text
 from adop.images.photo_files import read_photo
 from adop.scene.scene import Scene
 from adop.scene.visibility import visible
@@ -50,7 +50,7 @@ def write_page(report: CaptureReport, scene: Scene, photos: Path, folder: Path) 
         f"<style>{STYLE}</style><h1>Capture of {html.escape(scene.name)}</h1><ul>{facts}</ul>{todo}"
         f'<h2>Photos, and the points found in them</h2><div class="photos">{"".join(figures)}</div></html>\n'
     )
-    write_atomically(folder / "index.html", lambda path: path.write_text(page, encoding="utf-8"))
+    write_text(folder / "index.html", page)
 
 
 def _figure(photo: PhotoReport, names: list[str]) -> str:

@@ -14,6 +14,7 @@ import tyro
 from adop.capture.capture_config import CaptureConfig
 from adop.cli.parse import parse_options
 from adop.errors import UserError
+from adop.files import OutputFolder
 from adop.stereo.stereo_config import StereoConfig
 
 
@@ -27,7 +28,7 @@ class CaptureOptions:
 
     source: tyro.conf.Positional[Path]
     """Folder of photos, with folders in it or without, or a video."""
-    output: Path
+    output: OutputFolder
     """Scene folder to make."""
     capture: Annotated[CaptureConfig, tyro.conf.arg(name="")] = field(default_factory=CaptureConfig)
     stereo: StereoConfig = field(default_factory=StereoConfig)
@@ -49,7 +50,7 @@ class DensifyOptions:
 
     scene: tyro.conf.Positional[Path]
     """Scene folder."""
-    output: Path | None = None
+    output: OutputFolder | None = None
     """Scene folder to make. None: replace the points of the scene."""
     stereo: Annotated[StereoConfig, tyro.conf.arg(name="")] = field(default_factory=StereoConfig)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from adop.cli.parse import parse_options
+from adop.files import OutputFolder
 from adop.importers.import_config import ImportConfig
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class ColmapOptions:
     """Folder with cameras, images and points3D, each .bin or .txt."""
     images: Path
     """Folder of the photos."""
-    output: Path
+    output: OutputFolder
     """Scene folder to make."""
     points: Path | None = None
     """PLY file of the dense cloud. None: use the sparse points of the model; without any, find some in the photos."""
@@ -50,7 +51,7 @@ class NerfstudioOptions:
 
     transforms: tyro.conf.Positional[Path]
     """The transforms.json, or its folder."""
-    output: Path
+    output: OutputFolder
     """Scene folder to make."""
     images: Path | None = None
     """Folder that the photos' paths are relative to. None: the folder of the file."""

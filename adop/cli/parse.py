@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import tyro
 
+from adop.files import Output, check_writable
 from adop.ranges import check_ranges
 
 Options = TypeVar("Options")
@@ -20,8 +21,19 @@ def parse_options(options: type[Options], name: str, words: list[str]) -> Option
         words: what follows the name on the command line.
     """
     given = tyro.cli(options, prog=name, args=words)
-    check_ranges(given, option_label)
+    check_options(given)
     return given
+
+
+def check_options(options: Any) -> None:
+    """Raise UserError where a number is out of its range, or an output cannot be written."""
+    check_ranges(options, option_label)
+    for name, hint in get_type_hints(type(options), include_extras=True).items():
+        path = getattr(options, name)
+        for part in (hint, *get_args(hint)):
+            for mark in getattr(part, "__metadata__", ()):
+                if isinstance(mark, Output) and path is not None:
+                    check_writable(path, mark.folder)
 
 
 def option_label(name: str) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from adop.cli.parse import parse_options
+from adop.cli.parse import option_label, parse_options
 from adop.errors import UserError
+from adop.files import check_writable
 from adop.ranges import Positive, Range
 
 if TYPE_CHECKING:
     from adop.run.run import Run
 
+Kind = Literal["png", "jpg", "exr", "depth"]
 EV = Annotated[float, Range(-100, 100)]
 PathSeconds = Annotated[float, Range(0.04, 36_000)]
 FrameRate = Annotated[float, Range(0.1, 1000)]
@@ -25,21 +27,22 @@ ImageSide = Annotated[int, Range(2, 16_384)]
 class RenderOptions:
     """Render views of a run: from one photo's camera, along a path through all cameras, or from a file of cameras.
 
-    An output that ends in .mp4 becomes a video. Everything else becomes images: in a folder for a path or a file.
+    An output that ends in .mp4, .mov, .webm or .gif becomes a video. Everything else becomes images: in a folder for a
+    path or a file.
     """
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
     output: Path
-    """Where to write: OUT.png, OUT.exr, OUT.mp4, or a folder."""
+    """Where to write: OUT.png, OUT.jpg or OUT.exr for a photo; OUT.mp4, OUT.mov, OUT.webm, OUT.gif or a folder else."""
     photo: str | None = None
     """Name or number of a photo: render from its camera, with its exposure."""
     path: bool = False
     """Render a smooth path through the cameras of the photos."""
     cameras: Path | None = None
     """Render the cameras of this nerfstudio camera path JSON, in the scene's coordinates."""
-    formats: tuple[Literal["png", "exr", "depth"], ...] = ("png",)
-    """What to write of each view. png: the image; exr: linear radiance; depth: an image of the depth and its values."""
+    formats: tuple[Kind, ...] = ("png",)
+    """What to write of each view. png, jpg: the image; exr: linear radiance; depth: a picture of it and its values."""
     exposure: Literal["auto", "scene"] | EV | None = None
     """EV relative to the mean of the photos, larger is darker. scene: that mean; auto: what the photos' camera would
     choose for each frame, smoothed in time; None: auto for --path, scene for --cameras. Not for --photo."""
@@ -63,12 +66,33 @@ class RenderOptions:
     """Device of torch to run on: cpu, cuda, cuda:1, ... auto uses a CUDA GPU if there is one."""
 
 
+NOT_WITH_PHOTO: tuple[str, ...] = ("exposure", "white_balance", "response", "vignette", "seconds", "rate")
+NOT_WITH_CAMERAS = ("seconds",)
+IMAGE_ENDINGS: dict[str, Kind] = {".png": "png", ".jpg": "jpg", ".exr": "exr"}
+OTHER_ENDINGS = (
+    ".jpeg",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".webp",
+    ".hdr",
+    ".avi",
+    ".mkv",
+    ".m4v",
+    ".mpg",
+    ".mpeg",
+    ".ogv",
+)
+
+
 def render_command(name: str, words: list[str]) -> int:
     """Run `adop render` and return the exit status."""
     options = parse_options(RenderOptions, name, words)
     chosen = [options.photo is not None, options.path, options.cameras is not None]
     if sum(chosen) != 1:
         raise UserError("say what to render: exactly one of --photo NAME, --path, --cameras FILE")
+    _check_options(options)
+    _check_output(options)
     from adop.run.run import load
 
     run = load(options.run, options.scene, options.device)
@@ -80,6 +104,33 @@ def render_command(name: str, words: list[str]) -> int:
     return 0
 
 
+def _check_options(options: RenderOptions) -> None:
+    """Raise UserError where an option was given that changes nothing."""
+    if options.photo is not None:
+        what, without = "--photo", NOT_WITH_PHOTO
+    else:
+        what, without = "--cameras", () if options.path else NOT_WITH_CAMERAS
+    for field in fields(RenderOptions):
+        if field.name in without and getattr(options, field.name) != field.default:
+            raise UserError(f"{option_label(field.name)} changes nothing with {what}; leave it out")
+
+
+def _check_output(options: RenderOptions) -> None:
+    """Raise UserError where the output's ending does not say what is rendered, or it cannot be written."""
+    from adop.images.writers import VIDEO_ENDINGS
+
+    output, ending = options.output, options.output.suffix.lower()
+    fitting = tuple(IMAGE_ENDINGS) if options.photo is not None else VIDEO_ENDINGS
+    if ending in (*IMAGE_ENDINGS, *VIDEO_ENDINGS, *OTHER_ENDINGS) and ending not in fitting:
+        what = "a photo's view" if options.photo is not None else "a path"
+        raise UserError(
+            f"{output}: {what} is not written as {ending}; choose {', '.join(fitting)}, or no ending"
+        )
+    if ending in VIDEO_ENDINGS and options.formats != ("png",):
+        raise UserError(f"{output}: --formats changes nothing in a video; leave it out, or name a folder")
+    check_writable(output, folder=options.photo is None and ending not in fitting)
+
+
 def _render_photo(run: Run, options: RenderOptions, photo: str) -> None:
     """Render one photo's view, and print the files that were written."""
     from adop.render.output import save_view
@@ -88,13 +139,13 @@ def _render_photo(run: Run, options: RenderOptions, photo: str) -> None:
 
     output, formats = options.output, options.formats
     ending = output.suffix.lower()
-    if ending == ".mp4":
-        raise UserError(f"{output}: one photo makes no video; name a .png or .exr, or use --path")
-    if ending == ".exr" and "exr" not in formats:
-        formats = ("exr",)
+    if ending in IMAGE_ENDINGS:
+        others = () if formats == ("png",) else formats
+        formats = tuple(dict.fromkeys((IMAGE_ENDINGS[ending], *others)))
+        output = output.with_suffix("")
     output.parent.mkdir(parents=True, exist_ok=True)
-    stem = output.with_suffix("") if ending in (".png", ".exr") else output
-    for written in save_view(render_photo(run, find_photo(run.scene, photo)), stem, formats):
+    view = render_photo(run, find_photo(run.scene, photo), options.width)
+    for written in save_view(view, output, formats):
         print(written)
 
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from adop.cli.parse import option_label
+from adop.cli.parse import check_options
 from adop.config import TrainConfig, load_config, preset
 from adop.errors import UserError
 from adop.evaluation.tables import score_table
-from adop.ranges import Port, check_ranges
+from adop.files import OutputFolder
+from adop.ranges import Port
 
 if TYPE_CHECKING:
     from adop.viewer.training_view import LiveView
@@ -45,7 +46,7 @@ class TrainOptions:
 
     scene: tyro.conf.Positional[Path | None] = None
     """Scene folder (`adop import` makes one). None: the demo scene that ships with adop."""
-    output: Path = StartOptions.output
+    output: OutputFolder = StartOptions.output
     """Run folder."""
     resume: bool = StartOptions.resume
     """Continue the run in the output folder from its newest checkpoint."""
@@ -81,7 +82,7 @@ def parse_train_options(name: str, words: list[str]) -> tuple[TrainOptions, Trai
     train = base if start.preset is None else dataclasses.replace(base, preset=chosen.preset)
     defaults = TrainOptions(output=start.output, resume=start.resume, config=start.config, train=train)
     options = tyro.cli(TrainOptions, prog=name, args=others, default=defaults)
-    check_ranges(options, option_label)
+    check_options(options)
     return options, base
 
 

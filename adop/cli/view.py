@@ -8,6 +8,7 @@ from pathlib import Path
 import tyro
 
 from adop.cli.parse import parse_options
+from adop.files import OutputFolder
 from adop.ranges import Port
 
 
@@ -23,7 +24,7 @@ class ViewOptions:
     """Port to listen on. 0: a free one."""
     token: str | None = None
     """Token that a browser must present. None: make one if the viewer is open to other machines."""
-    output: Path | None = None
+    output: OutputFolder | None = None
     """Folder for saved paths and renders. None: the run's own folder, or views/ and the scene's name."""
     scene: Path | None = None
     """Scene folder. None: where it was during training."""

@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from adop.config.learning import Schedule, Switch
 from adop.config.train import TrainConfig, preset
 from adop.errors import UserError
+from adop.files import write_text
 from adop.ranges import check_ranges
 
 # Former names of options, below the present name of the stage that they belong to. A number is a place in a list.
@@ -64,7 +65,7 @@ REMOVED = {
 
 def save_config(config: TrainConfig, path: Path) -> None:
     """Write the configuration as JSON."""
-    path.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    write_text(path, json.dumps(dataclasses.asdict(config), indent=2) + "\n")
 
 
 def load_config(path: Path, say: Callable[[str], None] = print) -> TrainConfig:

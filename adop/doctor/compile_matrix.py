@@ -10,6 +10,7 @@ from typing import Any
 from adop.backend.compile import CUDA_OPTIONS, cuda_source, kernel_names
 from adop.backend.sources import read_sources
 from adop.errors import UserError
+from adop.files import write_text
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)  # compute capabilities, times ten
 REALS = ("float", "double")
@@ -88,7 +89,9 @@ def compile_matrix(
         print(f"{name:<26}{row}")
     spilling = [report for report in reports if report.spill_bytes]
     if json_file:
-        json_file.write_text(json.dumps({"kernels": [asdict(report) for report in reports]}, indent=1) + "\n")
+        write_text(
+            json_file, json.dumps({"kernels": [asdict(report) for report in reports]}, indent=1) + "\n"
+        )
     for report in spilling:
         print(f"SPILL: {report.name} ({report.real}, {report.arch}): {report.spill_bytes} bytes")
     print(f"{len(reports)} kernels compiled, {len(spilling)} spill")

@@ -9,6 +9,7 @@ import torch
 
 from adop.backend.compile import cache_folder, cpu_target, find_compiler, library_path
 from adop.errors import UserError
+from adop.files import OutputFile
 
 PACKAGES = {
     "open3d": "normals of imported points that have none",
@@ -30,7 +31,7 @@ class DoctorConfig:
     """Compile every kernel for every supported GPU, which needs no GPU; fails if a kernel spills registers."""
     gpu_check: bool = False
     """Compare every value that a CUDA GPU computes with the torch reference, and time both."""
-    json: Path | None = None
+    json: OutputFile | None = None
     """Write the check's numbers to this JSON file; with both checks, those of the GPU check."""
 
 

@@ -15,6 +15,7 @@ from adop.doctor.gpu_images import image_errors
 from adop.doctor.gpu_raster import ALLOWED, DISTORTION, RasterCase, raster_errors, raster_times
 from adop.doctor.gpu_step import adam_error, crop_error, replay_error
 from adop.errors import UserError
+from adop.files import write_text
 from adop.ops import Backend, RasterConfig
 from adop.run.run import has_bf16
 from adop.scene.scene import demo_scene_folder
@@ -81,7 +82,7 @@ def gpu_check(json_file: Path | None) -> int:
             "checks": [asdict(check) | {"passed": check.passed} for check in checks],
             "milliseconds": {"ours": times, "reference": reference},
         }
-        json_file.write_text(json.dumps(result, indent=1) + "\n")
+        write_text(json_file, json.dumps(result, indent=1) + "\n")
     print(f"{len(checks) - len(failed)} of {len(checks)} values agree with the reference")
     return 1 if failed else 0
 

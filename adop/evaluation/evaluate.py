@@ -16,7 +16,7 @@ from adop.evaluation.flicker import Flicker
 from adop.evaluation.photometry_fit import fit_photometry, half_masks
 from adop.evaluation.picture_scores import PictureScores, by_name, score_pictures
 from adop.evaluation.report import Report
-from adop.files import write_atomically
+from adop.files import write_text
 from adop.images.colour_correction import correct_colours
 from adop.images.metrics import psnr
 from adop.images.vgg import Vgg
@@ -203,7 +203,7 @@ def evaluate(run: Run, refine_poses: bool = False, flicker: Flicker | None = Non
         result["flicker"] = dataclasses.asdict(flicker)
     result |= {"step": run.progress.step, "seconds": run.progress.seconds}
     text = json.dumps(result, indent=2) + "\n"
-    write_atomically(folder / "eval.json", lambda path: path.write_text(text))
+    write_text(folder / "eval.json", text)
     report.write(result)
     return result
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from adop.evaluation.tables import PICTURES, SCORES, groups, score_text
-from adop.files import write_atomically
+from adop.files import write_text
 from adop.images.writers import to_uint8
 
 STYLE = """
@@ -93,7 +93,7 @@ class Report:
             f"<style>{STYLE}</style>{''.join(body)}</html>\n"
         )
         Image.fromarray(np.concatenate(self.strips)).save(self.folder / "overview.jpg", quality=88)
-        write_atomically(self.folder / "index.html", lambda path: path.write_text(page))
+        write_text(self.folder / "index.html", page)
 
 
 def _exposure_note(result: dict[str, Any]) -> list[str]:

@@ -1,18 +1,20 @@
-"""Writing images: 8-bit pixels and depth images, PNG, linear EXR, and MP4 files."""
+"""Writing images: 8-bit pixels and depth images, PNG, JPEG, linear EXR, and videos."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from adop.files import write_atomically
+
+VIDEO_ENDINGS = (".mp4", ".mov", ".webm", ".gif")
+Append = Callable[[np.ndarray], None]
 
 
 def to_uint8(image: Tensor) -> np.ndarray:
@@ -48,25 +50,55 @@ def save_exr(path: Path, channels: dict[str, np.ndarray]) -> None:
     write_atomically(path, lambda temporary: OpenEXR.File(header, parts).write(str(temporary)))
 
 
+def save_jpeg(path: Path, pixels: np.ndarray) -> None:
+    """Write pixels [H, W, 3] uint8 as a JPEG file of high quality."""
+    write_atomically(
+        path,
+        lambda temporary: Image.fromarray(pixels).save(temporary, format="JPEG", quality=95, subsampling=0),
+    )
+
+
 @contextmanager
-def video_writer(path: Path, rate: float) -> Iterator[Any]:
-    """Yield a function that appends a frame [H, W, 3] uint8 to an H.264 MP4 file of `rate` frames a second.
+def video_writer(path: Path, rate: float) -> Iterator[Append]:
+    """Yield a function that appends a frame [H, W, 3] uint8 to a video of `rate` frames a second.
 
-    The file appears at `path` when the context ends without an error. Odd sides lose their last row or column, which
-    H.264 cannot hold.
+    The path's ending, one of `VIDEO_ENDINGS`, chooses the kind of file. The file appears when the context ends without
+    an error. Odd sides lose their last row or column, which video codecs cannot hold.
     """
-    import imageio.v3 as iio
-
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix.lower()}")
     try:
-        with iio.imopen(temporary, "w", plugin="pyav") as file:
-            file.init_video_stream("libx264", fps=round(rate))
-
-            def append(frame: np.ndarray) -> None:
-                height, width = (n - n % 2 for n in frame.shape[:2])
-                file.write_frame(np.ascontiguousarray(frame[:height, :width]))
-
+        with _gif(temporary, rate) if temporary.suffix == ".gif" else _video(temporary, rate) as append:
             yield append
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _video(path: Path, rate: float) -> Iterator[Append]:
+    import imageio.v3 as iio
+
+    with iio.imopen(path, "w", plugin="pyav") as file:
+        codec = "libvpx-vp9" if path.suffix == ".webm" else "libx264"
+        file.init_video_stream(codec, fps=broadcast_rate(rate), pixel_format="yuv420p")
+
+        def append(frame: np.ndarray) -> None:
+            height, width = (n - n % 2 for n in frame.shape[:2])
+            file.write_frame(np.ascontiguousarray(frame[:height, :width]))
+
+        yield append
+
+
+@contextmanager
+def _gif(path: Path, rate: float) -> Iterator[Append]:
+    frames: list[Image.Image] = []
+    yield lambda frame: frames.append(Image.fromarray(frame).quantize(dither=Image.Dither.FLOYDSTEINBERG))
+    if frames:
+        # Browsers show times below 20 ms as 100 ms.
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=max(20, 1000 / rate), loop=0)
+
+
+def broadcast_rate(rate: float) -> float:
+    """Return the exact frame rate that 23.976, 29.97 or 59.94 stands for; other rates are returned as they are."""
+    exact = round(rate * 1.001) / 1.001
+    return exact if round(exact, 2) == round(rate, 2) and rate != round(rate) else rate

@@ -13,7 +13,7 @@ from scipy.interpolate import CubicSpline, PchipInterpolator
 from scipy.spatial.transform import Rotation, RotationSpline
 
 from adop.errors import UserError
-from adop.files import write_atomically
+from adop.files import write_text
 from adop.render.camera_path import CameraPath, Frame, evenly_spaced
 from adop.render.nerfstudio_path import (
     DEFAULT_RATE,
@@ -136,7 +136,7 @@ def save_key_path(file: Path, path: KeyPath) -> None:
     """Write a path as nerfstudio's camera path JSON."""
     text = json.dumps(key_path_json(path), indent=1) + "\n"
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, lambda temporary: temporary.write_text(text))
+    write_text(file, text)
 
 
 def load_key_path(file: Path) -> KeyPath:

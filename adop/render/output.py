@@ -1,4 +1,4 @@
-"""Rendered views as files: PNG, EXR and depth of one view; a video or numbered images of a path."""
+"""Rendered views as files: PNG, JPEG, EXR and depth of one view; a video or numbered images of a path."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from adop.images.writers import depth_picture, save_exr, save_png, to_uint8, video_writer
+from adop.images.writers import (
+    VIDEO_ENDINGS,
+    depth_picture,
+    save_exr,
+    save_jpeg,
+    save_png,
+    to_uint8,
+    video_writer,
+)
 from adop.model.pipeline import Pipeline
 from adop.render.camera_path import CameraPath
 from adop.render.camera_settings import CameraSettings
 from adop.render.views import View, render_views
 
-Format = Literal["png", "exr", "depth"]
+Format = Literal["png", "jpg", "exr", "depth"]
 
 
 def render_path(
@@ -28,12 +36,12 @@ def render_path(
 def save_path_views(
     views: Iterable[View], path: CameraPath, output: Path, formats: tuple[Format, ...]
 ) -> None:
-    """Write the views of a path: to an MP4 file where `output` ends in .mp4, else to numbered images in that folder.
+    """Write the views of a path: to a video where `output` ends like one, else to numbered images in that folder.
 
-    No MP4 file is left where the iteration over `views` raises.
+    No video is left where the iteration over `views` raises.
     """
     views = tqdm(views, total=len(path.frames), desc="rendering", unit="frame", disable=None)
-    if output.suffix.lower() == ".mp4":
+    if output.suffix.lower() in VIDEO_ENDINGS:
         output.parent.mkdir(parents=True, exist_ok=True)
         with video_writer(output, path.rate) as append:
             for view in views:
@@ -47,12 +55,16 @@ def save_path_views(
 def save_view(view: View, stem: Path, formats: tuple[Format, ...]) -> list[Path]:
     """Write a view in the given formats and return the files.
 
-    png: `stem.png`, the photo. exr: `stem.exr`, linear radiance. depth: `stem_depth.exr` and `stem_depth.png`.
+    png, jpg: `stem.png`, `stem.jpg`, the photo. exr: `stem.exr`, linear radiance. depth: `stem_depth.exr` and
+    `stem_depth.png`.
     """
     written = []
     if "png" in formats:
         written.append(stem.with_name(stem.name + ".png"))
         save_png(written[-1], to_uint8(view.image))
+    if "jpg" in formats:
+        written.append(stem.with_name(stem.name + ".jpg"))
+        save_jpeg(written[-1], to_uint8(view.image))
     if "exr" in formats:
         written.append(stem.with_name(stem.name + ".exr"))
         save_exr(written[-1], {"RGB": view.radiance.permute(1, 2, 0).cpu().numpy()})

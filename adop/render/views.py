@@ -95,11 +95,16 @@ def render_views(
 
 
 @torch.no_grad()
-def render_photo_view(pipeline: Pipeline, photo: int) -> View:
-    """Render the view of a photo's camera, with the exposure, white balance, vignette and response of the photo."""
+def render_photo_view(pipeline: Pipeline, photo: int, width: int | None = None) -> View:
+    """Render the view of a photo's camera, with the exposure, white balance, vignette and response of the photo.
+
+    Args: width: of the image in pixels; None: the photo's. The height keeps the photo's proportions.
+    """
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
-    view_info = pipeline.cameras.view_info([photo], [1.0], trained=False)
+    zoom = 1.0 if width is None else width / camera.width
+    camera = camera.scaled(zoom)
+    view_info = pipeline.cameras.view_info([photo], [zoom], trained=False)
     rendered = pipeline.new_view(camera, view_info)
     image = pipeline.photo(rendered.image, camera, index)
     return View(rendered.image[0], image[0].clamp(0, 1), pipeline.depth(rendered)[0, 0])

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from adop.errors import UserError
-from adop.files import write_atomically
+from adop.files import write_text
 from adop.geometry.camera import Camera
 from adop.images.metrics import LUMINANCE
 from adop.model.pipeline import Pipeline, Radiance
@@ -201,7 +201,7 @@ def save_exposure(model: ExposureModel, folder: Path) -> None:
         "limits": model.view.limits.tolist(),
     }
     text = json.dumps(values, indent=2, allow_nan=False) + "\n"
-    write_atomically(folder / "exposure.json", lambda path: path.write_text(text))
+    write_text(folder / "exposure.json", text)
 
 
 def load_exposure(folder: Path, held_out: int, step: int) -> ExposureModel | None:

@@ -39,9 +39,11 @@ def render_camera(
     return render_cameras(run, camera, CameraSettings(exposure, white_balance, lens=lens))[0]
 
 
-def render_photo(run: Run, photo: int) -> View:
+def render_photo(run: Run, photo: int, width: int | None = None) -> View:
     """Render the view of a photo's camera, with the exposure, white balance, vignette and response of the photo.
 
     Exposure and white balance of a held-out photo are predicted; see `adop.run.exposure`.
+
+    Args: width: of the image in pixels; None: the photo's. The height keeps the photo's proportions.
     """
-    return render_photo_view(run.pipeline, photo)
+    return render_photo_view(run.pipeline, photo, width)

@@ -14,7 +14,7 @@ import numpy as np
 
 from adop.backend.choice import choose_device
 from adop.errors import UserError
-from adop.files import write_atomically
+from adop.files import write_atomically, write_text
 from adop.ranges import check_ranges
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.ply import RawPoints, write_ply
@@ -113,7 +113,7 @@ def _open_work_folder(work: Path, scene: Scene, config: StereoConfig) -> None:
     if work.exists() and not (marker.is_file() and marker.read_text() == key):
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
-    write_atomically(marker, lambda temporary: temporary.write_text(key))
+    write_text(marker, key)
 
 
 def _joined(scene: Scene, raw: RawPoints) -> RawPoints:

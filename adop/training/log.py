@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from adop.files import write_text
 from adop.images.writers import to_uint8
 from adop.refine.align import CameraMove
 
@@ -31,7 +32,7 @@ class Log:
         self.path = folder / "metrics.jsonl"
         if self.path.exists():
             lines = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
-            self.path.write_text("".join(line + "\n" for line in lines))
+            write_text(self.path, "".join(line + "\n" for line in lines))
         self.board = _open_board(folder / "tensorboard", step)
         if self.board is None:
             say("metrics go to metrics.jsonl only; pip install 'adop[tensorboard]' adds TensorBoard files")

@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from adop.bench.raster.scene import (
     bench_camera,
     make_bench_scene,
 )
+from adop.files import OutputFile, write_text
 from adop.ops import Backend, Points, RasterConfig, draw, project
 from adop.ranges import Count, Natural, check_ranges
 
@@ -47,9 +47,9 @@ class BenchRasterConfig:
     """CPU threads; 0 keeps torch's number."""
     repeats: Count = 15
     """Number of timed runs; their median counts."""
-    json: Path | None = None
+    json: OutputFile | None = None
     """Write all numbers to this JSON file."""
-    plot: Path | None = None
+    plot: OutputFile | None = None
     """Plot time over number of points to this PNG file."""
     device: str = "auto"
     """Device to draw on: cpu, cuda, or auto for a CUDA GPU if there is one."""
@@ -91,7 +91,7 @@ def bench_raster(config: BenchRasterConfig) -> int:
         torch.set_num_threads(before)
     print_table(result)
     if config.json:
-        config.json.write_text(json.dumps(result, indent=1) + "\n")
+        write_text(config.json, json.dumps(result, indent=1) + "\n")
     if config.plot:
         rows, near_rows = (
             [GrowthRow(**row) for row in result["growth"][key]] for key in ("rows", "near_rows")

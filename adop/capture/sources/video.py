@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from adop.capture.capture_config import CaptureConfig
 from adop.errors import UserError
-from adop.files import write_atomically
+from adop.files import write_atomically, write_text
 from adop.scene.prepare import Report
 
 _SMALL_SIDE_PX = 320  # longer side of the grey frames on which motion and sharpness are measured
@@ -52,7 +52,7 @@ def extract_frames(video: Path, work: Path, config: CaptureConfig, report: Repor
     for file in [file for file in folder.rglob("*") if file.is_file() and file.name not in set(names)]:
         file.unlink()
     _write(video, folder, chosen)
-    write_atomically(record, lambda path: path.write_text(json.dumps({"key": key, "names": names})))
+    write_text(record, json.dumps({"key": key, "names": names}))
     report(f"{video}: {len(names)} of {len(measures.motion)} frames were taken.")
     return names
 
