@@ -38,7 +38,7 @@ def fuse(stereo: StereoScene) -> RawPoints:
     A point lies in the middle of a pixel, at the mean of the agreeing photos' inverse depths. A pixel whose surface an
     earlier photo gave a point gives none, unless its own pixels are clearly smaller there.
     """
-    photos = list(stereo.neighbourhoods)
+    photos = sorted(stereo.neighbourhoods, key=lambda photo: _pixel_size(stereo, photo))
     related = related_photos(stereo)
     used: dict[int, Tensor] = {}  # [h, w] bool of photos still to come, the pixels whose surface has a point
     waiting = set(photos)
@@ -69,6 +69,14 @@ def fuse(stereo: StereoScene) -> RawPoints:
         parts.append((positions, F.normalize(normals[chosen], dim=1), colour))
     xyz, normal, colours = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     return RawPoints(xyz.astype(np.float64), normal.astype(np.float32), colours, "stereo")
+
+
+def _pixel_size(stereo: StereoScene, photo: int) -> float:
+    """Return the median size of a photo's pixels on the surfaces that it shows, in scene units."""
+    view, valid = _with_planes(stereo, photo)
+    assert view.planes is not None
+    inverse = view.planes[0][valid]
+    return 1 / float(view.intrinsics[0, 0] * inverse.median()) if len(inverse) else np.inf
 
 
 def _mark_around(used: Tensor, comparison: _Comparison, chosen: Tensor) -> None:

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from adop.ranges import Count, Natural, Positive, Range, Side
 
 
 @dataclass(frozen=True)
 class StereoConfig:
     """How depth is found in photos, and which depths become points."""
 
-    longest_side: int = 1000
+    longest_side: Side = 1000
     """Longer side of the photos that are compared, in pixels: larger ones are reduced."""
-    sources: int = 5
+    sources: Annotated[int, Range(1, 12)] = 5
     """With how many other photos each photo is compared, at most."""
-    sources_kept: int = 2
+    sources_kept: Annotated[int, Range(1, 4)] = 2
     """In how many of them, the most similar ones, a surface must look alike."""
-    coarse_sweeps: int = 4
+    coarse_sweeps: Natural = 4
     """Sweeps over each photo at a quarter of the size."""
-    middle_sweeps: int = 2
+    middle_sweeps: Natural = 2
     """Sweeps at half of the size, before and again after the depths of the other photos are known."""
-    fine_sweeps: int = 1
+    fine_sweeps: Natural = 1
     """Sweeps at full size."""
-    max_cost: float = 0.6
+    max_cost: Annotated[float, Range(0, 2)] = 0.9
     """Largest cost of a depth that is used: 0 is the same texture, 1 an unrelated one."""
-    min_views: int = 3
+    min_views: Count = 3
     """Photos, the own one included, that must find the same surface."""
-    depth_tolerance: float = 0.01
+    depth_tolerance: Positive = 0.01
     """Relative difference in depth within which they do."""
-    max_shift_px: float = 1.5
+    max_shift_px: Positive = 1.5
     """Difference in pixels within which they do."""
     keep_points: bool = True
     """Keep the scene's own points beside the new ones."""
