@@ -25,12 +25,13 @@ DEVICE int clamp_index(int i, int count) {
 // Of rows or columns 0 to count - 1; positions beyond take the outermost.
 DEVICE Interpolation interpolate(real position, int count) {
     const real low = floor(position);
-    return {clamp_index((int)low, count), clamp_index((int)low + 1, count), position - low};
+    const int at = low >= -1 ? (int)low : -1;
+    return {clamp_index(at, count), clamp_index(at + 1, count), position - low};
 }
-// The same where the last column is the first one's neighbour; `position` from -1 to count.
+// The same where the last column is the first one's neighbour; `position` from -1 to count, or NaN.
 DEVICE Interpolation interpolate_wrapped(real position, int count) {
     const real low = floor(position);
-    const int at = (int)low;
+    const int at = low >= -1 ? (int)low : 0;
     return {at < 0        ? at + count
             : at >= count ? at - count
                           : at,

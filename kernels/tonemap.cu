@@ -38,12 +38,10 @@ DEVICE real response_position(real light, int samples, real* slope) {
     const real clipped = light < 0 ? 0 : light > 1 ? 1 : light;
     const real position = encode(clipped, (real)(samples - 1), slope);
     *slope = light < 0 || light > 1 ? 0 : *slope;
-    return position;
+    return position + (clipped - clipped);  // NaN stays NaN, which the encoding does not ensure
 }
-// The sample below a position; the last step ends at the last sample.
-DEVICE int sample_below(real position, int samples) {
-    return (int)position < samples - 2 ? (int)position : samples - 2;
-}
+// The sample below a position of at least 0; beyond the last step, and for NaN, that below the last sample.
+DEVICE int sample_below(real position, int samples) { return position < samples - 2 ? (int)position : samples - 2; }
 
 KERNEL(tonemap_forward, TonemapArguments) {
     const int64 view = args.view, plane = args.width * args.height;

@@ -44,6 +44,8 @@ class TrainConfig:
     """Seed of all random numbers: the same seed gives the same run on a CPU."""
     device: str = "auto"
     """Device of torch to train on: cpu, cuda, cuda:1, ... auto uses a CUDA GPU if there is one."""
+    exposure: Literal["exif", "photos", "none"] = "exif"
+    """Where exposures start. exif: EXIF, as far as the photos bear it out; photos: what they show; none: all alike."""
     batch: Count = 4
     """Number of crops per step, each from another photo."""
     crop: Crop = 256

@@ -14,10 +14,11 @@ from adop.errors import UserError
 
 _EXIF_IFD, _EXPOSURE_TIME, _F_NUMBER, _ISO = 0x8769, 33434, 33437, 34855
 _SHUTTER_SPEED, _APERTURE = 37377, 37378  # APEX values: log2(1/t), 2*log2(N)
+PLAUSIBLE_EV = (-12.0, 24.0)  # an hour by starlight, and the brightest sun
 
 
 def exposure_value(exposure_time: float, f_number: float, iso: float) -> float | None:
-    """Return EV at ISO 100, `log2(N^2/t) - log2(ISO/100)`, or None unless all three are positive and finite.
+    """Return EV at ISO 100, `log2(N^2/t) - log2(ISO/100)`, or None where no camera takes such photos.
 
     A larger EV means a darker photo of the same scene. The exposure compensation that the photographer chose is
     already part of the three numbers.
@@ -27,7 +28,8 @@ def exposure_value(exposure_time: float, f_number: float, iso: float) -> float |
     values = (exposure_time, f_number, iso)
     if not all(math.isfinite(value) and value > 0 for value in values):
         return None
-    return math.log2(f_number**2 / exposure_time) - math.log2(iso / 100.0)
+    value = math.log2(f_number**2 / exposure_time) - math.log2(iso / 100.0)
+    return value if PLAUSIBLE_EV[0] <= value <= PLAUSIBLE_EV[1] else None
 
 
 def read_tags(path: Path) -> tuple[dict[int, Any], dict[int, Any]]:

@@ -171,7 +171,7 @@ def _write_scene(capture: _Capture, output: Path, config: ImportConfig, report: 
         photos=tuple(photos),
         points=cloud,
         up_vector=up_vector(photos),
-        scene_exposure=float(np.mean(known)) if known else 0.0,
+        scene_exposure=float(np.median(known)) if known else 0.0,
         znear=znear,
         zfar=zfar,
         world_offset=offset,

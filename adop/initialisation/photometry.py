@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,10 @@ from adop.scene.photo_cache import PhotoCache
 
 VISIBILITY_LEVELS = 4  # pyramid levels that are drawn to tell which points a nearer surface hides
 CLOUD_WEIGHT = 2.0  # the colour that a point came with counts as much as this many photos
+TYPICAL_ERROR_EV = 0.5  # of EXIF, from which on the photos are asked whether they follow it at all
+WRONG_EV = 1.0  # by which the EXIF of a single photo is at least wrong to be doubted
+HELD_OUT_EV = 3.0  # beyond all trained photos, at which the EXIF of one that is not looked at is doubted
+MAX_ESTIMATION_POINTS, ESTIMATION_ROUNDS = 100_000, 20
 MIN_SHARED_POINTS = 50  # points that a photo must share with others for its exposure to be estimated
 
 
@@ -74,34 +79,98 @@ def sample_points(pipeline: Pipeline, cache: PhotoCache, photo: int) -> PointSam
     return PointSamples(points, value.clamp(0, 1), confidence[:, 0], position)
 
 
-def estimate_exposures(
-    point_samples: dict[int, PointSamples], count: int, photos: int, rounds: int = 20
-) -> Tensor:
-    """Return [P] EV of each photo, from points that several photos see; photos without samples get 0.
+def estimate_exposures(point_samples: dict[int, PointSamples], count: int, start: Tensor) -> Tensor:
+    """Return [P] EV of each photo, from points that several photos see; NaN where those are too few.
 
     Alternates between the points' radiance (weighted mean over the photos) and the photos' EV (weighted median over
     the points).
 
     Args:
         point_samples: by photo.
-        count: number of points; photos: number of photos P.
+        count: number of points.
+        start: [P] EV to start from, NaN where nothing is known.
     """
-    exposure = torch.zeros(photos)
-    sampled_photos = torch.tensor(sorted(point_samples))
-    logs = {i: srgb_decode(s.value).mean(1).clamp_min(1e-5).log2() for i, s in point_samples.items()}
-    for _ in range(rounds):
-        total, weight = torch.zeros(count), torch.full((count,), 1e-9)
-        for i, samples in point_samples.items():
+    exposure = start.nan_to_num(0).clone()
+    linked = torch.zeros(len(start), dtype=torch.bool)
+    stride = -(-count // MAX_ESTIMATION_POINTS)
+    few = {i: _every(samples, stride) for i, samples in point_samples.items()}
+    logs = {i: srgb_decode(s.value).mean(1).clamp_min(1e-5).log2() for i, s in few.items()}
+    for _ in range(ESTIMATION_ROUNDS):
+        total, weight = torch.zeros(count // stride + 1), torch.full((count // stride + 1,), 1e-9)
+        for i, samples in few.items():
             total.index_add_(0, samples.points, (logs[i] + exposure[i]) * samples.confidence)
             weight.index_add_(0, samples.points, samples.confidence)
         mean = total / weight
-        for i, samples in point_samples.items():
+        for i, samples in few.items():
             shared = weight[samples.points] > 1.5 * samples.confidence
             if shared.sum() >= MIN_SHARED_POINTS:
                 difference = mean[samples.points] - logs[i]
                 exposure[i] = _weighted_median(difference[shared], samples.confidence[shared])
-        exposure[sampled_photos] -= exposure[sampled_photos].mean()
-    return exposure
+                linked[i] = True
+        exposure -= exposure[linked].mean() if linked.any() else 0
+    return torch.where(linked, exposure, torch.nan)
+
+
+def _every(samples: PointSamples, stride: int) -> PointSamples:
+    """Return the samples of every n-th point; its index is divided by n."""
+    chosen = samples.points % stride == 0
+    return PointSamples(
+        samples.points[chosen] // stride,
+        samples.value[chosen],
+        samples.confidence[chosen],
+        samples.position[chosen],
+    )
+
+
+@dataclass(frozen=True)
+class StartExposures:
+    """The exposures from which training starts."""
+
+    ev: Tensor  # [P] relative to the mean of the trained photos
+    from_exif: bool  # whether they are those of EXIF, but for single photos
+    doubted: dict[int, float]  # photos whose own EXIF is not used: by how many EV it is wrong
+
+
+def judge_exposures(given: Tensor, estimated: Tensor, trained: Tensor) -> StartExposures:
+    """Return the exposures from which training starts: those given, as far as the photos bear them out.
+
+    A trained photo whose pixels contradict it starts where they say; so does one without a given exposure. If the photos
+    do not follow the given exposures at all, as after an editor equalised them, none is used. Held-out photos are not
+    looked at: one without exposure, or with one far from all others, starts between its trained neighbours.
+
+    Args:
+        given: [P] EV, NaN where unknown.
+        estimated: [P] EV by `estimate_exposures`, NaN where unknown.
+        trained: [P] bool.
+    """
+    seen = trained & estimated.isfinite()
+    both = seen & given.isfinite()
+    if both.sum() < 2:
+        return StartExposures(_between_neighbours(estimated, seen, trained), False, {})
+    residual = given - estimated
+    middle = residual[both].median()
+    spread = float((residual[both] - middle).abs().median())
+    variation = float((estimated[both] - estimated[both].median()).abs().median())
+    if spread > max(TYPICAL_ERROR_EV, variation):
+        doubted = dict.fromkeys(torch.nonzero(both)[:, 0].tolist(), spread)
+        return StartExposures(_between_neighbours(estimated, seen, trained), False, doubted)
+    wrong = both & ((residual - middle).abs() > max(WRONG_EV, 6 * spread))
+    good = given[trained & given.isfinite() & ~wrong]
+    far = ~trained & ((given < good.min() - HELD_OUT_EV) | (given > good.max() + HELD_OUT_EV))
+    start = torch.where(wrong | (seen & ~given.isfinite()), estimated + middle, given)
+    start[far] = torch.nan
+    doubted = {photo: float(residual[photo] - middle) for photo in torch.nonzero(wrong)[:, 0].tolist()}
+    doubted |= {photo: float(given[photo] - good.median()) for photo in torch.nonzero(far)[:, 0].tolist()}
+    return StartExposures(_between_neighbours(start, trained & start.isfinite(), trained), True, doubted)
+
+
+def _between_neighbours(ev: Tensor, known: Tensor, trained: Tensor) -> Tensor:
+    """Return EV [P] relative to the trained photos' mean, NaN replaced by what lies between the known ones around."""
+    places = np.flatnonzero(known.numpy())
+    filled = ev.double().numpy().copy()
+    lacking = ~np.isfinite(filled)
+    filled[lacking] = np.interp(np.flatnonzero(lacking), places, filled[places]) if len(places) else 0.0
+    return torch.from_numpy(filled - filled[trained.numpy()].mean()).float()
 
 
 def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from adop.images.srgb import srgb_decode
 from adop.ops.tonemap import PhysicalCamera, srgb_encode
 
+UNKNOWN_EXPOSURE_TRUST = 1.0  # EV, of exposures that were estimated from the photos
 RESPONSE_SAMPLES = 25  # of the response curve
 LEAK = 0.01  # slope beyond the range in training, so that clipped values can come back
 
@@ -90,6 +91,11 @@ class Tonemapper(nn.Module):
         self.vignette_coefficients = nn.Parameter(torch.zeros(lenses, 3))
         self.vignette_centre = nn.Parameter(torch.zeros(lenses, 2))
         self.response_logits = nn.Parameter(torch.zeros(lenses, 3, RESPONSE_SAMPLES - 1))
+
+    @property
+    def from_exif(self) -> bool:
+        """Whether training started from the exposures in EXIF."""
+        return float(self.exposure_trust) < UNKNOWN_EXPOSURE_TRUST
 
     def exposures(self) -> Tensor:
         """Return the EV [P] of each photo relative to the scene's; that of photos not trained on is predicted."""

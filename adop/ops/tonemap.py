@@ -137,7 +137,7 @@ def _tonemap_reference(radiance: Tensor, camera: PhysicalCamera) -> Tensor:
         light = light * _vignette(camera, camera.vignette, (radiance.shape[2], radiance.shape[3]))
     samples = camera.curve.shape[2]
     position = srgb_encode(light.clamp(0, 1)) * (samples - 1)
-    below = position.detach().floor().clamp(0, samples - 2)
+    below = position.detach().floor().clamp(0, samples - 2).nan_to_num(samples - 2)
     index = below.long().flatten(2)
     low, high = (camera.curve.gather(2, i).reshape(light.shape) for i in (index, index + 1))
     photo = low + (high - low) * (position - below)

@@ -133,13 +133,12 @@ def view_statistics(pipeline: Pipeline, camera: Camera) -> np.ndarray:
 
 
 @torch.no_grad()
-def fit_exposure(pipeline: Pipeline, exif: bool, step: int) -> ExposureModel:
+def fit_exposure(pipeline: Pipeline, step: int) -> ExposureModel:
     """Fit how exposure and white balance of new views are predicted, from the trained photos alone.
 
     No photo is read: the model is fitted to the exposures that were learned and to rendered light.
 
     Args:
-        exif: whether training started from the exposures in EXIF.
         step: the training step that the pipeline has reached.
     """
     tonemapper = pipeline.tonemapper
@@ -149,7 +148,7 @@ def fit_exposure(pipeline: Pipeline, exif: bool, step: int) -> ExposureModel:
     start = tonemapper.exposure_start.double().cpu().numpy()[:, None]
     exposure = tonemapper.exposures().double().cpu().numpy()[:, None]
     gains = tonemapper.white_balances().double().log().cpu().numpy()[:, [0, 2]]
-    given, moved = start if exif else None, exposure - start
+    given, moved = start if tonemapper.from_exif else None, exposure - start
     ev = choose(PhotoValues(exposure, given, moved, light[:, :LIGHT], lens, trained, MARGINS[0]))
     balance = choose(PhotoValues(gains, None, gains, light[:, LIGHT:], lens, trained, MARGINS[1]))
     weights = np.zeros((LIGHT + COLOUR, 3))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from adop.config import TrainConfig
 from adop.errors import UserError
+from adop.initialisation.photometry import PointSamples, StartExposures, estimate_exposures, judge_exposures
+from adop.model.pipeline import Pipeline
+from adop.model.tonemapper import UNKNOWN_EXPOSURE_TRUST
 from adop.scene.scene import Scene
 
 
@@ -27,12 +33,51 @@ def split_photos(count: int, test_every: int) -> dict[str, list[int]]:
 
 
 def known_exposures(scene: Scene) -> Tensor | None:
-    """Return [P] EV of the photos relative to their mean, or None where the exposure of any photo is unknown."""
-    values = [photo.exposure for photo in scene.photos]
-    if any(value is None for value in values):
-        return None
+    """Return [P] EV of the photos relative to their median, NaN where unknown, or None where no photo's is known."""
+    values = [math.nan if photo.exposure is None else photo.exposure for photo in scene.photos]
     exposure = torch.tensor(values, dtype=torch.float64)
-    return (exposure - exposure.mean()).float()
+    if exposure.isnan().all():
+        return None
+    return (exposure - exposure.nanmedian()).float()
+
+
+def start_exposures(
+    scene: Scene,
+    config: TrainConfig,
+    pipeline: Pipeline,
+    samples: dict[int, PointSamples],
+    say: Callable[[str], None],
+) -> None:
+    """Set the exposures from which training starts, and say which are not those in EXIF, and why."""
+    photos, tonemapper = scene.photos, pipeline.tonemapper
+    given = known_exposures(scene) if config.exposure == "exif" else None
+    if config.exposure == "none":
+        found = StartExposures(torch.zeros(len(photos)), False, {})
+    else:
+        start = torch.full((len(photos),), torch.nan) if given is None else given
+        estimated = estimate_exposures(samples, len(pipeline.points), start)
+        found = judge_exposures(start, estimated, tonemapper.trained.cpu())
+    tonemapper.exposure_start.copy_(found.ev)
+    if not found.from_exif:
+        tonemapper.exposure_trust.fill_(UNKNOWN_EXPOSURE_TRUST)
+    if config.exposure == "exif":
+        for sentence in _on_exposures(found, given, [photo.name for photo in photos]):
+            say(f"exposure: {sentence}")
+
+
+def _on_exposures(found: StartExposures, given: Tensor | None, names: list[str]) -> Iterator[str]:
+    if given is None:
+        yield "no photo has EXIF data, so exposures are estimated from the photos"
+    elif not found.from_exif:
+        error = max(found.doubted.values(), default=0.0)
+        yield f"the photos do not follow their EXIF data, typically {error:.1f} EV off, so it is not used"
+    else:
+        lacking = int(given.isnan().sum())
+        if lacking:
+            yield f"{lacking} of {len(names)} photos have no EXIF data, so theirs are estimated from the others"
+        if found.doubted:
+            listed = ", ".join(f"{names[photo]} ({ev:+.1f} EV)" for photo, ev in found.doubted.items())
+            yield f"EXIF data that other photos contradict is not used: {listed}"
 
 
 def find_photo(scene: Scene, name: str) -> int:

@@ -63,8 +63,7 @@ class Run:
     def exposure_model(self) -> ExposureModel:
         """Return how exposure and white balance of new views are predicted; it is fitted where it has not been yet."""
         if self.exposure is None:
-            exif = known_exposures(self.scene) is not None
-            self.use_exposure(fit_exposure(self.pipeline, exif, self.progress.step))
+            self.use_exposure(fit_exposure(self.pipeline, self.progress.step))
         assert self.exposure is not None
         return self.exposure
 
@@ -113,10 +112,9 @@ def open_scene(
     split = split_photos(len(scene.photos), config.test_every)
     trained = torch.zeros(len(scene.photos), dtype=torch.bool)
     trained[split["train"]] = True
-    exposure = known_exposures(scene)
-    if exposure is None:
-        say("exposure: not every photo has EXIF data, so exposures are estimated from the photos")
-    start = torch.zeros(len(scene.photos)) if exposure is None else exposure - exposure[trained].mean()
+    exposure = known_exposures(scene) if config.exposure == "exif" else None
+    start = torch.zeros(len(scene.photos)) if exposure is None else exposure.nan_to_num(0)
+    start = start - start[trained].mean()
     pipeline = build_pipeline(scene, config, start, trained).to(choose_device(config.device))
     return pipeline, scene, cache
 

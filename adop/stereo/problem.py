@@ -40,9 +40,7 @@ class StereoProblem:
     max_tilt: float = 20.0
     value_spread: float = 0.1  # of a window's brightness from its centre's, at which a sample counts a 16th
     min_seen: float = 0.5  # share of the window's weight that a source must show
-    min_variance: float = (
-        5e-5  # of bright grey values, see `least_variance` in patch_match.cu: less is no texture
-    )
+    min_variance: float = 5e-5  # of a window's grey values: less is no texture
     shift_weight: float = 0.2  # cost per pixel by which a plane and that of a source disagree
     max_shift: float = 3.0  # pixels
 

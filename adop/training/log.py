@@ -30,12 +30,16 @@ class Log:
 
     def __init__(self, folder: Path, step: int, say: Callable[[str], None] = print) -> None:
         self.path = folder / "metrics.jsonl"
-        if self.path.exists():
-            lines = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
-            write_text(self.path, "".join(line + "\n" for line in lines))
+        self.keep_until(step)
         self.board = _open_board(folder / "tensorboard", step)
         if self.board is None:
             say("metrics go to metrics.jsonl only; pip install 'adop[tensorboard]' adds TensorBoard files")
+
+    def keep_until(self, step: int) -> None:
+        """Remove the metrics of later steps, which are taken again."""
+        if self.path.exists():
+            lines = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
+            write_text(self.path, "".join(line + "\n" for line in lines))
 
     def write(self, step: int, values: dict[str, float], kind: str = "train") -> None:
         """Append one line, and write the same values for TensorBoard."""

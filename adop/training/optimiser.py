@@ -108,12 +108,13 @@ class Optimiser:
         self.exp_avg = torch.zeros_like(self.features)
         self.exp_avg_sq = torch.zeros_like(self.features)
         self.row_steps = torch.zeros(len(self.features), dtype=torch.int32, device=self.features.device)
+        self.rate_factor = 1.0  # of all learning rates; smaller after a step went wrong
 
     def step(self, step: int, progress: float) -> None:
         """Move every group along its gradient; `progress` in [0, 1] sets the learning rate."""
         rates = self.rates
         scale = rates.final + (1 - rates.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-        scale *= min(1.0, (step + 1) / max(rates.warmup, 1))
+        scale *= self.rate_factor * min(1.0, (step + 1) / max(rates.warmup, 1))
         for named, group in zip(self.groups, self.adam.param_groups, strict=True):
             group["lr"] = group["start"] * scale
             if not learned(named.when, step):
@@ -138,6 +139,7 @@ class Optimiser:
             "features.exp_avg": self.exp_avg,
             "features.exp_avg_sq": self.exp_avg_sq,
             "features.row_steps": self.row_steps,
+            "rate_factor": torch.tensor(self.rate_factor),
         }
         for index, values in self.adam.state_dict()["state"].items():
             for name, value in values.items():
@@ -149,11 +151,14 @@ class Optimiser:
         self.exp_avg.copy_(with_harmonics(tensors["features.exp_avg"], self.exp_avg))
         self.exp_avg_sq.copy_(with_harmonics(tensors["features.exp_avg_sq"], self.exp_avg_sq))
         self.row_steps.copy_(tensors["features.row_steps"])
+        self.adam.zero_grad(set_to_none=True)
+        self.features.grad = None
+        self.rate_factor = float(tensors.get("rate_factor", 1.0))
         state: dict[int, dict[str, Tensor]] = {}
         parameters = [p for group in self.adam.param_groups for p in group["params"]]
         for key, value in tensors.items():
-            kind, index, *name = key.split(".")
-            if kind == "adam":
+            if key.startswith("adam."):
+                _, index, *name = key.split(".")
                 like = parameters[int(index)]
                 # The fused optimiser needs parameter and moments in one memory layout.
                 same = torch.empty_like(like).copy_(value) if value.shape == like.shape else value

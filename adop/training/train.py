@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,15 +28,16 @@ from adop.initialisation.consistency import find_occluders, remove_unsupported
 from adop.initialisation.densify import densify
 from adop.initialisation.environment import initialise_environment
 from adop.initialisation.grow import grow_points
-from adop.initialisation.photometry import PointSamples, colour_points, estimate_exposures, sample_points
+from adop.initialisation.photometry import PointSamples, colour_points, sample_points
 from adop.initialisation.physical_camera import calibrate
 from adop.interrupts import interrupts
+from adop.model.pipeline import Pipeline
 from adop.ranges import check_ranges
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint, load_optimiser_state, save_checkpoint
 from adop.run.device_photos import photos_on_gpu
 from adop.run.exposure import save_exposure
 from adop.run.occluders import load_occluders, save_occluders
-from adop.run.photos import known_exposures
+from adop.run.photos import start_exposures
 from adop.run.run import Run, has_bf16, new_run
 from adop.training.log import Log, ProgressLine, Recent
 from adop.training.optimiser import Optimiser
@@ -52,9 +54,10 @@ from adop.training.step import draw_batch
 from adop.training.step_graph import StepGraphs
 
 LOG_EVERY = 50  # steps
+MAX_UNDONE = 3  # steps that went wrong, after which training ends
+UNDONE_RATE = 0.5  # factor of the learning rates after each
 READ_EVERY = 10  # steps, a divisor of LOG_EVERY: reading numbers from a GPU waits for it
 SNAPSHOT_PHOTOS = 4  # held-out photos that are scored while training
-UNKNOWN_EXPOSURE_TRUST = 1.0  # EV, of exposures that were estimated from the photos
 
 Say = Callable[[str], None]
 StepCallback = Callable[[Run, dict[str, float]], object]
@@ -107,7 +110,12 @@ def train(  # noqa: PLR0913 (public; the last three are optional hooks)
         if saved:
             optimiser.load(load_optimiser_state(saved[-1]))
         with closing(Log(output, run.progress.step, say)) as log:
-            return _train_and_evaluate(Training(run, optimiser, log, say, callback))
+            training = Training(run, optimiser, log, say, callback)
+            if not saved:
+                _try_to_save(
+                    training
+                )  # the start took minutes, and is what a step that goes wrong is undone to
+            return _train_and_evaluate(training)
 
 
 @contextmanager
@@ -154,7 +162,7 @@ def start_from_photos(run: Run, say: Say) -> dict[int, Tensor]:
     refine_before_training(run, say)
     own = run.pipeline.points.features.detach().clone()
     if refines_poses_with_points(run):
-        colour_from_photos(run, say)
+        colour_from_photos(run, lambda _: None)
         refine_poses_with_points(run, own, say)
     samples = colour_from_photos(run, say)
     occluders = leave_out_occluders(run, samples, own, say)
@@ -207,11 +215,7 @@ def colour_from_photos(run: Run, say: Say) -> dict[int, PointSamples]:
     samples = {}
     for photo in tqdm(run.split["train"], desc="looking up points", leave=False, disable=None):
         samples[photo] = sample_points(run.pipeline, run.cache, photo)
-    tonemapper = run.pipeline.tonemapper
-    if known_exposures(run.scene) is None:
-        exposure = estimate_exposures(samples, len(run.pipeline.points), len(run.scene.photos))
-        tonemapper.exposure_start.copy_(exposure)
-        tonemapper.exposure_trust.fill_(UNKNOWN_EXPOSURE_TRUST)
+    start_exposures(run.scene, run.config, run.pipeline, samples, say)
     error = calibrate(run.pipeline, samples, run.config.learn, run.config.seed)
     say(f"physical camera: fitted to points that several photos see, median error {255 * error:.1f} of 255")
     colour_points(run.pipeline, samples)
@@ -223,7 +227,8 @@ def _train_and_evaluate(training: Training) -> dict[str, Any]:
     with interrupts() as interrupted:
         _train(training, interrupted)
     try:
-        _save(training)
+        if not not_finite(run.pipeline):
+            _save(training)
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"{run.folder}: the last checkpoint cannot be written ({error}); free some space, then --resume continues "
@@ -250,18 +255,25 @@ def _train(training: Training, interrupted: Callable[[], bool]) -> None:
     run, log, callback = training.run, training.log, training.callback
     steps = StepGraphs(run, _perceptual_loss(run), training.say)
     saved, start = time.monotonic(), time.monotonic() - run.progress.seconds
-    line, recent = ProgressLine(), Recent()
+    line, recent, undone = ProgressLine(), Recent(), 0
+    means = {"loss": 0.0}
     read_every = 1 if callback is not None or run.device.type == "cpu" else READ_EVERY
     photos = photos_on_gpu(run, training.say)
     batches = BatchPrefetcher(functools.partial(draw_batch, run, photos=photos))
     while share_done(run) < 1 and not interrupted():
         step = run.progress.step
         recent.add(steps.learning_step(batches.batch(step)))
-        training.optimiser.step(step, share_done(run))
-        log.moves(step + 1, align_while_training(run, step + 1, share_done(run)))
-        run.progress = Progress(step + 1, time.monotonic() - start)
         if (step + 1) % read_every == 0:
             values, means = recent.read()
+        if math.isfinite(means["loss"]):
+            training.optimiser.step(step, share_done(run))
+            log.moves(step + 1, align_while_training(run, step + 1, share_done(run)))
+            run.progress = Progress(step + 1, time.monotonic() - start)
+        if not math.isfinite(means["loss"]) or (_is_checked(run) and not_finite(run.pipeline)):
+            undone, recent, means = undone + 1, Recent(), {"loss": 0.0}
+            undo(training, undone)
+            continue
+        if (step + 1) % read_every == 0:
             line.show(step + 1, share_done(run), means["loss"], means["psnr"])
         request = callback(run, values) if callback is not None else None
         if (step + 1) % LOG_EVERY == 0:
@@ -273,6 +285,11 @@ def _train(training: Training, interrupted: Callable[[], bool]) -> None:
             saved = time.monotonic()
     batches.close()
     line.close()
+
+
+def _is_checked(run: Run) -> bool:
+    """Return whether the parameters are looked at after this step, which takes a moment."""
+    return run.progress.step % LOG_EVERY == 0 or share_done(run) >= 1
 
 
 def _perceptual_loss(run: Run) -> Vgg | None:
@@ -293,8 +310,40 @@ def _save(training: Training) -> None:
     save_checkpoint(run.folder / "checkpoints", run.pipeline, training.optimiser.state(), run.progress)
 
 
+def undo(training: Training, times: int) -> None:
+    """Return to the newest checkpoint, with smaller learning rates, after a step that left no number to go on with.
+
+    Args: times: how often this has happened in this training, at least 1.
+    Raises: UserError where it happened too often, or there is no checkpoint.
+    """
+    run, reached = training.run, training.run.progress.step
+    broken = not_finite(run.pipeline) or "the loss"
+    saved = checkpoints(run.folder / "checkpoints")
+    if times > MAX_UNDONE or not saved:
+        raise UserError(
+            f"{run.folder}: training went wrong at step {reached} ({broken} became infinite or no number); start again "
+            "with smaller learning rates (--lr.network, --lr.features)"
+        )
+    run.progress = load_checkpoint(saved[-1], run.pipeline)
+    training.optimiser.load(load_optimiser_state(saved[-1]))
+    training.optimiser.rate_factor *= UNDONE_RATE**times
+    training.log.keep_until(run.progress.step)
+    training.say(
+        f"step {reached}: {broken} became infinite or no number; training goes on from step {run.progress.step} with "
+        f"learning rates times {training.optimiser.rate_factor:g}"
+    )
+
+
+def not_finite(pipeline: Pipeline) -> str:
+    """Return the groups of parameters with values that are not finite."""
+    found = (name for name, values in pipeline.named_parameters() if not bool(values.isfinite().all()))
+    return ", ".join(dict.fromkeys(name.removeprefix("tonemapper.").split(".")[0] for name in found))
+
+
 def _try_to_save(training: Training) -> None:
-    """Save a checkpoint. If that fails, for example on a full disk, report it and train on."""
+    """Save a checkpoint of finite numbers. If that fails, as on a full disk, report it and train on."""
+    if not_finite(training.run.pipeline):
+        return  # the next step's loss shows it, and is undone
     try:
         _save(training)
     except (OSError, SafetensorError) as error:

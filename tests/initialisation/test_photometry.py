@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from adop.config import RenderConfig, TrainConfig
-from adop.initialisation.photometry import PointSamples, estimate_exposures, sample_points
+from adop.initialisation.photometry import (
+    PointSamples,
+    estimate_exposures,
+    judge_exposures,
+    sample_points,
+)
 from adop.model.pipeline import build_pipeline
 from adop.model.tonemapper import srgb_encode
 from adop.scene.photo_cache import PhotoCache
@@ -25,7 +30,7 @@ def test_exposures_follow_from_points_that_several_photos_see():
         light[:90] *= 2  # something bright hides a tenth of the points
         value = srgb_encode(light.clamp(0, 1))
         point_samples[photo] = PointSamples(points, value, torch.ones(900), torch.zeros(900, 2))
-    found = estimate_exposures(point_samples, 2000, 4)
+    found = estimate_exposures(point_samples, 2000, torch.full((4,), torch.nan))
     assert torch.allclose(found, truth - truth.mean(), atol=0.05)
 
 
@@ -60,7 +65,55 @@ def test_exposures_are_estimated_without_exif(demo_folder: Path, photo: int):
     cache = PhotoCache(scene)
     chosen = list(range(photo, photo + 8))
     point_samples = {i: sample_points(pipeline, cache, i) for i in chosen}
-    found = estimate_exposures(point_samples, len(pipeline.points.xyz), count)[chosen]
+    found = estimate_exposures(point_samples, len(pipeline.points.xyz), torch.zeros(count))[chosen]
     exif = torch.tensor([scene.photos[i].exposure for i in chosen], dtype=torch.float32)
     # The true response is not that of sRGB, so the scale of the estimate is a little off.
     assert float((found - (exif - exif.mean())).abs().median()) < 0.35
+
+
+ESTIMATED = torch.tensor([0.3, -0.2, 0.5, -0.6, 0.1, -0.1])
+TRAINED = torch.tensor([True, True, True, True, True, False])
+
+
+def test_exposures_that_the_photos_bear_out_are_taken_as_given():
+    given = ESTIMATED + torch.tensor([0.1, -0.1, 0.2, -0.3, 0.1, 0.0]) + 11.0
+    found = judge_exposures(given, torch.where(TRAINED, ESTIMATED, torch.nan), TRAINED)
+    assert found.from_exif and found.doubted == {}
+    assert torch.allclose(found.ev, given - given[TRAINED].mean(), atol=1e-5)
+
+
+def test_a_photo_five_stops_off_starts_where_it_shows():
+    given = ESTIMATED + 11.0
+    given[2] += 5
+    found = judge_exposures(given, torch.where(TRAINED, ESTIMATED, torch.nan), TRAINED)
+    assert found.from_exif and list(found.doubted) == [2] and abs(found.doubted[2] - 5) < 0.2
+    assert torch.allclose(found.ev, ESTIMATED - ESTIMATED[TRAINED].mean(), atol=1e-5)
+
+
+def test_photos_without_exposure_start_where_they_show_or_between_neighbours():
+    given = ESTIMATED + 11.0
+    given[1] = given[5] = torch.nan
+    found = judge_exposures(given, torch.where(TRAINED, ESTIMATED, torch.nan), TRAINED)
+    expected = torch.cat((ESTIMATED[:5], ESTIMATED[4:5]))
+    assert found.from_exif and found.doubted == {}
+    assert torch.allclose(found.ev, expected - expected[:5].mean(), atol=1e-5)
+
+
+def test_a_held_out_photo_far_from_all_others_starts_between_its_neighbours():
+    given = ESTIMATED + 11.0
+    given[5] = 3.0
+    found = judge_exposures(given, torch.where(TRAINED, ESTIMATED, torch.nan), TRAINED)
+    assert list(found.doubted) == [5] and float(found.ev[5]) == float(found.ev[4])
+
+
+def test_exposures_that_the_photos_do_not_follow_are_not_used():
+    given = torch.tensor([11.0, 14.0, 9.0, 12.0, 8.0, 11.0])
+    found = judge_exposures(given, torch.where(TRAINED, 0.1 * ESTIMATED, torch.nan), TRAINED)
+    assert not found.from_exif and len(found.doubted) == 5
+    assert torch.allclose(found.ev[:5], 0.1 * (ESTIMATED - ESTIMATED[TRAINED].mean())[:5], atol=1e-5)
+
+
+def test_without_any_exposure_all_start_alike():
+    unknown = torch.full((6,), torch.nan)
+    found = judge_exposures(unknown, unknown, TRAINED)
+    assert not found.from_exif and torch.equal(found.ev, torch.zeros(6))

@@ -152,3 +152,26 @@ def test_kernels_and_plain_torch_agree(model: str, backend: str) -> None:
         # Beside the poles a rounded direction is far away on the map: there few values may differ.
         assert mismatch_fraction(got, expected, 2e-3) < 1e-3
         assert relative_error(got, expected) < 1e-3
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_pose_without_numbers_shows_none_and_harms_no_other_view(backend: str) -> None:
+    scene = make_scene("opencv", views=2, points=400, width=70, height=45)
+    device = "cuda" if backend == "cuda" else "cpu"
+    levels = draw(scene.camera, scene.points, scene.features, RasterConfig())
+    environment = Environment(EnvironmentConfig(height=64), 4)
+    grid = grid_of(scene.camera)
+    pose = grid.world_to_camera.clone()
+    pose[1] = torch.nan
+    images, weights = ([t.to(device) for t in part] for part in (levels.features, levels.weight))
+    blurs, moved = environment.mip_levels(0.02, len(images)), environment.to(device)
+    right, broken = (
+        moved.composite(
+            Levels(images, weights, levels.depth),
+            to(RayGrid(grid.local, grid.size, grid.crop, poses), device),
+            blurs,
+        ).features
+        for poses in (grid.world_to_camera, pose)
+    )
+    for expected, got in zip(right, broken, strict=True):
+        assert torch.equal(expected[0], got[0])

@@ -98,3 +98,26 @@ def test_clipped_light_has_the_leaks_gradient(backend: Backend) -> None:
 
 def test_operator_is_registered_right() -> None:
     torch.library.opcheck(tonemap_operator.registered, flatten(TonemapInputs(*arguments(), 0.01)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_pixel_without_a_number_stays_one_and_harms_no_other(backend: Backend) -> None:
+    device = "cuda" if backend == "cuda" else "cpu"
+    model, photos = tonemapper().to(device).requires_grad_(False), torch.tensor([1, 2])
+    camera = model.physical_camera(
+        model.photometry(photos.to(device)), CROP.to(device), SIZE.to(device), model.lens[photos], True
+    )
+    radiance = torch.rand(2, 3, 40, 50, device=device)
+    right = tonemap_photo(radiance, camera, backend)
+    for value in (torch.nan, torch.inf):
+        broken = radiance.clone()
+        broken[1, 2, 7, 9] = value
+        broken.requires_grad_()
+        photo = tonemap_photo(broken, camera, backend)
+        same = torch.ones_like(photo, dtype=torch.bool)
+        same[1, 2, 7, 9] = False
+        assert torch.equal(photo[same], right[same])
+        photo[same].sum().backward()
+        assert broken.grad is not None and bool(broken.grad[same].isfinite().all())
+        if value is torch.nan:
+            assert bool(photo[1, 2, 7, 9].isnan())
