@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
 from adop.cli.parse import parse_options
+from adop.files import OutputFile, write_text
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,8 @@ class InfoOptions:
 
     scene: tyro.conf.Positional[Path]
     """Scene folder."""
+    json: OutputFile | None = None
+    """Write the same to this JSON file; - prints it instead of the text."""
 
 
 def info_command(name: str, words: list[str]) -> int:
@@ -24,7 +30,16 @@ def info_command(name: str, words: list[str]) -> int:
     from adop.scene.info import scene_info
     from adop.scene.read import load_scene
 
-    print(scene_info(load_scene(options.scene)))
+    only_json = options.json is not None and str(options.json) == "-"
+    report = functools.partial(print, file=sys.stderr) if only_json else print
+    info = scene_info(load_scene(options.scene, report))
+    text = json.dumps(info.as_dict(), indent=1) + "\n"
+    if not only_json:
+        print(info)
+    if only_json:
+        print(text, end="")
+    elif options.json is not None:
+        write_text(options.json, text)
     return 0
 
 

@@ -21,6 +21,9 @@ TYPICAL_ERROR_EV = 0.5  # of EXIF, from which on the photos are asked whether th
 WRONG_EV = 1.0  # by which the EXIF of a single photo is at least wrong to be doubted
 HELD_OUT_EV = 3.0  # beyond all trained photos, at which the EXIF of one that is not looked at is doubted
 MAX_ESTIMATION_POINTS, ESTIMATION_ROUNDS = 100_000, 20
+# Correlation of a photo with the others below which it shows something else, and relative to that of most photos.
+UNRELATED, UNRELATED_SHARE = 0.2, 0.4
+MIN_OTHERS_CONFIDENCE = 0.3
 MIN_SHARED_POINTS = 50  # points that a photo must share with others for its exposure to be estimated
 
 
@@ -109,6 +112,43 @@ def estimate_exposures(point_samples: dict[int, PointSamples], count: int, start
                 linked[i] = True
         exposure -= exposure[linked].mean() if linked.any() else 0
     return torch.where(linked, exposure, torch.nan)
+
+
+def unrelated_photos(point_samples: dict[int, PointSamples], count: int) -> list[int]:
+    """Return the photos that do not show what the others show of the points: their poses must be far off.
+
+    Compares each photo's logarithms of brightness with the means of the others, at the points that they share. Right
+    poses correlate by 0.6 to 0.98 in our scenes, wrong ones by -0.2 to 0.1. A photo that shares hardly any points with
+    others is related to nothing, and returned too.
+
+    Args: point_samples: by photo; count: number of points.
+    """
+    stride = -(-count // MAX_ESTIMATION_POINTS)
+    few = {i: _every(samples, stride) for i, samples in point_samples.items()}
+    total, weight = torch.zeros(count // stride + 1), torch.zeros(count // stride + 1)
+    logs = {}
+    for i, samples in few.items():
+        log = srgb_decode(samples.value).mean(1).clamp_min(1e-3).log2()
+        logs[i] = log - (log.median() if len(log) else 0)
+        total.index_add_(0, samples.points, logs[i] * samples.confidence)
+        weight.index_add_(0, samples.points, samples.confidence)
+    found = {}
+    for i, samples in few.items():
+        others = weight[samples.points] - samples.confidence
+        shared = others > MIN_OTHERS_CONFIDENCE
+        mean = (total[samples.points] - logs[i] * samples.confidence)[shared] / others[shared]
+        enough = int(shared.sum()) >= MIN_SHARED_POINTS
+        found[i] = _correlation(logs[i][shared], mean, samples.confidence[shared]) if enough else 0.0
+    typical = float(np.median(list(found.values()))) if found else 0.0
+    return [i for i, value in found.items() if value < min(UNRELATED, UNRELATED_SHARE * typical)]
+
+
+def _correlation(first: Tensor, second: Tensor, weight: Tensor) -> float:
+    """Return the correlation of values [M] and [M], weighted by [M]; 0 where one does not vary."""
+    weight = weight / weight.sum().clamp_min(1e-9)
+    first, second = first - (weight * first).sum(), second - (weight * second).sum()
+    size = (weight * first.square()).sum() * (weight * second.square()).sum()
+    return float((weight * first * second).sum() / size.sqrt()) if size > 0 else 0.0
 
 
 def _every(samples: PointSamples, stride: int) -> PointSamples:

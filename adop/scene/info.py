@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ import torch
 from adop.errors import UserError
 from adop.geometry.lens import Lens
 from adop.geometry.lens_model import monotonic_radius, radial_profile
-from adop.images.photo_files import photo_size
+from adop.images.photo_files import photo_size, read_mask
 from adop.scene.point_cloud import PointCloud
 from adop.scene.scene import Scene
 from adop.scene.visibility import visible
@@ -22,6 +23,21 @@ FEW_PHOTOS = 8
 MANY_HIDDEN = 0.2  # share of points that no photo sees
 FEW_POINTS = 0.05  # of the median number of points that a photo sees
 LARGE_BOX = 20.0  # times the box of 98 % of the points
+FAR_AWAY = 10.0  # times the size of the points, or the usual distance between cameras
+FAR_EXPOSURE_EV = 4.0  # from the median of the photos
+
+
+@dataclass(frozen=True)
+class PhotoInfo:
+    """The facts about one photo."""
+
+    name: str
+    width: int
+    height: int
+    exposure: float | None  # EV at ISO 100
+    points_seen: int  # about how many of all points
+    masked: float  # share of the pixels that do not count
+    odd: tuple[str, ...]  # what is unusual about it
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,19 +45,30 @@ class SceneInfo:
     """The facts about a scene; `str()` gives the text that `adop info` prints."""
 
     lines: tuple[tuple[str, str], ...]  # (label, text)
+    photos: tuple[PhotoInfo, ...]
     warnings: tuple[str, ...]
     seen_by: np.ndarray  # [S] int, photos that see each sampled point
     points_seen: np.ndarray  # [P] int, sampled points that each photo sees
 
     def __str__(self) -> str:
-        """Return a line for each fact and each warning."""
+        """Return a line for each fact, each photo and each warning."""
         lines = [f"{label:10} {text}" for label, text in self.lines]
-        return "\n".join([*lines, *(f"warning    {text}" for text in self.warnings)])
+        warnings = (f"warning    {text}" for text in self.warnings)
+        return "\n".join([*lines, *_photo_table(self.photos), *warnings])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as plain values, for JSON."""
+        return {
+            "facts": dict(self.lines),
+            "photos": [asdict(photo) for photo in self.photos],
+            "warnings": list(self.warnings),
+        }
 
 
 def scene_info(scene: Scene) -> SceneInfo:
     """Return the facts about a loaded scene: photos, lenses, exposure, points, coverage, and warnings."""
     seen_by, points_seen = _coverage(scene)
+    photos = _photo_infos(scene, points_seen)
     lines = [*_photo_lines(scene), *_point_lines(scene.points)]
     lines += [
         ("up", f"{_vector(scene.up_vector)}; depth {scene.znear:.4g} to {scene.zfar:.4g}"),
@@ -54,7 +81,59 @@ def scene_info(scene: Scene) -> SceneInfo:
     ]
     if scene.world_offset.any():
         lines.append(("offset", f"source coordinates are these plus {_vector(scene.world_offset)}"))
-    return SceneInfo(tuple(lines), tuple(_warnings(scene, seen_by, points_seen)), seen_by, points_seen)
+    warnings = tuple(_warnings(scene, seen_by, photos))
+    return SceneInfo(tuple(lines), photos, warnings, seen_by, points_seen)
+
+
+def _photo_infos(scene: Scene, points_seen: np.ndarray) -> tuple[PhotoInfo, ...]:
+    factor = max(1, len(scene.points) // SAMPLE_POINTS)
+    far = far_cameras(scene)
+    known = [photo.exposure for photo in scene.photos if photo.exposure is not None]
+    usual = float(np.median(known)) if known else 0.0
+    infos = []
+    for index, photo in enumerate(scene.photos):
+        odd = []
+        if points_seen[index] < FEW_POINTS * np.median(points_seen):
+            odd.append("sees hardly any points")
+        if far[index]:
+            odd.append("stands far from everything else")
+        if photo.exposure is not None and abs(photo.exposure - usual) > FAR_EXPOSURE_EV:
+            odd.append("its exposure is far from the others'")
+        lens = scene.lenses[photo.lens]
+        infos.append(
+            PhotoInfo(
+                name=photo.name,
+                width=lens.width,
+                height=lens.height,
+                exposure=photo.exposure,
+                points_seen=int(points_seen[index]) * factor,
+                masked=0.0 if photo.mask is None else 1 - float(read_mask(photo.mask).mean()),
+                odd=tuple(odd),
+            )
+        )
+    return tuple(infos)
+
+
+def far_cameras(scene: Scene) -> np.ndarray:
+    """Return [P] bool, the photos whose cameras stand absurdly far from the points and from the other cameras."""
+    centres = np.stack([-pose[:3, :3].T @ pose[:3, 3] for _, pose in scene.views])
+    low, high = np.percentile(scene.points.xyz, [1, 99], axis=0)
+    distance = np.linalg.norm(centres - np.median(centres, axis=0), axis=1)
+    usual = max(float(np.linalg.norm(high - low)), float(np.median(distance)))
+    return distance > FAR_AWAY * usual
+
+
+def _photo_table(photos: tuple[PhotoInfo, ...]) -> list[str]:
+    """Return a line for each photo, below a heading."""
+    width = max(len(photo.name) for photo in photos)
+    lines = [f"{'photo':{width}}  {'size':>11}  {'EV':>6}  {'points':>11}  masked"]
+    for photo in photos:
+        size, exposure = f"{photo.width}x{photo.height}", photo.exposure
+        ev = "-" if exposure is None else f"{exposure:.2f}"
+        masked = f"{100 * photo.masked:4.0f} %" if photo.masked else "     -"
+        line = f"{photo.name:{width}}  {size:>11}  {ev:>6}  {photo.points_seen:>11,}  {masked}"
+        lines.append("  ".join([line, *photo.odd]))
+    return lines
 
 
 def _photo_lines(scene: Scene) -> list[tuple[str, str]]:
@@ -130,7 +209,7 @@ def _density_text(scene: Scene, points_seen: np.ndarray) -> str:
     return f"{share.mean():.2f} points per pixel (from {share.min():.2f} to {share.max():.2f})"
 
 
-def _warnings(scene: Scene, seen_by: np.ndarray, points_seen: np.ndarray) -> list[str]:
+def _warnings(scene: Scene, seen_by: np.ndarray, photos: tuple[PhotoInfo, ...]) -> list[str]:
     found = _photo_warnings(scene)
     if len(scene.photos) < FEW_PHOTOS:
         found.append(f"only {len(scene.photos)} photos: expect poor views between them.")
@@ -141,10 +220,9 @@ def _warnings(scene: Scene, seen_by: np.ndarray, points_seen: np.ndarray) -> lis
             )
     if (seen_by == 0).mean() > MANY_HIDDEN:
         found.append(f"{100 * (seen_by == 0).mean():.0f} % of the points are seen by no photo.")
-    few = FEW_POINTS * np.median(points_seen)
-    poor = [photo.name for photo, count in zip(scene.photos, points_seen, strict=True) if count < few]
-    if poor:
-        found.append(f"{len(poor)} photos see hardly any points: {_some(poor)}.")
+    for what in dict.fromkeys(odd for photo in photos for odd in photo.odd):
+        names = [photo.name for photo in photos if what in photo.odd]
+        found.append(f"{len(names)} of {len(photos)} photos, {what}: {_some(names)}.")
     xyz = scene.points.xyz
     low, high = np.percentile(xyz, [1, 99], axis=0)
     if ((xyz.max(axis=0) - xyz.min(axis=0)) > LARGE_BOX * np.maximum(high - low, 1e-30)).any():

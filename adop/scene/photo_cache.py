@@ -60,6 +60,11 @@ class PhotoCache:
                 self._bytes -= _size(self._kept.pop(key))
 
     @property
+    def left_out(self) -> dict[int, Tensor]:
+        """[H,W] bool by photo, the pixels that `leave_out` was told of."""
+        return self._left_out
+
+    @property
     def bytes(self) -> int:
         """How much memory the kept photos and masks take."""
         return self._bytes

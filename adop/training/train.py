@@ -28,7 +28,7 @@ from adop.initialisation.consistency import find_occluders, remove_unsupported
 from adop.initialisation.densify import densify
 from adop.initialisation.environment import initialise_environment
 from adop.initialisation.grow import grow_points
-from adop.initialisation.photometry import PointSamples, colour_points, sample_points
+from adop.initialisation.photometry import PointSamples, colour_points, sample_points, unrelated_photos
 from adop.initialisation.physical_camera import calibrate
 from adop.interrupts import interrupts
 from adop.model.pipeline import Pipeline
@@ -105,7 +105,8 @@ def train(  # noqa: PLR0913 (public; the last three are optional hooks)
         else:
             if disturb is not None:
                 disturb(run)
-            save_occluders(run, start_from_photos(run, say))
+            start_from_photos(run, say)
+            save_occluders(run)
         optimiser = Optimiser(run.pipeline, run.config.learn, run.config.lr)
         if saved:
             optimiser.load(load_optimiser_state(saved[-1]))
@@ -153,10 +154,10 @@ def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: boo
     return run
 
 
-def start_from_photos(run: Run, say: Say) -> dict[int, Tensor]:
-    """Initialise cameras, exposures (where EXIF has none), the points' colours and the environment from the photos.
+def start_from_photos(run: Run, say: Say) -> None:
+    """Initialise cameras, exposures, the points' colours and the environment from the photos.
 
-    Return what was found to hide the scene, [H, W] bool by photo, and is left out of the photos now.
+    Photos whose poses must be far off, and what hides the scene in others, are left out from then on.
     """
     say("before the first step: cameras, physical camera, points and environment are fitted to the photos")
     refine_before_training(run, say)
@@ -165,7 +166,7 @@ def start_from_photos(run: Run, say: Say) -> dict[int, Tensor]:
         colour_from_photos(run, lambda _: None)
         refine_poses_with_points(run, own, say)
     samples = colour_from_photos(run, say)
-    occluders = leave_out_occluders(run, samples, own, say)
+    leave_out_occluders(run, samples, own, say)
     if run.config.prune.enabled:
         removed = remove_unsupported(run.pipeline, samples, run.config.prune)
         say(f"points: {removed:,} removed that the photos contradict")
@@ -179,13 +180,24 @@ def start_from_photos(run: Run, say: Say) -> dict[int, Tensor]:
     environment = run.pipeline.environment
     size = f"{environment.map.shape[2]} rows" if environment.enabled else "one colour"
     say(f"environment: {size}; {100 * share:.0f} % of the photos' rays meet no point")
-    return occluders
 
 
-def leave_out_occluders(
-    run: Run, samples: dict[int, PointSamples], own: Tensor, say: Say
-) -> dict[int, Tensor]:
-    """Leave out of the photos what hides the scene, and return it, [H, W] bool by photo.
+def leave_out_unrelated(run: Run, samples: dict[int, PointSamples], say: Say) -> None:
+    """Leave out whole photos whose poses must be far off, because they do not show what the others show."""
+    unrelated = unrelated_photos(samples, len(run.pipeline.points))
+    if unrelated and len(samples) - len(unrelated) >= 2:
+        for photo in unrelated:
+            run.cache.leave_out(photo, torch.ones(run.cache.get(photo).shape[:2], dtype=torch.bool))
+            run.split["train"].remove(photo)
+            del samples[photo]
+        names = ", ".join(run.scene.photos[photo].name for photo in unrelated)
+        say(
+            f"poses: {len(unrelated)} photos do not show what others show of the points, and are left out: {names}"
+        )
+
+
+def leave_out_occluders(run: Run, samples: dict[int, PointSamples], own: Tensor, say: Say) -> None:
+    """Leave out of the photos what hides the scene.
 
     The samples and colours of points are made anew without it.
 
@@ -193,7 +205,7 @@ def leave_out_occluders(
         own: [N, C] the features that the points came with.
     """
     if not run.config.occluders.enabled:
-        return {}
+        return
     occluders = find_occluders(run.pipeline, samples, run.config.occluders)
     for photo, hidden in occluders.items():
         run.cache.leave_out(photo, hidden)
@@ -207,7 +219,6 @@ def leave_out_occluders(
         with torch.no_grad():
             run.pipeline.points.features.copy_(own)
         colour_points(run.pipeline, samples)
-    return occluders
 
 
 def colour_from_photos(run: Run, say: Say) -> dict[int, PointSamples]:
@@ -215,6 +226,7 @@ def colour_from_photos(run: Run, say: Say) -> dict[int, PointSamples]:
     samples = {}
     for photo in tqdm(run.split["train"], desc="looking up points", leave=False, disable=None):
         samples[photo] = sample_points(run.pipeline, run.cache, photo)
+    leave_out_unrelated(run, samples, say)
     start_exposures(run.scene, run.config, run.pipeline, samples, say)
     error = calibrate(run.pipeline, samples, run.config.learn, run.config.seed)
     say(f"physical camera: fitted to points that several photos see, median error {255 * error:.1f} of 255")

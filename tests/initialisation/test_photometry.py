@@ -12,6 +12,7 @@ from adop.initialisation.photometry import (
     estimate_exposures,
     judge_exposures,
     sample_points,
+    unrelated_photos,
 )
 from adop.model.pipeline import build_pipeline
 from adop.model.tonemapper import srgb_encode
@@ -117,3 +118,22 @@ def test_without_any_exposure_all_start_alike():
     unknown = torch.full((6,), torch.nan)
     found = judge_exposures(unknown, unknown, TRAINED)
     assert not found.from_exif and torch.equal(found.ev, torch.zeros(6))
+
+
+def test_a_photo_that_shows_something_else_is_unrelated():
+    generator = torch.Generator().manual_seed(3)
+    radiance = torch.rand(2000, 3, generator=generator) * 0.4 + 0.02
+    point_samples = {}
+    for photo in range(5):
+        points = torch.randperm(2000, generator=generator)[:900].sort().values
+        light = radiance[points] * (1 + 0.3 * torch.randn(900, 1, generator=generator))
+        if photo == 3:
+            light = light[torch.randperm(900, generator=generator)]
+        value = srgb_encode(light.clamp(0, 1))
+        point_samples[photo] = PointSamples(points, value, torch.ones(900), torch.zeros(900, 2))
+    assert unrelated_photos(point_samples, 2000) == [3]
+    few = point_samples[1]
+    point_samples[1] = PointSamples(
+        *(part[:20] for part in (few.points, few.value, few.confidence, few.position))
+    )
+    assert unrelated_photos(point_samples, 2000) == [1, 3]

@@ -1,6 +1,7 @@
 """The description of a scene and its warnings."""
 
 import dataclasses
+import json
 
 import numpy as np
 from PIL import Image
@@ -45,7 +46,7 @@ def test_every_fault_gets_a_warning(tmp_path):
         "photo1.png: photo not found",
         "1 photos have no exposure: photo2.png",
         "2 photos have the same pose as another one: photo3.png, photo4.png",
-        "1 photos see hardly any points: photo5.png",
+        "1 of 6 photos, sees hardly any points: photo5.png",
         "folds back",
         "very far away",
         "no normals",
@@ -64,3 +65,27 @@ def test_fisheye_lenses_unknown_exposure_and_an_offset(tmp_path):
     text = str(scene_info(scene))
     assert "unknown (training estimates it)" in text and "fisheye 48x36" in text and "1e+06 0 0" in text
     assert "folds" not in text
+
+
+def test_photos_are_listed_with_what_is_odd_about_them(tmp_path):
+    scene = small_scene(tmp_path)
+    photos = list(scene.photos)
+    mask = np.zeros((36, 48), np.uint8)
+    mask[:, :36] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    photos[1] = dataclasses.replace(photos[1], mask=tmp_path / "mask.png")
+    pose = photos[2].world_to_camera.copy()
+    pose[:3, 3] *= 1000
+    photos[2] = dataclasses.replace(photos[2], world_to_camera=pose)
+    photos[3] = dataclasses.replace(photos[3], exposure=21.0)
+    info = scene_info(dataclasses.replace(scene, photos=tuple(photos)))
+    listed = json.loads(json.dumps(info.as_dict()))["photos"]
+    assert [photo["name"] for photo in listed] == [photo.name for photo in photos]
+    assert [photo["masked"] for photo in listed] == [0, 0.25, 0, 0, 0, 0]
+    assert [photo["points_seen"] for photo in listed] == info.points_seen.tolist()
+    assert "stands far from everything else" in listed[2]["odd"]
+    assert listed[3]["odd"] == ["its exposure is far from the others'"] and listed[3]["exposure"] == 21
+    assert [bool(photo["odd"]) for photo in listed] == [False, False, True, True, False, False]
+    line = next(line for line in str(info).splitlines() if line.startswith(photos[1].name))
+    assert line.split() == [photos[1].name, "48x36", "11.00", f"{info.points_seen[1]}", "25", "%"]
+    assert "1 of 6 photos, stands far from everything else: photo2.png." in info.warnings

@@ -7,30 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from adop.config import (
-    DensifyConfig,
-    GrowConfig,
-    LearnConfig,
-    OccludersConfig,
-    RenderConfig,
-    TrainConfig,
-)
 from adop.errors import UserError
 from adop.run.checkpoint import checkpoints, load_optimiser_state
 from adop.run.run import Run, load
 from adop.training.train import not_finite, train
-
-CONFIG = TrainConfig(
-    steps=12,
-    crop=64,
-    batch=2,
-    render=RenderConfig(levels=4, antialias=False),
-    grow=GrowConfig(enabled=False),
-    densify=DensifyConfig(enabled=False),
-    occluders=OccludersConfig(enabled=False),
-    learn=LearnConfig(poses="off", intrinsics="off", distortion="off"),
-    test_every=20,
-)
+from support.fast_training import CONFIG
 
 
 def test_a_step_that_breaks_a_parameter_is_undone(small_folder: Path, tmp_path: Path):
