@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import ctypes
 import difflib
+import errno
 import os
 import sys
+import threading
 from collections.abc import Callable
 
 from adop.errors import UserError
 
+ENVIRONMENT_ERRORS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+}
 USAGE = """\
 adop: point-based neural rendering, from photos to images from any viewpoint, at any exposure
 
@@ -20,6 +31,9 @@ adop: point-based neural rendering, from photos to images from any viewpoint, at
   adop capture PHOTOS|VIDEO --output SCENE         make a scene of photos: cameras and points
   adop import colmap SPARSE --images DIR --points PLY --output SCENE     make a scene of a COLMAP model
   adop import nerfstudio TRANSFORMS --output SCENE                       make a scene of a transforms.json
+  adop import metashape CAMERAS.xml --images DIR --points PLY --output SCENE    make a scene of Metashape's cameras
+  adop import realityscan CSV --images DIR --points PLY --output SCENE   make a scene of RealityScan's cameras
+  adop import bundler BUNDLE.out --images DIR --output SCENE             make a scene of a Bundler reconstruction
   adop densify SCENE                               find dense points for a scene whose cameras are known
   adop info SCENE                                  show what is in a scene, and what is unusual about it
   adop doctor                                      show what runs on this machine, and what to install
@@ -37,6 +51,7 @@ def main() -> None:
     """Run the command that the arguments name; after a user's mistake print one sentence and exit with status 2."""
     limit_spinning()
     keep_memory()
+    threading.excepthook = _on_thread_failure
     from adop.cli.commands import COMMANDS
 
     words = sys.argv[1:]
@@ -104,6 +119,25 @@ def _run(command: Callable[[str, list[str]], int], name: str, words: list[str]) 
         return 130
     except BrokenPipeError:
         return 141
+    except OSError as error:
+        if error.errno not in ENVIRONMENT_ERRORS:
+            raise
+        print(_on_environment(error), file=sys.stderr)
+        return 2
+
+
+def _on_environment(error: OSError) -> str:
+    """Return a sentence on a full or write-protected disk."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"adop: {where}{error.strerror}; make room or choose another place, then go on."
+
+
+def _on_thread_failure(failure: threading.ExceptHookArgs) -> None:
+    """Print a sentence instead of a traceback where a thread of a library finds the disk full."""
+    if isinstance(failure.exc_value, OSError) and failure.exc_value.errno in ENVIRONMENT_ERRORS:
+        print(_on_environment(failure.exc_value), file=sys.stderr)
+    else:
+        threading.__excepthook__(failure)
 
 
 if __name__ == "__main__":

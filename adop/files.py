@@ -1,15 +1,17 @@
-"""Files that are written whole or not at all."""
+"""Files that are read with all their mistakes named, and written whole or not at all."""
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from adop.errors import UserError
+from adop.errors import UserError, one_line
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,52 @@ class Output:
     folder: bool
 
 
+MAX_DIGITS = 300  # of a whole number in JSON; longer ones are infinite, as 1e999 is
+
 OutputFile = Annotated[Path, Output(folder=False)]
 OutputFolder = Annotated[Path, Output(folder=True)]
+
+
+def check_readable(path: Path) -> None:
+    """Raise UserError where there is no regular file: reading a pipe or a device might never end."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+    if not stat.S_ISREG(mode):
+        kind = "is a folder" if stat.S_ISDIR(mode) else "is a pipe or a device"
+        raise UserError(f"{path}: cannot be read, because it {kind}; name a file.")
+
+
+def read_text(path: Path, kind: str = "text") -> str:
+    """Return a text file in UTF-8, without its byte order mark.
+
+    Args: kind: what the error says that the file is not.
+    Raises: UserError naming the file and the byte.
+    """
+    check_readable(path)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: cannot be read, because it is not {kind} in UTF-8 ({error.reason} at byte {error.start})."
+        ) from None
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file; every number in it can be converted to a float.
+
+    Raises: UserError naming the file, the line and what is wrong.
+    """
+    text = read_text(path, "JSON")
+    try:
+        return json.loads(text, parse_int=lambda digits: (int if len(digits) < MAX_DIGITS else float)(digits))
+    except RecursionError:
+        raise UserError(f"{path}: is not JSON that adop reads, because it is nested too deeply.") from None
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON ({one_line(error)}).") from None
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -38,6 +84,18 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a text file, whole or not at all."""
+    with open(path, "ab") as file:
+        end = file.tell()
+        try:
+            file.write(f"{line}\n".encode())
+            file.flush()
+        except OSError:
+            os.ftruncate(file.fileno(), end)
+            raise
 
 
 def check_writable(path: Path, folder: bool = False) -> None:

@@ -27,6 +27,8 @@ MODULES = (
     "adop.config.learning",
     "adop.config.train",
     "adop.config.files",
+    "adop.importers.import_scene",
+    "adop.importers.import_config",
     "adop.scene.scene",
     "adop.scene.read",
     "adop.scene.write",

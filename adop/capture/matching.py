@@ -25,7 +25,7 @@ from adop.capture.sources.photo_files import CapturedPhotos
 from adop.errors import UserError
 from adop.files import write_text
 from adop.images.photo_files import read_mask, read_photo
-from adop.importers.import_scene import find_masks
+from adop.importers.write_capture import find_masks
 from adop.scene.prepare import Report
 
 if TYPE_CHECKING:
@@ -353,7 +353,7 @@ def _forget_unless(record: Path, key: object) -> bool:
     """Return whether a record differs from what a run would write there, and remove it then."""
     try:
         same = json.loads(record.read_text()) == json.loads(json.dumps(key))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         same = False
     if not same:
         record.unlink(missing_ok=True)

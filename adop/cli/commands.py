@@ -6,7 +6,13 @@ from collections.abc import Callable
 
 from adop.cli.capture import capture_command, densify_command
 from adop.cli.evaluate import eval_command
-from adop.cli.import_scene import import_colmap_command, import_nerfstudio_command
+from adop.cli.import_scene import (
+    import_bundler_command,
+    import_colmap_command,
+    import_metashape_command,
+    import_nerfstudio_command,
+    import_realityscan_command,
+)
 from adop.cli.render import render_command
 from adop.cli.tools import (
     bench_gradients_command,
@@ -29,6 +35,9 @@ COMMANDS: dict[str, Callable[[str, list[str]], int]] = {
     "capture": capture_command,
     "import colmap": import_colmap_command,
     "import nerfstudio": import_nerfstudio_command,
+    "import metashape": import_metashape_command,
+    "import realityscan": import_realityscan_command,
+    "import bundler": import_bundler_command,
     "densify": densify_command,
     "info": info_command,
     "doctor": doctor_command,

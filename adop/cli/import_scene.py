@@ -1,4 +1,4 @@
-"""`adop import colmap` and `adop import nerfstudio`: make a scene folder of another program's output."""
+"""`adop import`: make a scene folder of another program's output."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from adop.importers.import_config import ImportConfig
 
 if TYPE_CHECKING:
     from adop.geometry.lens import Lens
-    from adop.importers.import_scene import MakePoints
+    from adop.importers.write_capture import MakePoints
     from adop.scene.ply import RawPoints
-    from adop.scene.scene import Photo
+    from adop.scene.scene import Photo, Scene
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ def import_colmap_command(name: str, words: list[str]) -> int:
 
     points = options.points or _triangulation(options.output)
     scene = import_colmap(options.sparse, options.images, points, options.output, options.options)
-    print(f"{options.output}: {len(scene.photos)} photos, {len(scene.points):,} points")
-    return 0
+    return _made(options.output, scene)
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,90 @@ def import_nerfstudio_command(name: str, words: list[str]) -> int:
 
     points = options.points or _triangulation(options.output)
     scene = import_nerfstudio(options.transforms, points, options.output, options.images, options.options)
-    print(f"{options.output}: {len(scene.photos)} photos, {len(scene.points):,} points")
+    return _made(options.output, scene)
+
+
+@dataclass(frozen=True)
+class MetashapeOptions:
+    """Make a scene folder of the cameras that Agisoft Metashape exports as XML."""
+
+    cameras: tyro.conf.Positional[Path]
+    """The XML file that File > Export > Export Cameras writes."""
+    images: Path
+    """Folder of the photos."""
+    output: OutputFolder
+    """Scene folder to make."""
+    points: Path | None = None
+    """PLY file of the points, exported in the chunk's coordinate system. None: find points in the photos."""
+    options: Annotated[ImportConfig, tyro.conf.arg(name="")] = field(default_factory=ImportConfig)
+
+
+def import_metashape_command(name: str, words: list[str]) -> int:
+    """Run `adop import metashape` and return the exit status."""
+    options = parse_options(MetashapeOptions, name, words)
+    from adop.importers.import_scene import import_metashape
+
+    points = options.points or _triangulation(options.output)
+    scene = import_metashape(options.cameras, options.images, points, options.output, options.options)
+    return _made(options.output, scene)
+
+
+@dataclass(frozen=True)
+class RealityScanOptions:
+    """Make a scene folder of the cameras that RealityScan or RealityCapture exports as CSV."""
+
+    table: tyro.conf.Positional[Path]
+    """The CSV file of the export format Internal/External Camera Parameters."""
+    images: Path
+    """Folder of the photos."""
+    output: OutputFolder
+    """Scene folder to make."""
+    points: Path | None = None
+    """PLY file of the points, exported in the same coordinate system. None: find points in the photos."""
+    options: Annotated[ImportConfig, tyro.conf.arg(name="")] = field(default_factory=ImportConfig)
+
+
+def import_realityscan_command(name: str, words: list[str]) -> int:
+    """Run `adop import realityscan` and return the exit status."""
+    options = parse_options(RealityScanOptions, name, words)
+    from adop.importers.import_scene import import_realityscan
+
+    points = options.points or _triangulation(options.output)
+    scene = import_realityscan(options.table, options.images, points, options.output, options.options)
+    return _made(options.output, scene)
+
+
+@dataclass(frozen=True)
+class BundlerOptions:
+    """Make a scene folder of a Bundler reconstruction (bundle.out, version 0.3)."""
+
+    bundle: tyro.conf.Positional[Path]
+    """The file bundle.out."""
+    images: Path
+    """Folder of the photos."""
+    output: OutputFolder
+    """Scene folder to make."""
+    photo_list: Annotated[Path | None, tyro.conf.arg(name="list")] = None
+    """The list of photos. None: list.txt beside the bundle or in the folder above it."""
+    points: Path | None = None
+    """PLY file of a dense cloud. None: use the sparse points of the bundle; without any, find some in the photos."""
+    options: Annotated[ImportConfig, tyro.conf.arg(name="")] = field(default_factory=ImportConfig)
+
+
+def import_bundler_command(name: str, words: list[str]) -> int:
+    """Run `adop import bundler` and return the exit status."""
+    options = parse_options(BundlerOptions, name, words)
+    from adop.importers.import_scene import import_bundler
+
+    bundle = options.bundle if options.photo_list is None else (options.bundle, options.photo_list)
+    points = options.points or _triangulation(options.output)
+    scene = import_bundler(bundle, options.images, points, options.output, options.options)
+    return _made(options.output, scene)
+
+
+def _made(output: Path, scene: Scene) -> int:
+    """Say what was made, and return the exit status."""
+    print(f"{output}: {len(scene.photos)} photos, {len(scene.points):,} points")
     return 0
 
 

@@ -140,6 +140,19 @@ def rotation_from_quaternion(quaternion: Sequence[float] | np.ndarray, where: st
     return Rotation.from_quat(np.roll(values, -1)).as_matrix()  # scipy's order is x y z w
 
 
+def nearest_rotation(matrix: np.ndarray, where: str) -> np.ndarray:
+    """Return the exact rotation [3, 3] next to one read from a file.
+
+    Raises: UserError beginning with `where` for a matrix that differs from a rotation by more than 1 %.
+    """
+    with np.errstate(all="ignore"):
+        error = np.abs(matrix.T @ matrix - np.eye(3)).max()
+        if not error < 0.01 or np.linalg.det(matrix) < 0:
+            raise UserError(f"{where}: its rotation matrix is not a rotation.")
+    left, _, right = np.linalg.svd(matrix)
+    return left @ right
+
+
 def look_at_pose(eye: Sequence[float], target: Sequence[float], up: Sequence[float]) -> np.ndarray:
     """Return `world_to_camera` [4, 4] float64 of a camera at `eye` that looks at `target`.
 

@@ -1,1 +1,1 @@
-"""Importers: scenes from COLMAP models and nerfstudio's transforms.json."""
+"""Importers: scenes from the files of COLMAP, nerfstudio, Metashape, RealityScan and Bundler."""

@@ -22,6 +22,8 @@ class ImportConfig:
     """Link to the photos instead of copying them into the scene."""
     longest_side: Annotated[int, Range(SMALLEST_PHOTO_PX, MAX_SIDE_PX)] | None = None
     """Shrink larger photos and their masks to this many pixels along the longer side; their lens is scaled too."""
+    skip_missing: bool = False
+    """Leave out photos that are listed but not there, and say how many; otherwise they are an error."""
     force: bool = False
     """Replace a scene that is already there."""
     prepare: PrepareConfig = field(default_factory=PrepareConfig)

@@ -1,34 +1,28 @@
-"""Importing captures: a COLMAP model or nerfstudio's transforms.json, with photos and points, becomes a scene folder."""
+"""Importing captures: other programs' cameras, with photos and points, become a scene folder."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from adop.errors import UserError
 from adop.geometry.colmap_lens import colmap_lens, colmap_pose
-from adop.geometry.lens import Lens, PosedLens
-from adop.geometry.rigid_motion import rigid
-from adop.images import exif
-from adop.images.photo_files import check_photos
+from adop.geometry.lens import Lens
+from adop.importers.bundler import read_bundler
 from adop.importers.colmap import ColmapModel, has_points3d, read_colmap, read_points3d
 from adop.importers.import_config import ImportConfig
+from adop.importers.metashape import read_metashape
 from adop.importers.nerfstudio import read_transforms
+from adop.importers.photo_finder import keep_present
+from adop.importers.reality_capture import read_reality_capture
+from adop.importers.write_capture import Capture, MakePoints, write_scene
 from adop.ranges import check_ranges
 from adop.scene.ply import RawPoints, read_ply
-from adop.scene.point_cloud import PointCloud
-from adop.scene.prepare import Report, prepare
+from adop.scene.prepare import Report
 from adop.scene.scene import Photo, Scene, photo_file
-from adop.scene.write import check_output, save_scene
-
-LARGE_PX = 2400  # longer side of a photo from which on the report suggests a smaller size
-
-# Finds points in photos, whose lenses have the photos' sizes; `adop.capture.triangulate` has one.
-MakePoints = Callable[[list[Lens], list[Photo]], RawPoints]
+from adop.scene.write import check_output
 
 
 def import_colmap(
@@ -51,14 +45,11 @@ def import_colmap(
 
     Raises: UserError naming the file and what is wrong in it; then nothing is written.
     """
-    config = config or ImportConfig()
-    check_ranges(config)
-    check_output(Path(output), config.force)
+    config = _checked(config, output)
     model = read_colmap(Path(sparse))
-    lenses, photos = _colmap_photos(model, Path(images))
-    return _write_scene(
-        _Capture(lenses, photos, _colmap_points(model, points, report)), Path(output), config, report
-    )
+    lenses, photos = _colmap_photos(model, Path(images), config.skip_missing, report)
+    capture = Capture(lenses, photos, _colmap_points(model, points, report))
+    return write_scene(capture, Path(output), config, report)
 
 
 def import_nerfstudio(
@@ -81,15 +72,110 @@ def import_nerfstudio(
 
     Raises: UserError naming the file and what is wrong in it; then nothing is written.
     """
-    config = config or ImportConfig()
-    check_ranges(config)
-    check_output(Path(output), config.force)
+    config = _checked(config, output)
+    if config.skip_missing:
+        raise UserError(
+            f"{transforms}: --skip-missing is not for transforms.json; remove its frames without photos."
+        )
     lenses, photos, ply = read_transforms(Path(transforms), None if images is None else Path(images))
     source = ply if points is None or (callable(points) and ply is not None) else points
     if source is None:
         raise UserError(f"{transforms}: names no point cloud (ply_file_path); name one with --points.")
     raw = source if callable(source) else read_ply(Path(source))
-    return _write_scene(_Capture(lenses, _without_common_folder(photos), raw), Path(output), config, report)
+    return write_scene(Capture(lenses, _without_common_folder(photos), raw), Path(output), config, report)
+
+
+def import_metashape(
+    cameras: Path,
+    images: Path,
+    points: Path | MakePoints,
+    output: Path,
+    config: ImportConfig | None = None,
+    report: Report = print,
+) -> Scene:
+    """Import the cameras of Agisoft Metashape, write them as a scene folder, and return that scene.
+
+    Args:
+        cameras: the XML file that File > Export > Export Cameras writes.
+        images: folder of the photos, which the cameras' labels name with their ending or without.
+        points: PLY file of the points in the chunk's coordinate system, or a function that makes some.
+        output: the scene folder to write.
+        report: called with a sentence for each thing that the user may want to know.
+
+    Raises: UserError naming the file and what is wrong in it; then nothing is written.
+    """
+    config = _checked(config, output)
+    lenses, photos = read_metashape(Path(cameras), Path(images), config.skip_missing, report)
+    return write_scene(Capture(lenses, photos, _points(points)), Path(output), config, report)
+
+
+def import_realityscan(
+    table: Path,
+    images: Path,
+    points: Path | MakePoints,
+    output: Path,
+    config: ImportConfig | None = None,
+    report: Report = print,
+) -> Scene:
+    """Import the cameras of RealityScan or RealityCapture, write them as a scene folder, and return that scene.
+
+    Args:
+        table: the CSV file of the export format Internal/External Camera Parameters.
+        images: folder of the photos.
+        points: PLY file of the points in the coordinate system of the table, or a function that makes some.
+        output: the scene folder to write.
+        report: called with a sentence for each thing that the user may want to know.
+
+    Raises: UserError naming the file and what is wrong in it; then nothing is written.
+    """
+    config = _checked(config, output)
+    lenses, photos = read_reality_capture(Path(table), Path(images), config.skip_missing, report)
+    return write_scene(Capture(lenses, photos, _points(points)), Path(output), config, report)
+
+
+def import_bundler(
+    bundle: Path | tuple[Path, Path],
+    images: Path,
+    points: Path | MakePoints | None,
+    output: Path,
+    config: ImportConfig | None = None,
+    report: Report = print,
+) -> Scene:
+    """Import a reconstruction of Bundler, write it as a scene folder, and return that scene.
+
+    Args:
+        bundle: the file bundle.out, or that and the list of photos; by default the list is list.txt beside the file or in
+            the folder above it.
+        images: folder of the photos.
+        points: PLY file of a dense cloud; None takes the sparse points, and so does a function, which is called if there
+            are none.
+        output: the scene folder to write.
+        report: called with a sentence for each thing that the user may want to know.
+
+    Raises: UserError naming the file and what is wrong in it; then nothing is written.
+    """
+    config = _checked(config, output)
+    file, photo_list = bundle if isinstance(bundle, tuple) else (bundle, None)
+    names = None if photo_list is None else Path(photo_list)
+    lenses, photos, sparse = read_bundler(Path(file), names, Path(images), config.skip_missing, report)
+    raw: RawPoints | MakePoints = sparse
+    if points is not None and (not callable(points) or not len(sparse.xyz)):
+        raw = _points(points)
+    else:
+        report(f"No --points: using the {len(sparse.xyz)} sparse points; a dense cloud gives better results.")
+    return write_scene(Capture(lenses, photos, raw), Path(output), config, report)
+
+
+def _checked(config: ImportConfig | None, output: Path) -> ImportConfig:
+    """Return the options, by default those of the command line, after checking them and the output."""
+    config = config or ImportConfig()
+    check_ranges(config)
+    check_output(Path(output), config.force)
+    return config
+
+
+def _points(points: Path | MakePoints) -> RawPoints | MakePoints:
+    return points if callable(points) else read_ply(Path(points))
 
 
 def _without_common_folder(photos: list[Photo]) -> list[Photo]:
@@ -100,7 +186,9 @@ def _without_common_folder(photos: list[Photo]) -> list[Photo]:
     return _without_common_folder([replace(photo, name=photo.name.split("/", 1)[1]) for photo in photos])
 
 
-def _colmap_photos(model: ColmapModel, images: Path) -> tuple[list[Lens], list[Photo]]:
+def _colmap_photos(
+    model: ColmapModel, images: Path, skip_missing: bool, report: Report
+) -> tuple[list[Lens], list[Photo]]:
     if not images.is_dir():
         raise UserError(f"{images}: no such folder of photos.")
     used = sorted({image.camera for image in model.images})
@@ -117,13 +205,13 @@ def _colmap_photos(model: ColmapModel, images: Path) -> tuple[list[Lens], list[P
         pose = colmap_pose(image.rotation, image.translation, where)
         file = photo_file(images, image.name, where)
         photos.append(Photo(file, used.index(image.camera), pose, name=image.name))
-    missing = [photo for photo in photos if not photo.file.is_file()]
-    if missing:
-        raise UserError(
-            f"{missing[0].file}: photo not found ({len(missing)} of {len(photos)} are missing); "
-            "the names in the model are relative to the folder that --images names."
-        )
-    return lenses, photos
+    hint = "the names in the model are relative to the folder that --images names"
+    kept = [
+        photos[index] for index in keep_present([photo.file for photo in photos], skip_missing, hint, report)
+    ]
+    numbers = sorted({photo.lens for photo in kept})
+    kept = [replace(photo, lens=numbers.index(photo.lens)) for photo in kept]
+    return [lenses[number] for number in numbers], kept
 
 
 def _colmap_points(
@@ -138,212 +226,3 @@ def _colmap_points(
         return points
     report(f"No --points: using the model's {len(xyz)} sparse points; a dense cloud gives better results.")
     return RawPoints(xyz, None, colors, str(model.folder))
-
-
-@dataclass(frozen=True, eq=False)
-class _Capture:
-    """What another program's files hold."""
-
-    lenses: list[Lens]
-    photos: list[Photo]
-    points: RawPoints | MakePoints
-
-
-def _write_scene(capture: _Capture, output: Path, config: ImportConfig, report: Report) -> Scene:
-    """Check the photos, read their exposure, prepare the points, and write the scene."""
-    fitted = _fit_sizes(capture.lenses, capture.photos, report)
-    lenses = _limit_sizes(fitted, config, report)
-    photos = _with_exposure(capture.photos, config.exif, report)
-    if config.masks is not None:
-        masks = find_masks([photo.name for photo in photos], config.masks, report)
-        photos = [replace(photo, mask=mask) for photo, mask in zip(photos, masks, strict=True)]
-    raw = capture.points(fitted, photos) if callable(capture.points) else capture.points
-    photos, raw, offset = _near_origin(photos, raw, report)
-    views = [(lenses[photo.lens], photo.world_to_camera) for photo in photos]
-    _check_seen(raw, views)
-    cloud = prepare(raw, views, config.prepare, report)
-    znear, zfar = _depth_range(cloud, photos)
-    known = [photo.exposure for photo in photos if photo.exposure is not None]
-    scene = Scene(
-        name=output.name,
-        folder=output,
-        lenses=tuple(lenses),
-        photos=tuple(photos),
-        points=cloud,
-        up_vector=up_vector(photos),
-        scene_exposure=float(np.median(known)) if known else 0.0,
-        znear=znear,
-        zfar=zfar,
-        world_offset=offset,
-    )
-    return save_scene(scene, output, config.link, config.force)
-
-
-def _fit_sizes(lenses: list[Lens], photos: list[Photo], report: Report) -> list[Lens]:
-    """Scale each lens to the size of its photos, which must all have been resized alike."""
-    fitted = []
-    for index, lens in enumerate(lenses):
-        own = [photo for photo in photos if photo.lens == index]
-        width, height = _common_size(own) or (lens.width, lens.height)
-        if (width, height) != (lens.width, lens.height):
-            scale = math.sqrt(width * height / (lens.width * lens.height))
-            if max(abs(width - scale * lens.width), abs(height - scale * lens.height)) > 1.5:
-                raise UserError(
-                    f"{own[0].file}: is {width}x{height} pixels, its camera has {lens.width}x{lens.height}, "
-                    "which is another shape; use the photos that the cameras were computed from."
-                )
-            report(
-                f"The photos are {width}x{height}, their camera {lens.width}x{lens.height}: its lens was scaled."
-            )
-            lens = lens.scaled(width, height)
-        fitted.append(lens)
-    return fitted
-
-
-def _common_size(photos: list[Photo]) -> tuple[int, int] | None:
-    """Return the size in pixels that the photos of a camera share, or None for a camera without photos."""
-    sizes: dict[tuple[int, int], Photo] = {}
-    for photo, size in zip(photos, check_photos([photo.file for photo in photos]), strict=True):
-        sizes.setdefault(size, photo)
-    if len(sizes) > 1:
-        (a, first), (b, second) = list(sizes.items())[:2]
-        raise UserError(
-            f"{second.file}: is {b[0]}x{b[1]} pixels, but {first.name} of the same camera is {a[0]}x{a[1]}; "
-            "use the photos that the cameras were computed from."
-        )
-    return next(iter(sizes), None)
-
-
-def _limit_sizes(lenses: list[Lens], config: ImportConfig, report: Report) -> list[Lens]:
-    """Scale the lenses of photos beyond the configured size; `save_scene` writes a photo in the size of its lens."""
-    longest, limit = max(max(lens.width, lens.height) for lens in lenses), config.longest_side
-    if limit is None:
-        if longest > LARGE_PX:
-            report(
-                f"The photos have up to {longest} pixels a side: --longest-side 1600 would shrink them and speed up "
-                "training."
-            )
-        return lenses
-    if config.link and longest > limit:
-        raise UserError(
-            "--link and --longest-side: photos that are shrunk cannot be linked; omit one of the two."
-        )
-    limited = []
-    for lens in lenses:
-        factor = min(1.0, limit / max(lens.width, lens.height))
-        width, height = (max(1, round(factor * side)) for side in (lens.width, lens.height))
-        if factor < 1:
-            report(f"Photos of {lens.width}x{lens.height} are written as {width}x{height}.")
-        try:
-            limited.append(lens.scaled(width, height) if factor < 1 else lens)
-        except ValueError as error:
-            raise UserError(f"--longest-side {limit}: {error}; choose another size.") from None
-    return limited
-
-
-def _with_exposure(photos: list[Photo], table: Path | None, report: Report) -> list[Photo]:
-    """Set each photo's EV from its EXIF tags, or from the CSV table where it has none."""
-    rows = exif.read_exposure_table(table) if table is not None else {}
-    result = []
-    for photo in photos:
-        value = exif.read_exposure(photo.file)
-        if value is None:
-            value = rows.get(photo.name, rows.get(photo.file.name))
-        result.append(replace(photo, exposure=value))
-    known = [photo.exposure for photo in result if photo.exposure is not None]
-    if not known:
-        report("Exposure: no photo has EXIF tags for it; training will estimate it.")
-    elif len(known) < len(result):
-        report(f"Exposure: {len(result) - len(known)} of {len(result)} photos have no EXIF tags for it.")
-    else:
-        report(f"Exposure: EV {min(known):.2f} to {max(known):.2f}.")
-    return result
-
-
-def find_masks(names: Sequence[str], folder: Path, report: Report) -> list[Path | None]:
-    """Return the mask of each photo in a folder: named like the photo, with .png added or in place of its ending.
-
-    Raises: UserError where no photo has one.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of masks.")
-    masks = []
-    for name in names:
-        base = folder / name
-        candidates = [base.with_name(base.name + ".png"), base.with_suffix(".png"), base]
-        masks.append(next((path for path in candidates if path.is_file()), None))
-    found = sum(mask is not None for mask in masks)
-    if not found:
-        raise UserError(f"{folder}: no mask for any photo; a mask is named like its photo, with .png added.")
-    if found < len(masks):
-        report(f"Masks: {len(masks) - found} of {len(masks)} photos have none.")
-    return masks
-
-
-def _near_origin(
-    photos: list[Photo], raw: RawPoints, report: Report
-) -> tuple[list[Photo], RawPoints, np.ndarray]:
-    """Move a scene to the origin if it lies so far away that float32 would lose digits, as map coordinates do.
-
-    Returns: photos and points of the moved scene, and the offset [3]: source coordinates = new ones + offset.
-    """
-    centres = np.stack([-p.world_to_camera[:3, :3].T @ p.world_to_camera[:3, 3] for p in photos])
-    usable = raw.xyz[np.isfinite(raw.xyz).all(axis=1)]
-    if not len(usable):
-        return photos, raw, np.zeros(3)
-    middle = np.median(usable, axis=0)
-    size = float(np.median(np.abs(usable - middle).max(axis=1)))
-    reach = max(size, float(np.abs(centres - middle).max()))
-    if np.abs(middle).max() < 100.0 * reach:
-        return photos, raw, np.zeros(3)
-    offset = np.rint(middle) if reach > 100 else middle
-    report(f"The scene is far from the origin; it was moved by {' '.join(f'{-v:g}' for v in offset)}.")
-    moved = []
-    for photo in photos:
-        rotation, translation = photo.world_to_camera[:3, :3], photo.world_to_camera[:3, 3]
-        moved.append(replace(photo, world_to_camera=rigid(rotation, translation + rotation @ offset)))
-    return moved, replace(raw, xyz=raw.xyz - offset), offset
-
-
-def _check_seen(raw: RawPoints, views: list[PosedLens]) -> None:
-    """Raise UserError for a cloud outside all photos: it is not in the coordinate system of the cameras."""
-    some = raw.xyz[:: max(1, len(raw.xyz) // 2000)]
-    seen = np.zeros(len(some), bool)
-    for lens, world_to_camera in views:
-        _, _, inside = lens.project(some @ world_to_camera[:3, :3].T + world_to_camera[:3, 3])
-        seen |= inside
-    if len(some) and not seen.any():
-        raise UserError(
-            f"{raw.source}: no photo sees any of its points; use a cloud in the coordinate system of the cameras."
-        )
-
-
-def _depth_range(cloud: PointCloud, photos: list[Photo]) -> tuple[float, float]:
-    """Return near and far plane: 1/1000 and 1000 times the typical distance from photos to points."""
-    some = cloud.xyz[:: max(1, len(cloud) // 10000)]
-    medians = []
-    for photo in photos:
-        local = some @ photo.world_to_camera[:3, :3].T + photo.world_to_camera[:3, 3]
-        medians.append(float(np.median(np.linalg.norm(local, axis=1))))
-    typical = float(np.median(medians)) or 1.0
-    return 1e-3 * typical, 1e3 * typical
-
-
-def up_vector(photos: list[Photo]) -> np.ndarray:
-    """Return a guess of the world's up direction [3].
-
-    Level cameras that turn have right sides that span the ground, so up is the direction perpendicular to them. In
-    other captures it is the mean direction of the photos' upper edges. Where cameras look straight down, the upper edges
-    do not tell its sign, and up points from the scene to the cameras.
-    """
-    tops = np.stack([-photo.world_to_camera[1, :3] for photo in photos]).mean(axis=0)
-    backs = np.stack([-photo.world_to_camera[2, :3] for photo in photos]).mean(axis=0)
-    rights = np.stack([photo.world_to_camera[0, :3] for photo in photos])
-    values, vectors = np.linalg.eigh(rights.T @ rights / len(photos))
-    guess = tops
-    if values[1] > 0.05 and values[1] > 3.0 * values[0]:  # the right sides span a plane
-        up = vectors[:, 0]
-        guide = tops if abs(tops @ up) > 0.1 else backs
-        guess = up if guide @ up >= 0 else -up
-    length = float(np.linalg.norm(guess))
-    return guess / length if length > 1e-6 else np.array([0.0, -1.0, 0.0])

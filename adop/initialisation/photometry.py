@@ -20,7 +20,7 @@ CLOUD_WEIGHT = 2.0  # the colour that a point came with counts as much as this m
 TYPICAL_ERROR_EV = 0.5  # of EXIF, from which on the photos are asked whether they follow it at all
 WRONG_EV = 1.0  # by which the EXIF of a single photo is at least wrong to be doubted
 HELD_OUT_EV = 3.0  # beyond all trained photos, at which the EXIF of one that is not looked at is doubted
-MAX_ESTIMATION_POINTS, ESTIMATION_ROUNDS = 100_000, 20
+MAX_ESTIMATION_POINTS, ESTIMATION_ROUNDS, CONVERGED_EV = 100_000, 20, 0.01
 # Correlation of a photo with the others below which it shows something else, and relative to that of most photos.
 UNRELATED, UNRELATED_SHARE = 0.2, 0.4
 MIN_OTHERS_CONFIDENCE = 0.3
@@ -99,6 +99,7 @@ def estimate_exposures(point_samples: dict[int, PointSamples], count: int, start
     few = {i: _every(samples, stride) for i, samples in point_samples.items()}
     logs = {i: srgb_decode(s.value).mean(1).clamp_min(1e-5).log2() for i, s in few.items()}
     for _ in range(ESTIMATION_ROUNDS):
+        before = exposure.clone()
         total, weight = torch.zeros(count // stride + 1), torch.full((count // stride + 1,), 1e-9)
         for i, samples in few.items():
             total.index_add_(0, samples.points, (logs[i] + exposure[i]) * samples.confidence)
@@ -111,6 +112,8 @@ def estimate_exposures(point_samples: dict[int, PointSamples], count: int, start
                 exposure[i] = _weighted_median(difference[shared], samples.confidence[shared])
                 linked[i] = True
         exposure -= exposure[linked].mean() if linked.any() else 0
+        if float((exposure - before).abs().max()) < CONVERGED_EV:
+            break
     return torch.where(linked, exposure, torch.nan)
 
 

@@ -7,14 +7,15 @@ import json
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from adop.files import write_text
+from adop.files import append_line, write_text
 from adop.images.writers import to_uint8
 from adop.refine.align import CameraMove
 
@@ -30,24 +31,28 @@ class Log:
 
     def __init__(self, folder: Path, step: int, say: Callable[[str], None] = print) -> None:
         self.path = folder / "metrics.jsonl"
+        self.say = say
+        self.lost = False  # whether something could not be written, as on a full disk
         self.keep_until(step)
-        self.board = _open_board(folder / "tensorboard", step)
-        if self.board is None:
+        self.board: SummaryWriter | None = None
+        with self._going_on():
+            self.board = _open_board(folder / "tensorboard", step)
+        if self.board is None and not self.lost:
             say("metrics go to metrics.jsonl only; pip install 'adop[tensorboard]' adds TensorBoard files")
 
     def keep_until(self, step: int) -> None:
         """Remove the metrics of later steps, which are taken again."""
         if self.path.exists():
-            lines = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
-            write_text(self.path, "".join(line + "\n" for line in lines))
+            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+            write_text(self.path, "".join(line + "\n" for line in lines if _step_of(line) <= step))
 
     def write(self, step: int, values: dict[str, float], kind: str = "train") -> None:
-        """Append one line, and write the same values for TensorBoard."""
-        with open(self.path, "a") as file:
-            file.write(json.dumps({"step": step, "kind": kind} | values) + "\n")
-        if self.board is not None:
-            for name, value in values.items():
-                self.board.add_scalar(f"{kind}/{name}", value, step)
+        """Append one line, and write the same values for TensorBoard; a full disk does not end the training."""
+        with self._going_on():
+            append_line(self.path, json.dumps({"step": step, "kind": kind} | values))
+            if self.board is not None:
+                for name, value in values.items():
+                    self.board.add_scalar(f"{kind}/{name}", value, step)
 
     def moves(self, step: int, moves: list[CameraMove]) -> None:
         """Append how far cameras were moved, if any were aligned."""
@@ -59,12 +64,26 @@ class Log:
     def picture(self, step: int, name: str, image: Tensor) -> None:
         """Write an image [3, H, W] for TensorBoard."""
         if self.board is not None:
-            self.board.add_image(name, to_uint8(image), step, dataformats="HWC")
+            with self._going_on():
+                self.board.add_image(name, to_uint8(image), step, dataformats="HWC")
 
     def close(self) -> None:
         """Flush the TensorBoard files and end the thread that writes them: the folder may be moved from now on."""
         if self.board is not None:
-            self.board.close()
+            with self._going_on():
+                self.board.close()
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Report the first thing that cannot be written, and go on."""
+        try:
+            yield
+        except OSError as error:
+            if not self.lost:
+                self.say(
+                    f"{self.path}: metrics cannot be written ({error.strerror or error}); training goes on"
+                )
+            self.lost = True
 
 
 def _open_board(folder: Path, step: int) -> SummaryWriter | None:
@@ -79,7 +98,7 @@ def _open_board(folder: Path, step: int) -> SummaryWriter | None:
 def _step_of(line: str) -> int:
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return 2**62
 
 

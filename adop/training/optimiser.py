@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from adop.config import LearnConfig, LearningRateConfig, Schedule, learned
+from adop.errors import UserError, one_line
 from adop.model.pipeline import Pipeline
 from adop.model.points import with_harmonics
 from adop.ops import channels_of
@@ -147,7 +148,15 @@ class Optimiser:
         return tensors
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Restore a state that `state` returned."""
+        """Restore a state that `state` returned. Raises: UserError where it is that of other parameters."""
+        try:
+            self._load(tensors)
+        except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
+            raise UserError(
+                f"the newest checkpoint's optimiser state does not fit the run ({one_line(error)}); delete the checkpoint"
+            ) from error
+
+    def _load(self, tensors: dict[str, Tensor]) -> None:
         self.exp_avg.copy_(with_harmonics(tensors["features.exp_avg"], self.exp_avg))
         self.exp_avg_sq.copy_(with_harmonics(tensors["features.exp_avg_sq"], self.exp_avg_sq))
         self.row_steps.copy_(tensors["features.row_steps"])

@@ -54,6 +54,7 @@ from adop.training.step import draw_batch
 from adop.training.step_graph import StepGraphs
 
 LOG_EVERY = 50  # steps
+LEFT_BY_START = {"config.json", "occluders", "checkpoints"}  # what a run folder has before its first step
 MAX_UNDONE = 3  # steps that went wrong, after which training ends
 UNDONE_RATE = 0.5  # factor of the learning rates after each
 READ_EVERY = 10  # steps, a divisor of LOG_EVERY: reading numbers from a GPU waits for it
@@ -136,7 +137,9 @@ def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: boo
     """Return the run at its beginning, with its folder made and its configuration saved."""
     check_ranges(config)
     check_method(config)
-    if output.exists() and any(output.iterdir()) and not resume:
+    begun = {file.name for file in output.iterdir()} if output.exists() else set()
+    # What an interrupted start left is made again.
+    if begun and not resume and not (begun <= LEFT_BY_START and not checkpoints(output / "checkpoints")):
         raise UserError(
             f"{output}: is not empty; add --resume to continue the run there, or choose another --output"
         )

@@ -1,6 +1,5 @@
 """Importing COLMAP models and transforms.json files, with photos, masks and points."""
 
-import json
 import time
 from pathlib import Path
 
@@ -12,13 +11,13 @@ from adop.errors import UserError
 from adop.geometry.rigid_motion import invert_rigid
 from adop.images.photo_files import read_mask, read_photo
 from adop.importers.import_config import ImportConfig
-from adop.importers.import_scene import import_colmap, import_nerfstudio, up_vector
-from adop.scene.ply import RawPoints, write_ply
+from adop.importers.import_scene import import_colmap
+from adop.importers.write_capture import up_vector
+from adop.scene.ply import write_ply
 from adop.scene.point_cloud import PrepareConfig
 from adop.scene.read import load_scene
 from adop.scene.scene import Photo
 from support.small_scene import (
-    FOCAL,
     HEIGHT,
     WIDTH,
     ball,
@@ -156,6 +155,24 @@ def test_photos_of_another_aspect_ratio_are_refused(capture):
         colmap(capture)
 
 
+def test_missing_photos_may_be_left_out(capture):
+    (capture / "images" / "photo4.png").unlink()
+    with pytest.raises(
+        UserError, match=r"1 of 6 are missing\).*--skip-missing leaves out those that are not"
+    ):
+        colmap(capture)
+    reports = []
+    config = ImportConfig(skip_missing=True, prepare=PLAIN.prepare)
+    scene = colmap(capture, config=config, report=reports.append)
+    assert [photo.name for photo in scene.photos] == [f"photo{index}.png" for index in (0, 1, 2, 3, 5)]
+    assert reports[0].startswith("1 of 6 photos are missing and were left out, such as ")
+    for index in (0, 1, 2, 3):
+        (capture / "images" / f"photo{index}.png").unlink()
+    with pytest.raises(UserError, match=r"5 of 6 are missing\); an import needs at least 2 photos.*--images"):
+        colmap(capture, output="other", config=config)
+    assert not (capture / "other").exists()
+
+
 def test_a_broken_photo_is_named_and_nothing_is_written(capture):
     path = capture / "images" / "photo4.png"
     path.write_bytes(path.read_bytes()[:300])
@@ -247,122 +264,6 @@ def test_sparse_points_get_normals(capture):
     scene = colmap(capture, points=None)
     facing = np.einsum("ij,ij->i", scene.points.normals, scene.points.xyz)
     assert (facing > 0).mean() > 0.8
-
-
-def transforms(**values):
-    """Return the contents of a transforms.json of the small capture, with other values for some keys."""
-    frames = []
-    for index, matrix in enumerate(poses()):
-        opengl = invert_rigid(matrix) @ np.diag([1.0, -1.0, -1.0, 1.0])
-        frames.append({"file_path": f"images/photo{index}.png", "transform_matrix": opengl.tolist()})
-    own = lens()
-    fx, fy, cx, cy = own.intrinsics
-    k1, k2, p1, p2 = own.distortion[:4]
-    return {
-        "camera_model": "OPENCV", "w": WIDTH, "h": HEIGHT, "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy,
-        "k1": k1, "k2": k2, "p1": p1, "p2": p2, "ply_file_path": "dense.ply", "frames": frames, **values,
-    }  # fmt: skip
-
-
-def nerfstudio(folder, data, points=None, images=None, output="scene"):
-    (folder / "transforms.json").write_text(data if isinstance(data, str) else json.dumps(data))
-    return import_nerfstudio(folder, points, folder / output, images, report=silent)
-
-
-def test_a_transforms_json_gives_the_same_scene_as_colmap(capture):
-    ours, theirs = nerfstudio(capture, transforms()), colmap(capture, output="other")
-    assert [photo.name for photo in ours.photos] == [photo.name for photo in theirs.photos]
-    for one, two in zip(ours.photos, theirs.photos, strict=True):
-        np.testing.assert_allclose(one.world_to_camera, two.world_to_camera, atol=1e-12)
-    np.testing.assert_allclose(ours.lenses[0].intrinsics, theirs.lenses[0].intrinsics)
-    np.testing.assert_array_equal(ours.lenses[0].distortion, theirs.lenses[0].distortion)
-    np.testing.assert_array_equal(ours.points.xyz, theirs.points.xyz)
-
-
-def test_a_transforms_json_of_blender_is_imported(capture):
-    """It has only camera_angle_x, names without an ending, no image size and no point cloud."""
-    data = transforms()
-    frames = [{**frame, "file_path": "./" + frame["file_path"][:-4]} for frame in data["frames"]]
-    small = {"camera_angle_x": 2 * np.arctan(0.5 * WIDTH / FOCAL), "frames": frames}
-    with pytest.raises(UserError, match="--points"):
-        nerfstudio(capture, small)
-    scene = nerfstudio(capture, small, points=capture / "dense.ply")
-    np.testing.assert_allclose(scene.lenses[0].intrinsics, [FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2])
-    assert scene.photos[0].name == "photo0.png"
-
-
-def test_a_function_makes_the_points_that_no_file_holds(capture):
-    calls = []
-
-    def make(lenses, photos):
-        calls.append((lenses[0].width, len(photos)))
-        return RawPoints(ball(), None, None)
-
-    assert len(nerfstudio(capture, transforms(), points=make).points) == 500 and not calls
-    data = {key: value for key, value in transforms().items() if key != "ply_file_path"}
-    write_photos(capture / "images", size=(WIDTH // 2, HEIGHT // 2))
-    assert len(nerfstudio(capture, data, points=make, output="other").points) == 500
-    assert calls == [(WIDTH // 2, 6)]
-
-
-def test_frames_may_have_lenses_of_their_own(capture):
-    data = transforms()
-    data["frames"][3]["fl_x"] = 77.0
-    data["frames"][4]["camera_model"] = "OPENCV_FISHEYE"
-    scene = nerfstudio(capture, data)
-    assert [photo.lens for photo in scene.photos] == [0, 0, 0, 1, 2, 0]
-    assert scene.lenses[1].intrinsics[0] == 77 and scene.lenses[2].model == "fisheye"
-    np.testing.assert_allclose(scene.lenses[2].distortion, [-0.05, 0.01, 0, 0])
-
-
-def test_photos_may_lie_in_another_folder(capture):
-    data = transforms()
-    for frame in data["frames"]:
-        frame["file_path"] = frame["file_path"].split("/")[1]
-    with pytest.raises(UserError, match=r"photo0\.png not found.*--images"):
-        nerfstudio(capture, data)
-    assert len(nerfstudio(capture, data, images=capture / "images").photos) == 6
-
-
-def frame(**values):
-    """Return the contents of a transforms.json with other values for some keys of frame 1."""
-    data = transforms()
-    data["frames"][1].update(values)
-    return data
-
-
-BROKEN = {
-    "no json": ("{", "is not JSON"),
-    "deep": ("[" * 100000, "is not JSON"),
-    "list": ([], "no list of frames"),
-    "no frames": ({"frames": []}, "no list of frames"),
-    "no path": ({"frames": [{}]}, "frame 0 has no file_path"),
-    "outside": (frame(file_path="../x.png"), "frame 1.*leaves the folder"),
-    "missing": (frame(file_path="images/none.png"), r"frame 1.*none\.png not found"),
-    "twice": (frame(file_path="images/photo0.png"), "listed twice"),
-    "no matrix": (frame(transform_matrix=None), "frame 1.*transform_matrix"),
-    "ragged matrix": (frame(transform_matrix=[[1], [2, 3]]), "frame 1.*transform_matrix"),
-    "nan matrix": (frame(transform_matrix=[[float("nan")] * 4] * 4), "finite"),
-    "stretched": (frame(transform_matrix=np.diag([2.0, 2, 2, 1]).tolist()), "not a rotation"),
-    "mirrored": (frame(transform_matrix=np.diag([1.0, 1, -1, 1]).tolist()), "not a rotation"),
-    "model": (transforms(camera_model="EQUIRECTANGULAR"), "camera model EQUIRECTANGULAR"),
-    "model list": (transforms(camera_model=["OPENCV"]), "camera model"),
-    "k4": (transforms(k4=0.1), "k4 multiplies"),
-    "focal": (transforms(fl_x="wide"), "fl_x is missing or not a number"),
-    "infinite": (transforms(fl_x=float("inf")), "fl_x is missing or not a number"),
-    "negative": (transforms(fl_x=-5), "focal length"),
-    "no focal": ({k: v for k, v in transforms().items() if k != "fl_x"}, "camera_angle_x is missing"),
-    "no points": (transforms(ply_file_path="none.ply"), r"none\.ply: cannot be read"),
-    "points outside": (transforms(ply_file_path="/etc/passwd"), "leaves the folder"),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_errors_in_transforms_are_one_sentence(capture, name):
-    data, expected = BROKEN[name]
-    with pytest.raises(UserError, match=expected) as caught:
-        nerfstudio(capture, data)
-    assert "\n" not in str(caught.value) and not (capture / "scene").exists()
 
 
 def test_up_vector():
