@@ -15,6 +15,7 @@ from adop.geometry.rigid_motion import rigid
 from adop.images import exif
 from adop.images.photo_files import check_photos
 from adop.importers.import_config import ImportConfig
+from adop.scene.info import odd_photos
 from adop.scene.ply import RawPoints
 from adop.scene.point_cloud import PointCloud
 from adop.scene.prepare import Report, prepare
@@ -81,6 +82,8 @@ def write_scene(capture: Capture, output: Path, config: ImportConfig, report: Re
         zfar=zfar,
         world_offset=offset,
     )
+    for sentence in odd_photos(scene):
+        report(sentence)
     return save_scene(scene, output, config.link, config.force)
 
 

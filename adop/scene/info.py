@@ -87,18 +87,9 @@ def scene_info(scene: Scene) -> SceneInfo:
 
 def _photo_infos(scene: Scene, points_seen: np.ndarray) -> tuple[PhotoInfo, ...]:
     factor = max(1, len(scene.points) // SAMPLE_POINTS)
-    far = far_cameras(scene)
-    known = [photo.exposure for photo in scene.photos if photo.exposure is not None]
-    usual = float(np.median(known)) if known else 0.0
+    odd = _oddities(scene, points_seen)
     infos = []
     for index, photo in enumerate(scene.photos):
-        odd = []
-        if points_seen[index] < FEW_POINTS * np.median(points_seen):
-            odd.append("sees hardly any points")
-        if far[index]:
-            odd.append("stands far from everything else")
-        if photo.exposure is not None and abs(photo.exposure - usual) > FAR_EXPOSURE_EV:
-            odd.append("its exposure is far from the others'")
         lens = scene.lenses[photo.lens]
         infos.append(
             PhotoInfo(
@@ -108,10 +99,41 @@ def _photo_infos(scene: Scene, points_seen: np.ndarray) -> tuple[PhotoInfo, ...]
                 exposure=photo.exposure,
                 points_seen=int(points_seen[index]) * factor,
                 masked=0.0 if photo.mask is None else 1 - float(read_mask(photo.mask).mean()),
-                odd=tuple(odd),
+                odd=odd[index],
             )
         )
     return tuple(infos)
+
+
+def _oddities(scene: Scene, points_seen: np.ndarray) -> list[tuple[str, ...]]:
+    """Return what is unusual about each photo's camera and exposure."""
+    far = far_cameras(scene)
+    known = [photo.exposure for photo in scene.photos if photo.exposure is not None]
+    usual = float(np.median(known)) if known else 0.0
+    result = []
+    for index, photo in enumerate(scene.photos):
+        odd = []
+        if points_seen[index] < FEW_POINTS * np.median(points_seen):
+            odd.append("sees hardly any points")
+        if far[index]:
+            odd.append("stands far from everything else")
+        if photo.exposure is not None and abs(photo.exposure - usual) > FAR_EXPOSURE_EV:
+            odd.append("its exposure is far from the others'")
+        result.append(tuple(odd))
+    return result
+
+
+def odd_photos(scene: Scene) -> list[str]:
+    """Return a sentence for each thing that is unusual about photos' cameras and exposures."""
+    return _odd_sentences([photo.name for photo in scene.photos], _oddities(scene, _coverage(scene)[1]))
+
+
+def _odd_sentences(names: list[str], odd: list[tuple[str, ...]]) -> list[str]:
+    sentences = []
+    for what in dict.fromkeys(thing for things in odd for thing in things):
+        some = [name for name, things in zip(names, odd, strict=True) if what in things]
+        sentences.append(f"{len(some)} of {len(names)} photos, {what}: {_some(some)}.")
+    return sentences
 
 
 def far_cameras(scene: Scene) -> np.ndarray:
@@ -220,9 +242,7 @@ def _warnings(scene: Scene, seen_by: np.ndarray, photos: tuple[PhotoInfo, ...]) 
             )
     if (seen_by == 0).mean() > MANY_HIDDEN:
         found.append(f"{100 * (seen_by == 0).mean():.0f} % of the points are seen by no photo.")
-    for what in dict.fromkeys(odd for photo in photos for odd in photo.odd):
-        names = [photo.name for photo in photos if what in photo.odd]
-        found.append(f"{len(names)} of {len(photos)} photos, {what}: {_some(names)}.")
+    found += _odd_sentences([photo.name for photo in photos], [photo.odd for photo in photos])
     xyz = scene.points.xyz
     low, high = np.percentile(xyz, [1, 99], axis=0)
     if ((xyz.max(axis=0) - xyz.min(axis=0)) > LARGE_BOX * np.maximum(high - low, 1e-30)).any():

@@ -299,3 +299,19 @@ def test_real_captures_are_imported(tmp_path, name):
     table = [line.split(",") for line in (source / "exif.csv").read_text().split()[1:]]
     expected = {row[0]: float(row[4]) for row in table}
     assert all(photo.exposure == pytest.approx(expected[photo.name], abs=1e-3) for photo in scene.photos)
+
+
+def test_cameras_that_stand_far_off_or_see_nothing_are_named(capture):
+    images = capture / "sparse" / "0" / "images.txt"
+    for path in images.parent.iterdir():
+        path.unlink()
+    write_colmap(images.parent, text=True)
+    lines = images.read_text().splitlines()
+    number = next(index for index, line in enumerate(lines) if line.split()[-1:] == ["photo3.png"])
+    words = lines[number].split()
+    lines[number] = " ".join([*words[:5], "0", "0", "-5000", *words[8:]])
+    images.write_text("\n".join(lines) + "\n")
+    reports = []
+    colmap(capture, config=PLAIN, report=reports.append)
+    assert "1 of 6 photos, sees hardly any points: photo3.png." in reports
+    assert "1 of 6 photos, stands far from everything else: photo3.png." in reports
