@@ -15,14 +15,19 @@ from adop.initialisation.environment import initialise_environment
 from adop.interrupts import interrupts
 from adop.run.run import Run, load, new_run
 from adop.viewer.drawing.render_thread import RenderThread
-from adop.viewer.server.server import Viewer
+from adop.viewer.server.server import Viewer, checked_prefix
 from adop.viewer.session.files import Exporter, Files
 from adop.viewer.session.session import SharedResources
 from adop.viewer.training_record import TrainingRecord
 
 
 def view_run(
-    run: Run, host: str = "127.0.0.1", port: int = 0, token: str | None = None, folder: Path | None = None
+    run: Run,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    token: str | None = None,
+    folder: Path | None = None,
+    prefix: str = "",
 ) -> Viewer:
     """Start a viewer of a run. `viewer.url` is its address; `viewer.close()` or leaving its `with` block stops it.
 
@@ -30,14 +35,16 @@ def view_run(
         host, port: where to listen: by default on a free port, for this machine only.
         token: what a browser must send to be let in; None: one is generated where other machines can connect.
         folder: where camera paths and renders are saved; None: the run's folder.
+        prefix: that a proxy leaves in front of the paths that it forwards. One that removes it needs no prefix here.
 
-    Raises: UserError where the port is in use.
+    Raises: UserError where the port is in use, or the prefix is not the start of a path.
     """
+    checked_prefix(prefix)
     render_thread = RenderThread(run)
     files = Files(folder or run.folder)
     record = TrainingRecord(run.folder, run.progress.step)
     shared = SharedResources(render_thread, files, Exporter(render_thread, files), record)
-    return Viewer(shared, host, port, token)
+    return Viewer(shared, host, port, token, prefix)
 
 
 def open_run_or_scene(folder: Path, scene: Path | None, device: str, say: Callable[[str], None]) -> Run:

@@ -16,7 +16,7 @@ class TrainingRecord:
     def __init__(self, folder: Path, step: int) -> None:
         self._step = step
         file = folder / "metrics.jsonl"
-        lines = file.read_text().splitlines() if file.is_file() else []
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
         rows = [row for row in map(_parse_row, lines) if row is not None]
         self._rows = rows[:: max(1, math.ceil(len(rows) / MAX_ROWS))]
 
@@ -37,6 +37,6 @@ def _parse_row(line: str) -> list[float] | None:
     try:
         values = json.loads(line)
         row = [float(values[name]) for name in ("step", "loss", "psnr")]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     return row if all(math.isfinite(value) for value in row) else None

@@ -129,7 +129,7 @@ def _mark(folder: Path, key: str) -> None:
 
 def _is_made_for(folder: Path, key: str) -> bool:
     marker = folder.with_suffix(".txt")
-    return folder.is_dir() and marker.is_file() and marker.read_text() == key
+    return folder.is_dir() and marker.is_file() and marker.read_bytes() == key.encode()
 
 
 def _write_report(photos: CapturedPhotos, mapping: Mapping, scene: Scene, work: Path, report: Report) -> None:

@@ -24,6 +24,8 @@ class ViewOptions:
     """Port to listen on. 0: a free one."""
     token: str | None = None
     """Token that a browser must present. None: make one if the viewer is open to other machines."""
+    prefix: str = ""
+    """Prefix that a proxy leaves in the paths of requests, e.g. /proxy/absolute/8090. None is needed if it removes it."""
     output: OutputFolder | None = None
     """Folder for saved paths and renders. None: the run's own folder, or views/ and the scene's name."""
     scene: Path | None = None
@@ -38,6 +40,6 @@ def view_command(name: str, words: list[str]) -> int:
     from adop.viewer.app import address_text, open_run_or_scene, view_run, wait_for_interrupt
 
     run = open_run_or_scene(options.folder, options.scene, options.device, print)
-    with view_run(run, options.host, options.port, options.token, options.output) as viewer:
+    with view_run(run, options.host, options.port, options.token, options.output, options.prefix) as viewer:
         wait_for_interrupt(address_text(viewer))
     return 0

@@ -11,8 +11,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from adop.config.learning import Schedule, Switch
 from adop.config.train import TrainConfig, preset
-from adop.errors import UserError
-from adop.files import write_text
+from adop.errors import UserError, quoted
+from adop.files import read_json, write_text
 from adop.ranges import check_ranges
 
 # Former names of options, below the present name of the stage that they belong to. A number is a place in a list.
@@ -76,23 +76,21 @@ def load_config(path: Path, say: Callable[[str], None] = print) -> TrainConfig:
 
     Raises: UserError for a file that is not JSON, an unknown key, a value of the wrong type or out of range.
     """
-    try:
-        values = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); name a config.json") from None
-    except ValueError as error:
-        raise UserError(f"{path}: is not JSON ({error})") from None
+    values = read_json(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a JSON object with the keys of a training configuration")
     try:
-        base = preset(str(values.get("preset", "quick")), lambda text: say(f"{path}: {text}"))
+        name = values.get("preset", "quick")
+        base = preset(name if isinstance(name, str) else quoted(name), lambda text: say(f"{path}: {text}"))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     renamed: list[str] = []
     ignored: list[str] = []
-    values = _with_present_names(
-        values | {"preset": base.preset}, dataclasses.asdict(base), "", renamed, ignored
-    )
+    values = values | {"preset": base.preset}
+    try:
+        values = _with_present_names(values, dataclasses.asdict(base), "", renamed, ignored)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     if renamed:
         more = f" and {len(renamed) - 3} more" if len(renamed) > 3 else ""
         say(f"{path}: reads options by their former names ({', '.join(renamed[:3])}{more}; see CHANGELOG.md)")
@@ -112,11 +110,17 @@ def _with_present_names(
         if stage + former in REMOVED:
             ignored += [stage + former] if value != REMOVED[stage + former] else []
             continue
-        name, _, place = RENAMED.get(stage + former, former).partition(".")
+        name, place = former, ""
+        if stage + former in RENAMED:
+            name, _, place = RENAMED[stage + former].partition(".")
         if name != former:
             renamed.append(f"{stage}{former} is {stage}{name}")
         if place:
             items = result.setdefault(name, list(base[name]))
+            if not isinstance(items, list) or len(items) <= int(place):
+                raise UserError(
+                    f"{stage}{former} is a former name of a part of {stage}{name}; give only one of them"
+                )
             items[int(place)] = value
         elif isinstance(value, dict) and isinstance(base.get(name), dict):
             result[name] = _with_present_names(value, base[name], f"{stage}{name}.", renamed, ignored)
@@ -131,7 +135,7 @@ def _merge(config: Any, values: dict[str, Any], where: str) -> Any:
     changed: dict[str, Any] = {}
     for key, value in values.items():
         if key not in hints:
-            raise UserError(f"{where}: unknown key {key!r}; known are {', '.join(hints)}")
+            raise UserError(f"{where}: unknown key {quoted(key)}; known are {', '.join(hints)}")
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, dict):
                 raise UserError(f"{where}: {key} must be an object")
@@ -156,16 +160,16 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
     kind = str if get_origin(hint) is Literal else hint
     fits = isinstance(value, (int, float) if kind is float else kind)
     if not fits or isinstance(value, bool) != (kind is bool):
-        raise UserError(f"{where} must be {_KINDS[kind]}, not {value!r}")
+        raise UserError(f"{where} must be {_KINDS[kind]}, not {quoted(value)}")
     if kind is not hint and value not in options:
-        raise UserError(f"{where} must be one of {', '.join(options)}, not {value!r}")
+        raise UserError(f"{where} must be one of {', '.join(options)}, not {quoted(value)}")
     return kind(value)
 
 
 def _checked_schedule(value: Any, where: str) -> Schedule:
     if value in ("on", "off") or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value
-    raise UserError(f"{where} must be on, off, or the step from which it is learned, not {value!r}")
+    raise UserError(f"{where} must be on, off, or the step from which it is learned, not {quoted(value)}")
 
 
 def _checked_tuple(count: int | None, value: Any, where: str) -> tuple[float, ...]:

@@ -20,7 +20,7 @@ from adop.config.stages import (
     RefineConfig,
     RenderConfig,
 )
-from adop.errors import UserError
+from adop.errors import UserError, quoted
 from adop.ranges import Count, Natural, NotNegative, Positive, Range, Seed
 
 Crop = Annotated[int, Range(16, 8192)]
@@ -113,4 +113,4 @@ def preset(name: str, say: Callable[[str], None] = print) -> TrainConfig:
     for config in (quick, gpu, large):
         if config.preset == name:
             return config
-    raise UserError(f"preset {name!r} is not known: choose quick, gpu or large")
+    raise UserError(f"preset {quoted(name)} is not known: choose quick, gpu or large")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from adop.errors import UserError
+from adop.errors import UserError, one_line
+from adop.files import read_json
 from adop.images.srgb import srgb_decode
 from adop.model.pipeline import Pipeline
 from adop.scene.scene import Scene
@@ -56,16 +56,27 @@ def read_truth(path: Path, scene: Scene) -> PhysicalCamera:
 
     Raises: UserError if the file cannot be read or lacks one of the scene's photos.
     """
+    values = read_json(path)
     try:
-        values = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise UserError(f"{path}: is not JSON ({error})") from None
-    try:
-        return _demo_truth(values, scene) if "photos" in values else _overlay_truth(values, scene)
-    except (KeyError, TypeError, IndexError) as error:
-        raise UserError(f"{path}: lacks data about this scene's photos: {error}") from None
+        truth = _demo_truth(values, scene) if "photos" in values else _overlay_truth(values, scene)
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: lacks data about this scene's photos: {one_line(error)}") from None
+    for name, shape in _shapes(truth).items():
+        array = getattr(truth, name)
+        if array.shape != shape or not np.isfinite(array).all():
+            raise UserError(f"{path}: its {name} must be {'x'.join(map(str, shape))} finite numbers")
+    return truth
+
+
+def _shapes(camera: PhysicalCamera) -> dict[str, tuple[int, ...]]:
+    photos, knots = len(camera.exposure), max(2, camera.light.size)
+    return {
+        "exposure": (photos,),
+        "white_balance": (photos, 3),
+        "vignette": RADII.shape,
+        "light": (knots,),
+        "response": (knots, 3),
+    }
 
 
 def _vignette(values: dict[str, Any]) -> np.ndarray:
@@ -73,16 +84,20 @@ def _vignette(values: dict[str, Any]) -> np.ndarray:
     return 1 + r2 * (values["a"] + r2 * (values["b"] + r2 * values["c"]))
 
 
+def _numbers(values: Any) -> np.ndarray:
+    return np.array(values, dtype=np.float64)
+
+
 def _demo_truth(values: dict[str, Any], scene: Scene) -> PhysicalCamera:
     by_file = {photo["file"]: photo for photo in values["photos"]}
     names = [Path(photo.name).name for photo in scene.photos]
     photos = [by_file[name if "." in name else f"{name}.jpg"] for name in names]
     return PhysicalCamera(
-        exposure=np.array([photo["exposure"] for photo in photos]),
-        white_balance=np.array([photo["white_balance"] for photo in photos]),
+        exposure=_numbers([photo["exposure"] for photo in photos]),
+        white_balance=_numbers([photo["white_balance"] for photo in photos]),
         vignette=_vignette(values["vignette"]),
-        light=np.array(values["response"]["x"]),
-        response=np.array(values["response"]["y"]),
+        light=_numbers(values["response"]["x"]),
+        response=_numbers(values["response"]["y"]),
     )
 
 
@@ -91,11 +106,11 @@ def _overlay_truth(values: dict[str, Any], scene: Scene) -> PhysicalCamera:
     photos = [by_stem[Path(photo.name).stem] for photo in scene.photos]
     samples = values["response_samples"]
     return PhysicalCamera(
-        exposure=-np.array([photo["ev"] for photo in photos]),
-        white_balance=np.array([photo["white_balance"] for photo in photos]),
+        exposure=-_numbers([photo["ev"] for photo in photos]),
+        white_balance=_numbers([photo["white_balance"] for photo in photos]),
         vignette=_vignette(values["vignette"]),
-        light=np.array([sample["x"] for sample in samples]),
-        response=np.array([[sample["R"], sample["G"], sample["B"]] for sample in samples]),
+        light=_numbers([sample["x"] for sample in samples]),
+        response=_numbers([[sample["R"], sample["G"], sample["B"]] for sample in samples]),
     )
 
 

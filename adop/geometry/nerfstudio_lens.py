@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from adop.errors import UserError
+from adop.errors import UserError, quoted
 from adop.geometry.lens import Lens
 from adop.geometry.rigid_motion import invert_rigid, rigid
 
@@ -34,7 +34,8 @@ def nerfstudio_lens(values: Mapping[str, Any], size: tuple[int, int], where: str
     if not isinstance(name, str) or name not in _PINHOLE_MODELS | _FISHEYE_MODELS:
         known = ", ".join(sorted(_PINHOLE_MODELS | _FISHEYE_MODELS))
         raise UserError(
-            f"{where}: camera model {name} has no exact counterpart in adop; undistort the photos or use one of {known}."
+            f"{where}: camera model {quoted(name)} has no exact counterpart in adop; "
+            f"undistort the photos or use one of {known}."
         )
     k1, k2, k3, k4, p1, p2 = (
         _number(values, key, where, 0.0) for key in ("k1", "k2", "k3", "k4", "p1", "p2")
@@ -74,8 +75,10 @@ def nerfstudio_pose(transform_matrix: Any, where: str) -> np.ndarray:
         matrix = np.array(transform_matrix, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: transform_matrix is not a 4x4 matrix of numbers.") from error
-    if matrix.shape not in ((4, 4), (3, 4)) or not np.isfinite(matrix).all():
-        raise UserError(f"{where}: transform_matrix is not a 4x4 matrix of finite numbers.")
+    if matrix.shape not in ((4, 4), (3, 4)) or not (np.abs(matrix) < 1e18).all():
+        raise UserError(
+            f"{where}: transform_matrix is not a 4x4 matrix of finite numbers, none of them huge."
+        )
     rotation = matrix[:3, :3]
     if np.abs(rotation.T @ rotation - np.eye(3)).max() > 0.01 or np.linalg.det(rotation) < 0:
         raise UserError(f"{where}: transform_matrix is not a rotation and a translation.")
@@ -89,10 +92,18 @@ def _focal_lengths(values: Mapping[str, Any], size: tuple[int, int], where: str)
     if "fl_x" in values:
         fx = _number(values, "fl_x", where)
         return fx, _number(values, "fl_y", where, fx)
-    fx = 0.5 * width / math.tan(0.5 * _number(values, "camera_angle_x", where))
+    fx = 0.5 * width / _half_tangent(values, "camera_angle_x", where)
     if "camera_angle_y" not in values:
         return fx, fx
-    return fx, 0.5 * height / math.tan(0.5 * _number(values, "camera_angle_y", where))
+    return fx, 0.5 * height / _half_tangent(values, "camera_angle_y", where)
+
+
+def _half_tangent(values: Mapping[str, Any], key: str, where: str) -> float:
+    """Return the tangent of half an angle of view."""
+    angle = _number(values, key, where)
+    if not 1e-6 < angle < math.pi:
+        raise UserError(f"{where}: {key} must be an angle between 0 and pi, not {angle:g}.")
+    return math.tan(0.5 * angle)
 
 
 def _number(values: Mapping[str, Any], key: str, where: str, default: float | None = None) -> float:

@@ -8,12 +8,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from adop.errors import UserError
+from adop.errors import UserError, one_line
+from adop.files import read_text
+from adop.images.photo_files import open_photo
 
 _EXIF_IFD, _EXPOSURE_TIME, _F_NUMBER, _ISO = 0x8769, 33434, 33437, 34855
 _SHUTTER_SPEED, _APERTURE = 37377, 37378  # APEX values: log2(1/t), 2*log2(N)
+MAX_EV = 100.0  # of what is read from files
 PLAUSIBLE_EV = (-12.0, 24.0)  # an hour by starlight, and the brightest sun
 
 
@@ -28,18 +29,18 @@ def exposure_value(exposure_time: float, f_number: float, iso: float) -> float |
     values = (exposure_time, f_number, iso)
     if not all(math.isfinite(value) and value > 0 for value in values):
         return None
-    value = math.log2(f_number**2 / exposure_time) - math.log2(iso / 100.0)
+    value = 2 * math.log2(f_number) - math.log2(exposure_time) - math.log2(iso / 100.0)
     return value if PLAUSIBLE_EV[0] <= value <= PLAUSIBLE_EV[1] else None
 
 
 def read_tags(path: Path) -> tuple[dict[int, Any], dict[int, Any]]:
     """Return a photo's tags, and those of its EXIF part; none where it cannot be opened."""
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
+        with warnings.catch_warnings(), open_photo(path) as image:
             warnings.simplefilter("ignore")  # damaged tags count as missing
             tags = image.getexif()
             return dict(tags), dict(tags.get_ifd(_EXIF_IFD))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UserError:
         return {}, {}  # a photo that cannot be opened is reported where its pixels are read
 
 
@@ -62,11 +63,14 @@ def read_exposure_table(path: Path) -> dict[str, float | None]:
     Raises: UserError naming the file, the line and what is wrong.
     """
     path = Path(path)
+    rows = csv.DictReader(read_text(path, "a CSV file").splitlines())
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a CSV file ({error}).") from error
-    rows = csv.DictReader(text.splitlines())
+        return _table_of(path, rows)
+    except csv.Error as error:
+        raise UserError(f"{path}: line {rows.line_num} is not CSV ({one_line(error)}).") from error
+
+
+def _table_of(path: Path, rows: csv.DictReader) -> dict[str, float | None]:
     columns = set(rows.fieldnames or ())
     if "name" not in columns or not ({"exposure_time", "f_number", "iso"} <= columns or "ev" in columns):
         raise UserError(f"{path}: needs the columns name, exposure_time, f_number, iso (or name, ev).")
@@ -77,6 +81,8 @@ def read_exposure_table(path: Path) -> dict[str, float | None]:
             ev = float(row.get("ev") or "nan")
         except ValueError as error:
             raise UserError(f"{path}: line {rows.line_num} has a value that is not a number.") from error
+        if abs(ev) > MAX_EV:
+            raise UserError(f"{path}: line {rows.line_num} has an ev beyond {MAX_EV:g} stops.")
         value = exposure_value(*three)
         table[row["name"] or ""] = value if value is not None else (ev if math.isfinite(ev) else None)
     return table
@@ -88,7 +94,7 @@ def _number(value: object) -> float:
         value = value[0] if value else None
     try:
         return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, ZeroDivisionError):
+    except (TypeError, ValueError, ArithmeticError):
         return math.nan
 
 

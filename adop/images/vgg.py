@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from adop.errors import UserError
+from adop.errors import UserError, one_line
 
 POOLING = -1  # in `Vgg.LAYERS`
 
@@ -52,7 +53,10 @@ class Vgg(nn.Module):
             raise UserError(
                 f"{path}: no such file; --loss.vgg-weights needs a safetensors file of VGG-19 weights"
             )
-        weights = load_file(path)
+        try:
+            weights = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path}: is not a readable safetensors file ({one_line(error)})") from None
         index, inputs = 0, 3  # index in torchvision's list, which also counts ReLUs and pooling
         self.blocks = nn.ModuleList()
         for width in self.LAYERS:

@@ -5,6 +5,7 @@ The format: https://colmap.github.io/format.html
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from adop.errors import UserError
+from adop.errors import UserError, quoted
+from adop.files import check_readable
+from adop.scene.scene import first_twice
 
 # Name and number of parameters of COLMAP's camera models by their id.
 MODELS = {
@@ -22,6 +25,7 @@ MODELS = {
     12: ("SIMPLE_DIVISION", 4), 13: ("DIVISION", 5), 14: ("SIMPLE_FISHEYE", 3), 15: ("FISHEYE", 4),
     16: ("EUCM", 6), 17: ("EQUIRECTANGULAR", 2),
 }  # fmt: skip
+MAX_DIGITS = 20  # of 2^64
 PARAMETER_COUNTS = {name: size for name, size in MODELS.values()}
 
 
@@ -71,16 +75,15 @@ def read_colmap(folder: Path) -> ColmapModel:
         cameras, images = _cameras_binary(cameras_path), _images_binary(images_path)
     else:
         cameras, images = _cameras_text(cameras_path), _images_text(images_path)
-    names: set[str] = set()
     for image in images:
         if image.camera not in cameras:
             raise UserError(
-                f"{images_path}: photo {image.name!r} uses camera {image.camera}, "
+                f"{images_path}: photo {quoted(image.name)} uses camera {image.camera}, "
                 f"which {cameras_path.name} does not have."
             )
-        if image.name in names:
-            raise UserError(f"{images_path}: photo {image.name!r} is listed twice.")
-        names.add(image.name)
+    twice = first_twice([image.name for image in images])
+    if twice is not None:
+        raise UserError(f"{images_path}: photo {quoted(twice)} is listed twice.")
     if not images:
         raise UserError(f"{images_path}: the model has no registered photos.")
     return ColmapModel(folder, cameras, tuple(sorted(images, key=lambda image: image.name)))
@@ -110,7 +113,7 @@ def _model_folder(folder: Path) -> Path:
     models = [
         sub
         for sub in sorted(folder.iterdir())
-        if any((sub / f"cameras.{s}").is_file() for s in ("bin", "txt"))
+        if any(os.path.isfile(sub / f"cameras.{s}") for s in ("bin", "txt"))
     ]
     if len(models) == 1:
         return models[0]
@@ -126,6 +129,7 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        check_readable(path)
         try:
             self.data = path.read_bytes()
         except OSError as error:
@@ -167,6 +171,8 @@ def _cameras_binary(path: Path) -> dict[int, ColmapCamera]:
         number, model, width, height = reader.take("<IiQQ")
         if model not in MODELS:
             raise UserError(f"{path}: camera {number} has the unknown model id {model}.")
+        if number in cameras:
+            raise UserError(f"{path}: camera {number} is listed twice.")
         name, size = MODELS[model]
         cameras[number] = ColmapCamera(name, width, height, reader.take(f"<{size}d"))
     reader.done()
@@ -199,6 +205,7 @@ def _points_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _lines(path: Path, keep_empty: bool = False) -> Iterator[tuple[int, str]]:
     """Yield the numbers and the text of a file's lines, without comments."""
+    check_readable(path)
     try:
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
@@ -209,19 +216,30 @@ def _lines(path: Path, keep_empty: bool = False) -> Iterator[tuple[int, str]]:
         raise UserError(f"{path}: cannot be read as text ({error}).") from error
 
 
+def _whole(word: str) -> int:
+    """Return a whole number of at most 64 bits. Raises: ValueError."""
+    if len(word) > MAX_DIGITS:
+        raise ValueError
+    return int(word)
+
+
 def _cameras_text(path: Path) -> dict[int, ColmapCamera]:
     cameras = {}
     for number, line in _lines(path):
         words = line.split()
         try:
-            key, model, width, height = int(words[0]), words[1], int(words[2]), int(words[3])
+            key, model, width, height = _whole(words[0]), words[1], _whole(words[2]), _whole(words[3])
             params = tuple(float(word) for word in words[4:])
         except (ValueError, IndexError) as error:
             raise UserError(f"{path}: line {number} must read 'id MODEL width height parameters'.") from error
-        if len(params) != PARAMETER_COUNTS.get(model, len(params)):
+        if model not in PARAMETER_COUNTS:
+            raise UserError(f"{path}: line {number}: {quoted(model)} is no camera model that adop knows.")
+        if len(params) != PARAMETER_COUNTS[model]:
             raise UserError(
                 f"{path}: line {number}: {model} has {PARAMETER_COUNTS[model]} parameters, got {len(params)}."
             )
+        if key in cameras:
+            raise UserError(f"{path}: line {number}: camera {key} is listed twice.")
         cameras[key] = ColmapCamera(model, width, height, params)
     return cameras
 
@@ -235,8 +253,8 @@ def _images_text(path: Path) -> list[ColmapImage]:
         words = line.split(maxsplit=9)
         try:
             pose = [float(word) for word in words[1:8]]
-            image = ColmapImage(words[9], int(words[8]), tuple(pose[:4]), tuple(pose[4:]))  # type: ignore[arg-type]
-            int(words[0])
+            image = ColmapImage(words[9], _whole(words[8]), tuple(pose[:4]), tuple(pose[4:]))  # type: ignore[arg-type]
+            _whole(words[0])
         except (ValueError, IndexError) as error:
             raise UserError(
                 f"{path}: line {number} must read 'id qw qx qy qz tx ty tz camera name'."
@@ -245,7 +263,7 @@ def _images_text(path: Path) -> list[ColmapImage]:
         observations = next(lines, (0, ""))[1]  # always a line, which may be empty
         if len(observations.split()) % 3:
             raise UserError(
-                f"{path}: line {number + 1} must hold the observations 'x y point' of {words[9]!r}."
+                f"{path}: line {number + 1} must hold the observations 'x y point' of {quoted(words[9])}."
             )
     return images
 
@@ -256,7 +274,7 @@ def _points_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
         words = line.split(maxsplit=7)
         try:
             xyz.append([float(word) for word in words[1:4]])
-            colors.append([min(max(int(word), 0), 255) for word in words[4:7]])
+            colors.append([min(max(_whole(word), 0), 255) for word in words[4:7]])
             if len(xyz[-1]) + len(colors[-1]) != 6:
                 raise ValueError
         except ValueError as error:

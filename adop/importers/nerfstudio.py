@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import os
+from collections import ChainMap
 from pathlib import Path
 from typing import Any
 
-from adop.errors import UserError
+from adop.errors import UserError, quoted
+from adop.files import read_json
 from adop.geometry.lens import Lens
 from adop.geometry.nerfstudio_lens import nerfstudio_lens, nerfstudio_pose, nerfstudio_size
 from adop.images.photo_files import photo_size
-from adop.scene.scene import Photo, photo_file
+from adop.scene.scene import Photo, first_twice, photo_file
 
 _ENDINGS = ("", ".png", ".jpg", ".jpeg", ".JPG", ".PNG")
-_MAX_JSON_BYTES = 1 << 30
 
 
 def read_transforms(path: Path, images: Path | None) -> tuple[list[Lens], list[Photo], Path | None]:
@@ -31,40 +32,40 @@ def read_transforms(path: Path, images: Path | None) -> tuple[list[Lens], list[P
     for number, frame in enumerate(data["frames"]):
         if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
             raise UserError(f"{path}: frame {number} has no file_path.")
-        where = f"{path}: frame {number} ({frame['file_path'][:200]})"
+        where = f"{path}: frame {number} ({quoted(frame['file_path'])})"
         file = _find(images, frame["file_path"], where)
-        values = {**data, **frame}
+        values = ChainMap(frame, data)
         lens = nerfstudio_lens(values, nerfstudio_size(values, where) or photo_size(file), where)
         key = (lens.model, lens.width, lens.height, *lens.intrinsics, *lens.distortion)
         if key not in lens_index:
             lens_index[key] = len(lenses)
             lenses.append(lens)
         pose = nerfstudio_pose(frame.get("transform_matrix"), where)
-        mask = frame.get("mask_path")
-        mask = _find(images, mask, where) if isinstance(mask, str) else None
+        mask_name = _text(frame, "mask_path", where)
+        mask = None if mask_name is None else _find(images, mask_name, where)
         name = file.relative_to(images).as_posix()
         photos.append(Photo(file, lens_index[key], pose, mask=mask, name=name))
-    names = [photo.name for photo in photos]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"{path}: photo {twice!r} is listed twice.")
-    cloud = data.get("ply_file_path")
-    ply = photo_file(path.parent, cloud, str(path)) if isinstance(cloud, str) else None
+    twice = first_twice([photo.name for photo in photos])
+    if twice is not None:
+        raise UserError(f"{path}: photo {quoted(twice)} is listed twice.")
+    cloud = _text(data, "ply_file_path", str(path))
+    ply = None if cloud is None else photo_file(path.parent, cloud, str(path))
     return lenses, sorted(photos, key=lambda photo: photo.name), ply
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
-            raise UserError(f"{path}: is too large to be a transforms.json.")
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not JSON ({error}).") from error
+    data = read_json(path)
     if not isinstance(data, dict) or not isinstance(data.get("frames"), list) or not data["frames"]:
         raise UserError(f"{path}: has no list of frames; name a transforms.json of nerfstudio.")
     return data
+
+
+def _text(values: dict[str, Any], key: str, where: str) -> str | None:
+    """Return the text under a key, or None where there is none."""
+    value = values.get(key)
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"{where}: {key} must be a text, not {quoted(value)}.")
+    return value
 
 
 def _find(images: Path, name: str, where: str) -> Path:
@@ -72,6 +73,6 @@ def _find(images: Path, name: str, where: str) -> Path:
     base = photo_file(images, name, where)
     for ending in _ENDINGS:
         file = base.with_name(base.name + ending)
-        if file.is_file():
+        if os.path.isfile(file):
             return file
     raise UserError(f"{where}: {base} not found; paths are relative to {images}, which --images changes.")

@@ -13,7 +13,7 @@ from scipy.interpolate import CubicSpline, PchipInterpolator
 from scipy.spatial.transform import Rotation, RotationSpline
 
 from adop.errors import UserError
-from adop.files import write_text
+from adop.files import read_json, write_text
 from adop.render.camera_path import CameraPath, Frame, evenly_spaced
 from adop.render.nerfstudio_path import (
     DEFAULT_RATE,
@@ -21,7 +21,6 @@ from adop.render.nerfstudio_path import (
     parse_frame,
     parse_path,
     path_json,
-    read_json,
 )
 
 MAX_KEYS = 500
@@ -153,17 +152,20 @@ def load_key_path(file: Path) -> KeyPath:
     size = path.size or DEFAULT_SIZE
     saved = content.get("keyframes")
     if isinstance(saved, list) and saved:
-        keys = _saved_keys([key for key in saved if isinstance(key, dict)], content.get("seconds"), file)
+        keys = _saved_keys(saved, content.get("seconds"), file)
     else:
         chosen = evenly_spaced(len(path.frames), IMPORTED_KEYS)
         keys = tuple(KeyFrame(float(i) / rate, path.frames[i]) for i in chosen)
-    return KeyPath(keys, size[0], size[1], rate)
+    try:
+        return KeyPath(keys, size[0], size[1], rate)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
 
 
-def _saved_keys(saved: list[dict[str, Any]], seconds: object, file: Path) -> tuple[KeyFrame, ...]:
+def _saved_keys(saved: list[Any], seconds: object, file: Path) -> tuple[KeyFrame, ...]:
     """Return the key frames of a file whose path takes `seconds`."""
-    if not saved:
-        raise UserError(f"{file}: `keyframes` contains no key frame")
+    if len(saved) > MAX_KEYS or not all(isinstance(key, dict) for key in saved):
+        raise UserError(f"{file}: `keyframes` must be a list of at most {MAX_KEYS} key frames")
     frames = [
         parse_frame(_with_matrix(key, file), f"{file}: key frame {i + 1}") for i, key in enumerate(saved)
     ]
@@ -185,7 +187,7 @@ def _with_matrix(key: dict[str, Any], file: Path) -> dict[str, Any]:
     if isinstance(matrix, str):
         try:
             matrix = np.array(json.loads(matrix), dtype=np.float64).reshape(4, 4).T.flatten().tolist()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError, RecursionError):
             raise UserError(f"{file}: the `matrix` of a key frame is not 16 numbers") from None
     fov = key.get("fov")
     if not isinstance(fov, int | float) or not math.isfinite(fov):

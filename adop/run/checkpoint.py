@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adop.errors import UserError
-from adop.files import write_atomically
+from adop.errors import UserError, one_line, quoted
+from adop.files import check_readable, write_atomically
 from adop.model.pipeline import Pipeline
 from adop.model.points import with_harmonics
 
@@ -44,12 +47,25 @@ def save_checkpoint(
     tensors |= {f"optimiser.{name}": value for name, value in optimiser_state.items()}
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     metadata = {"format": FORMAT, "step": str(progress.step), "seconds": repr(progress.seconds)}
+    metadata["sha256"] = digest(tensors, metadata)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{progress.step:08d}.safetensors"
+    for unfinished in folder.glob(".step_*.tmp"):  # of a process that was killed
+        unfinished.unlink()
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
     for old in checkpoints(folder)[:-keep]:
         old.unlink()
     return path
+
+
+def digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """Return the SHA-256 of tensors on the CPU and of the metadata; about a second for a gigabyte."""
+    result = hashlib.sha256(repr(sorted((k, v) for k, v in metadata.items() if k != "sha256")).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        result.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        result.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return result.hexdigest()
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -75,16 +91,44 @@ def load_checkpoint(path: Path, pipeline: Pipeline) -> Progress:
             own.resize(rows)
     if "points.features" in model:  # runs before 0.2.0 had no harmonics
         model["points.features"] = with_harmonics(model["points.features"], pipeline.points.features)
-    expected = pipeline.state_dict()
+    _check_model(path, model, pipeline.state_dict())
+    pipeline.load_state_dict(model)
+    return _progress(path, metadata)
+
+
+def _check_model(path: Path, model: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raise UserError unless a checkpoint holds a tensor of finite numbers for each expected one, and no other."""
     for name, value in expected.items():
-        if name not in model or model[name].shape != value.shape:
-            found = "missing" if name not in model else f"{list(model[name].shape)}"
+        found = model.get(name)
+        if found is None or found.shape != value.shape or found.dtype != value.dtype:
+            said = "missing" if found is None else f"{list(found.shape)} of {found.dtype}"
             raise UserError(
-                f"{path}: {name} should be {list(value.shape)} but is {found}; "
+                f"{path}: {name} should be {list(value.shape)} of {value.dtype} but is {said}; "
                 "the scene or configuration is not the one that was trained with"
             )
-    pipeline.load_state_dict(model)
-    return Progress(int(metadata["step"]), float(metadata["seconds"]))
+        if found.is_floating_point() and not bool(found.isfinite().all()):
+            raise UserError(f"{path}: {name} holds values that are not finite; delete it to use an older one")
+    unknown = next((name for name in model if name not in expected), None)
+    if unknown is not None:
+        raise UserError(
+            f"{path}: holds {quoted(unknown)}, which the model lacks; "
+            "the scene or configuration is not the one that was trained with"
+        )
+
+
+def _progress(path: Path, metadata: dict[str, str]) -> Progress:
+    """Return the progress in the metadata of a checkpoint."""
+    step, seconds = metadata.get("step", ""), metadata.get("seconds", "")
+    try:
+        progress = Progress(int(step if len(step) < 18 else "none"), float(seconds))
+    except ValueError:
+        progress = Progress(-1, math.nan)
+    if progress.step < 0 or not 0 <= progress.seconds < math.inf:
+        raise UserError(
+            f"{path}: does not say how far its run had come (step {quoted(step)}, {quoted(seconds)} seconds); "
+            "delete it to use an older one"
+        )
+    return progress
 
 
 def load_optimiser_state(path: Path) -> dict[str, Tensor]:
@@ -96,14 +140,20 @@ def load_optimiser_state(path: Path) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of a checkpoint, whose hash is checked where it has one."""
+    check_readable(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(
-            f"{path}: is not a readable checkpoint ({error}); delete it to use an older one"
+            f"{path}: is not a readable checkpoint ({one_line(error)}); delete it to use an older one"
         ) from None
+    if "sha256" in metadata and metadata["sha256"] != digest(tensors, metadata):
+        raise UserError(
+            f"{path}: is damaged, as its hash is not that of its content; delete it to use an older one"
+        )
     if metadata.get("format") == OLDER_FORMAT:
         return {_current_name(name): value for name, value in tensors.items()}, metadata
     if metadata.get("format") != FORMAT:

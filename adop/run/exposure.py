@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from torch.nn import functional
 
-from adop.errors import UserError
-from adop.files import write_text
+from adop.errors import UserError, one_line, quoted
+from adop.files import read_json, write_text
 from adop.geometry.camera import Camera
 from adop.images.metrics import LUMINANCE
 from adop.model.pipeline import Pipeline, Radiance
@@ -213,10 +214,10 @@ def load_exposure(folder: Path, held_out: int, step: int) -> ExposureModel | Non
     Raises: UserError where the file is damaged or belongs to another run.
     """
     path = folder / "exposure.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         if values["format"] != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")
         if values["step"] != step:
@@ -233,16 +234,17 @@ def load_exposure(folder: Path, held_out: int, step: int) -> ExposureModel | Non
                 _array(values["limits"], (2, 3)),
             ),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = one_line(error).removeprefix(f"{path}: ").rstrip(".")
         raise UserError(
-            f"{path}: is not the exposure model of this run ({error}); delete it, and `adop eval` fits it anew"
+            f"{path}: is not the exposure model of this run ({reason}); delete it, and `adop eval` fits it anew"
         ) from None
     return model
 
 
 def _source(value: Any) -> str:
     if not isinstance(value, str) or value not in WORDS:
-        raise ValueError(f"{str(value)[:40]!r} is no way to predict an exposure")
+        raise ValueError(f"{quoted(value)} is no way to predict an exposure")
     return value
 
 

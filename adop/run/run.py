@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +154,7 @@ def load(
     if not saved:
         raise UserError(f"{folder}: has no checkpoint yet; train it further with --resume")
     where = scene or Path(config.scene)
-    if not where.is_dir():
+    if not os.path.isdir(where):
         raise UserError(
             f"{where}: the scene that {folder} was trained on is not there; say where it is with --scene"
         )

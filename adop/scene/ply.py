@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from adop.errors import UserError
+from adop.errors import UserError, one_line, quoted
+from adop.files import check_readable
 
 MAX_HEADER_BYTES = 1 << 16
 MAX_PROPERTIES = 256
@@ -24,6 +25,10 @@ _COLOUR_NAMES = (
     ("r", "g", "b"),
     ("diffuse_red", "diffuse_green", "diffuse_blue"),
 )
+
+
+_SPLAT_COLOUR_NAMES = ("f_dc_0", "f_dc_1", "f_dc_2")  # of 3D Gaussian splatting: colour = 0.5 + SH_C0 f_dc
+SH_C0 = 0.28209479177387814  # the constant spherical harmonic, sqrt(1 / (4 pi))
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +67,13 @@ def read_ply(path: Path) -> RawPoints:
     """Read positions, normals and colours of the vertices of an ascii or binary PLY file.
 
     Every count in the header is checked against the file's length before memory is allocated, so that no file can
-    claim more than about 30 times its size. Faces and everything else after the vertices are ignored.
+    claim more than about 30 times its size. Faces and everything else after the vertices are ignored. Files of 3D
+    Gaussian splatting are read too: their colours are those seen from everywhere, and normals that are all zero are none.
 
     Raises: UserError naming the file and what is wrong in it.
     """
     path = Path(path)
+    check_readable(path)
     try:
         with open(path, "rb") as file:
             columns = _read_vertices(path, file, _read_header(path, file))
@@ -117,10 +124,10 @@ def _read_header(path: Path, file: BinaryIO) -> _Header:
             elements[-1:] = [_add_property(path, number, words, elements)]
         elif words and words[0] not in ("ply", "comment", "obj_info"):
             raise UserError(
-                f"{path}: line {number} of the PLY header has an unknown keyword: {words[0][:40]!r}."
+                f"{path}: line {number} of the PLY header has an unknown keyword: {quoted(words[0])}."
             )
     if encoding not in ("ascii", "binary_little_endian", "binary_big_endian"):
-        raise UserError(f"{path}: unknown PLY format {encoding[:40]!r}; use ascii or binary.")
+        raise UserError(f"{path}: unknown PLY format {quoted(encoding)}; use ascii or binary.")
     return _Header(encoding, tuple(elements), where, os.fstat(file.fileno()).st_size - where)
 
 
@@ -197,7 +204,7 @@ def _read_ascii(path: Path, file: BinaryIO, header: _Header, index: int) -> dict
                     file, skiprows=lines, max_rows=vertex.count, comments=None, ndmin=2, encoding="latin-1"
                 )
         except ValueError as error:
-            raise UserError(f"{path}: a vertex line is not {width} numbers ({error}).") from error
+            raise UserError(f"{path}: a vertex line is not {width} numbers ({one_line(error)}).") from error
     if rows.shape != (vertex.count, width):
         raise UserError(
             f"{path}: the header promises {vertex.count} vertices of {width} numbers, "
@@ -214,10 +221,16 @@ def _to_points(path: Path, columns: dict[str, np.ndarray]) -> RawPoints:
     xyz = stack(("x", "y", "z"), np.float64)
     has_normals = all(name in columns for name in ("nx", "ny", "nz"))
     normals = stack(("nx", "ny", "nz"), np.float32) if has_normals else None
+    if normals is not None and len(normals) and (normals == 0).all():
+        normals = None
     colors = None
-    for names in _COLOUR_NAMES:
+    for names in (*_COLOUR_NAMES, _SPLAT_COLOUR_NAMES):
         if all(name in columns for name in names):
-            colors = _to_bytes(stack(names, np.float64), columns[names[0]].dtype)
+            values = stack(names, np.float64)
+            if names == _SPLAT_COLOUR_NAMES:
+                colors = _clip_to_bytes((0.5 + SH_C0 * values) * 255.0)
+            else:
+                colors = _to_bytes(values, columns[names[0]].dtype)
             break
     return RawPoints(xyz, normals, colors, str(path))
 
@@ -229,4 +242,8 @@ def _to_bytes(colors: np.ndarray, dtype: np.dtype) -> np.ndarray:
         colors = colors / 257.0
     elif dtype.kind == "f" and colors.size and colors.max() <= 1.0:
         colors = colors * 255.0
-    return np.clip(np.rint(colors), 0, 255).astype(np.uint8)
+    return _clip_to_bytes(colors)
+
+
+def _clip_to_bytes(colors: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(np.nan_to_num(colors)), 0, 255).astype(np.uint8)

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import numpy as np
 
-from adop.files import write_atomically
+from adop.errors import UserError
+from adop.files import check_readable, write_atomically
 from adop.ranges import NotNegative, Range, Seed
 
 BLOCK = 256  # points; rendering skips whole blocks
@@ -156,13 +157,14 @@ def load_prepared(path: Path, ply: Path) -> PointCloud | None:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_readable(path)
         with safe_open(path, framework="numpy") as file:
             key = json.loads((file.metadata() or {}).get("adop", "{}"))
             if key != {"version": PREPARED_VERSION, "ply": fingerprint(ply)}:
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError):
-        return None
+    except (UserError, OSError, SafetensorError, ValueError, TypeError, RecursionError):
+        return None  # TypeError: numpy lacks some types of numbers
     cloud = PointCloud(
         *(tensors.get(name) for name in ("xyz", "normals", "colors", "radius", "lod_radius"))  # type: ignore[arg-type]
     )
@@ -171,7 +173,7 @@ def load_prepared(path: Path, ply: Path) -> PointCloud | None:
 
 def _is_whole(cloud: PointCloud) -> bool:
     """Whether all tensors have the shape, type and finite values of a PointCloud with at least one point."""
-    if cloud.xyz is None or cloud.radius is None or cloud.lod_radius is None:
+    if cloud.xyz is None or cloud.xyz.ndim != 2 or cloud.radius is None or cloud.lod_radius is None:
         return False
     count = len(cloud.xyz)
     wanted = (

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import configparser
 import math
-from pathlib import Path, PurePosixPath
+import os
+from pathlib import Path
 
 import numpy as np
 
-from adop.errors import UserError
+from adop.errors import UserError, one_line, quoted
+from adop.files import read_text
 from adop.geometry.lens import Lens, PosedLens
 from adop.geometry.rigid_motion import invert_rigid, rigid, rotation_from_quaternion
+from adop.images.exif import MAX_EV
 from adop.scene.ply import read_ply
 from adop.scene.point_cloud import PointCloud, load_prepared, save_prepared
 from adop.scene.prepare import Report, prepare
-from adop.scene.scene import Photo, Scene
+from adop.scene.scene import Photo, Scene, first_twice, stays_inside
 
 PREPARED_FILE = "points.safetensors"
+FARTHEST = 1e18  # scene units; squares of larger numbers do not fit into float32
 FILE_MODELS = {0: "opencv", 1: "ocam", 2: "fisheye"}  # camera_type_int; 2 is adop's addition to ADOP's format
 
 
@@ -39,11 +43,15 @@ def load_scene(folder: Path, report: Report = print) -> Scene:
     camera_files = ini.text("camera_files", "camera.ini").split()
     if not camera_files:
         raise UserError(f"{ini.path}: camera_files names no file.")
-    lenses = tuple(_load_lens(_inside(folder, name, ini.path), default_model) for name in camera_files)
+    by_name = {
+        name: _load_lens(_inside(folder, name, ini.path), default_model)
+        for name in dict.fromkeys(camera_files)
+    }
+    lenses = tuple(by_name[name] for name in camera_files)
     photos = _load_photos(folder, ini, len(lenses))
     up = np.array(ini.numbers("up_vector", 3, [0.0, 1.0, 0.0]))
-    if not np.linalg.norm(up) > 1e-9:
-        raise UserError(f"{ini.path}: up_vector must not be zero.")
+    if not 1e-9 < np.linalg.norm(up) < FARTHEST:
+        raise UserError(f"{ini.path}: up_vector must not be zero, and not huge.")
     znear, zfar = ini.number("znear", 0.1), ini.number("zfar", 1000.0)
     if not 0 < znear < zfar:
         raise UserError(f"{ini.path}: needs 0 < znear < zfar, found {znear:g} and {zfar:g}.")
@@ -56,11 +64,18 @@ def load_scene(folder: Path, report: Report = print) -> Scene:
         photos=photos,
         points=_load_points(ply, views, report),
         up_vector=up / np.linalg.norm(up),
-        scene_exposure=ini.number("scene_exposure_value", 0.0),
+        scene_exposure=_scene_exposure(ini),
         znear=znear,
         zfar=zfar,
         world_offset=np.array(ini.numbers("world_offset", 3, [0.0, 0.0, 0.0])),
     )
+
+
+def _scene_exposure(ini: _Ini) -> float:
+    exposure = ini.number("scene_exposure_value", 0.0)
+    if abs(exposure) > MAX_EV:
+        raise UserError(f"{ini.path}: scene_exposure_value must be an EV of at most {MAX_EV:g}.")
+    return exposure
 
 
 def _how_to_make(folder: Path) -> str:
@@ -74,10 +89,9 @@ def _how_to_make(folder: Path) -> str:
 
 def _inside(folder: Path, name: str, source: Path) -> Path:
     """Return the path of a name that a file gives, inside a folder that it must not leave."""
-    pure = PurePosixPath(name.replace("\\", "/"))
-    if pure.is_absolute() or ".." in pure.parts or not pure.parts or ":" in pure.parts[0] or "\0" in name:
-        raise UserError(f"{source}: {name[:200]!r} does not stay inside {folder}; use a path relative to it.")
-    return folder / pure
+    if not stays_inside(name):
+        raise UserError(f"{source}: {quoted(name)} does not stay inside {folder}; use a path relative to it.")
+    return folder / name.replace("\\", "/")
 
 
 class _Ini:
@@ -90,14 +104,12 @@ class _Ini:
         )
         parser.optionxform = str  # type: ignore[assignment, method-assign]
         try:
-            parser.read_string(path.read_text(encoding="utf-8-sig"), source=str(path))
+            parser.read_string(read_text(path, "an ini file"), source=path.name)
             self.values = dict(parser[section])
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
         except KeyError as error:
             raise UserError(f"{path}: has no section [{section}].") from error
-        except (configparser.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: is not an ini file ({str(error).splitlines()[0]}).") from error
+        except configparser.Error as error:
+            raise UserError(f"{path}: is not an ini file ({one_line(error)}).") from error
 
     def text(self, key: str, default: str) -> str:
         return self.values.get(key, default).strip()
@@ -157,10 +169,7 @@ def _load_lens(path: Path, default_model: str) -> Lens:
 
 
 def _read_lines(path: Path) -> list[str]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text ({error}).") from error
+    lines = [line.strip() for line in read_text(path).split("\n")]
     while lines and not lines[-1]:
         lines.pop()
     return lines
@@ -168,7 +177,7 @@ def _read_lines(path: Path) -> list[str]:
 
 def _read_table(path: Path, columns: int, names: list[str]) -> list[list[float]] | None:
     """Return the numbers of a file with a line for each photo, or None where there is no such file."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     lines = _read_lines(path)
     _check_length(path, len(lines), len(names))
@@ -196,14 +205,14 @@ def _check_length(path: Path, count: int, photos: int) -> None:
 
 def _load_photos(folder: Path, ini: _Ini, lens_count: int) -> tuple[Photo, ...]:
     names = _read_lines(folder / "images.txt")
-    if not names or len(set(names)) != len(names):
-        twice = next((name for name in names if names.count(name) > 1), "")
-        raise UserError(
-            f"{folder / 'images.txt'}: " + (f"{twice!r} is listed twice." if names else "lists no photos.")
-        )
+    if not names:
+        raise UserError(f"{folder / 'images.txt'}: lists no photos.")
+    twice = first_twice(names)
+    if twice is not None:
+        raise UserError(f"{folder / 'images.txt'}: {quoted(twice)} is listed twice.")
     images = _directory(folder, ini.text("image_dir", "color/"))
     files = [_inside(images, name, folder / "images.txt") for name in names]
-    missing = [file for file in files if not file.is_file()]
+    missing = [file for file in files if not os.path.isfile(file)]
     if missing:
         raise UserError(f"{missing[0]}: photo not found ({len(missing)} of {len(files)} are missing).")
     poses = _read_table(folder / "poses.txt", 7, names)
@@ -217,10 +226,14 @@ def _load_photos(folder: Path, ini: _Ini, lens_count: int) -> tuple[Photo, ...]:
     photos = []
     for i, name in enumerate(names):
         index = lenses[i][0]
-        if index not in range(lens_count):
+        if not (0 <= index < lens_count and index == int(index)):
             raise UserError(f"{where}: line {i + 1} ({name}): there is no camera {index:g}.")
         pose = _world_to_camera(poses[i], f"{folder / 'poses.txt'}: line {i + 1} ({name})")
-        exposure = exposures[i][0] if exposures and math.isfinite(exposures[i][0]) else None
+        exposure = exposures[i][0] if exposures and not math.isnan(exposures[i][0]) else None
+        if exposure is not None and abs(exposure) > MAX_EV:
+            raise UserError(
+                f"{folder / 'exposure.txt'}: line {i + 1} ({name}) must be an EV of at most {MAX_EV:g}, or nan."
+            )
         balance = _white_balance(folder / "white_balance.txt", i, name, balances[i]) if balances else None
         photos.append(Photo(files[i], int(index), pose, exposure, balance, masks[i], name))
     return tuple(photos)
@@ -228,8 +241,8 @@ def _load_photos(folder: Path, ini: _Ini, lens_count: int) -> tuple[Photo, ...]:
 
 def _world_to_camera(row: list[float], where: str) -> np.ndarray:
     """Return world_to_camera [4,4] of a line of poses.txt: camera to world, quaternion x y z w, then translation."""
-    if not np.isfinite(row).all():
-        raise UserError(f"{where}: the pose is not finite.")
+    if not (np.abs(row) < FARTHEST).all():
+        raise UserError(f"{where}: the pose is not finite, or is huge.")
     x, y, z, w, *translation = row
     return invert_rigid(rigid(rotation_from_quaternion((w, x, y, z), where), np.array(translation)))
 
@@ -243,13 +256,13 @@ def _white_balance(path: Path, index: int, name: str, values: list[float]) -> np
 
 def _load_masks(folder: Path, ini: _Ini, names: list[str]) -> list[Path | None]:
     path = folder / "masks.txt"
-    if not path.is_file():
+    if not os.path.lexists(path):
         return [None] * len(names)
     lines = _read_lines(path)
     _check_length(path, len(lines), len(names))
     directory = _directory(folder, ini.text("mask_dir", "masks/"))
     masks = [None if line in ("", "-") else _inside(directory, line, path) for line in lines]
-    missing = [mask for mask in masks if mask and not mask.is_file()]
+    missing = [mask for mask in masks if mask and not os.path.isfile(mask)]
     if missing:
         raise UserError(f"{missing[0]}: mask not found ({len(missing)} are missing); see masks.txt.")
     return masks
@@ -258,15 +271,15 @@ def _load_masks(folder: Path, ini: _Ini, names: list[str]) -> list[Path | None]:
 def _directory(folder: Path, name: str) -> Path:
     """Return a folder that is absolute, relative to the scene or, as in ADOP, relative to the working directory."""
     for candidate in (folder / name, Path(name)):
-        if candidate.is_dir():
+        if os.path.isdir(candidate):
             return candidate
     raise UserError(
-        f"{folder / 'dataset.ini'}: no folder {name!r}, neither in the scene nor in the working directory."
+        f"{folder / 'dataset.ini'}: no folder {quoted(name)}, neither in the scene nor in the working directory."
     )
 
 
 def _load_points(ply: Path, views: list[PosedLens], report: Report) -> PointCloud:
-    if not ply.is_file():
+    if not os.path.isfile(ply):
         raise UserError(f"{ply}: point cloud not found.")
     prepared = ply.with_name(PREPARED_FILE)
     cloud = load_prepared(prepared, ply)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from adop.errors import UserError
+from adop.errors import UserError, quoted
 from adop.geometry.camera import Camera
 from adop.geometry.lens import Lens, PosedLens
 from adop.scene.point_cloud import PointCloud
+
+MAX_NAME = 512  # characters of a path
+# Control characters, also those that turn the direction of text: no file can be listed, or shown, under such a name.
+_UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +75,28 @@ def demo_scene_folder() -> Path:
     )
 
 
+def stays_inside(name: str) -> bool:
+    """Return whether a name in a file is a path below the folder that it is relative to, and can be shown and stored."""
+    pure = PurePosixPath(name.replace("\\", "/"))
+    usable = len(name) <= MAX_NAME and not _UNUSABLE.search(name) and bool(pure.parts)
+    return usable and not pure.is_absolute() and ".." not in pure.parts and ":" not in pure.parts[0]
+
+
+def first_twice(names: Sequence[str]) -> str | None:
+    """Return the first name that an earlier one equals, or None where all differ."""
+    seen = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
 def photo_file(images: Path, name: str, where: str) -> Path:
     """Return the path of a photo in a folder that the photo's name must not leave.
 
     Raises: UserError beginning with `where` for an absolute path, a path that climbs out, or an unusable name.
     """
-    parts = name.replace("\\", "/").split("/")
-    absolute = name.startswith(("/", "\\")) or ":" in parts[0]
-    if not name or absolute or ".." in parts or any(c in name for c in "\n\r\0"):
-        raise UserError(f"{where}: the photo's path leaves the folder {images}; use a path inside it.")
+    if not stays_inside(name):
+        raise UserError(f"{where}: {quoted(name)} leaves the folder {images}; use a path inside it.")
     return images / name

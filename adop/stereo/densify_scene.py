@@ -110,7 +110,7 @@ def _open_work_folder(work: Path, scene: Scene, config: StereoConfig) -> None:
         digest.update(lens.intrinsics.tobytes() + lens.distortion.tobytes())
     key = json.dumps({"scene": digest.hexdigest(), "options": asdict(config)})
     marker = work / "made_from.json"
-    if work.exists() and not (marker.is_file() and marker.read_text() == key):
+    if work.exists() and not (marker.is_file() and marker.read_bytes() == key.encode()):
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     write_text(marker, key)

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from adop.backend.choice import Backend
+from adop.errors import UserError, one_line
 from adop.files import write_atomically
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import Scene
@@ -75,9 +77,18 @@ class StereoScene:
         return replace(view, planes=planes)
 
     def planes(self, stage: str, photo: int) -> tuple[Tensor, Tensor]:
-        """Return the planes [3, h, w] and their costs [h, w] that a stage found for a photo."""
-        found = load_file(self.file(stage, photo))
-        return found["planes"].to(self.device), found["costs"].float().to(self.device)
+        """Return the planes [3, h, w] and their costs [h, w] that a stage found for a photo. Raises: UserError."""
+        file = self.file(stage, photo)
+        try:
+            found = load_file(file)
+            planes, costs = found["planes"], found["costs"].float()
+        except (OSError, SafetensorError, KeyError) as error:
+            raise UserError(
+                f"{file}: is damaged ({one_line(error)}); delete it, and it is made anew."
+            ) from None
+        if planes.dim() != 3 or len(planes) != 3 or planes.shape[1:] != costs.shape:
+            raise UserError(f"{file}: does not hold planes and their costs; delete it, and it is made anew.")
+        return planes.float().to(self.device), costs.to(self.device)
 
     def file(self, stage: str, photo: int) -> Path:
         """Return the file of a stage's result."""

@@ -147,13 +147,18 @@ class Optimiser:
                 tensors[f"adam.{index}.{name}"] = value
         return tensors
 
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        """Restore a state that `state` returned. Raises: UserError where it is that of other parameters."""
+    def load(self, tensors: dict[str, Tensor], source: str = "the checkpoint") -> None:
+        """Restore a state that `state` returned.
+
+        Args: source: its name in errors.
+        Raises: UserError where it is the state of other parameters.
+        """
         try:
             self._load(tensors)
         except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
             raise UserError(
-                f"the newest checkpoint's optimiser state does not fit the run ({one_line(error)}); delete the checkpoint"
+                f"{source}: its optimiser state does not fit the run ({one_line(error)}); "
+                "delete it to use an older checkpoint"
             ) from error
 
     def _load(self, tensors: dict[str, Tensor]) -> None:

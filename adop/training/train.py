@@ -110,7 +110,7 @@ def train(  # noqa: PLR0913 (public; the last three are optional hooks)
             save_occluders(run)
         optimiser = Optimiser(run.pipeline, run.config.learn, run.config.lr)
         if saved:
-            optimiser.load(load_optimiser_state(saved[-1]))
+            optimiser.load(load_optimiser_state(saved[-1]), str(saved[-1]))
         with closing(Log(output, run.progress.step, say)) as log:
             training = Training(run, optimiser, log, say, callback)
             if not saved:
@@ -340,7 +340,7 @@ def undo(training: Training, times: int) -> None:
             "with smaller learning rates (--lr.network, --lr.features)"
         )
     run.progress = load_checkpoint(saved[-1], run.pipeline)
-    training.optimiser.load(load_optimiser_state(saved[-1]))
+    training.optimiser.load(load_optimiser_state(saved[-1]), str(saved[-1]))
     training.optimiser.rate_factor *= UNDONE_RATE**times
     training.log.keep_until(run.progress.step)
     training.say(

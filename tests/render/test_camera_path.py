@@ -72,7 +72,7 @@ def test_cameras_in_a_file_have_opengl_axes(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("nonsense", "expected JSON"),
+        ("nonsense", "is not JSON"),
         ("{}", "camera_path"),
         ('{"camera_path": []}', "no camera"),
         ('{"camera_path": [{"fov": 50}]}', "camera 1 needs"),

@@ -180,3 +180,30 @@ def test_files_are_exchanged_with_open3d(tmp_path, ascii_file):
     back = open3d.io.read_point_cloud(str(tmp_path / "b.ply"))
     np.testing.assert_allclose(np.asarray(back.points), xyz, atol=1e-6)
     np.testing.assert_allclose(np.asarray(back.colors) * 255, points.colors, atol=1e-6)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "binary_little_endian"])
+def test_colours_of_gaussian_splats_are_those_of_their_constant_harmonic(tmp_path, encoding):
+    """colour = 0.5 + f_dc / (2 sqrt(pi)), and the normals that such files hold are all zero."""
+    names = ("nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "f_rest_0", "opacity", "scale_0", "rot_0")
+    elements = XYZ.format(2) + "".join(f"property float {name}\n" for name in names)
+    half = np.sqrt(np.pi)  # of which the harmonic is 0.5
+    rows = [
+        (1, 2, 3, 0, 0, 0, 0.0, half, -half, 9, 9, 9, 9),
+        (4, 5, 6, 0, 0, 0, 100.0, -100.0, 0.5 * half, 9, 9, 9, 9),
+    ]
+    text = "".join(" ".join(map(repr, map(float, row))) + "\n" for row in rows)
+    data = text.encode() if encoding == "ascii" else b"".join(struct.pack("<13f", *row) for row in rows)
+    points = read_ply(save(tmp_path / "a.ply", HEADER.format(encoding, elements), data))
+    np.testing.assert_array_equal(points.xyz, [[1, 2, 3], [4, 5, 6]])
+    np.testing.assert_array_equal(points.colors, [[128, 255, 0], [255, 0, 191]])
+    assert points.normals is None
+
+
+def test_colours_are_preferred_to_harmonics_and_some_normals_to_none(tmp_path):
+    names = ("red", "green", "blue", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2")
+    elements = XYZ.format(2) + "".join(f"property float {name}\n" for name in names)
+    text = "1 2 3 10 20 30 0 0 0 1 1 1\n4 5 6 40 50 60 0 0 1 1 1 1\n"
+    points = read_ply(save(tmp_path / "a.ply", HEADER.format("ascii", elements) + text))
+    np.testing.assert_array_equal(points.colors, [[10, 20, 30], [40, 50, 60]])
+    np.testing.assert_array_equal(points.normals, [[0, 0, 0], [0, 0, 1]])

@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -20,26 +18,8 @@ from adop.run.run import Run
 from adop.viewer.app import open_run_or_scene, view_run
 from adop.viewer.server.guard import Guard, guard_for
 from adop.viewer.server.server import Viewer
+from support.http import get
 from support.viewer_client import Client
-
-
-def get(url: str, **headers: str) -> tuple[int, bytes, dict[str, str]]:
-    """Return status, body and headers of a response; redirects are not followed."""
-    request = urllib.request.Request(url, headers=headers)
-    opener = urllib.request.build_opener(NoRedirect)
-    try:
-        with opener.open(request, timeout=10) as answer:
-            return answer.status, answer.read(), dict(answer.headers)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read(), dict(error.headers)
-
-
-class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Do not follow redirects."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None
 
 
 def test_only_the_page_and_its_files_are_served(viewer: Viewer, run: Run):
@@ -87,7 +67,7 @@ def test_a_token_is_accepted_from_the_address_once_and_then_from_a_cookie(run: R
         assert viewer.url.endswith("/?token=secret-word")
         assert get(bare)[0] == get(bare + "?token=wrong")[0] == get(bare + "photo/0/small.jpg")[0] == 403
         status, _, headers = get(viewer.url)
-        assert status == 303 and headers["Location"] == "/"
+        assert status == 303 and headers["Location"] == "./"
         cookie = headers["Set-Cookie"]
         assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
         assert get(bare, Cookie=cookie.split(";")[0])[0] == 200

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import queue
+import ctypes
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,13 @@ from adop.run.run import Run
 
 Result = TypeVar("Result")
 
+JOB_SECONDS = 0.5  # that a job is expected to take where nothing is known
+MIN_JOB_SECONDS = 0.02
+MAX_HOLD_SECONDS = (
+    4.0  # that a job may take which was restarted often, while a browser whose camera moves waits
+)
+GIVE_BACK_SECONDS = 10.0  # between two times that freed memory is given back to the system
+
 
 class RenderCancelledError(Exception):
     """The image is no longer wanted."""
@@ -34,8 +42,26 @@ class TimedRadiance:
     stages: dict[str, float]  # seconds by name of the stage
 
 
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A job that waits."""
+
+    run: Callable[[], Any]
+    future: Future[Any]
+    seconds: float  # that it is expected to take
+    submitted: float  # time.monotonic() seconds
+
+    def urgency(self, now: float) -> float:
+        """Return how long it has waited, in units of how long it takes."""
+        return (now - self.submitted) / self.seconds
+
+
 class RenderThread:
-    """Run rendering jobs for all browsers, first come, first served.
+    """Run rendering jobs for all browsers.
+
+    The next job is the one whose wait is longest compared with the time that it takes. Jobs that take equally long run
+    in order, and a browser with small images does not wait for all those with large ones (highest response ratio
+    next; P. Brinch Hansen, Short-term scheduling in multiprogramming systems, 1971).
 
     With a single thread, torch uses one pool of worker threads and memory does not grow with the number of browsers.
 
@@ -47,9 +73,13 @@ class RenderThread:
     def __init__(self, run: Run, gate: AbstractContextManager[Any] | None = None) -> None:
         self.run = run
         self._gate = gate or nullcontext()
-        self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._gives_back = gate is None  # a training needs its memory again for the next step
+        self._given_back = 0.0  # when, time.monotonic() seconds
+        self._jobs: list[_Job] = []  # that wait, in order of arrival
+        self._changed = threading.Condition()  # guards the jobs
         self._urgent_jobs = 0
-        self._lock = threading.Lock()
+        self._begun = 0.0  # when the current job began, time.monotonic() seconds
+        self.is_closed = False
         self._thread = threading.Thread(target=self._work, name="adop-render", daemon=True)
         self._thread.start()
 
@@ -63,39 +93,80 @@ class RenderThread:
         """Whether a browser whose camera is moving waits for its image."""
         return self._urgent_jobs > 0
 
-    def submit(self, job: Callable[[], Result], urgent: bool = False) -> Result:
-        """Run `job` on the thread, wait for it, and return its result or raise its exception."""
+    def must_give_way(self, restarts_left: int) -> bool:
+        """Return whether the current job must be given up for a browser whose camera moves.
+
+        A job that can be restarted is given up at once, another one after `MAX_HOLD_SECONDS`.
+        """
+        held = time.monotonic() - self._begun
+        return self.has_urgent_job and (restarts_left > 0 or held > MAX_HOLD_SECONDS)
+
+    def submit(self, job: Callable[[], Result], urgent: bool = False, seconds: float = JOB_SECONDS) -> Result:
+        """Run `job` on the thread, wait for it, and return its result or raise its exception.
+
+        Args:
+            urgent: whether a browser whose camera moves waits for it.
+            seconds: that it is expected to take.
+
+        Raises: RenderCancelledError where the thread has ended.
+        """
         future: Future[Result] = Future()
-        with self._lock:
+        with self._changed:
+            if self.is_closed:
+                raise RenderCancelledError
             self._urgent_jobs += urgent
+            self._jobs.append(_Job(job, future, max(seconds, MIN_JOB_SECONDS), time.monotonic()))
+            self._changed.notify()
         try:
-            self._jobs.put((job, future))
             return future.result()
         finally:
-            with self._lock:
+            with self._changed:
                 self._urgent_jobs -= urgent
+            del future  # or its exception, whose traceback leads here, would keep the images of a cancelled job alive
 
     def close(self) -> None:
         """End the thread after the current job; the jobs that still wait are cancelled."""
-        self._jobs.put(None)
+        with self._changed:
+            self.is_closed = True
+            self._changed.notify()
         self._thread.join(timeout=10)
 
     def _work(self) -> None:
         torch.set_grad_enabled(False)  # applies to this thread only
-        while (item := self._jobs.get()) is not None:
-            job, future = item
+        while (job := self._next()) is not None:
             try:
                 with self._gate:
-                    result = job()
+                    self._begun = time.monotonic()
+                    result = job.run()
             except BaseException as error:
-                future.set_exception(error)
+                job.future.set_exception(error)
             else:
-                future.set_result(result)
-            del job, future, item  # nothing rendered stays in memory while the thread waits
-        while not self._jobs.empty():
-            left = self._jobs.get()
-            if left is not None:
-                left[1].set_exception(RenderCancelledError())
+                job.future.set_result(result)
+                del result
+            del job  # nothing rendered stays in memory while the thread waits
+            if self._gives_back and time.monotonic() - self._given_back > GIVE_BACK_SECONDS:
+                give_back_memory()
+                self._given_back = time.monotonic()
+        for left in self._jobs:
+            left.future.set_exception(RenderCancelledError())
+
+    def _next(self) -> _Job | None:
+        """Wait for a job and take the most urgent one; return None once the thread is to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs or self.is_closed)
+            if self.is_closed:
+                return None
+            now = time.monotonic()
+            chosen = max(self._jobs, key=lambda job: job.urgency(now))
+            self._jobs.remove(chosen)
+            return chosen
+
+
+def give_back_memory() -> None:
+    """Give freed memory back to the system, which the C library keeps otherwise (`adop.__main__.keep_memory`)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    if trim is not None:
+        trim(0)
 
 
 def render_radiance(

@@ -10,8 +10,9 @@ export class Connection {
   }
 
   open() {
-    const scheme = location.protocol === "https:" ? "wss" : "ws";
-    this.socket = new WebSocket(`${scheme}://${location.host}/ws`);
+    const address = new URL("ws", location.href); // relative: the page may be behind a proxy's prefix
+    address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    this.socket = new WebSocket(address);
     this.socket.binaryType = "arraybuffer";
     this.socket.onopen = () => { this.newest = 0; this.handlers.onState(true); };
     this.socket.onclose = () => { this.handlers.onState(false); setTimeout(() => this.open(), RECONNECT_MS); };

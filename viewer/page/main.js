@@ -1,10 +1,10 @@
 // The page: sends what the controls say to the server, and shows what the server answers.
 
-import { Connection } from "/connection.js";
-import { Navigation } from "/navigation.js";
-import { Overlay } from "/overlay.js";
-import { drawCurves, drawLight, drawStages } from "/plots.js";
-import { Timeline } from "/timeline.js";
+import { Connection } from "./connection.js";
+import { Navigation } from "./navigation.js";
+import { Overlay } from "./overlay.js";
+import { drawCurves, drawLight, drawStages } from "./plots.js";
+import { Timeline } from "./timeline.js";
 
 const $ = (id) => document.getElementById(id);
 const MIN_TEMPERATURE = 2000, MAX_TEMPERATURE = 12000; // kelvin at the ends of the slider
@@ -76,7 +76,7 @@ function addThumbnails(photos) {
   $("photos").append(...photos.map((photo, i) => {
     const button = document.createElement("button"), image = new Image();
     if (photos.length > LAZY_PHOTOS) image.loading = "lazy";
-    image.src = `/photo/${i}/small.jpg`;
+    image.src = `photo/${i}/small.jpg`;
     image.alt = photo.name;
     image.onload = () => overlay.draw();
     thumbnails[i] = image;
@@ -147,8 +147,8 @@ function compare(on) {
   $("stage").classList.toggle("comparing", on);
   $("compare-button").classList.toggle("accent", on);
   if (!on) return;
-  const source = `/photo/${currentPhoto}/large.jpg`;
-  if (!$("compare-photo").src.endsWith(source)) $("compare-photo").src = source;
+  const source = `photo/${currentPhoto}/large.jpg`;
+  if (!$("compare-photo").src.endsWith(`/${source}`)) $("compare-photo").src = source;
   placeComparison();
 }
 

@@ -186,6 +186,6 @@ export class Timeline {
     };
     $("export-text").textContent = texts[progress.state] || "";
     $("export-link").hidden = !(progress.state === "done" && progress.kind === "mp4");
-    $("export-link").href = `/video/${progress.name}.mp4`;
+    $("export-link").href = `video/${progress.name}.mp4`;
   }
 }

@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import re
 import socket
-import threading
-from collections import OrderedDict
+from collections.abc import Iterator
 from functools import partial
 from http.cookies import CookieError, SimpleCookie
-from importlib.resources import files as package_files
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from PIL import Image
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
 
 from adop.errors import UserError
+from adop.viewer.drawing.render_thread import RenderCancelledError
+from adop.viewer.server.connections import CHUNK, Connections
 from adop.viewer.server.guard import Guard, guard_for
+from adop.viewer.server.limits import Allowance, Pace
+from adop.viewer.server.pages import Pages, response
 from adop.viewer.session.protocol import MAX_MESSAGE
 from adop.viewer.session.session import Session, SharedResources
 
-PAGE = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/style.css": ("style.css", "text/css; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-    **{
-        f"/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8")
-        for name in ("main", "connection", "navigation", "overlay", "plots", "timeline")
-    },
-}
-CONTENT_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 REPEATED_HEADER = "several"  # is neither a local host, nor an origin, nor a token
-MAX_SESSIONS = 16
-PHOTO_SIDES = {"small": 224, "large": 1600}  # px of the longer side
-PHOTO_CACHE_BYTES = 64 << 20  # of encoded photos
+OPEN_SECONDS = 5.0  # for a client to send its whole request
+CLOSE_SECONDS = 2.0  # for a client to close its end
+MAX_WAITING = 16  # messages of one browser that were read and not handled yet
+MAX_FRAGMENTS = 64  # of one message
+MESSAGES, MESSAGE_BURST = (
+    500,
+    2500,
+)  # per second from one browser; the page sends two for each image on its display
+TOO_BUSY, NOT_ALLOWED, FAILED = 1013, 1008, 1011  # codes of closed websockets
+PREFIX = re.compile(r"(/[A-Za-z0-9._~@-]+)*")
 
 
 class Viewer:
@@ -50,18 +45,24 @@ class Viewer:
         shared: what all sessions share.
         host, port: where to listen; port 0 is any free port.
         token: what a browser must send to be let in; None: one is generated where other machines can connect.
+        prefix: that a proxy leaves in front of the paths that it forwards, for example /proxy/absolute/8090; paths
+            without it are answered as well.
 
-    Raises: UserError where the port is in use.
+    Raises: UserError where the port is in use, or the prefix is not the start of a path.
     """
 
     def __init__(
-        self, shared: SharedResources, host: str = "127.0.0.1", port: int = 8090, token: str | None = None
+        self,
+        shared: SharedResources,
+        host: str = "127.0.0.1",
+        port: int = 8090,
+        token: str | None = None,
+        prefix: str = "",
     ) -> None:
-        self.shared, self.host = shared, host
+        self.shared, self.host, self._prefix = shared, host, checked_prefix(prefix)
         self.guard: Guard = guard_for(host, token)
-        self._photos: OrderedDict[tuple[int, str], bytes] = OrderedDict()
+        self._pages = Pages(shared.render_thread.run, shared.files)
         self._sessions: set[Session] = set()
-        self._lock = threading.Lock()
         silent = logging.getLogger("adop.viewer")
         silent.addHandler(logging.NullHandler())
         silent.propagate = False
@@ -71,8 +72,10 @@ class Viewer:
                 host,
                 port,
                 process_request=self._process_request,
+                open_timeout=OPEN_SECONDS,
+                close_timeout=CLOSE_SECONDS,
                 max_size=MAX_MESSAGE,
-                max_queue=64,
+                max_queue=MAX_WAITING,
                 compression=None,
                 server_header=None,
                 logger=silent,
@@ -83,8 +86,7 @@ class Viewer:
                 f"port {port} on {host} cannot be used ({error.strerror}); choose another --port"
             ) from None
         self.port: int = self._server.socket.getsockname()[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, name="adop-http", daemon=True)
-        self._thread.start()
+        self._connections = Connections(self._server.socket, self._server.handler)
 
     @property
     def url(self) -> str:
@@ -92,7 +94,7 @@ class Viewer:
         name = "127.0.0.1" if self.host in ("localhost", "0.0.0.0", "") else self.host
         name = f"[{'::1' if name == '::' else name}]" if ":" in name else name
         query = "" if self.guard.token is None else f"?token={self.guard.token}"
-        return f"http://{name}:{self.port}/{query}"
+        return f"http://{name}:{self.port}{self._prefix}/{query}"
 
     @property
     def browsers(self) -> int:
@@ -101,14 +103,10 @@ class Viewer:
 
     def close(self) -> None:
         """Disconnect every browser and stop."""
-        self._server.shutdown()
         self.shared.exporter.cancel()
-        with self._lock:
-            sessions = list(self._sessions)
-        for session in sessions:
-            session.close()
+        self._connections.close()
+        self._server.shutdown()
         self.shared.render_thread.close()
-        self._thread.join(timeout=10)
 
     def __enter__(self) -> Viewer:
         """Return the viewer itself."""
@@ -122,31 +120,45 @@ class Viewer:
 
     def _serve_browser(self, connection: ServerConnection) -> None:
         """Run the session of a browser until it disconnects."""
-        with self._lock:
-            full = len(self._sessions) >= MAX_SESSIONS
-        if full:
-            connection.close(1013, f"{MAX_SESSIONS} browsers are already connected")
+        refusal = self._connections.begin_session(connection.socket)
+        if refusal is not None:
+            connection.close(TOO_BUSY, refusal)
             return
-        session = Session(self.shared, partial(_send, connection))
-        with self._lock:
-            self._sessions.add(session)
+        session = Session(self.shared, partial(_send, connection), partial(connection.close, FAILED))
+        self._sessions.add(session)
         try:
             session.start()
-            for message in connection:
-                session.receive(message)
-        except ConnectionClosed:
+            self._receive(connection, session)
+        except (ConnectionClosed, RenderCancelledError):
             pass
         finally:
             session.close()
-            with self._lock:
-                self._sessions.discard(session)
+            self._sessions.discard(session)
+
+    def _receive(self, connection: ServerConnection, session: Session) -> None:
+        """Pass on what a browser sends; close the connection of one that sends too much. Raises: ConnectionClosed."""
+        allowance, pace = Allowance(MESSAGES, MESSAGE_BURST), Pace(self._connections.reading_share)
+        while True:
+            fragments = list(_fragments(connection))
+            if len(fragments) > MAX_FRAGMENTS:
+                connection.close(NOT_ALLOWED, f"a message has at most {MAX_FRAGMENTS} fragments")
+                return
+            if not allowance.take():
+                connection.close(NOT_ALLOWED, f"more than {MESSAGES} messages a second")
+                return
+            session.receive(b"".join(fragments))
+            pace.rest()
 
     # HTTP.
 
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Return the response to a request, or None for a websocket that may connect."""
-        target = urlsplit(request.path)
-        query = parse_qs(target.query)
+        try:
+            target = urlsplit(request.path)
+            query = parse_qs(target.query)
+        except ValueError:
+            return response(400, "text/plain; charset=utf-8", b"adop: the address cannot be read.\n")
+        path = target.path.removeprefix(self._prefix)
         name = f"adop_{self.port}"
         token = query.get("token", [None])[0]
         cookie = _cookie(_header(request.headers, "Cookie") or "", name)
@@ -154,52 +166,55 @@ class Viewer:
             _header(request.headers, "Host"), _header(request.headers, "Origin"), cookie, token
         )
         if refusal is not None:
-            return _response(403, "text/plain; charset=utf-8", f"adop: {refusal}.\n".encode())
-        if target.path == "/" and token is not None and self.guard.token is not None:
+            return response(403, "text/plain; charset=utf-8", f"adop: {refusal}.\n".encode())
+        if path == "" and self._prefix:  # the page's addresses are relative to a path that ends with a slash
+            return _redirect(f"{self._prefix.rpartition('/')[2]}/" + f"?{target.query}" * bool(target.query))
+        if path == "/" and token is not None and self.guard.token is not None:
             # The redirect removes the token from the address bar, and so from the history and from copied addresses.
-            response = _response(303, "text/plain", b"")
-            response.headers["Location"] = "/"
-            response.headers["Set-Cookie"] = f"{name}={self.guard.token}; Path=/; HttpOnly; SameSite=Strict"
-            return response
-        if target.path == "/ws":
+            # Both are relative to the page, which may be behind a proxy's prefix: the cookie's path is the page's.
+            answer = _redirect("./")
+            answer.headers["Set-Cookie"] = f"{name}={self.guard.token}; HttpOnly; SameSite=Strict"
+            return answer
+        if path == "/ws":
             return None
-        return self._get(target.path)
+        video = self._pages.video(path)
+        return self._pages.get(path) if video is None else _send_video(connection, video)
 
-    def _get(self, path: str) -> Response:
-        if path in PAGE:
-            file, kind = PAGE[path]
-            return _response(
-                200, kind, package_files("adop.viewer").joinpath("page").joinpath(file).read_bytes()
-            )
-        photo = re.fullmatch(r"/photo/(\d{1,6})/(small|large)\.jpg", path)
-        if photo and int(photo[1]) < len(self.shared.render_thread.run.scene.photos):
-            return _response(200, "image/jpeg", self._photo(int(photo[1]), photo[2]), cached=True)
-        video = re.fullmatch(r"/video/([a-z0-9_-]{1,64})\.mp4", path)
-        found = self.shared.files.video(video[1]) if video else None
-        if found is not None:
-            return _response(200, "video/mp4", found.read_bytes())
-        return _response(404, "text/plain; charset=utf-8", b"adop: not found.\n")
 
-    def _photo(self, index: int, size: str) -> bytes:
-        """Return a photo as a JPEG of a size in `PHOTO_SIDES`."""
-        key = (index, size)
-        with self._lock:
-            if key in self._photos:
-                self._photos.move_to_end(key)
-                return self._photos[key]
-        image = Image.fromarray(self.shared.render_thread.run.cache.get(index).numpy())
-        image.thumbnail((PHOTO_SIDES[size],) * 2, Image.Resampling.LANCZOS)
-        buffer = io.BytesIO()
-        image.save(buffer, format="JPEG", quality=90)
-        with self._lock:
-            self._photos[key] = buffer.getvalue()
-            while sum(map(len, self._photos.values())) > PHOTO_CACHE_BYTES and len(self._photos) > 1:
-                self._photos.popitem(last=False)
-        return buffer.getvalue()
+def checked_prefix(prefix: str) -> str:
+    """Return the prefix of paths without a slash at its end. Raises: UserError where it is not the start of a path."""
+    if not PREFIX.fullmatch(prefix.rstrip("/")):
+        raise UserError(f"--prefix {prefix!r}: expected the start of a path, such as /proxy/absolute/8090")
+    return prefix.rstrip("/")
 
 
 def _send(connection: ServerConnection, message: str | bytes) -> None:
     connection.send(message)
+
+
+def _fragments(connection: ServerConnection) -> Iterator[bytes]:
+    """Yield the fragments of the next message, and stop after one too many. Raises: ConnectionClosed."""
+    for count, fragment in enumerate(connection.recv_streaming(decode=False)):
+        yield fragment
+        if count >= MAX_FRAGMENTS:
+            return
+
+
+def _send_video(connection: ServerConnection, file: Path) -> Response:
+    """Send a video without reading it into memory as a whole."""
+    head = response(200, "video/mp4", b"", length=file.stat().st_size)
+    with file.open("rb") as content:
+        connection.socket.sendall(head.serialize())
+        while part := content.read(CHUNK):
+            connection.socket.sendall(part)
+    connection.socket.shutdown(socket.SHUT_WR)
+    return head  # `websockets` needs a response; the socket is closed for it
+
+
+def _redirect(location: str) -> Response:
+    answer = response(303, "text/plain", b"")
+    answer.headers["Location"] = location
+    return answer
 
 
 def _header(headers: Headers, name: str) -> str | None:
@@ -215,17 +230,3 @@ def _cookie(header: str, name: str) -> str | None:
     except CookieError:
         return None
     return None if morsel is None else morsel.value
-
-
-def _response(status: int, kind: str, body: bytes, cached: bool = False) -> Response:
-    reasons = {200: "OK", 303: "See Other", 403: "Forbidden", 404: "Not Found"}
-    headers = Headers()
-    headers["Content-Type"] = kind
-    headers["Content-Length"] = str(len(body))
-    headers["Cache-Control"] = "private, max-age=3600" if cached else "no-store"
-    headers["Content-Security-Policy"] = CONTENT_POLICY
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers["Referrer-Policy"] = "no-referrer"
-    headers["Cross-Origin-Resource-Policy"] = "same-origin"
-    headers["Connection"] = "close"
-    return Response(status, reasons[status], headers, body)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adop.errors import UserError
-from adop.geometry.camera import Camera
 from adop.render.camera_path import CameraPath
 from adop.render.camera_settings import CameraSettings
 from adop.render.key_frames import KeyPath, load_key_path, save_key_path
 from adop.render.output import Format, save_path_views
-from adop.render.views import View, render_views
-from adop.viewer.drawing.render_thread import RenderCancelledError, RenderThread, watch_stages
+from adop.render.views import View
+from adop.viewer.drawing.long_render import render_long_view
+from adop.viewer.drawing.render_thread import RenderCancelledError, RenderThread
 from adop.viewer.session.protocol import NAME
 
 EXPORT_FORMATS: dict[str, tuple[Format, ...]] = {"mp4": ("png",), "png": ("png",), "exr": ("exr",)}
-MAX_RESTARTS = 6  # times that a frame of a path is given up for a browser whose camera moves
+MAX_PATHS = 1000  # saved in one folder
+MAX_FRAME_PIXELS = (
+    4096 * 2304
+)  # of a path that is rendered; larger frames take too much memory beside the browsers' images
 
 
 class Files:
@@ -38,6 +41,8 @@ class Files:
         if not path.keys:
             raise UserError("the path has no key frames yet")
         file = self._file("paths", name, ".json")
+        if not file.exists() and len(self.path_names()) >= MAX_PATHS:
+            raise UserError(f"{file.parent} has {MAX_PATHS} paths already; delete some, or overwrite one")
         try:
             save_key_path(file, path)
         except OSError as error:
@@ -92,8 +97,13 @@ class Exporter:
 
         The exposure is that of the key frames; everything else is that of `settings`.
 
-        Raises: UserError where another path is being rendered or this one has no key frames.
+        Raises: UserError where another path is being rendered, or this one has no key frames or too large ones.
         """
+        if key_path.width * key_path.height > MAX_FRAME_PIXELS:
+            raise UserError(
+                f"{key_path.width}x{key_path.height}: the viewer renders frames of up to {MAX_FRAME_PIXELS:,} pixels; "
+                "save the path and render it with `adop render`"
+            )
         output = self._files.render_output(name, kind)
         path = key_path.sampled()
         with self._lock:
@@ -110,7 +120,7 @@ class Exporter:
             self._thread.start()
 
     def cancel(self) -> None:
-        """Stop after the current frame; no unfinished video is left."""
+        """Stop as soon as possible; no unfinished video is left."""
         self._cancelled.set()
 
     def _export(self, path: CameraPath, output: Path, kind: str, settings: CameraSettings) -> None:
@@ -128,27 +138,7 @@ class Exporter:
         for camera, frame_settings in path.cameras(settings, self._render_thread.run.device):
             if self._cancelled.is_set():
                 raise RenderCancelledError
-            yield self._view(camera, frame_settings)
+            yield render_long_view(
+                self._render_thread, camera, frame_settings, None, self._cancelled.is_set, lambda view: view
+            )
             self.progress = replace(self.progress, done=self.progress.done + 1)
-
-    def _view(self, camera: Camera, settings: CameraSettings) -> View:
-        """Return the view of a frame; its rendering restarts up to `MAX_RESTARTS` times for urgent jobs.
-
-        Raises: RenderCancelledError.
-        """
-        pipeline = self._render_thread.run.pipeline
-        for restarts_left in reversed(range(MAX_RESTARTS + 1)):
-
-            def is_cancelled(restarts_left: int = restarts_left) -> bool:
-                return self._render_thread.has_urgent_job and restarts_left > 0
-
-            def job(is_cancelled: Callable[[], bool] = is_cancelled) -> View:
-                with watch_stages(pipeline, is_cancelled):
-                    return render_views(pipeline, camera, settings)[0]
-
-            try:
-                return self._render_thread.submit(job)
-            except RenderCancelledError:
-                if self._cancelled.is_set() or restarts_left == 0:
-                    raise
-        raise RenderCancelledError

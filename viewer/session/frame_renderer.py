@@ -13,10 +13,15 @@ import torch
 from adop.model.pipeline import ANTIALIAS_VIEWS, Radiance
 from adop.render.camera_settings import CameraSettings, white_level
 from adop.run.exposure import drawn_pixels, light_statistics
+from adop.viewer.drawing.kept_results import KeptResults
 from adop.viewer.drawing.layers import layer_image
 from adop.viewer.drawing.light_meter import AutoExposure, histogram, metered_exposure
-from adop.viewer.drawing.render_thread import RenderThread, TimedRadiance, render_radiance
+from adop.viewer.drawing.render_thread import JOB_SECONDS, RenderThread, TimedRadiance, render_radiance
 from adop.viewer.session.state import State, camera_of
+
+FORGETTING = (
+    0.7  # of the time that frames take: the share of the longest one that still counts after another frame
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class RenderedFrame:
 
 
 @dataclass(frozen=True)
-class _Rendering:
+class Rendering:
     """The last rendered radiance, and the key that says what it shows."""
 
     key: tuple[Any, ...]
@@ -55,31 +60,51 @@ class FrameRenderer:
     """Render one browser's frames.
 
     While camera and parameters stay the same, other camera settings or layers only develop the last radiance again.
+
+    Args: kept: the last radiance of all browsers.
     """
 
-    def __init__(self, render_thread: RenderThread) -> None:
+    def __init__(self, render_thread: RenderThread, kept: KeptResults[Rendering]) -> None:
         self.auto_exposure = AutoExposure()
-        self._render_thread = render_thread
-        self._last: _Rendering | None = None  # None: nothing has been rendered yet
+        self._render_thread, self._kept = render_thread, kept
+        self._seconds = {True: JOB_SECONDS, False: JOB_SECONDS}  # that a frame takes in motion and at rest
+
+    def close(self) -> None:
+        """Forget the last radiance."""
+        self._kept.drop(self)
 
     def has_full_size(self, state: State) -> bool:
         """Return whether the last radiance is that of a state at full size."""
-        return self._last is not None and self._last.key == self._key(state, 1.0)
+        last = self._kept.get(self)
+        return last is not None and last.key == self._key(state, 1.0)
 
     def submit(self, request: FrameRequest, is_cancelled: Callable[[], bool]) -> RenderedFrame:
         """Render a frame on the render thread, waiting for its turn. Raises: RenderCancelledError."""
-        return self._render_thread.submit(lambda: self._frame(request, is_cancelled), urgent=request.moving)
+        moving = request.moving
+
+        def job() -> RenderedFrame:
+            begun = time.perf_counter()
+            try:
+                return self._frame(request, is_cancelled)
+            finally:
+                taken = time.perf_counter() - begun
+                self._seconds[moving] = max(taken, FORGETTING * self._seconds[moving])
+
+        return self._render_thread.submit(job, moving, self._seconds[moving])
 
     def point_at(self, state: State, u: float, v: float) -> np.ndarray | None:
         """Return the surface point [3] at (u, v) of the last image, in shares of its width and height.
 
         None where the image shows the environment there, or there is no image yet.
         """
-        if self._last is None:
+        return self._render_thread.submit(lambda: self._point_at(state, u, v))
+
+    def _point_at(self, state: State, u: float, v: float) -> np.ndarray | None:
+        last, run = self._kept.get(self), self._render_thread.run
+        if last is None:
             return None
-        run = self._render_thread.run
         camera, _ = camera_of(run, state)
-        depth = run.pipeline.depth(self._last.timed.radiance)[0, 0]
+        depth = run.pipeline.depth(last.timed.radiance)[0, 0]
         rows, columns = depth.shape
         z = depth[min(rows - 1, int(v * rows)), min(columns - 1, int(u * columns))]
         if not bool(torch.isfinite(z)):
@@ -100,12 +125,12 @@ class FrameRenderer:
         begun = time.perf_counter()
         camera, lenses = camera_of(run, state, request.scale)
         key = self._key(state, request.scale)
-        last, renders = self._last, 0
+        last, renders = self._kept.get(self), 0
         antialias = run.pipeline.config.antialias and not request.moving and request.scale == 1.0
         if last is None or last.key != key or last.antialias < antialias:
             timed = render_radiance(run.pipeline, camera, lenses, is_cancelled, antialias)
-            last = _Rendering(key, antialias, timed)
-            self._last, renders = last, 1 + ANTIALIAS_VIEWS * antialias
+            last, renders = Rendering(key, antialias, timed), 1 + ANTIALIAS_VIEWS * antialias
+            self._kept.keep(self, last, camera.width * camera.height)
         radiance = last.timed.radiance
         developing = time.perf_counter()
         settings = self._exposed(request, radiance)

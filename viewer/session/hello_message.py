@@ -11,14 +11,13 @@ from adop.model.tonemapper import Tonemapper
 from adop.render.camera_settings import RESPONSES, CameraSettings, respond
 from adop.run.run import Run
 from adop.viewer.drawing.light_meter import MAX_STOP, MIN_STOP
-from adop.viewer.session import navigation
 from adop.viewer.session.files import Files
 
 CURVE_SAMPLES = 66
 
 
-def hello_message(run: Run, files: Files) -> dict[str, Any]:
-    """Return the message that tells a page about the run: its photos, its saved paths, and its response curves."""
+def photo_values(run: Run) -> list[dict[str, Any]]:
+    """Return what a page needs to know about each photo of a run."""
     held_out = set(run.split["held_out"])
     photos = []
     for index, photo in enumerate(run.scene.photos):
@@ -32,6 +31,16 @@ def hello_message(run: Run, files: Files) -> dict[str, Any]:
                 "held_out": index in held_out,
             }
         )
+    return photos
+
+
+def hello_message(run: Run, files: Files, photos: list[dict[str, Any]], scale: float) -> dict[str, Any]:
+    """Return the message that tells a page about the run: its photos, its saved paths, and its response curves.
+
+    Args:
+        photos: see `photo_values`.
+        scale: of the scene, scene units.
+    """
     return {
         "type": "hello",
         "scene": run.scene.name,
@@ -40,7 +49,7 @@ def hello_message(run: Run, files: Files) -> dict[str, Any]:
         "levels": run.config.render.levels,
         "device": run.pipeline.device.type,
         "lenses": len(run.scene.lenses),
-        "scale": navigation.start_viewpoint(run.scene).scale,
+        "scale": scale,
         "photos": photos,
         "paths": files.path_names(),
         "curves": response_curves(run.pipeline.tonemapper, run.pipeline.device),

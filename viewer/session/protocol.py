@@ -14,7 +14,7 @@ from typing import Any
 from adop.errors import UserError
 
 MAX_MESSAGE = 256 * 1024  # bytes of a message from a browser
-MAX_SIDE = 2048  # pixels of the longer side of an image
+MAX_SIDE, MAX_CPU_SIDE = 2048, 1280  # pixels of an image's longer side: rendered by a GPU, and by a CPU
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")  # names that are safe as file names
 
 

@@ -5,22 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 from websockets.exceptions import ConnectionClosed
 
 from adop.errors import UserError
-from adop.render.views import render_views
 from adop.viewer.drawing.encoding import SNAPSHOT_ENCODERS, jpeg_bytes
+from adop.viewer.drawing.kept_results import KeptResults
+from adop.viewer.drawing.long_render import render_long_view
 from adop.viewer.drawing.render_thread import RenderCancelledError, RenderThread
 from adop.viewer.session import navigation, protocol
 from adop.viewer.session.files import EXPORT_FORMATS, Exporter, Files
-from adop.viewer.session.frame_renderer import FrameRenderer, FrameRequest, RenderedFrame
+from adop.viewer.session.frame_renderer import FrameRenderer, FrameRequest, RenderedFrame, Rendering
 from adop.viewer.session.frame_schedule import FrameSchedule, SentFrame
-from adop.viewer.session.hello_message import hello_message
+from adop.viewer.session.hello_message import hello_message, photo_values
 from adop.viewer.session.state import (
     MOTION_MESSAGES,
+    State,
     camera_of,
     change,
     start_state,
@@ -55,6 +58,17 @@ class SharedResources:
     files: Files
     exporter: Exporter
     training: Training
+    kept: KeptResults[Rendering] = field(default_factory=KeptResults)
+
+    @cached_property
+    def start(self) -> State:
+        """The state of a browser that has just connected."""
+        return start_state(self.render_thread.run)
+
+    @cached_property
+    def photos(self) -> list[dict[str, Any]]:
+        """What a page needs to know about the photos."""
+        return photo_values(self.render_thread.run)
 
 
 class Session:
@@ -63,15 +77,21 @@ class Session:
     Args:
         shared: what is shared with the other sessions.
         send: sends text or bytes to the browser. Raises: ConnectionClosed.
+        disconnect: ends the connection and tells the browser why.
     """
 
-    def __init__(self, shared: SharedResources, send: Callable[[str | bytes], None]) -> None:
-        self.shared, self._send = shared, send
+    def __init__(
+        self,
+        shared: SharedResources,
+        send: Callable[[str | bytes], None],
+        disconnect: Callable[[str], None],
+    ) -> None:
+        self.shared, self._send, self._disconnect = shared, send, disconnect
         self._run = shared.render_thread.run
-        self.state = start_state(self._run)
+        self.state = shared.start
         self._changed = threading.Condition()  # guards the state, the schedule, snapshots and mark
         self._schedule = FrameSchedule()
-        self._renderer = FrameRenderer(shared.render_thread)
+        self._renderer = FrameRenderer(shared.render_thread, shared.kept)
         self._snapshots: list[str] = []  # formats of the snapshots to render
         self._mark = 0
         self._restarts_left = MAX_RESTARTS
@@ -81,7 +101,8 @@ class Session:
 
     def start(self) -> None:
         """Send the first messages and start to send frames."""
-        self._send_json(hello_message(self._run, self.shared.files))
+        scale = self.shared.start.viewpoint.scale
+        self._send_json(hello_message(self._run, self.shared.files, self.shared.photos, scale))
         self._send_json(state_message(self.state))
         self._thread.start()
 
@@ -92,6 +113,7 @@ class Session:
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join(timeout=10)
+        self._renderer.close()
 
     def receive(self, text: str | bytes) -> None:
         """Handle one message of the browser. An invalid one is answered with an error message."""
@@ -194,6 +216,9 @@ class Session:
                     self._send_frame()
         except (RenderCancelledError, ConnectionClosed):
             self._closed = True
+        except Exception as error:  # the page connects again, to a session in its first state
+            self._closed = True
+            self._disconnect(f"no more images: {type(error).__name__}")
 
     def _is_adapting(self) -> bool:
         settled = self._renderer.auto_exposure.has_settled(self.state.settings.exposure)
@@ -222,7 +247,7 @@ class Session:
         try:
             frame = self._renderer.submit(request, lambda: self._is_cancelled(request))
         except RenderCancelledError:
-            self._restarts_left -= 1
+            self._restarts_left = max(0, self._restarts_left - 1)
             return
         except Exception as error:  # for example out of memory: the browser may continue with another view
             self._schedule.failed(version, self.shared.render_thread.step)
@@ -239,7 +264,7 @@ class Session:
             return False
         now, then = self.state, request.state
         moved = now.viewpoint is not then.viewpoint or now.photo != then.photo or now.width != then.width
-        return moved or (self.shared.render_thread.has_urgent_job and self._restarts_left > 0)
+        return moved or self.shared.render_thread.must_give_way(self._restarts_left)
 
     def _encode_and_send(self, request: FrameRequest, frame: RenderedFrame) -> None:
         encoding = time.perf_counter()
@@ -260,17 +285,22 @@ class Session:
 
     def _send_snapshot(self, kind: str) -> None:
         """Render the current view at full size and send it as the file that `adop render` writes."""
-        state, pipeline = self.state, self._run.pipeline
+        state = self.state
         camera, lenses = camera_of(self._run, replace(state, side_by_side=False))
         try:
-            view = self.shared.render_thread.submit(
-                lambda: render_views(pipeline, camera, state.settings, lenses)[0]
+            file = render_long_view(
+                self.shared.render_thread,
+                camera,
+                state.settings,
+                lenses,
+                lambda: self._closed,
+                SNAPSHOT_ENCODERS[kind],
             )
         except RuntimeError as error:  # torch's, when it runs out of memory
             self._send_error(f"this view cannot be rendered: {error}")
             return
         header = {"kind": "file", "name": f"view.{kind}", "type": kind}
-        self._send(protocol.pack(header, SNAPSHOT_ENCODERS[kind](view)))
+        self._send(protocol.pack(header, file))
 
 
 _ACTIONS: dict[str, Callable[[Session, dict[str, Any]], None]] = {

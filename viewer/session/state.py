@@ -89,8 +89,9 @@ def change(run: Run, state: State, message: dict[str, Any]) -> State:
 
 
 def _change_size(run: Run, state: State, message: dict[str, Any]) -> State:
-    width = protocol.number(message, "width", 16, protocol.MAX_SIDE)
-    height = protocol.number(message, "height", 16, protocol.MAX_SIDE)
+    limit = protocol.MAX_SIDE if run.pipeline.device.type == "cuda" else protocol.MAX_CPU_SIDE
+    width = protocol.number(message, "width", 16, limit)
+    height = protocol.number(message, "height", 16, limit)
     return replace(state, width=round(width), height=round(height))
 
 

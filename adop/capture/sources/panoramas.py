@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from adop.errors import UserError
+from adop.images.photo_files import open_photo
 
 _LARGEST_VIEW_PX = 1600
 _SHAPE_TOLERANCE = 0.01  # of width / height, from 2
@@ -85,17 +86,17 @@ def are_panoramas(files: Sequence[Path], choice: Literal["auto", "yes", "no"]) -
 
 def _is_twice_as_wide(file: Path) -> bool:
     try:
-        with Image.open(file) as image:
+        with open_photo(file) as image:
             return abs(image.width / image.height - 2.0) < _SHAPE_TOLERANCE
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UserError:
         return False
 
 
 def _is_tagged(file: Path) -> bool:
     try:
-        with Image.open(file) as image:
+        with open_photo(file) as image:
             tags = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UserError:
         return False
     return _XMP.search(tags.encode() if isinstance(tags, str) else bytes(tags)) is not None
 
@@ -103,10 +104,10 @@ def _is_tagged(file: Path) -> bool:
 def _edges_meet(file: Path) -> bool:
     """Return whether a photo goes on at its left edge where it ends at the right; some phones take photos of 2:1."""
     try:
-        with Image.open(file) as image:
+        with open_photo(file) as image:
             image.draft("L", (_SMALL_PX, _SMALL_PX // 2))
             grey = image.convert("L").resize((_SMALL_PX, _SMALL_PX // 2), Image.Resampling.BOX)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UserError:
         return False
     pixels = np.asarray(grey).astype(float)
     seam = np.abs(pixels[:, 0] - pixels[:, -1]).mean()

@@ -20,7 +20,7 @@ from adop.capture.sources.panoramas import are_panoramas, cut_views, view_rotati
 from adop.capture.sources.video import extract_frames
 from adop.errors import UserError
 from adop.files import write_atomically
-from adop.images.photo_files import check_photos, photo_size, read_photo
+from adop.images.photo_files import check_photos, open_photo, photo_size, read_photo
 from adop.ranges import SMALLEST_PHOTO_PX
 from adop.scene.prepare import Report
 from adop.scene.scene import Photo, photo_file
@@ -131,7 +131,7 @@ def _collect_views(
             return
         try:
             _write_views(file, targets, size)
-        except (UserError, SyntaxError, ValueError, EOFError, OSError, Image.DecompressionBombError) as error:
+        except (UserError, OSError) as error:
             bad.append(str(error) if isinstance(error, UserError) else _broken(file, error))
 
     for number in tqdm(range(len(files)), "cutting panoramas", leave=False, disable=None):
@@ -150,7 +150,7 @@ def _view_folders(source: Path, files: Sequence[Path]) -> list[str]:
 
 
 def _write_views(file: Path, targets: Sequence[Path], size: int) -> None:
-    with Image.open(file) as image:
+    with open_photo(file) as image:
         exif = _exif(image)
     for pixels, target in zip(cut_views(read_photo(file)[0], size), targets, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -161,8 +161,12 @@ def _write_views(file: Path, targets: Sequence[Path], size: int) -> None:
 def _find(source: Path) -> list[Path]:
     """Return the photos of a folder and of the folders in it, sorted, without hidden ones."""
     found = []
+    seen = {os.path.realpath(source)}  # links to folders may lead in a circle
     for folder, folders, names in os.walk(source, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        visible_folders = sorted(name for name in folders if not name.startswith("."))
+        places = {name: os.path.realpath(os.path.join(folder, name)) for name in visible_folders}
+        folders[:] = [name for name in visible_folders if places[name] not in seen]
+        seen.update(places.values())
         visible = (name for name in names if not name.startswith("."))
         found += [Path(folder, name) for name in visible if Path(name).suffix.lower() in ENDINGS]
     if not found:
@@ -202,9 +206,9 @@ def _is_direct(file: Path) -> bool:
     if file.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         return False
     try:
-        with Image.open(file) as image:
+        with open_photo(file) as image:
             return image.mode in _DIRECT.get(str(image.format), ())
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UserError:
         return True  # a broken file is named where photos are checked
 
 
@@ -231,7 +235,7 @@ def _collect(files: Sequence[Path], targets: Sequence[Path], report: Report) -> 
             return False
         try:
             write_atomically(target, lambda path: _convert(file, path, target.suffix))
-        except (UserError, SyntaxError, ValueError, EOFError, OSError, Image.DecompressionBombError) as error:
+        except (UserError, OSError) as error:
             bad.append(str(error) if isinstance(error, UserError) else _broken(file, error))
         return True
 
@@ -249,19 +253,20 @@ def _collect(files: Sequence[Path], targets: Sequence[Path], report: Report) -> 
 def _is_current(file: Path, target: Path) -> bool:
     if target.is_symlink():
         return os.path.realpath(target) == os.path.realpath(file)
-    return target.is_file() and target.stat().st_mtime_ns >= file.stat().st_mtime_ns
+    both = target.is_file() and os.path.isfile(file)
+    return both and target.stat().st_mtime_ns >= file.stat().st_mtime_ns
 
 
 def _link(file: Path, target: Path) -> None:
     try:
-        target.symlink_to(file.resolve())
+        target.symlink_to(os.path.realpath(file))
     except OSError:  # Windows allows links only to some users
         write_atomically(target, lambda path: shutil.copyfile(file, path))
 
 
 def _convert(file: Path, target: Path, ending: str) -> None:
     """Write a photo with 8 bits: as JPEG or PNG after the ending, with its EXIF data."""
-    with Image.open(file) as image:
+    with open_photo(file) as image:
         image.load()
         kept = {"exif": _exif(image), "icc_profile": image.info.get("icc_profile")}
         if image.mode == "CMYK":

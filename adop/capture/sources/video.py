@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +16,23 @@ from PIL import Image
 from tqdm import tqdm
 
 from adop.capture.capture_config import CaptureConfig
-from adop.errors import UserError
-from adop.files import write_atomically, write_text
+from adop.capture.sources.sample_tables import check_sample_tables
+from adop.errors import UserError, one_line
+from adop.files import check_readable, read_json, write_atomically, write_text
 from adop.scene.prepare import Report
 
+# FFmpeg must open nothing but the video: playlists would name other files and servers.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,asf,ogg,mxf,dv,"
+    "gif,apng,mjpeg,yuv4mpegpipe,nut,rm"
+)
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+_SMALL_BYTES, _MAX_COMPRESSION = (
+    30_000_000,
+    1000,
+)  # of a frame's pixels: larger ones need a file in proportion
 _SMALL_SIDE_PX = 320  # longer side of the grey frames on which motion and sharpness are measured
+_FRAME_NAME = re.compile(r"frame_\d{6,}\.jpg")
 _STILL = 0.05  # share of the mean motion that a frame adds in any case, so that a pause cannot hide frames
 _WINDOW = 7  # frames on either side with which a frame's sharpness is compared
 
@@ -40,6 +54,8 @@ def extract_frames(video: Path, work: Path, config: CaptureConfig, report: Repor
     video, folder, record = Path(video), Path(work) / "photos", Path(work) / "frames.json"
     if config.frames < 3:
         raise UserError(f"--frames {config.frames}: a scene needs at least 3 frames.")
+    check_readable(video)
+    check_sample_tables(video)
     state = video.stat()
     key = [str(video.resolve()), state.st_size, state.st_mtime_ns, config.frames]
     done = _read_record(record, key)
@@ -129,26 +145,47 @@ def _decode(video: Path, stage: str) -> Iterator[av.VideoFrame]:
     """Yield the frames of the first video stream; damage ends it where at least one frame was decoded."""
     count = 0
     try:
-        with av.open(str(video)) as container:
+        # An absolute path, as FFmpeg takes what precedes a colon for a protocol.
+        with av.open(os.path.abspath(video), options=_OPTIONS, metadata_errors="replace") as container:
             if not container.streams.video:
                 raise UserError(f"{video}: is not a video; use a folder of photos or a video.")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise UserError(f"{video}: is of a codec that adop cannot decode; convert it to H.264.")
+            _check_cost(video, stream.codec_context.width, stream.codec_context.height)
             stream.thread_type = "AUTO"
             for frame in tqdm(
                 container.decode(stream), stage, stream.frames or None, leave=False, disable=None
             ):
                 yield frame
                 count += 1
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
+        if isinstance(error, UserError):
+            raise
         if not count:
             raise UserError(
-                f"{video}: cannot be read as a video ({error}); use a folder of photos or a video."
+                f"{video}: cannot be read as a video ({one_line(error)}); use a folder of photos or a video."
             ) from None
 
 
+def _check_cost(video: Path, width: int, height: int) -> None:
+    """Refuse a file whose decoding would take far more memory than its size suggests."""
+    size = os.path.getsize(video)
+    if width * height > _SMALL_BYTES + _MAX_COMPRESSION * size:
+        raise UserError(
+            f"{video}: claims to have frames of {width}x{height} pixels, far too many for its {size} bytes; "
+            "use another video."
+        )
+
+
 def _read_record(record: Path, key: list) -> list[str] | None:
+    """Return the names of the frames that an earlier run took with the same key; None where there are none."""
     try:
-        content = json.loads(record.read_text())
-        return content["names"] if content["key"] == key else None
-    except (OSError, ValueError, KeyError, TypeError):
+        content = read_json(record)
+        names = content["names"] if content["key"] == key else []
+    except (UserError, KeyError, TypeError):
         return None
+    valid = isinstance(names, list) and all(
+        isinstance(name, str) and _FRAME_NAME.fullmatch(name) for name in names
+    )
+    return names if valid and names else None

@@ -1,0 +1,52 @@
+"""Views that take long to render, between the images of browsers whose cameras move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from adop.geometry.camera import Camera
+from adop.render.camera_settings import CameraSettings
+from adop.render.views import View, render_views
+from adop.viewer.drawing.render_thread import RenderCancelledError, RenderThread, watch_stages
+
+Result = TypeVar("Result")
+
+MAX_RESTARTS = 6  # times that a view is given up at once for a browser whose camera moves
+VIEW_SECONDS = 2.0  # that a view is expected to take
+
+
+def render_long_view(
+    render_thread: RenderThread,
+    camera: Camera,
+    settings: CameraSettings,
+    lenses: list[int] | None,
+    is_cancelled: Callable[[], bool],
+    finish: Callable[[View], Result],
+) -> Result:
+    """Render a view as `adop render` does, again and again until no browser whose camera moves has interrupted it.
+
+    Args:
+        lenses: [1] the scene's lens that the camera has; None: unknown.
+        finish: makes the result of the view, on the render thread, so that only one view is in memory at a time.
+
+    Raises: RenderCancelledError once `is_cancelled()`, and where the render thread has ended.
+    """
+    pipeline = render_thread.run.pipeline
+    restarts_left = MAX_RESTARTS
+
+    def must_stop() -> bool:
+        return is_cancelled() or render_thread.must_give_way(restarts_left)
+
+    def job() -> Result:
+        with watch_stages(pipeline, must_stop):
+            view = render_views(pipeline, camera, settings, lenses)[0]
+        return finish(view)
+
+    while True:
+        try:
+            return render_thread.submit(job, seconds=VIEW_SECONDS)
+        except RenderCancelledError:
+            if is_cancelled() or render_thread.is_closed:
+                raise
+            restarts_left = max(0, restarts_left - 1)
