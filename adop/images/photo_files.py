@@ -16,6 +16,8 @@ from adop.errors import UserError, one_line
 
 # Those of Pillow's formats that photos and masks come in: others run programs (EPS), or fit any file (TGA).
 FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
+# Cameras have 200 megapixels, twice Pillow's limit for a single photo; `_check_cost` refuses small files of many pixels.
+Image.MAX_IMAGE_PIXELS = 1 << 29
 _SMALL_BYTES = 180_000_000  # of memory, which any photo may take; larger ones need a file in proportion to it
 _MAX_COMPRESSION = 1000  # about what JPEG and PNG reach for a single colour
 _MAX_SCANS = 200  # of a progressive JPEG; each costs the time of the whole photo

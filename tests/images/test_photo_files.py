@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from adop.errors import UserError
-from adop.images.photo_files import check_photos, photo_size, read_mask, read_photo
+from adop.images.photo_files import check_photos, photo_size, read_mask, read_photo, write_reduced
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 
@@ -74,3 +74,11 @@ def test_errors_name_the_file(tmp_path):
 def test_a_mask_is_true_where_it_is_not_black(tmp_path):
     mask = read_mask(save(tmp_path / "m.png", np.array([[0, 1], [255, 0]], np.uint8)))
     np.testing.assert_array_equal(mask, [[False, True], [True, False]])
+
+
+def test_a_photo_of_200_megapixels_is_read_and_reduced(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 256, (14_200, 14_200 // 8), np.uint8)
+    Image.frombytes("1", (14_200, 14_200), rows.tobytes()).save(tmp_path / "large.png", compress_level=0)
+    assert photo_size(tmp_path / "large.png") == (14_200, 14_200)
+    write_reduced(tmp_path / "large.png", tmp_path / "small.png", (142, 142))
+    assert abs(read_photo(tmp_path / "small.png", (142, 142))[0].mean() - 127.5) < 3
