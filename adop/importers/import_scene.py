@@ -73,11 +73,8 @@ def import_nerfstudio(
     Raises: UserError naming the file and what is wrong in it; then nothing is written.
     """
     config = _checked(config, output)
-    if config.skip_missing:
-        raise UserError(
-            f"{transforms}: --skip-missing is not for transforms.json; remove its frames without photos."
-        )
-    lenses, photos, ply = read_transforms(Path(transforms), None if images is None else Path(images))
+    folder = None if images is None else Path(images)
+    lenses, photos, ply = read_transforms(Path(transforms), folder, config.skip_missing, report)
     source = ply if points is None or (callable(points) and ply is not None) else points
     if source is None:
         raise UserError(f"{transforms}: names no point cloud (ply_file_path); name one with --points.")

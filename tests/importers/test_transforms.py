@@ -121,11 +121,29 @@ def test_a_transforms_json_of_record3d_is_imported(capture):
         np.testing.assert_allclose(photo.world_to_camera, pose, atol=1e-6)
 
 
+def test_frames_without_photos_may_be_left_out(capture):
+    (capture / "images" / "photo2.png").unlink()
+    with pytest.raises(
+        UserError, match=r"photo2\.png: photo not found \(1 of 6 are missing\).*--skip-missing"
+    ):
+        nerfstudio(capture, transforms())
+    reports = []
+    config = ImportConfig(skip_missing=True, prepare=PLAIN.prepare)
+    scene = import_nerfstudio(capture, None, capture / "scene", None, config, reports.append)
+    assert len(scene.photos) == 5 and reports[0].startswith("1 of 6 photos are missing and were left out")
+
+
+def test_raw_data_of_polycam_is_explained(capture):
+    (capture / "keyframes").mkdir()
+    with pytest.raises(UserError, match="holds the raw data of Polycam; `ns-process-data polycam"):
+        import_nerfstudio(capture, None, capture / "scene", report=silent)
+
+
 def test_photos_may_lie_in_another_folder(capture):
     data = transforms()
     for frame in data["frames"]:
         frame["file_path"] = frame["file_path"].split("/")[1]
-    with pytest.raises(UserError, match=r"photo0\.png not found.*--images"):
+    with pytest.raises(UserError, match=r"photo0\.png: photo not found.*--images"):
         nerfstudio(capture, data)
     assert len(nerfstudio(capture, data, images=capture / "images").photos) == 6
 
@@ -144,7 +162,12 @@ BROKEN = {
     "no frames": ({"frames": []}, "no list of frames"),
     "no path": ({"frames": [{}]}, "frame 0 has no file_path"),
     "outside": (frame(file_path="../x.png"), "frame 1.*leaves the folder"),
-    "missing": (frame(file_path="images/none.png"), r"frame 1.*none\.png not found"),
+    "missing": (frame(file_path="images/none.png"), r"none\.png: photo not found \(1 of 6"),
+    "no mask": (frame(mask_path="none.png"), r"frame 1.*the mask .*none\.png is not there"),
+    "record3d": (
+        {"w": 4, "h": 3, "K": [1.0] * 9, "poses": []},
+        "is the metadata of Record3D; `ns-process-data",
+    ),
     "twice": (frame(file_path="images/photo0.png"), "listed twice"),
     "no matrix": (frame(transform_matrix=None), "frame 1.*transform_matrix"),
     "ragged matrix": (frame(transform_matrix=[[1], [2, 3]]), "frame 1.*transform_matrix"),
