@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,13 @@ from adop.viewer.server.server import Viewer, checked_prefix
 from adop.viewer.session.files import Exporter, Files
 from adop.viewer.session.session import SharedResources
 from adop.viewer.training_record import TrainingRecord
+
+SWITCH_SECONDS = 0.0005  # after which a Python thread makes way for another one, a tenth of Python's default
+
+
+def favour_rendering() -> None:
+    """Let the thread that renders, which runs Python between tensor operations, wait less for the other threads."""
+    sys.setswitchinterval(SWITCH_SECONDS)
 
 
 def view_run(

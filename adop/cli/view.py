@@ -37,9 +37,16 @@ class ViewOptions:
 def view_command(name: str, words: list[str]) -> int:
     """Run `adop view` and return the exit status."""
     options = parse_options(ViewOptions, name, words)
-    from adop.viewer.app import address_text, open_run_or_scene, view_run, wait_for_interrupt
+    from adop.viewer.app import (
+        address_text,
+        favour_rendering,
+        open_run_or_scene,
+        view_run,
+        wait_for_interrupt,
+    )
 
     run = open_run_or_scene(options.folder, options.scene, options.device, print)
+    favour_rendering()
     with view_run(run, options.host, options.port, options.token, options.output, options.prefix) as viewer:
         wait_for_interrupt(address_text(viewer))
     return 0

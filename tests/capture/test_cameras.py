@@ -54,8 +54,6 @@ def test_photos_of_different_sizes_cannot_share_a_lens(photos):
     for camera in ("shared", "folder"):
         with pytest.raises(UserError, match=r"6\.jpg: is 130x160 pixels, .* is 160x130; use --camera auto"):
             group_cameras(photos, CaptureConfig(camera=camera))
-    with pytest.raises(UserError, match="--focal-length-px -1"):
-        group_cameras(photos, CaptureConfig(focal_length_px=-1.0))
 
 
 def test_few_photos_get_a_lens_with_few_parameters(photos):

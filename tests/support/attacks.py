@@ -239,7 +239,7 @@ def ask_for_much(host: str, port: int, seconds: float, browsers: int = 3) -> Non
         message(type="size", width=1e9, height=1e9), message(type="pivot", u=0.5, v=0.5),
         message(type="snapshot", kind="exr"), message(type="render_path", name="huge", kind="png"),
         message(type="path", keys=keys, width=8192, height=8192, rate=240), message(type="frame_rate", frame_rate=1),
-        message(type="path", keys=keys, width=4096, height=2304, rate=240), message(type="cancel_render"),
+        message(type="path", keys=keys, width=2560, height=1440, rate=240), message(type="cancel_render"),
         message(type="path", keys=keys, width=640, height=360, rate=240),
         message(type="move", orbit=[0.01, 0]), message(type="move", fly=[0, 0, 0.01]), message(type="home"),
         message(type="display", side_by_side=True), message(type="load_path", name="huge"),

@@ -330,7 +330,9 @@ def _readers() -> dict[str, Reader]:
         "colmap binary": Reader(lambda d: small(d, False), _colmap, colmap["bin"]),
         "colmap text": Reader(lambda d: small(d, True), _colmap, colmap["txt"]),
         "transforms.json": Reader(
-            _make_transforms, lambda d: read_transforms(d, None), {"transforms.json": "json"}
+            _make_transforms,
+            lambda d: read_transforms(d, None, False, lambda _: None),
+            {"transforms.json": "json"},
         ),
         "camera path": Reader(
             _make_path, lambda d: file_path(d / "path.json", 64, None), {"path.json": "json"}

@@ -13,7 +13,7 @@ from adop.viewer.drawing.render_thread import RenderCancelledError, RenderThread
 Result = TypeVar("Result")
 
 MAX_RESTARTS = 6  # times that a view is given up at once for a browser whose camera moves
-VIEW_SECONDS = 2.0  # that a view is expected to take
+PIXEL_SECONDS = 2e-6  # that a view is expected to take for each pixel
 
 
 def render_long_view(
@@ -33,6 +33,7 @@ def render_long_view(
     Raises: RenderCancelledError once `is_cancelled()`, and where the render thread has ended.
     """
     pipeline = render_thread.run.pipeline
+    seconds = PIXEL_SECONDS * camera.width * camera.height
     restarts_left = MAX_RESTARTS
 
     def must_stop() -> bool:
@@ -45,7 +46,7 @@ def render_long_view(
 
     while True:
         try:
-            return render_thread.submit(job, seconds=VIEW_SECONDS)
+            return render_thread.submit(job, seconds=seconds)
         except RenderCancelledError:
             if is_cancelled() or render_thread.is_closed:
                 raise

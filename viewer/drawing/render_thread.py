@@ -24,9 +24,8 @@ Result = TypeVar("Result")
 
 JOB_SECONDS = 0.5  # that a job is expected to take where nothing is known
 MIN_JOB_SECONDS = 0.02
-MAX_HOLD_SECONDS = (
-    4.0  # that a job may take which was restarted often, while a browser whose camera moves waits
-)
+URGENT_FACTOR = 4.0  # how much faster a job becomes urgent for which a browser waits whose camera moves
+MAX_HOLD_SECONDS = 3.0  # that a job may take at its last try, while a browser whose camera moves waits
 GIVE_BACK_SECONDS = 10.0  # between two times that freed memory is given back to the system
 
 
@@ -48,12 +47,13 @@ class _Job:
 
     run: Callable[[], Any]
     future: Future[Any]
+    urgent: bool  # whether a browser whose camera moves waits for it
     seconds: float  # that it is expected to take
     submitted: float  # time.monotonic() seconds
 
     def urgency(self, now: float) -> float:
-        """Return how long it has waited, in units of how long it takes."""
-        return (now - self.submitted) / self.seconds
+        """Return how long it has waited, in units of how long it takes; more where a camera moves."""
+        return (now - self.submitted) / self.seconds * (URGENT_FACTOR if self.urgent else 1.0)
 
 
 class RenderThread:
@@ -79,6 +79,7 @@ class RenderThread:
         self._changed = threading.Condition()  # guards the jobs
         self._urgent_jobs = 0
         self._begun = 0.0  # when the current job began, time.monotonic() seconds
+        self._begun_before_urgent_ones = False  # whether its turn came although an urgent job waited
         self.is_closed = False
         self._thread = threading.Thread(target=self._work, name="adop-render", daemon=True)
         self._thread.start()
@@ -96,10 +97,12 @@ class RenderThread:
     def must_give_way(self, restarts_left: int) -> bool:
         """Return whether the current job must be given up for a browser whose camera moves.
 
-        A job that can be restarted is given up at once, another one after `MAX_HOLD_SECONDS`.
+        A job that can be restarted is given up at once. Another one, and one whose turn came although such a browser
+        waited already, is given up after `MAX_HOLD_SECONDS`.
         """
+        can_hold = restarts_left == 0 or self._begun_before_urgent_ones
         held = time.monotonic() - self._begun
-        return self.has_urgent_job and (restarts_left > 0 or held > MAX_HOLD_SECONDS)
+        return self.has_urgent_job and (not can_hold or held > MAX_HOLD_SECONDS)
 
     def submit(self, job: Callable[[], Result], urgent: bool = False, seconds: float = JOB_SECONDS) -> Result:
         """Run `job` on the thread, wait for it, and return its result or raise its exception.
@@ -115,14 +118,16 @@ class RenderThread:
             if self.is_closed:
                 raise RenderCancelledError
             self._urgent_jobs += urgent
-            self._jobs.append(_Job(job, future, max(seconds, MIN_JOB_SECONDS), time.monotonic()))
+            self._jobs.append(_Job(job, future, urgent, max(seconds, MIN_JOB_SECONDS), time.monotonic()))
             self._changed.notify()
         try:
             return future.result()
         finally:
             with self._changed:
                 self._urgent_jobs -= urgent
-            del future  # or its exception, whose traceback leads here, would keep the images of a cancelled job alive
+            del (
+                future
+            )  # or its exception, whose traceback leads here, would keep the images of a cancelled job alive
 
     def close(self) -> None:
         """End the thread after the current job; the jobs that still wait are cancelled."""
@@ -159,6 +164,7 @@ class RenderThread:
             now = time.monotonic()
             chosen = max(self._jobs, key=lambda job: job.urgency(now))
             self._jobs.remove(chosen)
+            self._begun_before_urgent_ones = any(job.urgent for job in self._jobs)
             return chosen
 
 

@@ -48,7 +48,7 @@ class BoundedSocket(socket.socket):
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         """Receive bytes, after the rest that the reading thread owes."""
-        self._pace.rest()
+        self._pace.rest(self._is_closed)
         return super().recv(size, flags)
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
@@ -56,6 +56,9 @@ class BoundedSocket(socket.socket):
         view = memoryview(data).cast("B")
         for start in range(0, len(view), CHUNK):
             self._send_chunk(view[start : start + CHUNK], flags)
+
+    def _is_closed(self) -> bool:
+        return self.fileno() < 0
 
     def _send_chunk(self, chunk: memoryview, flags: int) -> None:
         end = time.monotonic() + SEND_SECONDS

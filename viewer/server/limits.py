@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 SAVED_SECONDS = 0.3  # of CPU that an idle thread saves up, to answer a burst without a pause
-MAX_PAUSE = 1.0  # seconds, so that a thread notices soon that its connection was closed
+PAUSE = 0.5  # seconds after which a thread that rests looks whether its connection was closed
 
 
 class Allowance:
@@ -47,12 +47,16 @@ class Pace:
         self._owed = 0.0  # seconds of CPU above the share
         self._counted: tuple[float, float] | None = None  # wall-clock and CPU seconds; None: not called yet
 
-    def rest(self) -> None:
-        """Sleep for as long as the thread has worked too much; always called by the same thread."""
+    def rest(self, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Sleep for as long as the thread has worked too much, or until `is_over()`; always called by one thread."""
+        while self._count() > 0 and not is_over():
+            time.sleep(min(PAUSE, self._owed / self._share()))
+
+    def _count(self) -> float:
+        """Return how much the thread owes, seconds of CPU."""
         now, worked = time.monotonic(), time.thread_time()
         before = self._counted or (now, worked)
-        share = self._share()
-        self._owed = max(-SAVED_SECONDS, self._owed + worked - before[1] - share * (now - before[0]))
         self._counted = now, worked
-        if self._owed > 0:
-            time.sleep(min(MAX_PAUSE, self._owed / share))
+        self._owed += worked - before[1] - self._share() * (now - before[0])
+        self._owed = max(-SAVED_SECONDS, self._owed)
+        return self._owed

@@ -147,7 +147,7 @@ class Viewer:
                 connection.close(NOT_ALLOWED, f"more than {MESSAGES} messages a second")
                 return
             session.receive(b"".join(fragments))
-            pace.rest()
+            pace.rest(lambda: connection.socket.fileno() < 0)
 
     # HTTP.
 

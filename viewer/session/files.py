@@ -19,9 +19,8 @@ from adop.viewer.session.protocol import NAME
 
 EXPORT_FORMATS: dict[str, tuple[Format, ...]] = {"mp4": ("png",), "png": ("png",), "exr": ("exr",)}
 MAX_PATHS = 1000  # saved in one folder
-MAX_FRAME_PIXELS = (
-    4096 * 2304
-)  # of a path that is rendered; larger frames take too much memory beside the browsers' images
+# Of a path that is rendered: larger frames take too much memory and time beside the browsers' images.
+MAX_FRAME_PIXELS = {"cpu": 2560 * 1440, "cuda": 4096 * 2304}
 
 
 class Files:
@@ -29,6 +28,7 @@ class Files:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._busy = threading.Lock()  # one path is read or written at a time: a long one keeps a core busy
 
     def path_names(self) -> list[str]:
         """Return the names of the saved paths."""
@@ -44,14 +44,16 @@ class Files:
         if not file.exists() and len(self.path_names()) >= MAX_PATHS:
             raise UserError(f"{file.parent} has {MAX_PATHS} paths already; delete some, or overwrite one")
         try:
-            save_key_path(file, path)
+            with self._busy:
+                save_key_path(file, path)
         except OSError as error:
             raise UserError(f"{file}: cannot be written ({error.strerror})") from None
         return file
 
     def load_path(self, name: str) -> KeyPath:
         """Return a saved path. Raises: UserError."""
-        return load_key_path(self._file("paths", name, ".json"))
+        with self._busy:
+            return load_key_path(self._file("paths", name, ".json"))
 
     def render_output(self, name: str, kind: str) -> Path:
         """Return where the render of a path is written: a file for mp4, a folder of images for png and exr."""
@@ -99,17 +101,20 @@ class Exporter:
 
         Raises: UserError where another path is being rendered, or this one has no key frames or too large ones.
         """
-        if key_path.width * key_path.height > MAX_FRAME_PIXELS:
+        limit = MAX_FRAME_PIXELS[self._render_thread.run.pipeline.device.type]
+        if key_path.width * key_path.height > limit:
             raise UserError(
-                f"{key_path.width}x{key_path.height}: the viewer renders frames of up to {MAX_FRAME_PIXELS:,} pixels; "
+                f"{key_path.width}x{key_path.height}: the viewer renders frames of up to {limit:,} pixels here; "
                 "save the path and render it with `adop render`"
             )
         output = self._files.render_output(name, kind)
-        path = key_path.sampled()
+        if not key_path.keys:
+            raise UserError("the path has no key frames yet")
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
                 raise UserError(f"{self.progress.name} is being rendered; wait for it or cancel it")
             self._cancelled.clear()
+            path = key_path.sampled()
             self.progress = ExportProgress(name, kind, 0, len(path.frames), "running", str(output))
             self._thread = threading.Thread(
                 target=self._export,
