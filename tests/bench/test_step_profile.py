@@ -6,8 +6,8 @@ from pathlib import Path
 
 import adop.training.step_graph
 from adop.bench.step_profile import STAGES, StepProfile
-from adop.config import LearnConfig, RenderConfig, TrainConfig
 from adop.training.train import train
+from support.fast_training import CONFIG
 
 
 def test_every_stage_is_a_function_that_a_step_looks_up() -> None:
@@ -16,15 +16,7 @@ def test_every_stage_is_a_function_that_a_step_looks_up() -> None:
 
 
 def test_every_stage_of_a_step_is_timed_and_the_parts_add_up(small_folder: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(
-        TrainConfig(),
-        steps=6,
-        crop=96,
-        evaluate_every=1000,
-        render=RenderConfig(levels=4),
-        test_every=0,
-        learn=LearnConfig(poses="off", intrinsics="off", distortion="off"),
-    )
+    config = dataclasses.replace(CONFIG, steps=6, crop=96, batch=4, test_every=0)
 
     def functions() -> list[object]:
         replaced = [getattr(stage.owner, stage.function) for stage in STAGES]
