@@ -18,10 +18,7 @@ MAX_SESSIONS_PER_ADDRESS = 12
 MAX_REQUESTS = 128  # connections that are no session; a newer one takes the place of the oldest
 MAX_REQUESTS_PER_ADDRESS = 64
 MAX_THREADS = 3 * MAX_REQUESTS  # those of connections that were given up included
-CONNECTS, CONNECT_BURST = (
-    100,
-    600,
-)  # connections per second from one address: a page loads hundreds of thumbnails
+CONNECTS, CONNECT_BURST = 100, 600  # per second from one address: a page loads hundreds of thumbnails
 SESSION_STARTS, SESSION_BURST = 5, 30  # per second from one address
 MAX_ADDRESSES = 4096  # whose rates are remembered
 SEND_SECONDS = 15.0  # within which a client must read each `CHUNK` of what it is sent
@@ -29,9 +26,7 @@ CHUNK = 64 << 10  # bytes
 READING_SHARE = 0.6  # of a CPU core, for reading what all sessions send
 MIN_READING_SHARE = 0.03  # for one session
 POLL_SECONDS = 0.2  # after which the listening thread notices that it must stop
-OUT_OF_FILES_SECONDS = (
-    0.05  # pause where the system accepts no connection, for example for want of file descriptors
-)
+OUT_OF_FILES_SECONDS = 0.05  # pause where the system accepts no connection, as without file descriptors
 
 
 class BoundedSocket(socket.socket):
