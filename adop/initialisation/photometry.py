@@ -23,6 +23,7 @@ HELD_OUT_EV = 3.0  # beyond all trained photos, at which the EXIF of one that is
 MAX_ESTIMATION_POINTS, ESTIMATION_ROUNDS, CONVERGED_EV = 100_000, 20, 0.01
 # Correlation of a photo with the others below which it shows something else, and relative to that of most photos.
 UNRELATED, UNRELATED_SHARE = 0.2, 0.4
+MANY_LONELY = 0.1  # share of the photos, above which those without points are meant to have none
 MIN_OTHERS_CONFIDENCE = 0.3
 MIN_SHARED_POINTS = 50  # points that a photo must share with others for its exposure to be estimated
 
@@ -122,7 +123,7 @@ def unrelated_photos(point_samples: dict[int, PointSamples], count: int) -> list
 
     Compares each photo's logarithms of brightness with the means of the others, at the points that they share. Right
     poses correlate by 0.6 to 0.98 in our scenes, wrong ones by -0.2 to 0.1. A photo that shares hardly any points with
-    others is related to nothing, and returned too.
+    others is returned too, unless there are many: then they are views of the sky, as 360° photos have.
 
     Args: point_samples: by photo; count: number of points.
     """
@@ -140,10 +141,14 @@ def unrelated_photos(point_samples: dict[int, PointSamples], count: int) -> list
         others = weight[samples.points] - samples.confidence
         shared = others > MIN_OTHERS_CONFIDENCE
         mean = (total[samples.points] - logs[i] * samples.confidence)[shared] / others[shared]
-        enough = int(shared.sum()) >= MIN_SHARED_POINTS
-        found[i] = _correlation(logs[i][shared], mean, samples.confidence[shared]) if enough else 0.0
+        if int(shared.sum()) >= MIN_SHARED_POINTS:
+            found[i] = _correlation(logs[i][shared], mean, samples.confidence[shared])
     typical = float(np.median(list(found.values()))) if found else 0.0
-    return [i for i, value in found.items() if value < min(UNRELATED, UNRELATED_SHARE * typical)]
+    unrelated = {i for i, value in found.items() if value < min(UNRELATED, UNRELATED_SHARE * typical)}
+    lonely = few.keys() - found.keys()
+    if len(lonely) <= max(1.0, MANY_LONELY * len(few)):
+        unrelated |= lonely
+    return sorted(unrelated)
 
 
 def _correlation(first: Tensor, second: Tensor, weight: Tensor) -> float:

@@ -137,3 +137,5 @@ def test_a_photo_that_shows_something_else_is_unrelated():
         *(part[:20] for part in (few.points, few.value, few.confidence, few.position))
     )
     assert unrelated_photos(point_samples, 2000) == [1, 3]
+    point_samples[2] = point_samples[1]  # now there are many, as of views of the sky
+    assert unrelated_photos(point_samples, 2000) == [3]
