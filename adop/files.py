@@ -104,11 +104,12 @@ def check_writable(path: Path, folder: bool = False) -> None:
     wanted, other = ("folder", "file") if folder else ("file", "folder")
     if path.exists() and path.is_dir() != folder:
         raise UserError(f"{path}: is a {other}; name a {wanted}.")
-    nearest = next(parent for parent in (path, *path.parents) if parent.is_dir() or parent.exists())
-    if not nearest.is_dir() and nearest != path:
+    start = path if path.is_dir() else path.parent
+    nearest = next(parent for parent in (start, *start.parents) if parent.exists())
+    if not nearest.is_dir():
         raise UserError(f"{path}: cannot be made, because {nearest} is a file; choose another place.")
     try:
-        with tempfile.TemporaryFile(dir=nearest if nearest.is_dir() else nearest.parent):
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place.") from None

@@ -59,27 +59,28 @@ def check_ranges(options: Any, label: Callable[[str], str] = str) -> None:
         value = getattr(options, name)
         if dataclasses.is_dataclass(value):
             # An option group that the command line shows without a prefix has none here either.
-            bare = any(getattr(mark, "name", None) == "" for mark in getattr(hint, "__metadata__", ()))
+            bare = any(getattr(mark, "name", None) == "" for mark in notes(hint))
             check_ranges(value, label if bare else _inside(label, name))
         else:
-            _check(value, hint, Range(), label(name))
+            _check(value, hint, label(name))
+
+
+def notes(hint: Any) -> list[Any]:
+    """Return what is noted beside a type, and beside the types that it joins, as in `Count | None`."""
+    return [mark for part in (hint, *get_args(hint)) for mark in getattr(part, "__metadata__", ())]
 
 
 def _inside(label: Callable[[str], str], stage: str) -> Callable[[str], str]:
     return lambda name: label(f"{stage}.{name}")
 
 
-def _check(value: Any, hint: Any, allowed: Range, label: str) -> None:
+def _check(value: Any, hint: Any, label: str) -> None:
     """Check a value, or each of several, against the range in its type's notes."""
-    for mark in getattr(hint, "__metadata__", ()):
-        allowed = mark if isinstance(mark, Range) else allowed
     if isinstance(value, tuple):
         inner = get_args(hint)
         for place, item in enumerate(value):
-            _check(item, inner[min(place, len(inner) - 2 if inner[-1] is ... else place)], allowed, label)
+            _check(item, inner[0] if inner[-1] is ... else inner[place], label)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        for part in get_args(hint):
-            for mark in getattr(part, "__metadata__", ()):
-                allowed = mark if isinstance(mark, Range) else allowed
+        allowed = next((mark for mark in notes(hint) if isinstance(mark, Range)), Range())
         if not allowed.holds(value):
             raise UserError(f"{label}: expected {allowed}, got {value!r}")

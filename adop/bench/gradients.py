@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +13,14 @@ import tyro
 from torch import Tensor
 
 from adop.config import TrainConfig
+from adop.config.stages import Levels
 from adop.errors import UserError
 from adop.files import OutputFile, write_text
 from adop.initialisation.grow import first_of_each
 from adop.model.pipeline import Pipeline
 from adop.model.tonemapper import srgb_encode
 from adop.ops import Backend, Projection, RasterConfig, project, rasterize
-from adop.ranges import Count, Natural, Positive, Range, Seed
+from adop.ranges import Count, Natural, Positive, Seed
 from adop.refine.alignment_equations import image_gradient, masked_blur
 from adop.run.photos import split_photos
 from adop.run.run import open_scene
@@ -43,7 +43,7 @@ class BenchGradientsConfig:
 
     scene: tyro.conf.Positional[Path | None] = None
     """Scene folder; the demo scene if omitted."""
-    levels: Annotated[int, Range(1, 12)] = 4
+    levels: Levels = 4
     """Number of pyramid levels; each is compared by itself."""
     points: Count = 600
     """Number of points that are compared at each level."""

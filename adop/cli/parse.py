@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import tyro
 
 from adop.files import Output, check_writable
-from adop.ranges import check_ranges
+from adop.ranges import check_ranges, notes
 
 Options = TypeVar("Options")
 
@@ -30,10 +30,9 @@ def check_options(options: Any) -> None:
     check_ranges(options, option_label)
     for name, hint in get_type_hints(type(options), include_extras=True).items():
         path = getattr(options, name)
-        for part in (hint, *get_args(hint)):
-            for mark in getattr(part, "__metadata__", ()):
-                if isinstance(mark, Output) and path is not None:
-                    check_writable(path, mark.folder)
+        for mark in notes(hint):
+            if isinstance(mark, Output) and path is not None:
+                check_writable(path, mark.folder)
 
 
 def option_label(name: str) -> str:

@@ -34,11 +34,11 @@ def info_command(name: str, words: list[str]) -> int:
     report = functools.partial(print, file=sys.stderr) if only_json else print
     info = scene_info(load_scene(options.scene, report))
     text = json.dumps(info.as_dict(), indent=1) + "\n"
-    if not only_json:
-        print(info)
     if only_json:
         print(text, end="")
-    elif options.json is not None:
+        return 0
+    print(info)
+    if options.json is not None:
         write_text(options.json, text)
     return 0
 

@@ -155,11 +155,7 @@ def import_bundler(
     file, photo_list = bundle if isinstance(bundle, tuple) else (bundle, None)
     names = None if photo_list is None else Path(photo_list)
     lenses, photos, sparse = read_bundler(Path(file), names, Path(images), config.skip_missing, report)
-    raw: RawPoints | MakePoints = sparse
-    if points is not None and (not callable(points) or not len(sparse.xyz)):
-        raw = _points(points)
-    else:
-        report(f"No --points: using the {len(sparse.xyz)} sparse points; a dense cloud gives better results.")
+    raw = _points_or_sparse(points, sparse, "the", report)
     return write_scene(Capture(lenses, photos, raw), Path(output), config, report)
 
 
@@ -173,6 +169,16 @@ def _checked(config: ImportConfig | None, output: Path) -> ImportConfig:
 
 def _points(points: Path | MakePoints) -> RawPoints | MakePoints:
     return points if callable(points) else read_ply(Path(points))
+
+
+def _points_or_sparse(
+    points: Path | MakePoints | None, sparse: RawPoints, whose: str, report: Report
+) -> RawPoints | MakePoints:
+    """Return a dense cloud if one was named, else the sparse points, or what makes some if there are none."""
+    if points is not None and (not callable(points) or not len(sparse.xyz)):
+        return _points(points)
+    report(f"No --points: using {whose} {len(sparse.xyz)} sparse points; a dense cloud gives better results.")
+    return sparse
 
 
 def _without_common_folder(photos: list[Photo]) -> list[Photo]:
@@ -214,12 +220,8 @@ def _colmap_photos(
 def _colmap_points(
     model: ColmapModel, points: Path | MakePoints | None, report: Report
 ) -> RawPoints | MakePoints:
-    if points is not None and not callable(points):
-        return read_ply(Path(points))
-    if callable(points) and not has_points3d(model.folder):
-        return points
+    if points is not None and (not callable(points) or not has_points3d(model.folder)):
+        return _points(points)
     xyz, colors = read_points3d(model.folder)
-    if callable(points) and not len(xyz):
-        return points
-    report(f"No --points: using the model's {len(xyz)} sparse points; a dense cloud gives better results.")
-    return RawPoints(xyz, None, colors, str(model.folder))
+    sparse = RawPoints(xyz, None, colors, str(model.folder))
+    return _points_or_sparse(points, sparse, "the model's", report)

@@ -96,12 +96,11 @@ def estimate_exposures(point_samples: dict[int, PointSamples], count: int, start
     """
     exposure = start.nan_to_num(0).clone()
     linked = torch.zeros(len(start), dtype=torch.bool)
-    stride = -(-count // MAX_ESTIMATION_POINTS)
-    few = {i: _every(samples, stride) for i, samples in point_samples.items()}
+    few, kept = _fewer(point_samples, count)
     logs = {i: srgb_decode(s.value).mean(1).clamp_min(1e-5).log2() for i, s in few.items()}
     for _ in range(ESTIMATION_ROUNDS):
         before = exposure.clone()
-        total, weight = torch.zeros(count // stride + 1), torch.full((count // stride + 1,), 1e-9)
+        total, weight = torch.zeros(kept), torch.full((kept,), 1e-9)
         for i, samples in few.items():
             total.index_add_(0, samples.points, (logs[i] + exposure[i]) * samples.confidence)
             weight.index_add_(0, samples.points, samples.confidence)
@@ -127,9 +126,8 @@ def unrelated_photos(point_samples: dict[int, PointSamples], count: int) -> list
 
     Args: point_samples: by photo; count: number of points.
     """
-    stride = -(-count // MAX_ESTIMATION_POINTS)
-    few = {i: _every(samples, stride) for i, samples in point_samples.items()}
-    total, weight = torch.zeros(count // stride + 1), torch.zeros(count // stride + 1)
+    few, kept = _fewer(point_samples, count)
+    total, weight = torch.zeros(kept), torch.zeros(kept)
     logs = {}
     for i, samples in few.items():
         log = srgb_decode(samples.value).mean(1).clamp_min(1e-3).log2()
@@ -157,6 +155,12 @@ def _correlation(first: Tensor, second: Tensor, weight: Tensor) -> float:
     first, second = first - (weight * first).sum(), second - (weight * second).sum()
     size = (weight * first.square()).sum() * (weight * second.square()).sum()
     return float((weight * first * second).sum() / size.sqrt()) if size > 0 else 0.0
+
+
+def _fewer(point_samples: dict[int, PointSamples], count: int) -> tuple[dict[int, PointSamples], int]:
+    """Return the samples of at most `MAX_ESTIMATION_POINTS` of the points, evenly spread, and how many there are."""
+    stride = -(-count // MAX_ESTIMATION_POINTS)
+    return {i: _every(samples, stride) for i, samples in point_samples.items()}, count // stride + 1
 
 
 def _every(samples: PointSamples, stride: int) -> PointSamples:

@@ -278,17 +278,19 @@ def _train(training: Training, interrupted: Callable[[], bool]) -> None:
     while share_done(run) < 1 and not interrupted():
         step = run.progress.step
         recent.add(steps.learning_step(batches.batch(step)))
-        if (step + 1) % read_every == 0:
+        is_read = (step + 1) % read_every == 0
+        if is_read:
             values, means = recent.read()
-        if math.isfinite(means["loss"]):
+        finite = math.isfinite(means["loss"])
+        if finite:
             training.optimiser.step(step, share_done(run))
             log.moves(step + 1, align_while_training(run, step + 1, share_done(run)))
             run.progress = Progress(step + 1, time.monotonic() - start)
-        if not math.isfinite(means["loss"]) or (_is_checked(run) and not_finite(run.pipeline)):
+        if not finite or (_is_checked(run) and not_finite(run.pipeline)):
             undone, recent, means = undone + 1, Recent(), {"loss": 0.0}
             undo(training, undone)
             continue
-        if (step + 1) % read_every == 0:
+        if is_read:
             line.show(step + 1, share_done(run), means["loss"], means["psnr"])
         request = callback(run, values) if callback is not None else None
         if (step + 1) % LOG_EVERY == 0:
