@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from adop.ranges import Count, Fraction, Positive, Range, check_ranges
 from adop.stereo.densify_scene import densify_scene
 from adop.stereo.stereo_config import StereoConfig
 from adop.training.train import train
+from support.command_line import status_of
 
 OPTIONS = (
     TrainOptions,
@@ -140,27 +140,19 @@ def test_numbers_at_the_ends_of_a_range_are_taken():
     ],
 )
 def test_the_command_line_refuses_it_in_a_sentence(words: list[str], tmp_path: Path, capsys, monkeypatch):
-    from adop.__main__ import main
-
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["adop", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
+    status = status_of(words, monkeypatch)
     option = next(word for word in reversed(words) if word.startswith("--") and word != "--view")
-    assert ended.value.code == 2
+    assert status == 2
     assert capsys.readouterr().err.startswith(f"adop: {option}: expected ")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("device", ["mps", "banana", "cpu:3"])
 def test_an_unknown_device_is_refused_in_a_sentence(device: str, tmp_path: Path, capsys, monkeypatch):
-    from adop.__main__ import main
-
-    monkeypatch.setattr(sys, "argv", ["adop", "train", "--output", str(tmp_path / "run"), "--device", device])
-    with pytest.raises(SystemExit) as ended:
-        main()
+    status = status_of(["train", "--output", str(tmp_path / "run"), "--device", device], monkeypatch)
     said = capsys.readouterr().err
-    assert ended.value.code == 2 and said.startswith(f"adop: device '{device}': ") and said.count("\n") == 1
+    assert status == 2 and said.startswith(f"adop: device '{device}': ") and said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 

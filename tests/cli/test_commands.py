@@ -1,19 +1,10 @@
 """Commands that are not there, and outputs that cannot be written."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from adop.__main__ import main
-
-
-def status_of(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int | str | None:
-    """Return the exit status of the command line."""
-    monkeypatch.setattr(sys, "argv", ["adop", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return ended.value.code
+from support.command_line import status_of
 
 
 @pytest.mark.parametrize(
