@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
@@ -30,10 +31,17 @@ class BuildKernels(build_ext):
         self.spawn([*command, str(ROOT / "kernels" / "cpu.cpp"), "-o", str(output)])
 
 
+class Wheel(bdist_wheel):
+    """A wheel for any Python: the kernels are a plain library, which knows nothing of Python."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
 setup(
     ext_modules=[
         Extension(f"adop.backend._kernels_{real}", ["kernels/cpu.cpp"], optional=True)
         for real in sources.REALS
     ],
-    cmdclass={"build_ext": BuildKernels},
+    cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
 )
