@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import difflib
 import errno
+import io
 import os
 import sys
 import threading
 from collections.abc import Callable
 
-from adop.errors import UserError
+from adop.errors import UserError, one_line
 
 ENVIRONMENT_ERRORS = {
     errno.ENOSPC,
@@ -21,6 +22,7 @@ ENVIRONMENT_ERRORS = {
     errno.EPERM,
     errno.EIO,
 }
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # in torch's errors
 USAGE = """\
 adop: point-based neural rendering, from photos to images from any viewpoint, at any exposure
 
@@ -52,6 +54,8 @@ def main() -> None:
     limit_spinning()
     keep_memory()
     threading.excepthook = _on_thread_failure
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     from adop.cli.commands import COMMANDS
 
     words = sys.argv[1:]
@@ -123,6 +127,15 @@ def _run(command: Callable[[str, list[str]], int], name: str, words: list[str]) 
         if error.errno not in ENVIRONMENT_ERRORS:
             raise
         print(_on_environment(error), file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(text in str(error) for text in OUT_OF_MEMORY):
+            raise
+        print(
+            f"adop: memory ran out ({one_line(error)}); close other programs, or use fewer points, smaller photos or "
+            "smaller crops (see --help), then go on.",
+            file=sys.stderr,
+        )
         return 2
 
 

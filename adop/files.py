@@ -38,15 +38,18 @@ def check_readable(path: Path) -> None:
         raise UserError(f"{path}: cannot be read, because it {kind}; name a file.")
 
 
-def read_text(path: Path, kind: str = "text") -> str:
+def read_text(path: Path, kind: str = "text", errors: str = "strict") -> str:
     """Return a text file in UTF-8, without its byte order mark.
 
-    Args: kind: what the error says that the file is not.
+    Args:
+        kind: what the error says that the file is not.
+        errors: "surrogateescape" keeps other bytes as `os.fsdecode` does, for files that hold names of files.
+
     Raises: UserError naming the file and the byte.
     """
     check_readable(path)
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig", errors=errors)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from None
     except UnicodeDecodeError as error:
@@ -55,12 +58,13 @@ def read_text(path: Path, kind: str = "text") -> str:
         ) from None
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, errors: str = "strict") -> Any:
     """Return the content of a JSON file; every number in it can be converted to a float.
 
+    Args: errors: see `read_text`.
     Raises: UserError naming the file, the line and what is wrong.
     """
-    text = read_text(path, "JSON")
+    text = read_text(path, "JSON", errors)
     try:
         return json.loads(text, parse_int=lambda digits: (int if len(digits) < MAX_DIGITS else float)(digits))
     except RecursionError:

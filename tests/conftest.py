@@ -26,6 +26,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # The workers share the cores: several threads in each would only wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from adop.scene.point_cloud import thinned  # noqa: E402
 from adop.scene.read import load_scene  # noqa: E402
 from adop.scene.scene import demo_scene_folder  # noqa: E402
 from adop.scene.write import save_scene  # noqa: E402
@@ -60,6 +61,22 @@ def small_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
         save_scene(dataclasses.replace(scene, photos=scene.photos[::3]), folder)
 
     return once(tmp_path_factory, "small", make)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the demo scene with ten photos of half their width and a twelfth of its points, for quick trainings."""
+
+    def make(folder: Path) -> None:
+        scene = load_scene(demo_folder, report=lambda _: None)
+        points = thinned(scene.points, len(scene.points) // 12)
+        lenses = tuple(lens.scaled(lens.width // 2, lens.height // 2) for lens in scene.lenses)
+        # Photos larger than their lens are written in the lens's size.
+        save_scene(
+            dataclasses.replace(scene, points=points, lenses=lenses, photos=scene.photos[:30:3]), folder
+        )
+
+    return once(tmp_path_factory, "tiny_scene", make)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from adop.model.tonemapper import srgb_encode
 from adop.ops import Backend, Projection, RasterConfig, project, rasterize
 from adop.ranges import Count, Natural, Positive, Seed
 from adop.refine.alignment_equations import image_gradient, masked_blur
-from adop.run.photos import split_photos
+from adop.run.photos import scene_split
 from adop.run.run import open_scene
 from adop.scene.scene import demo_scene_folder
 
@@ -92,7 +92,7 @@ def bench_gradients(config: BenchGradientsConfig) -> int:
     scene_folder = config.scene or demo_scene_folder()
     train_config = TrainConfig()
     pipeline, scene, cache = open_scene(scene_folder, train_config, lambda _: None)
-    photos = split_photos(len(scene.photos), train_config.test_every)["train"]
+    photos = scene_split(scene, train_config.test_every)["train"]
     if not 0 <= config.photo < len(photos):
         raise UserError(f"--photo {config.photo}: {scene_folder} has training photos 0 to {len(photos) - 1}")
     target = cache.image(photos[config.photo], pipeline.device)

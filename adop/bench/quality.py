@@ -22,7 +22,7 @@ from adop.evaluation.evaluate import score_held_out
 from adop.files import OutputFile, OutputFolder, write_text
 from adop.ranges import Count, Positive, Seed
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
-from adop.run.photos import split_photos
+from adop.run.photos import scene_split
 from adop.run.run import Run, load
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.read import load_scene
@@ -124,7 +124,7 @@ def _held_out(scene: Scene, configs: dict[str, TrainConfig]) -> list[int]:
     every = {config.test_every for config in configs.values()}
     if len(every) > 1:
         raise UserError("the presets hold out different photos, so that their scores cannot be compared")
-    held_out = split_photos(len(scene.photos), every.pop())["held_out"]
+    held_out = scene_split(scene, every.pop())["held_out"]
     if not held_out:
         raise UserError(f"{scene.folder}: no photo is held out, so there is nothing to score")
     return held_out

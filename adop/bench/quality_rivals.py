@@ -13,12 +13,10 @@ from torch import Tensor
 from adop.errors import UserError
 from adop.evaluation.evaluate import mean_scores, photo_mask
 from adop.evaluation.picture_scores import by_name, score_pictures
-from adop.images.colour_correction import correct_colours
-from adop.images.photo_files import photo_size, read_photo
+from adop.images.metrics.colour_correction import correct_colours
+from adop.images.photo_files import ENDINGS, photo_size, read_photo
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import Scene
-
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,11 @@ def bench_stereo(config: BenchStereoConfig) -> dict[str, float]:
         f"median distance {100 * result['distance']:.3f} %, median error of the normals {result['normals_deg']:.1f} "
         "degrees."
     )
+    if found.confidence is not None:
+        print(
+            f"Of the quarter of the points with the lowest confidence {100 * result['wrong_lowest']:.2f} % are that far "
+            f"off, of the quarter with the highest {100 * result['wrong_highest']:.2f} %."
+        )
     result |= _speed(scene, config)
     print(
         f"One sweep over a photo of {config.speed_side} px: {1000 * result['kernel_seconds']:.1f} ms, "
@@ -80,7 +85,10 @@ def bench_stereo(config: BenchStereoConfig) -> dict[str, float]:
 
 
 def against_truth(scene: Scene, found: PointCloud, samples: int) -> dict[str, float]:
-    """Return how complete and how exact points of the demo scene are, see `BenchStereoConfig`."""
+    """Return how complete and how exact points of the demo scene are, see `BenchStereoConfig`.
+
+    Where the points have a confidence, the shares of wrong ones in its lowest and highest quarter are among it.
+    """
     from scipy.spatial import cKDTree
 
     from adop.scenes.world import build_world
@@ -109,12 +117,20 @@ def against_truth(scene: Scene, found: PointCloud, samples: int) -> dict[str, fl
     off = np.linalg.norm(closest["points"].numpy() - found.xyz, axis=1)
     flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
+    wrong = off > FAR * size
+    quarters = {}
+    if found.confidence is not None:
+        rising = np.argsort(found.confidence, kind="stable")
+        count = -(-len(rising) // 4)
+        lowest, highest = wrong[rising[:count]], wrong[rising[-count:]]
+        quarters = {"wrong_lowest": float(lowest.mean()), "wrong_highest": float(highest.mean())}
     assert found.normals is not None
     cosine = np.abs((flat[closest["primitive_ids"].numpy()] * found.normals).sum(1)).clip(0, 1)
     return {
         "size": size,
         "complete": float((distance < NEAR * size).mean()),
-        "wrong": float((off > FAR * size).mean()),
+        "wrong": float(wrong.mean()),
+        **quarters,
         "distance": float(np.median(off)) / size,
         "normals_deg": float(np.degrees(np.arccos(np.median(cosine[off < NEAR * size])))),
     }

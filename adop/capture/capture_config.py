@@ -33,10 +33,13 @@ class CaptureConfig:
     partners: Count = 30
     """Number of photos with which retrieval compares a photo."""
     masks: Path | None = None
-    """Folder with the masks: named like the photo, with .png added or in place of its ending; black is ignored."""
+    """Folder with the masks: named like the photo, with .png added or in place of its ending; black is ignored.
+    None: masks beside the photos, or in a folder `masks`, if there are any."""
     panoramas: Literal["auto", "yes", "no"] = "auto"
     """Whether the photos are panoramas of 360 degrees (equirectangular), which are cut into views. auto: if they are
     twice as wide as high and their XMP tags say so, or their left and right edges meet."""
+    input_linear: bool = False
+    """The photos' values are linear light, as raw converters write them: encode them as sRGB. EXR photos always are."""
     focal_length_px: Positive | None = None
     """Focal length in pixels of the photos as stored; by default it is read from the EXIF tags, else estimated."""
     force: bool = False

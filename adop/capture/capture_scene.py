@@ -24,6 +24,7 @@ from adop.scene.prepare import Report
 from adop.scene.read import load_scene
 from adop.scene.scene import Scene
 from adop.scene.write import check_output, replace_folder
+from adop.stereo.colmap_stereo import check_stereo
 from adop.stereo.densify_scene import densify_scene
 from adop.stereo.stereo_config import StereoConfig
 
@@ -54,6 +55,7 @@ def capture_scene(
     config, stereo = config or CaptureConfig(), stereo or StereoConfig()
     check_ranges(config)
     check_ranges(stereo)
+    check_stereo(stereo)
     check_pycolmap("Structure from motion", "run COLMAP elsewhere and use `adop import colmap`")
     output = Path(os.path.realpath(output))
     check_output(output, config.force)

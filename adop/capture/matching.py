@@ -25,7 +25,7 @@ from adop.capture.sources.photo_files import CapturedPhotos
 from adop.errors import UserError
 from adop.files import write_text
 from adop.images.photo_files import read_mask, read_photo
-from adop.importers.write_capture import find_masks
+from adop.importers.masks import find_masks, masks_beside
 from adop.scene.prepare import Report
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def match_photos(photos: CapturedPhotos, work: Path, config: CaptureConfig, repo
     masks = list(photos.masks)
     if not masks:
         folder = config.masks
-        masks = [None] * len(photos.names) if folder is None else find_masks(photos.names, folder, report)
+        masks = masks_beside(photos.files) if folder is None else find_masks(photos.names, folder, report)
     key: list[object] = [config.matcher, config.features, config.partners]
     key += [None if mask is None else [str(mask), mask.stat().st_mtime_ns] for mask in masks]
     with pycolmap.Database.open(database) as opened:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -30,18 +31,18 @@ class ColmapOptions:
     output: OutputFolder
     """Scene folder to make."""
     points: Path | None = None
-    """PLY file of the dense cloud. None: use the sparse points of the model; without any, find some in the photos."""
+    """PLY, LAS or LAZ file of a dense cloud. None: the sparse points of the model, or some found in the photos."""
     options: Annotated[ImportConfig, tyro.conf.arg(name="")] = field(default_factory=ImportConfig)
 
 
 def import_colmap_command(name: str, words: list[str]) -> int:
     """Run `adop import colmap` and return the exit status."""
-    options = parse_options(ColmapOptions, name, words)
-    from adop.importers.import_scene import import_colmap
-
-    points = options.points or _triangulation(options.output)
-    scene = import_colmap(options.sparse, options.images, points, options.output, options.options)
-    return _made(options.output, scene)
+    return _import(
+        ColmapOptions,
+        name,
+        words,
+        lambda to, o, points: to.import_colmap(o.sparse, o.images, points, o.output, o.options),
+    )
 
 
 @dataclass(frozen=True)
@@ -49,24 +50,24 @@ class NerfstudioOptions:
     """Make a scene folder of a nerfstudio transforms.json."""
 
     transforms: tyro.conf.Positional[Path]
-    """The transforms.json, or its folder."""
+    """The transforms.json, or its folder, which may hold Blender's transforms_train.json and others instead."""
     output: OutputFolder
     """Scene folder to make."""
     images: Path | None = None
     """Folder that the photos' paths are relative to. None: the folder of the file."""
     points: Path | None = None
-    """PLY file of the points. None: the one that the file names; without one, find points in the photos."""
+    """PLY, LAS or LAZ file of the points. None: the one that the file names; without one, find points in the photos."""
     options: Annotated[ImportConfig, tyro.conf.arg(name="")] = field(default_factory=ImportConfig)
 
 
 def import_nerfstudio_command(name: str, words: list[str]) -> int:
     """Run `adop import nerfstudio` and return the exit status."""
-    options = parse_options(NerfstudioOptions, name, words)
-    from adop.importers.import_scene import import_nerfstudio
-
-    points = options.points or _triangulation(options.output)
-    scene = import_nerfstudio(options.transforms, points, options.output, options.images, options.options)
-    return _made(options.output, scene)
+    return _import(
+        NerfstudioOptions,
+        name,
+        words,
+        lambda to, o, points: to.import_nerfstudio(o.transforms, points, o.output, o.images, o.options),
+    )
 
 
 @dataclass(frozen=True)
@@ -80,18 +81,18 @@ class MetashapeOptions:
     output: OutputFolder
     """Scene folder to make."""
     points: Path | None = None
-    """PLY file of the points, exported in the chunk's coordinate system. None: find points in the photos."""
+    """PLY, LAS or LAZ file of the points, exported in the chunk's coordinate system. None: find points in the photos."""
     options: Annotated[ImportConfig, tyro.conf.arg(name="")] = field(default_factory=ImportConfig)
 
 
 def import_metashape_command(name: str, words: list[str]) -> int:
     """Run `adop import metashape` and return the exit status."""
-    options = parse_options(MetashapeOptions, name, words)
-    from adop.importers.import_scene import import_metashape
-
-    points = options.points or _triangulation(options.output)
-    scene = import_metashape(options.cameras, options.images, points, options.output, options.options)
-    return _made(options.output, scene)
+    return _import(
+        MetashapeOptions,
+        name,
+        words,
+        lambda to, o, points: to.import_metashape(o.cameras, o.images, points, o.output, o.options),
+    )
 
 
 @dataclass(frozen=True)
@@ -105,18 +106,18 @@ class RealityScanOptions:
     output: OutputFolder
     """Scene folder to make."""
     points: Path | None = None
-    """PLY file of the points, exported in the same coordinate system. None: find points in the photos."""
+    """PLY, LAS or LAZ file of the points, exported in the same coordinate system. None: find points in the photos."""
     options: Annotated[ImportConfig, tyro.conf.arg(name="")] = field(default_factory=ImportConfig)
 
 
 def import_realityscan_command(name: str, words: list[str]) -> int:
     """Run `adop import realityscan` and return the exit status."""
-    options = parse_options(RealityScanOptions, name, words)
-    from adop.importers.import_scene import import_realityscan
-
-    points = options.points or _triangulation(options.output)
-    scene = import_realityscan(options.table, options.images, points, options.output, options.options)
-    return _made(options.output, scene)
+    return _import(
+        RealityScanOptions,
+        name,
+        words,
+        lambda to, o, points: to.import_realityscan(o.table, o.images, points, o.output, o.options),
+    )
 
 
 @dataclass(frozen=True)
@@ -132,24 +133,30 @@ class BundlerOptions:
     photo_list: Annotated[Path | None, tyro.conf.arg(name="list")] = None
     """The list of photos. None: list.txt beside the bundle or in the folder above it."""
     points: Path | None = None
-    """PLY file of a dense cloud. None: use the sparse points of the bundle; without any, find some in the photos."""
+    """PLY, LAS or LAZ file of a dense cloud. None: the sparse points of the bundle, or some found in the photos."""
     options: Annotated[ImportConfig, tyro.conf.arg(name="")] = field(default_factory=ImportConfig)
 
 
 def import_bundler_command(name: str, words: list[str]) -> int:
     """Run `adop import bundler` and return the exit status."""
-    options = parse_options(BundlerOptions, name, words)
-    from adop.importers.import_scene import import_bundler
 
-    bundle = options.bundle if options.photo_list is None else (options.bundle, options.photo_list)
-    points = options.points or _triangulation(options.output)
-    scene = import_bundler(bundle, options.images, points, options.output, options.options)
-    return _made(options.output, scene)
+    def run(to: Any, o: BundlerOptions, points: Path | MakePoints) -> Scene:
+        bundle = o.bundle if o.photo_list is None else (o.bundle, o.photo_list)
+        return to.import_bundler(bundle, o.images, points, o.output, o.options)
+
+    return _import(BundlerOptions, name, words, run)
 
 
-def _made(output: Path, scene: Scene) -> int:
-    """Say what was made, and return the exit status."""
-    print(f"{output}: {len(scene.photos)} photos, {len(scene.points):,} points")
+def _import(kind: type, name: str, words: list[str], run: Callable[[Any, Any, Any], Scene]) -> int:
+    """Parse the options of a command, import, say what was made, and return the exit status.
+
+    Args: run: gets the module of the importers, the options, and the file of points or what finds some in the photos.
+    """
+    options: Any = parse_options(kind, name, words)
+    from adop.importers import import_scene
+
+    scene = run(import_scene, options, options.points or _triangulation(options.output))
+    print(f"{options.output}: {len(scene.photos)} photos, {len(scene.points):,} points")
     return 0
 
 

@@ -58,8 +58,9 @@ class TrainConfig:
     """Run the network in bfloat16. None: if the device has hardware for it."""
     cuda_graphs: bool = True
     """On a GPU, capture the training steps as CUDA graphs and replay them: the same operations, launched faster."""
-    test_every: Natural = 8
-    """Hold out every n-th photo, from the first on, for evaluation. 0: none."""
+    test_every: Natural | None = None
+    """Hold out every n-th photo, from the first on, for evaluation. 0: none. None: those that the scene holds out
+    (split.txt), and where it names none, every 8th."""
     evaluate_every: Count = 1000
     """Steps between evaluations on up to four held-out photos. At the end all of them are evaluated."""
     checkpoint_seconds: NotNegative = 60.0

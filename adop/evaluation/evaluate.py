@@ -17,8 +17,8 @@ from adop.evaluation.photometry_fit import fit_photometry, half_masks
 from adop.evaluation.picture_scores import PictureScores, by_name, score_pictures
 from adop.evaluation.report import Report
 from adop.files import write_text
-from adop.images.colour_correction import correct_colours
-from adop.images.metrics import psnr
+from adop.images.metrics.colour_correction import correct_colours
+from adop.images.metrics.psnr_ssim import psnr
 from adop.images.vgg import Vgg
 from adop.initialisation.environment import initialise_environment
 from adop.model.pipeline import build_pipeline

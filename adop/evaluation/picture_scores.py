@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from adop.images.edge_contrast import edge_contrast
-from adop.images.flip import flip
-from adop.images.metrics import psnr, ssim
+from adop.images.metrics.edge_contrast import edge_contrast
+from adop.images.metrics.flip import flip
+from adop.images.metrics.psnr_ssim import psnr, ssim
 
 HIDDEN = 0.5  # grey value of masked pixels, in the picture and in the photo
 

@@ -8,12 +8,18 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from adop.errors import UserError, one_line
 from adop.files import read_text
-from adop.images.photo_files import open_photo
+from adop.images.exr import exr_header
+from adop.images.photo_files import is_exr, open_photo
 
 _EXIF_IFD, _EXPOSURE_TIME, _F_NUMBER, _ISO = 0x8769, 33434, 33437, 34855
 _SHUTTER_SPEED, _APERTURE = 37377, 37378  # APEX values: log2(1/t), 2*log2(N)
+ORIENTATION = 0x0112
+# Make, model, orientation, date, EXIF and GPS: the others of a TIFF file describe the layout of its pixels.
+_KEPT_TAGS = {0x010F, 0x0110, ORIENTATION, 0x0132, 0x8769, 0x8825}
 MAX_EV = 100.0  # of what is read from files
 PLAUSIBLE_EV = (-12.0, 24.0)  # an hour by starlight, and the brightest sun
 
@@ -44,8 +50,25 @@ def read_tags(path: Path) -> tuple[dict[int, Any], dict[int, Any]]:
         return {}, {}  # a photo that cannot be opened is reported where its pixels are read
 
 
+def kept_exif(image: Image.Image) -> bytes:
+    """Return the EXIF data without the orientation: Pillow turns TIFF and HEIC upright as it reads them."""
+    tags = image.getexif()
+    kept = Image.Exif()
+    kept.load(tags.tobytes())
+    for tag in set(kept) - _KEPT_TAGS:
+        del kept[tag]
+    if image.format in ("TIFF", "HEIF"):
+        kept.pop(ORIENTATION, None)
+    return kept.tobytes()
+
+
 def read_exposure(path: Path) -> float | None:
-    """Return a photo's EV at ISO 100 from its EXIF tags, or None where a tag is missing or invalid."""
+    """Return a photo's EV at ISO 100 from its EXIF tags, or None where a tag is missing or invalid.
+
+    EXR files have attributes instead: expTime, aperture and isoSpeed.
+    """
+    if is_exr(path):
+        return _exr_exposure(path)
     _, tags = read_tags(path)
     time = _number(tags.get(_EXPOSURE_TIME))
     if not time > 0 and _SHUTTER_SPEED in tags:
@@ -54,6 +77,14 @@ def read_exposure(path: Path) -> float | None:
     if not f_number > 0 and _APERTURE in tags:
         f_number = _power_of_two(0.5 * _number(tags[_APERTURE]))
     return exposure_value(time, f_number, _number(tags.get(_ISO)))
+
+
+def _exr_exposure(path: Path) -> float | None:
+    try:
+        header = exr_header(path)
+    except UserError:
+        return None  # the file is reported where its pixels are read
+    return exposure_value(*(_number(header.get(name)) for name in ("expTime", "aperture", "isoSpeed")))
 
 
 def read_exposure_table(path: Path) -> dict[str, float | None]:

@@ -13,9 +13,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from adop.errors import UserError, one_line
+from adop.images.exr import exr_header, exr_image, read_exr
+from adop.images.writers import save_exr
 
 # Those of Pillow's formats that photos and masks come in: others run programs (EPS), or fit any file (TGA).
 FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
+# Endings of photos that a folder is searched for.
+ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".exr")
 # Cameras have 200 megapixels, twice Pillow's limit for a single photo; `_check_cost` refuses small files of many pixels.
 Image.MAX_IMAGE_PIXELS = 1 << 29
 _SMALL_BYTES = 180_000_000  # of memory, which any photo may take; larger ones need a file in proportion to it
@@ -47,6 +51,9 @@ def open_photo(path: Path, channels: int = 3) -> Iterator[Image.Image]:
     """
     if not os.path.isfile(path):
         raise UserError(f"{path}: photo not found.")
+    if is_exr(path):
+        yield exr_image(path)
+        return
     Image.init()
     kinds = [kind for kind in FORMATS if kind in Image.OPEN]
     try:
@@ -61,6 +68,11 @@ def open_photo(path: Path, channels: int = 3) -> Iterator[Image.Image]:
         raise UserError(
             f"{path}: cannot be read as a photo ({reason}); replace it or leave it out."
         ) from error
+
+
+def is_exr(path: Path) -> bool:
+    """Return whether a photo's name says that it is an EXR file, whose values are linear light."""
+    return path.suffix.lower() == ".exr"
 
 
 def _check_cost(path: Path, image: Image.Image, channels: int) -> None:
@@ -79,6 +91,8 @@ def _check_cost(path: Path, image: Image.Image, channels: int) -> None:
 
 def photo_size(path: Path) -> tuple[int, int]:
     """Return width and height in pixels as stored (EXIF orientation is not applied), read from the file's header."""
+    if is_exr(path):
+        return exr_header(path)["size"]
     with open_photo(path) as image:
         return image.size
 
@@ -155,9 +169,14 @@ def _converted(image: Image.Image, mode: str, channels: int) -> np.ndarray:
 def write_reduced(source: Path, target: Path, size: tuple[int, int]) -> None:
     """Write a smaller copy (width, height) of a photo in its own format, with its EXIF data; JPEG at quality 95.
 
+    EXR photos are averaged in linear light; their copies have the pixels only.
+
     Raises: UserError for a photo that cannot be read, or that has more than 8 bits, which the copy would lose; OSError
         where the copy cannot be written.
     """
+    if is_exr(source):
+        _write_reduced_exr(source, target, size)
+        return
     with open_photo(source) as image:
         if image.mode.startswith("I") or image.mode == "F":
             raise UserError(
@@ -169,6 +188,13 @@ def write_reduced(source: Path, target: Path, size: tuple[int, int]) -> None:
         kept = {key: image.info[key] for key in ("exif", "icc_profile") if image.info.get(key)}
         reduced, kind = full.resize(size, Image.Resampling.LANCZOS), image.format
     reduced.save(target, format=kind, quality=95, **kept)
+
+
+def _write_reduced_exr(source: Path, target: Path, size: tuple[int, int]) -> None:
+    pixels = read_exr(source)
+    parts = (Image.fromarray(pixels[..., i]) for i in range(pixels.shape[2]))
+    reduced = np.stack([np.asarray(part.resize(size, Image.Resampling.BOX)) for part in parts], axis=2)
+    save_exr(target, {"RGBA" if pixels.shape[2] == 4 else "RGB": reduced})
 
 
 def write_reduced_mask(source: Path, target: Path, size: tuple[int, int]) -> None:

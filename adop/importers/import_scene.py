@@ -7,21 +7,22 @@ from pathlib import Path
 
 import numpy as np
 
-from adop.errors import UserError
+from adop.errors import UserError, quoted
 from adop.geometry.colmap_lens import colmap_lens, colmap_pose
 from adop.geometry.lens import Lens
-from adop.importers.bundler import read_bundler
-from adop.importers.colmap import ColmapModel, has_points3d, read_colmap, read_points3d
 from adop.importers.import_config import ImportConfig
-from adop.importers.metashape import read_metashape
-from adop.importers.nerfstudio import read_transforms
-from adop.importers.photo_finder import keep_present
-from adop.importers.reality_capture import read_reality_capture
+from adop.importers.photo_finder import find_photos, keep_present
+from adop.importers.programs.bundler import read_bundler
+from adop.importers.programs.colmap import ColmapModel, has_points3d, read_colmap, read_points3d
+from adop.importers.programs.metashape import read_metashape
+from adop.importers.programs.nerfstudio import read_transforms
+from adop.importers.programs.reality_capture import read_reality_capture
+from adop.importers.read_points import read_points
 from adop.importers.write_capture import Capture, MakePoints, write_scene
 from adop.ranges import check_ranges
-from adop.scene.ply import RawPoints, read_ply
+from adop.scene.ply import RawPoints
 from adop.scene.prepare import Report
-from adop.scene.scene import Photo, Scene, photo_file
+from adop.scene.scene import Photo, Scene
 from adop.scene.write import check_output
 
 
@@ -38,8 +39,8 @@ def import_colmap(
     Args:
         sparse: folder of cameras, images (and points3D), binary or text.
         images: folder of the photos.
-        points: PLY file of a dense cloud; None takes the model's own sparse points, and so does a function, which is
-            called if the model has none.
+        points: PLY, LAS or LAZ file of a dense cloud; None takes the model's own sparse points, and so does a function,
+            which is called if the model has none.
         output: the scene folder to write.
         report: called with a sentence for each thing that the user may want to know.
 
@@ -63,9 +64,9 @@ def import_nerfstudio(
     """Import a transforms.json of nerfstudio, instant-ngp or Blender; write it as a scene folder and return that scene.
 
     Args:
-        transforms: the file or its folder.
-        points: PLY file in the same coordinates; None takes the one that the JSON names, and so does a function, which is
-            called if the JSON names none.
+        transforms: the file or its folder, which may hold transforms_train.json and others instead.
+        points: PLY, LAS or LAZ file in the same coordinates; None takes the one that the JSON names, and so does a
+            function, which is called if the JSON names none.
         output: the scene folder to write.
         images: the folder that the photos' paths are relative to, by default the JSON's.
         report: called with a sentence for each thing that the user may want to know.
@@ -74,11 +75,12 @@ def import_nerfstudio(
     """
     config = _checked(config, output)
     folder = None if images is None else Path(images)
-    lenses, photos, ply = read_transforms(Path(transforms), folder, config.skip_missing, report)
+    options = config.skip_missing, config.split is None
+    lenses, photos, ply = read_transforms(Path(transforms), folder, options, report)
     source = ply if points is None or (callable(points) and ply is not None) else points
     if source is None:
         raise UserError(f"{transforms}: names no point cloud (ply_file_path); name one with --points.")
-    raw = source if callable(source) else read_ply(Path(source))
+    raw = source if callable(source) else read_points(Path(source))
     return write_scene(Capture(lenses, _without_common_folder(photos), raw), Path(output), config, report)
 
 
@@ -95,7 +97,7 @@ def import_metashape(
     Args:
         cameras: the XML file that File > Export > Export Cameras writes.
         images: folder of the photos, which the cameras' labels name with their ending or without.
-        points: PLY file of the points in the chunk's coordinate system, or a function that makes some.
+        points: PLY, LAS or LAZ file of the points in the chunk's coordinate system, or a function that makes some.
         output: the scene folder to write.
         report: called with a sentence for each thing that the user may want to know.
 
@@ -119,7 +121,7 @@ def import_realityscan(
     Args:
         table: the CSV file of the export format Internal/External Camera Parameters.
         images: folder of the photos.
-        points: PLY file of the points in the coordinate system of the table, or a function that makes some.
+        points: PLY, LAS or LAZ file of the points in the coordinate system of the table, or a function that makes some.
         output: the scene folder to write.
         report: called with a sentence for each thing that the user may want to know.
 
@@ -144,8 +146,8 @@ def import_bundler(
         bundle: the file bundle.out, or that and the list of photos; by default the list is list.txt beside the file or in
             the folder above it.
         images: folder of the photos.
-        points: PLY file of a dense cloud; None takes the sparse points, and so does a function, which is called if there
-            are none.
+        points: PLY, LAS or LAZ file of a dense cloud; None takes the sparse points, and so does a function, which
+            is called if there are none.
         output: the scene folder to write.
         report: called with a sentence for each thing that the user may want to know.
 
@@ -168,7 +170,7 @@ def _checked(config: ImportConfig | None, output: Path) -> ImportConfig:
 
 
 def _points(points: Path | MakePoints) -> RawPoints | MakePoints:
-    return points if callable(points) else read_ply(Path(points))
+    return points if callable(points) else read_points(Path(points))
 
 
 def _points_or_sparse(
@@ -192,29 +194,25 @@ def _without_common_folder(photos: list[Photo]) -> list[Photo]:
 def _colmap_photos(
     model: ColmapModel, images: Path, skip_missing: bool, report: Report
 ) -> tuple[list[Lens], list[Photo]]:
-    if not images.is_dir():
-        raise UserError(f"{images}: no such folder of photos.")
     used = sorted({image.camera for image in model.images})
     lenses = []
     for key in used:
         camera = model.cameras[key]
         where = f"{model.folder}: camera {key}"
         lenses.append(colmap_lens(camera.model, camera.width, camera.height, camera.params, where))
+    files = find_photos(images, [image.name for image in model.images], str(model.folder), report)
     photos = []
-    for image in model.images:
-        where = f"{model.folder}: photo {image.name!r}"
+    for image, file in zip(model.images, files, strict=True):
+        where = f"{model.folder}: photo {quoted(image.name)}"
         if not np.isfinite([*image.rotation, *image.translation]).all():
             raise UserError(f"{where}: its pose is not finite; remove the photo from the model.")
         pose = colmap_pose(image.rotation, image.translation, where)
-        file = photo_file(images, image.name, where)
-        photos.append(Photo(file, used.index(image.camera), pose, name=image.name))
+        photos.append(Photo(file, used.index(image.camera), pose, name=file.relative_to(images).as_posix()))
     hint = "the names in the model are relative to the folder that --images names"
-    kept = [
-        photos[index] for index in keep_present([photo.file for photo in photos], skip_missing, hint, report)
-    ]
+    kept = [photos[index] for index in keep_present(files, skip_missing, hint, report)]
     numbers = sorted({photo.lens for photo in kept})
     kept = [replace(photo, lens=numbers.index(photo.lens)) for photo in kept]
-    return [lenses[number] for number in numbers], kept
+    return [lenses[number] for number in numbers], sorted(kept, key=lambda photo: photo.name)
 
 
 def _colmap_points(

@@ -9,18 +9,21 @@ from pathlib import Path
 
 import numpy as np
 
-from adop.errors import UserError
+from adop.errors import UserError, quoted
 from adop.geometry.lens import Lens, PosedLens
 from adop.geometry.rigid_motion import rigid
 from adop.images import exif
 from adop.images.photo_files import check_photos
 from adop.importers.import_config import ImportConfig
+from adop.importers.linear_photos import encoded_photos
+from adop.importers.masks import check_mask, find_masks, masks_beside, report_masks
+from adop.importers.splits import apply_split
 from adop.scene.info import odd_photos
 from adop.scene.ply import RawPoints
 from adop.scene.point_cloud import PointCloud
 from adop.scene.prepare import Report, prepare
 from adop.scene.read import FARTHEST
-from adop.scene.scene import Photo, Scene
+from adop.scene.scene import Photo, Scene, usable_names
 from adop.scene.write import save_scene
 
 LARGE_PX = 2400  # longer side of a photo from which on the report suggests a smaller size
@@ -53,38 +56,37 @@ def share_lenses(lenses: Sequence[Lens]) -> tuple[list[Lens], list[int]]:
 
 
 def write_scene(capture: Capture, output: Path, config: ImportConfig, report: Report) -> Scene:
-    """Check the photos, read their exposure, prepare the points, and write the scene."""
-    for photo in capture.photos:
+    """Check the photos, find their masks, read their exposure, prepare the points, and write the scene."""
+    photos = _named(apply_split(capture.photos, config.split, config.skip_missing, report), report)
+    for photo in photos:
         if not (np.abs(photo.world_to_camera) < FARTHEST).all():
             raise UserError(f"{photo.file}: its pose is not finite, or is huge; leave the photo out.")
-    fitted = _fit_sizes(capture.lenses, capture.photos, _once(report))
+    fitted = _fit_sizes(capture.lenses, photos, _once(report))
     lenses = _limit_sizes(fitted, config, _once(report))
-    photos = _with_exposure(capture.photos, config.exif, report)
-    if config.masks is not None:
-        masks = find_masks([photo.name for photo in photos], config.masks, report)
-        photos = [replace(photo, mask=mask) for photo, mask in zip(photos, masks, strict=True)]
-    raw = capture.points(fitted, photos) if callable(capture.points) else capture.points
-    photos, raw, offset = _near_origin(photos, raw, report)
-    views = [(lenses[photo.lens], photo.world_to_camera) for photo in photos]
-    _check_seen(raw, views)
-    cloud = prepare(raw, views, config.prepare, report)
-    znear, zfar = _depth_range(cloud, photos)
-    known = [photo.exposure for photo in photos if photo.exposure is not None]
-    scene = Scene(
-        name=output.name,
-        folder=output,
-        lenses=tuple(lenses),
-        photos=tuple(photos),
-        points=cloud,
-        up_vector=up_vector(photos),
-        scene_exposure=float(np.median(known)) if known else 0.0,
-        znear=znear,
-        zfar=zfar,
-        world_offset=offset,
-    )
-    for sentence in odd_photos(scene):
-        report(sentence)
-    return save_scene(scene, output, config.link, config.force)
+    photos = _with_exposure(_with_masks(photos, config, report), config.exif, report)
+    with encoded_photos(photos, output, config) as photos:
+        raw = capture.points(fitted, photos) if callable(capture.points) else capture.points
+        photos, raw, offset = _near_origin(photos, raw, report)
+        views = [(lenses[photo.lens], photo.world_to_camera) for photo in photos]
+        _check_seen(raw, views)
+        cloud = prepare(raw, views, config.prepare, report)
+        znear, zfar = _depth_range(cloud, photos)
+        known = [photo.exposure for photo in photos if photo.exposure is not None]
+        scene = Scene(
+            name=output.name,
+            folder=output,
+            lenses=tuple(lenses),
+            photos=tuple(photos),
+            points=cloud,
+            up_vector=up_vector(photos),
+            scene_exposure=float(np.median(known)) if known else 0.0,
+            znear=znear,
+            zfar=zfar,
+            world_offset=offset,
+        )
+        for sentence in odd_photos(scene):
+            report(sentence)
+        return save_scene(scene, output, config.link, config.force)
 
 
 def _once(report: Report) -> Report:
@@ -180,24 +182,36 @@ def _with_exposure(photos: list[Photo], table: Path | None, report: Report) -> l
     return result
 
 
-def find_masks(names: Sequence[str], folder: Path, report: Report) -> list[Path | None]:
-    """Return the mask of each photo in a folder: named like the photo, with .png added or in place of its ending.
+def _named(photos: list[Photo], report: Report) -> list[Photo]:
+    """Give photos names that a scene can list, where their own are not UTF-8 or hold blanks at their ends."""
+    names = usable_names([photo.name for photo in photos])
+    changed = [(photo.name, name) for photo, name in zip(photos, names, strict=True) if photo.name != name]
+    if changed:
+        former, name = changed[0]
+        report(
+            f"{len(changed)} of {len(photos)} photos have names that a scene cannot list and got others, such as {name} "
+            f"for {quoted(former)}."
+        )
+    return [replace(photo, name=name) for photo, name in zip(photos, names, strict=True)]
 
-    Raises: UserError where no photo has one.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of masks.")
-    masks = []
-    for name in names:
-        base = folder / name
-        candidates = [base.with_name(base.name + ".png"), base.with_suffix(".png"), base]
-        masks.append(next((path for path in candidates if path.is_file()), None))
-    found = sum(mask is not None for mask in masks)
-    if not found:
-        raise UserError(f"{folder}: no mask for any photo; a mask is named like its photo, with .png added.")
-    if found < len(masks):
-        report(f"Masks: {len(masks) - found} of {len(masks)} photos have none.")
-    return masks
+
+def _with_masks(photos: list[Photo], config: ImportConfig, report: Report) -> list[Photo]:
+    """Give photos the masks of the folder that was named, or those that lie beside photos which have none yet."""
+    files, names = [photo.file for photo in photos], [photo.name for photo in photos]
+    if config.masks is not None:
+        masks = find_masks(names, config.masks, report)
+    elif config.find_masks:
+        beside = masks_beside(files)
+        masks = [photo.mask or mask for photo, mask in zip(photos, beside, strict=True)]
+        report_masks(
+            [mask if photo.mask is None else None for photo, mask in zip(photos, beside, strict=True)], report
+        )
+    else:
+        masks = [photo.mask for photo in photos]
+    for file, mask in zip(files, masks, strict=True):
+        if mask is not None:
+            check_mask(mask, file)
+    return [replace(photo, mask=mask) for photo, mask in zip(photos, masks, strict=True)]
 
 
 def _near_origin(

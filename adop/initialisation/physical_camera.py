@@ -82,10 +82,11 @@ def _minimise(pipeline: Pipeline, observations: list[Observations], parameters: 
     The cost is Cauchy's, averaged by confidence, plus the prior.
     """
     log_radiance = parameters[0]
+    steps = STEPS if len(parameters) > 1 else 1  # the radiance alone need not be fitted: it is discarded
     optimiser = torch.optim.Adam(parameters, lr=LEARNING_RATE, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS, FINAL_LEARNING_RATE)
     errors: list[Tensor] = []
-    for _ in tqdm(range(STEPS), desc="fitting the physical camera", leave=False, disable=None):
+    for _ in tqdm(range(steps), desc="fitting the physical camera", leave=False, disable=None):
         optimiser.zero_grad(set_to_none=True)
         cost, weight, errors = log_radiance.new_zeros(()), log_radiance.new_zeros(()), []
         for observed in observations:

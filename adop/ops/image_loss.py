@@ -12,7 +12,7 @@ from adop.backend.arguments import ImageLossArguments, Values
 from adop.backend.choice import Backend, choose_backend
 from adop.backend.launch import each_view, launch, slots_for
 from adop.backend.operator import Gradients, Operator
-from adop.images.metrics import C1, C2, ssim_map, window
+from adop.images.metrics.psnr_ssim import C1, C2, ssim_map, window
 
 EDGE = 10  # pixels by which an image of full windows is smaller, as in image_loss.cu
 

@@ -92,6 +92,11 @@ def load_checkpoint(path: Path, pipeline: Pipeline) -> Progress:
     if "points.features" in model:  # runs before 0.2.0 had no harmonics
         model["points.features"] = with_harmonics(model["points.features"], pipeline.points.features)
     _check_model(path, model, pipeline.state_dict())
+    if not torch.equal(model["tonemapper.trained"].cpu(), pipeline.tonemapper.trained.cpu()):
+        raise UserError(
+            f"{path}: was trained with other photos held out than the scene and configuration say now; restore the "
+            "scene's split.txt, or train again"
+        )
     pipeline.load_state_dict(model)
     return _progress(path, metadata)
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from adop.errors import UserError, one_line, quoted
 from adop.files import read_json, write_text
 from adop.geometry.camera import Camera
-from adop.images.metrics import LUMINANCE
+from adop.images.metrics.psnr_ssim import LUMINANCE
 from adop.model.pipeline import Pipeline, Radiance
 from adop.model.tonemapper import Tonemapper
 from adop.render.camera_path import CameraPath, pinhole

@@ -16,6 +16,23 @@ from adop.model.pipeline import Pipeline
 from adop.model.tonemapper import UNKNOWN_EXPOSURE_TRUST
 from adop.scene.scene import Scene
 
+TEST_EVERY = 8  # where neither the configuration nor the scene says which photos are held out
+
+
+def scene_split(scene: Scene, test_every: int | None) -> dict[str, list[int]]:
+    """Return the indices of a scene's photos to train on and of the held-out photos.
+
+    Args: test_every: as in `split_photos`; None: those that the scene holds out, or else every 8th.
+    Raises: UserError where fewer than two photos remain to train on.
+    """
+    photos = scene.photos
+    if test_every is not None or all(photo.held_out is None for photo in photos):
+        return split_photos(len(photos), TEST_EVERY if test_every is None else test_every)
+    held_out = [index for index, photo in enumerate(photos) if photo.held_out]
+    return _checked(
+        {"train": [i for i in range(len(photos)) if not photos[i].held_out], "held_out": held_out}
+    )
+
 
 def split_photos(count: int, test_every: int) -> dict[str, list[int]]:
     """Return the indices of the photos to train on and of the held-out photos.
@@ -25,11 +42,16 @@ def split_photos(count: int, test_every: int) -> dict[str, list[int]]:
     """
     held_out = [i for i in range(count) if test_every > 0 and i % test_every == 0]
     train = [i for i in range(count) if i not in set(held_out)]
-    if len(train) < 2:
+    return _checked({"train": train, "held_out": held_out})
+
+
+def _checked(split: dict[str, list[int]]) -> dict[str, list[int]]:
+    train, held_out = len(split["train"]), len(split["held_out"])
+    if train < 2:
         raise UserError(
-            f"the scene has {count} photos, of which {len(held_out)} are held out: training needs at least 2"
+            f"the scene has {train + held_out} photos, of which {held_out} are held out: training needs at least 2"
         )
-    return {"train": train, "held_out": held_out}
+    return split
 
 
 def known_exposures(scene: Scene) -> Tensor | None:

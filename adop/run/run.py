@@ -19,7 +19,7 @@ from adop.render.camera_settings import CameraSettings
 from adop.render.views import Views, render_views
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint
 from adop.run.exposure import ExposureModel, fit_exposure, load_exposure, view_statistics
-from adop.run.photos import find_photo, known_exposures, split_photos
+from adop.run.photos import find_photo, known_exposures, scene_split
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.point_cloud import thinned
 from adop.scene.read import load_scene
@@ -110,7 +110,7 @@ def open_scene(
         say(f"points: {limit:,} of {len(scene.points):,} are used; --densify.max-points allows more")
         scene = dataclasses.replace(scene, points=thinned(scene.points, limit))
     cache = PhotoCache(scene)
-    split = split_photos(len(scene.photos), config.test_every)
+    split = scene_split(scene, config.test_every)
     trained = torch.zeros(len(scene.photos), dtype=torch.bool)
     trained[split["train"]] = True
     exposure = known_exposures(scene) if config.exposure == "exif" else None
@@ -123,7 +123,7 @@ def open_scene(
 def new_run(scene_folder: Path, folder: Path, config: TrainConfig, say: Callable[[str], None]) -> Run:
     """Return an untrained run of a scene. Its folder is neither created nor read."""
     pipeline, scene, cache = open_scene(scene_folder, config, say)
-    split = split_photos(len(scene.photos), config.test_every)
+    split = scene_split(scene, config.test_every)
     return Run(folder, config, scene, cache, pipeline, split, Progress(0, 0.0))
 
 

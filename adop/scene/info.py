@@ -173,7 +173,15 @@ def _photo_lines(scene: Scene) -> list[tuple[str, str]]:
         *lines,
         ("exposure", _exposure_text(scene)),
         ("masks", f"{masks} of {len(scene.photos)} photos"),
+        ("held out", _split_text(scene)),
     ]
+
+
+def _split_text(scene: Scene) -> str:
+    held_out = [photo.held_out for photo in scene.photos]
+    if all(mark is None for mark in held_out):
+        return "as training chooses (the scene has no split.txt)"
+    return f"{sum(map(bool, held_out))} of {len(held_out)} photos, by the scene's split.txt"
 
 
 def _point_lines(points: PointCloud) -> list[tuple[str, str]]:

@@ -12,6 +12,8 @@ from torch import Tensor
 from adop.images.photo_files import read_mask, read_photo
 from adop.scene.scene import Scene
 
+CACHE_BYTES = 4 << 30  # of photos and masks that are kept in memory
+
 
 def reduction(size: tuple[int, int], longest: int) -> int:
     """Return the whole factor that reduces a photo to about `longest` pixels along its longer side."""
@@ -24,7 +26,7 @@ _Entry = tuple[Tensor, Tensor | None]  # pixels and mask
 class PhotoCache:
     """Photos and masks of a scene; the least recently used are dropped first. Safe to share among threads."""
 
-    def __init__(self, scene: Scene, max_bytes: int = 4 << 30) -> None:
+    def __init__(self, scene: Scene, max_bytes: int = CACHE_BYTES) -> None:
         """Make an empty cache that keeps up to `max_bytes` of pixels, and always the photo that was used last."""
         self._scene = scene
         self._max_bytes = max_bytes

@@ -39,6 +39,7 @@ class RawPoints:
     normals: np.ndarray | None  # [N,3] f32, any length
     colors: np.ndarray | None  # [N,3] u8
     source: str = "the point cloud"  # its name in errors
+    confidence: np.ndarray | None = None  # [N] f32, as stereo defines it, or as the file holds it
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class _Header:
 
 
 def read_ply(path: Path) -> RawPoints:
-    """Read positions, normals and colours of the vertices of an ascii or binary PLY file.
+    """Read positions, normals, colours and confidence of the vertices of an ascii or binary PLY file.
 
     Every count in the header is checked against the file's length before memory is allocated, so that no file can
     claim more than about 30 times its size. Faces and everything else after the vertices are ignored. Files of 3D
@@ -82,18 +83,28 @@ def read_ply(path: Path) -> RawPoints:
     return _to_points(path, columns)
 
 
-def write_ply(path: Path, xyz: np.ndarray, normals: np.ndarray | None, colors: np.ndarray | None) -> None:
-    """Write a binary little-endian PLY file: float32 positions and normals, uint8 colours."""
+def write_ply(
+    path: Path,
+    xyz: np.ndarray,
+    normals: np.ndarray | None,
+    colors: np.ndarray | None,
+    confidence: np.ndarray | None = None,
+) -> None:
+    """Write a binary little-endian PLY file: float32 positions, normals and confidence, uint8 colours."""
     fields = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
     if normals is not None:
         fields += [("nx", "<f4"), ("ny", "<f4"), ("nz", "<f4")]
     if colors is not None:
         fields += [("red", "u1"), ("green", "u1"), ("blue", "u1")]
+    if confidence is not None:
+        fields += [("confidence", "<f4")]
     rows = np.empty(len(xyz), dtype=fields)
     for source, names in ((xyz, "x y z"), (normals, "nx ny nz"), (colors, "red green blue")):
         if source is not None:
             for column, name in enumerate(names.split()):
                 rows[name] = source[:, column]
+    if confidence is not None:
+        rows["confidence"] = confidence
     lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
     lines += [f"property {'uchar' if kind == 'u1' else 'float'} {name}" for name, kind in fields]
     with open(path, "wb") as file:
@@ -232,7 +243,8 @@ def _to_points(path: Path, columns: dict[str, np.ndarray]) -> RawPoints:
             else:
                 colors = _to_bytes(values, columns[names[0]].dtype)
             break
-    return RawPoints(xyz, normals, colors, str(path))
+    confidence = stack(("confidence",), np.float32)[:, 0] if "confidence" in columns else None
+    return RawPoints(xyz, normals, colors, str(path), confidence)
 
 
 def _to_bytes(colors: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -43,6 +43,7 @@ class PointCloud:
     colors: np.ndarray | None  # [N,3] u8, sRGB as in the photos
     radius: np.ndarray  # [N] f32, distance to the 4th neighbour, scene units
     lod_radius: np.ndarray  # [N] f32, radius * sqrt(1/U), U uniform in (0,1], drawn once for each point
+    confidence: np.ndarray | None = None  # [N] f32, in [0,1] from stereo; NaN where it is unknown
 
     def __len__(self) -> int:
         """Return the number of points N."""
@@ -50,7 +51,12 @@ class PointCloud:
 
 
 def order(
-    xyz: np.ndarray, normals: np.ndarray | None, colors: np.ndarray | None, radius: np.ndarray, seed: int = 0
+    xyz: np.ndarray,
+    normals: np.ndarray | None,
+    colors: np.ndarray | None,
+    radius: np.ndarray,
+    seed: int = 0,
+    confidence: np.ndarray | None = None,
 ) -> PointCloud:
     """Return the cloud of points in any order: Morton order, each block of 256 sorted by falling lod_radius.
 
@@ -71,6 +77,7 @@ def order(
         take(colors, np.uint8),
         np.ascontiguousarray(radius[index], np.float32),
         lod[inside],
+        take(confidence, np.float32),
     )
 
 
@@ -85,6 +92,7 @@ def thinned(cloud: PointCloud, count: int) -> PointCloud:
         None if cloud.colors is None else cloud.colors[keep],
         cloud.radius[keep] * np.float32(np.sqrt(len(cloud) / count)),
         cloud.lod_radius[keep],
+        None if cloud.confidence is None else cloud.confidence[keep],
     )
 
 
@@ -146,6 +154,7 @@ def save_prepared(cloud: PointCloud, path: Path, ply: Path) -> None:
     tensors = {"xyz": cloud.xyz, "radius": cloud.radius, "lod_radius": cloud.lod_radius}
     tensors |= {} if cloud.normals is None else {"normals": cloud.normals}
     tensors |= {} if cloud.colors is None else {"colors": cloud.colors}
+    tensors |= {} if cloud.confidence is None else {"confidence": cloud.confidence}
     data = save(
         tensors, metadata={"adop": json.dumps({"version": PREPARED_VERSION, "ply": fingerprint(ply)})}
     )
@@ -166,13 +175,13 @@ def load_prepared(path: Path, ply: Path) -> PointCloud | None:
     except (UserError, OSError, SafetensorError, ValueError, TypeError, RecursionError):
         return None  # TypeError: numpy lacks some types of numbers
     cloud = PointCloud(
-        *(tensors.get(name) for name in ("xyz", "normals", "colors", "radius", "lod_radius"))  # type: ignore[arg-type]
+        *(tensors.get(name) for name in ("xyz", "normals", "colors", "radius", "lod_radius", "confidence"))  # type: ignore[arg-type]
     )
     return cloud if _is_whole(cloud) else None
 
 
 def _is_whole(cloud: PointCloud) -> bool:
-    """Whether all tensors have the shape, type and finite values of a PointCloud with at least one point."""
+    """Whether all tensors have the shape, type and values of a PointCloud with at least one point."""
     if cloud.xyz is None or cloud.xyz.ndim != 2 or cloud.radius is None or cloud.lod_radius is None:
         return False
     count = len(cloud.xyz)
@@ -182,8 +191,10 @@ def _is_whole(cloud: PointCloud) -> bool:
         (cloud.colors, (count, 3), np.uint8),
         (cloud.radius, (count,), np.float32),
         (cloud.lod_radius, (count,), np.float32),
+        (cloud.confidence, (count,), np.float32),
     )
     if not all(a is None or (a.shape == shape and a.dtype == dtype) for a, shape, dtype in wanted):
         return False
-    floats = [a for a, _, _ in wanted if a is not None and a.dtype == np.float32]
+    # A confidence may be unknown, which is NaN.
+    floats = [a for a, _, _ in wanted[:-1] if a is not None and a.dtype == np.float32]
     return count > 0 and all(bool(np.isfinite(a).all()) for a in floats)

@@ -51,6 +51,7 @@ def prepare(
         raw.colors,
         neighbours.spacing.astype(np.float32),
         config.seed,
+        raw.confidence,
     )
 
 
@@ -98,6 +99,7 @@ def _select(raw: RawPoints, keep: np.ndarray) -> RawPoints:
         None if raw.normals is None else raw.normals[keep],
         None if raw.colors is None else raw.colors[keep],
         raw.source,
+        None if raw.confidence is None else raw.confidence[keep],
     )
 
 

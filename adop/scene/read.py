@@ -17,9 +17,12 @@ from adop.images.exif import MAX_EV
 from adop.scene.ply import read_ply
 from adop.scene.point_cloud import PointCloud, load_prepared, save_prepared
 from adop.scene.prepare import Report, prepare
-from adop.scene.scene import Photo, Scene, first_twice, stays_inside
+from adop.scene.scene import Photo, Scene, first_twice, stays_inside, usable_names
 
 PREPARED_FILE = "points.safetensors"
+SPLIT_FILE = "split.txt"
+NAME_ERRORS = "surrogateescape"  # names of files may hold bytes that are not UTF-8
+SPLIT_WORDS = {"train": False, "test": True}  # whether a photo is held out
 FARTHEST = 1e18  # scene units; squares of larger numbers do not fit into float32
 FILE_MODELS = {0: "opencv", 1: "ocam", 2: "fisheye"}  # camera_type_int; 2 is adop's addition to ADOP's format
 
@@ -168,8 +171,8 @@ def _load_lens(path: Path, default_model: str) -> Lens:
         raise UserError(f"{path}: {error}.") from error
 
 
-def _read_lines(path: Path) -> list[str]:
-    lines = [line.strip() for line in read_text(path).split("\n")]
+def _read_lines(path: Path, errors: str = "strict") -> list[str]:
+    lines = [line.strip() for line in read_text(path, errors=errors).split("\n")]
     while lines and not lines[-1]:
         lines.pop()
     return lines
@@ -204,17 +207,7 @@ def _check_length(path: Path, count: int, photos: int) -> None:
 
 
 def _load_photos(folder: Path, ini: _Ini, lens_count: int) -> tuple[Photo, ...]:
-    names = _read_lines(folder / "images.txt")
-    if not names:
-        raise UserError(f"{folder / 'images.txt'}: lists no photos.")
-    twice = first_twice(names)
-    if twice is not None:
-        raise UserError(f"{folder / 'images.txt'}: {quoted(twice)} is listed twice.")
-    images = _directory(folder, ini.text("image_dir", "color/"))
-    files = [_inside(images, name, folder / "images.txt") for name in names]
-    missing = [file for file in files if not os.path.isfile(file)]
-    if missing:
-        raise UserError(f"{missing[0]}: photo not found ({len(missing)} of {len(files)} are missing).")
+    names, files = _photo_files(folder, ini)
     poses = _read_table(folder / "poses.txt", 7, names)
     if poses is None:
         raise UserError(f"{folder / 'poses.txt'}: not found; a scene needs a pose for each photo.")
@@ -222,6 +215,7 @@ def _load_photos(folder: Path, ini: _Ini, lens_count: int) -> tuple[Photo, ...]:
     exposures = _read_table(folder / "exposure.txt", 1, names)
     balances = _read_table(folder / "white_balance.txt", 3, names)
     masks = _load_masks(folder, ini, names)
+    split = _load_split(folder / SPLIT_FILE, names)
     where = folder / "camera_indices.txt"
     photos = []
     for i, name in enumerate(names):
@@ -235,8 +229,38 @@ def _load_photos(folder: Path, ini: _Ini, lens_count: int) -> tuple[Photo, ...]:
                 f"{folder / 'exposure.txt'}: line {i + 1} ({name}) must be an EV of at most {MAX_EV:g}, or nan."
             )
         balance = _white_balance(folder / "white_balance.txt", i, name, balances[i]) if balances else None
-        photos.append(Photo(files[i], int(index), pose, exposure, balance, masks[i], name))
+        photos.append(Photo(files[i], int(index), pose, exposure, balance, masks[i], name, split[i]))
     return tuple(photos)
+
+
+def _photo_files(folder: Path, ini: _Ini) -> tuple[list[str], list[Path]]:
+    """Return the name and the file of each photo."""
+    lines = _read_lines(folder / "images.txt", NAME_ERRORS)
+    if not lines:
+        raise UserError(f"{folder / 'images.txt'}: lists no photos.")
+    twice = first_twice(lines)
+    if twice is not None:
+        raise UserError(f"{folder / 'images.txt'}: {quoted(twice)} is listed twice.")
+    images = _directory(folder, ini.text("image_dir", "color/"))
+    files = [_inside(images, line, folder / "images.txt") for line in lines]
+    missing = [file for file in files if not os.path.isfile(file)]
+    if missing:
+        raise UserError(f"{missing[0]}: photo not found ({len(missing)} of {len(files)} are missing).")
+    return usable_names([line.replace("\\", "/") for line in lines]), files
+
+
+def _load_split(path: Path, names: list[str]) -> list[bool | None]:
+    """Return whether each photo is held out, or None for all where the scene has no split."""
+    if not os.path.lexists(path):
+        return [None] * len(names)
+    lines = _read_lines(path)
+    _check_length(path, len(lines), len(names))
+    for number, line in enumerate(lines, 1):
+        if line not in SPLIT_WORDS:
+            raise UserError(
+                f"{path}: line {number} ({names[number - 1]}) must be train or test, not {quoted(line)}."
+            )
+    return [SPLIT_WORDS[line] for line in lines]
 
 
 def _world_to_camera(row: list[float], where: str) -> np.ndarray:
@@ -258,7 +282,7 @@ def _load_masks(folder: Path, ini: _Ini, names: list[str]) -> list[Path | None]:
     path = folder / "masks.txt"
     if not os.path.lexists(path):
         return [None] * len(names)
-    lines = _read_lines(path)
+    lines = _read_lines(path, NAME_ERRORS)
     _check_length(path, len(lines), len(names))
     directory = _directory(folder, ini.text("mask_dir", "masks/"))
     masks = [None if line in ("", "-") else _inside(directory, line, path) for line in lines]

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from adop.errors import UserError
+from adop.errors import UserError, quoted
 from adop.geometry.lens import Lens
 from adop.geometry.rigid_motion import invert_rigid
 from adop.images.photo_files import photo_size, write_reduced, write_reduced_mask
 from adop.scene.ply import write_ply
 from adop.scene.point_cloud import save_prepared
-from adop.scene.read import FILE_MODELS, PREPARED_FILE
-from adop.scene.scene import Photo, Scene, photo_file
+from adop.scene.read import FILE_MODELS, PREPARED_FILE, SPLIT_FILE, SPLIT_WORDS
+from adop.scene.scene import Photo, Scene, photo_file, usable_name
 
 
 def save_scene(scene: Scene, folder: Path, link: bool = False, force: bool = False) -> Scene:
@@ -44,6 +44,10 @@ def save_scene(scene: Scene, folder: Path, link: bool = False, force: bool = Fal
         )
     for photo in scene.photos:  # refuses names that leave the folder before anything is written
         photo_file(folder / "images", photo.name, f"{folder}: photo {photo.name!r}")
+        if photo.name != usable_name(photo.name):
+            raise UserError(
+                f"{folder}: a photo cannot be listed as {quoted(photo.name)}; name it {quoted(usable_name(photo.name))}."
+            )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -99,6 +103,9 @@ def _write(scene: Scene, folder: Path, link: bool) -> None:
         _write_lines(folder / "white_balance.txt", (_numbers(balance) for balance in balances))
     if any(photo.mask for photo in scene.photos):
         _write_lines(folder / "masks.txt", (_mask_name(photo) or "-" for photo in scene.photos))
+    if any(photo.held_out is not None for photo in scene.photos):
+        words = {held_out: word for word, held_out in SPLIT_WORDS.items()}
+        _write_lines(folder / SPLIT_FILE, (words[bool(photo.held_out)] for photo in scene.photos))
     _write_photos(scene, folder, link)
     (folder / "images").mkdir(exist_ok=True)
     camera_files = [f"camera{i}.ini" for i in range(len(scene.lenses))]
@@ -106,7 +113,8 @@ def _write(scene: Scene, folder: Path, link: bool) -> None:
         _write_lines(folder / name, _lens_lines(lens))
     _write_lines(folder / "dataset.ini", _dataset_lines(scene, camera_files))
     ply = folder / "point_cloud.ply"
-    write_ply(ply, scene.points.xyz, scene.points.normals, scene.points.colors)
+    points = scene.points
+    write_ply(ply, points.xyz, points.normals, points.colors, points.confidence)
     save_prepared(scene.points, folder / PREPARED_FILE, ply)
 
 

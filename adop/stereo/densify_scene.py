@@ -23,6 +23,7 @@ from adop.scene.prepare import Report, prepare
 from adop.scene.read import PREPARED_FILE, load_scene
 from adop.scene.scene import Scene
 from adop.scene.write import check_output, save_scene
+from adop.stereo.colmap_stereo import check_stereo, colmap_points
 from adop.stereo.depth_maps import StereoScene, find_planes
 from adop.stereo.fusion import fuse
 from adop.stereo.stereo_config import StereoConfig
@@ -46,6 +47,7 @@ def densify_scene(
     """
     config = config or StereoConfig()
     check_ranges(config)
+    check_stereo(config)
     folder = Path(folder)
     if output is not None:
         check_output(Path(output), force=False)
@@ -64,7 +66,14 @@ def densify_scene(
     else:
         ply = folder / "point_cloud.ply"
         write_atomically(
-            ply, functools.partial(write_ply, xyz=points.xyz, normals=points.normals, colors=points.colors)
+            ply,
+            functools.partial(
+                write_ply,
+                xyz=points.xyz,
+                normals=points.normals,
+                colors=points.colors,
+                confidence=points.confidence,
+            ),
         )
         save_prepared(points, folder / PREPARED_FILE, ply)
     shutil.rmtree(work, ignore_errors=True)
@@ -90,12 +99,16 @@ def stereo_points(scene: Scene, config: StereoConfig, work: Path, report: Report
     stereo = StereoScene(
         scene, PhotoCache(scene), neighbourhoods, config, work, device=choose_device(config.device)
     )
-    find_planes(stereo)
-    raw = fuse(stereo)
+    if config.method == "colmap":
+        raw = colmap_points(stereo)
+    else:
+        find_planes(stereo)
+        raw = fuse(stereo)
     if len(raw.xyz) < 2:
         raise UserError(
             f"{scene.folder}: no {config.min_views} photos agree on any surface; "
-            f"--min-views {config.min_views - 1} asks for fewer."
+            f"--min-views {config.min_views - 1} asks for fewer"
+            + (", a lower --min-confidence for less." if config.min_confidence else ".")
         )
     return raw
 
@@ -117,14 +130,20 @@ def _open_work_folder(work: Path, scene: Scene, config: StereoConfig) -> None:
 
 
 def _joined(scene: Scene, raw: RawPoints) -> RawPoints:
-    """Return the scene's own points and the new ones."""
+    """Return the scene's own points and the new ones; the confidence of those that came without is NaN."""
     own = scene.points
     normals = np.zeros_like(own.xyz) if own.normals is None else own.normals
     colours = np.full(own.xyz.shape, 128, np.uint8) if own.colors is None else own.colors
     assert raw.normals is not None and raw.colors is not None
+    parts = [part.confidence for part in (own, raw)]
+    confidence = None
+    if any(part is not None for part in parts):
+        unknown = [np.full(len(part.xyz), np.nan, np.float32) for part in (own, raw)]
+        confidence = np.concatenate([u if c is None else c for c, u in zip(parts, unknown, strict=True)])
     return RawPoints(
         np.concatenate((own.xyz.astype(np.float64), raw.xyz)),
         np.concatenate((normals, raw.normals)),
         np.concatenate((colours, raw.colors)),
         raw.source,
+        confidence,
     )

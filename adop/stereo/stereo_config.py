@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
-from adop.ranges import Count, Natural, Positive, Range, Side
+import tyro
+
+from adop.ranges import Count, Fraction, Natural, Positive, Range, Side
 
 
 @dataclass(frozen=True)
 class StereoConfig:
     """How depth is found in photos, and which depths become points."""
 
+    method: Annotated[Literal["adop", "colmap"], tyro.conf.arg(name="stereo", prefix_name=False)] = "adop"
+    """Whose stereo. colmap: COLMAP's, which needs a CUDA GPU and a pycolmap built with CUDA, and gives no confidence;
+    it follows longest-side, sources, min-views, depth-tolerance, max-shift-px and keep-points."""
     longest_side: Side = 1000
     """Longer side of the photos that are compared, in pixels: larger ones are reduced."""
     sources: Annotated[int, Range(1, 12)] = 5
@@ -32,6 +37,8 @@ class StereoConfig:
     """Relative difference in depth within which they do."""
     max_shift_px: Positive = 1.5
     """Difference in pixels within which they do."""
+    min_confidence: Fraction = 0.0
+    """Least confidence of a point: the larger, the fewer and the more exact points."""
     keep_points: bool = True
     """Keep the scene's own points beside the new ones."""
     device: str = "auto"

@@ -36,6 +36,7 @@ from adop.ranges import check_ranges
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint, load_optimiser_state, save_checkpoint
 from adop.run.device_photos import photos_on_gpu
 from adop.run.exposure import save_exposure
+from adop.run.memory import estimate_memory, free_memory, memory_advice
 from adop.run.occluders import load_occluders, save_occluders
 from adop.run.photos import start_exposures
 from adop.run.run import Run, has_bf16, new_run
@@ -154,6 +155,7 @@ def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: boo
         f"{len(run.pipeline.points):,} points, on {run.device}"
     )
     report_learned(run, say)
+    say(memory_advice(estimate_memory(run), free_memory(run.device), config))
     return run
 
 

@@ -24,9 +24,9 @@ from support.small_scene import with_points
 
 
 @pytest.fixture(scope="module")
-def few(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def few(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a scene of four small photos, one of which `quick` holds out."""
-    scene = with_points(load_scene(small_folder, report=lambda _: None), slice(None, None, 8))
+    scene = with_points(load_scene(tiny_folder, report=lambda _: None), slice(None, None, 2))
     folder = tmp_path_factory.mktemp("quality") / "few"
     save_scene(dataclasses.replace(scene, photos=scene.photos[:4]), folder)
     return folder
@@ -89,14 +89,14 @@ def test_a_folder_without_an_image_of_a_photo_is_refused(few: Path, tmp_path: Pa
 def test_two_images_of_a_photo_are_refused(few: Path, tmp_path: Path):
     stem = Path(scene_of(few).photos[0].name).stem
     for ending in (".png", ".jpg"):
-        Image.new("RGB", (480, 360)).save(tmp_path / f"{stem}{ending}")
+        Image.new("RGB", (240, 180)).save(tmp_path / f"{stem}{ending}")
     with pytest.raises(UserError, match="has 2 images of photo"):
         find_renders(tmp_path, scene_of(few), [0])
 
 
 def test_an_image_of_another_size_is_refused(few: Path, tmp_path: Path):
     Image.new("RGB", (48, 36)).save(tmp_path / f"{Path(scene_of(few).photos[0].name).stem}.png")
-    with pytest.raises(UserError, match="is 48x36 pixels; the photo has 480x360"):
+    with pytest.raises(UserError, match="is 48x36 pixels; the photo has 240x180"):
         find_renders(tmp_path, scene_of(few), [0])
 
 

@@ -15,7 +15,7 @@ def test_every_stage_is_a_function_that_a_step_looks_up() -> None:
         assert callable(getattr(stage.owner, stage.function, None)), stage.label
 
 
-def test_every_stage_of_a_step_is_timed_and_the_parts_add_up(small_folder: Path, tmp_path: Path) -> None:
+def test_every_stage_of_a_step_is_timed_and_the_parts_add_up(tiny_folder: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, steps=6, crop=96, batch=4, test_every=0)
 
     def functions() -> list[object]:
@@ -26,7 +26,7 @@ def test_every_stage_of_a_step_is_timed_and_the_parts_add_up(small_folder: Path,
     with StepProfile(warm_up=2) as profile:
         assert not set(functions()) & set(before)
         start = time.perf_counter()
-        train(small_folder, tmp_path / "run", config, say=lambda _: None)
+        train(tiny_folder, tmp_path / "run", config, say=lambda _: None)
         wall = time.perf_counter() - start
     assert functions() == before
     split = profile.split()

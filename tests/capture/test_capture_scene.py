@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from adop.__main__ import _run
 from adop.cli.capture import capture_command
 from adop.cli.train import train_command
-from adop.importers.colmap import read_colmap
+from adop.importers.programs.colmap import read_colmap
 from adop.scene.read import load_scene
 from adop.scene.scene import demo_scene_folder
 

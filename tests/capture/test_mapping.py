@@ -14,7 +14,7 @@ from adop.capture.mapping import map_photos
 from adop.capture.matching import find_features, match_photos
 from adop.capture.sources.photo_files import collect_photos
 from adop.errors import UserError
-from adop.importers.colmap import read_colmap
+from adop.importers.programs.colmap import read_colmap
 from adop.scene.read import load_scene
 from adop.scene.scene import demo_scene_folder
 

@@ -16,8 +16,8 @@ from adop.capture.matching import find_features, match_photos
 from adop.capture.sources.panoramas import are_panoramas, cut_views, view_rotations, view_size
 from adop.capture.sources.photo_files import collect_photos
 from adop.errors import UserError
-from adop.importers.colmap import read_colmap
 from adop.importers.import_scene import import_colmap
+from adop.importers.programs.colmap import read_colmap
 
 WIDTH, HEIGHT = 800, 400
 ROOM = np.array([5.0, 3.0, 4.0])  # its walls are planes of constant x, y or z, the origin is its middle

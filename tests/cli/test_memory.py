@@ -1,9 +1,13 @@
-"""The memory allocator of a process that makes many large images."""
+"""The memory allocator of a process that makes many large images, and what a lack of memory looks like."""
 
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
+
+import adop.__main__ as adop_main
 
 PROGRAM = """
 import ctypes, resource, sys
@@ -35,3 +39,15 @@ def faults(how: str) -> int:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
 def test_an_image_reuses_the_memory_of_the_previous_one() -> None:
     assert faults("keep") < 100 < faults("leave")
+
+
+@pytest.mark.parametrize("allocate", [lambda: np.empty(1 << 55), lambda: torch.empty(1 << 50)])
+def test_a_command_that_needs_too_much_memory_ends_in_one_sentence(allocate, capsys):
+    assert adop_main._run(lambda name, words: allocate(), "adop", []) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("adop: memory ran out (") and told.count("\n") == 1
+
+
+def test_other_errors_of_torch_are_not_taken_for_a_lack_of_memory():
+    with pytest.raises(RuntimeError, match="must match"):
+        adop_main._run(lambda name, words: torch.ones(2) + torch.ones(3), "adop", [])

@@ -2,7 +2,7 @@
 
 import torch
 
-from adop.images.colour_correction import correct_colours
+from adop.images.metrics.colour_correction import correct_colours
 
 PHOTO = torch.rand(2, 3, 16, 20, generator=torch.Generator().manual_seed(0))
 MATRIX = torch.tensor([[0.5, 0.2, 0.0], [0.1, 0.4, 0.1], [0.0, -0.2, 0.8]])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adop.images.edge_contrast import edge_contrast
+from adop.images.metrics.edge_contrast import edge_contrast
 
 
 def step(sigma: float, height: float = 0.6, size: int = 40) -> Tensor:

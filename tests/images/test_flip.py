@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adop.images.flip import flip, flip_map
+from adop.images.metrics.flip import flip, flip_map
 
 
 def images(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

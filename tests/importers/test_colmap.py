@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from adop.errors import UserError
 from adop.geometry.colmap_lens import EXACT_MODELS, colmap_lens, colmap_pose
-from adop.importers.colmap import MODELS, read_colmap, read_points3d
+from adop.importers.programs.colmap import MODELS, read_colmap, read_points3d
 from support.small_scene import ball, poses, quaternion, write_colmap
 
 EXACT = {

@@ -10,10 +10,9 @@ from adop.geometry.rigid_motion import invert_rigid, rigid
 from adop.importers.import_config import ImportConfig
 from adop.importers.import_scene import import_metashape
 from adop.scene.ply import write_ply
-from adop.scene.point_cloud import PrepareConfig
+from support.imports import PLAIN, assert_refused
 from support.small_scene import HEIGHT, WIDTH, ball, poses, write_photos
 
-PLAIN = ImportConfig(prepare=PrepareConfig(normals=False))
 LENS = {
     "f": 50.0,
     "cx": 0.6,
@@ -255,7 +254,6 @@ def test_the_command_imports_cameras(capture, capsys):
 BOMB = '<!DOCTYPE d [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>\n<document>&b;</document>'
 EXTERNAL = '<!DOCTYPE d [<!ENTITY a SYSTEM "file:///etc/passwd">]>\n<document>&a;</document>'
 EMPTY_CHUNK = "<document><chunk></chunk></document>"
-LABELLED = [camera_xml(0), camera_xml(1, label="../photo1.png")]
 HOSTILE = {
     "bomb": (BOMB, "declares a document type"),
     "external": (EXTERNAL, "declares a document type"),
@@ -267,7 +265,6 @@ HOSTILE = {
     "no cameras": (EMPTY_CHUNK, "holds no cameras of Metashape"),
     "two chunks": (document().replace("</chunk>", "</chunk><chunk/>"), "holds 2 chunks"),
     "none aligned": (document(cameras=[camera_xml(0, transform="")] * 2), "none of its 2 cameras is aligned"),
-    "outside": (document(cameras=LABELLED), r"'\.\./photo1\.png' .*the folder .*images"),
     "no label": (document(cameras=[camera_xml(0, label="")]), r".*the folder .*images"),
     "twice": (document(cameras=[camera_xml(0), camera_xml(0)]), "'photo0' and 'photo0' are both .*leave one out"),
     "words": (document(cameras=[camera_xml(0, transform="a " * 16)]), "its transform must be 16 finite numbers"),
@@ -294,6 +291,4 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_errors_in_the_xml_are_one_sentence(capture, name):
     text, expected = HOSTILE[name]
-    with pytest.raises(UserError, match=expected) as caught:
-        run(capture, text)
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600 and not (capture / "scene").exists()
+    assert_refused(lambda: run(capture, text), expected, capture)

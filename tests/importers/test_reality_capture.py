@@ -9,12 +9,11 @@ from adop.cli.import_scene import import_realityscan_command
 from adop.errors import UserError
 from adop.importers.import_config import ImportConfig
 from adop.importers.import_scene import import_realityscan
-from adop.importers.reality_capture import read_reality_capture
+from adop.importers.programs.reality_capture import read_reality_capture
 from adop.scene.ply import write_ply
-from adop.scene.point_cloud import PrepareConfig
+from support.imports import PLAIN, assert_refused
 from support.small_scene import ball, poses, write_photos
 
-PLAIN = ImportConfig(prepare=PrepareConfig(normals=False))
 OLD = "#name,x,y,alt,heading,pitch,roll,f,px,py,k1,k2,k3,k4,t1,t2"
 NEW = "#name,x,y,alt,yaw,pitch,roll,f_35mm,px_norm,py_norm,k1,k2,k3,k4,t1,t2"
 # f px py k1 k2 k3 k4 t1 t2
@@ -189,7 +188,6 @@ HOSTILE = {
     "infinite": (with_cell("x", "1e999"), "line 3: x is not a finite number"),
     "huge": (with_cell("x", "1e300"), "its pose is not finite, or is huge"),
     "focal": (with_cell("f", "-1"), "line 3: focal length"),
-    "outside": (with_cell("#name", "../photo1.png"), r"'\.\./photo1\.png' .*the folder .*images"),
     "no name": (with_cell("#name", ""), r".*the folder .*images"),
     "twice": (with_cell("#name", "photo0.png"), "'photo0.png' and 'photo0.png' are both"),
     "division": (table(lens=DIVISION), "line 2: has k1 alone, as the Division lens model does"),
@@ -199,6 +197,4 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_errors_in_the_table_are_one_sentence(capture, name):
     text, expected = HOSTILE[name]
-    with pytest.raises(UserError, match=expected) as caught:
-        run(capture, text)
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600 and not (capture / "scene").exists()
+    assert_refused(lambda: run(capture, text), expected, capture)

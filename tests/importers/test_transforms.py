@@ -10,14 +10,8 @@ from adop.geometry.rigid_motion import invert_rigid
 from adop.importers.import_config import ImportConfig
 from adop.importers.import_scene import import_colmap, import_nerfstudio
 from adop.scene.ply import RawPoints, write_ply
-from adop.scene.point_cloud import PrepareConfig
+from support.imports import PLAIN, assert_refused, silent
 from support.small_scene import FOCAL, HEIGHT, WIDTH, ball, lens, poses, write_colmap, write_photos
-
-PLAIN = ImportConfig(prepare=PrepareConfig(normals=False))
-
-
-def silent(_):
-    """Report nothing."""
 
 
 @pytest.fixture
@@ -143,9 +137,14 @@ def test_photos_may_lie_in_another_folder(capture):
     data = transforms()
     for frame in data["frames"]:
         frame["file_path"] = frame["file_path"].split("/")[1]
-    with pytest.raises(UserError, match=r"photo0\.png: photo not found.*--images"):
-        nerfstudio(capture, data)
-    assert len(nerfstudio(capture, data, images=capture / "images").photos) == 6
+    reports = []
+    (capture / "transforms.json").write_text(json.dumps(data))
+    for images, said in ((None, True), (capture / "images", False)):
+        config = ImportConfig(force=True, prepare=PLAIN.prepare)
+        scene = import_nerfstudio(capture, None, capture / "scene", images, config, reports.append)
+        assert [photo.name for photo in scene.photos] == [f"photo{index}.png" for index in range(6)]
+        assert any("6 of 6 photos were found in another folder" in text for text in reports) == said
+        reports.clear()
 
 
 def frame(**values):
@@ -161,14 +160,14 @@ BROKEN = {
     "list": ([], "no list of frames"),
     "no frames": ({"frames": []}, "no list of frames"),
     "no path": ({"frames": [{}]}, "frame 0 has no file_path"),
-    "outside": (frame(file_path="../x.png"), "frame 1.*leaves the folder"),
+    "outside": (frame(file_path="../.."), r"transforms\.json: '\.\./\.\.' names no file in the folder"),
     "missing": (frame(file_path="images/none.png"), r"none\.png: photo not found \(1 of 6"),
     "no mask": (frame(mask_path="none.png"), r"frame 1.*the mask .*none\.png is not there"),
     "record3d": (
         {"w": 4, "h": 3, "K": [1.0] * 9, "poses": []},
         "is the metadata of Record3D; `ns-process-data",
     ),
-    "twice": (frame(file_path="images/photo0.png"), "listed twice"),
+    "twice": (frame(file_path="images/photo0.png"), "are both .*photo0"),
     "no matrix": (frame(transform_matrix=None), "frame 1.*transform_matrix"),
     "ragged matrix": (frame(transform_matrix=[[1], [2, 3]]), "frame 1.*transform_matrix"),
     "nan matrix": (frame(transform_matrix=[[float("nan")] * 4] * 4), "finite"),
@@ -182,13 +181,27 @@ BROKEN = {
     "negative": (transforms(fl_x=-5), "focal length"),
     "no focal": ({k: v for k, v in transforms().items() if k != "fl_x"}, "camera_angle_x is missing"),
     "no points": (transforms(ply_file_path="none.ply"), r"none\.ply: cannot be read"),
-    "points outside": (transforms(ply_file_path="/etc/passwd"), "leaves the folder"),
+    "points outside": (transforms(ply_file_path="/etc/passwd"), r"etc/passwd: cannot be read \(No such file"),
+    "file type": (transforms(train_filenames="all"), "train_filenames must be a list of texts, not 'all'"),
+    "list type": (transforms(test_filenames=[1]), "test_filenames must be a list of texts"),
+    "listed": (
+        transforms(test_filenames=["images/x.png"]),
+        "'images/x.png' in the list test is not among the 6",
+    ),
+    "two lists": (
+        transforms(train_filenames=["images/photo0.png"], val_filenames=["images/photo0.png"]),
+        "'images/photo0.png' is in the lists train and val",
+    ),
+    "split": (frame(split="eval"), "frame 1.*its split must be one of train, val, test, not 'eval'"),
+    "split type": (frame(split=3), "frame 1.*split must be a text"),
+    "both splits": (
+        {**frame(split="test"), "test_filenames": ["images/photo0.png"]},
+        "a split both in lists and in frames",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_errors_in_transforms_are_one_sentence(capture, name):
     data, expected = BROKEN[name]
-    with pytest.raises(UserError, match=expected) as caught:
-        nerfstudio(capture, data)
-    assert "\n" not in str(caught.value) and not (capture / "scene").exists()
+    assert_refused(lambda: nerfstudio(capture, data), expected, capture)

@@ -118,7 +118,7 @@ def test_photos_of_different_proportions_share_a_batch(small_folder: Path, tmp_p
 
 @pytest.mark.parametrize(("backend", "launches"), [("reference", False), ("auto", True)])
 def test_the_chosen_backend_runs_everything(
-    small_folder: Path, tmp_path: Path, backend: Backend, launches: bool
+    tiny_folder: Path, tmp_path: Path, backend: Backend, launches: bool
 ) -> None:
     """With `--render.backend reference` a whole run launches no kernel: start, refinement, steps, evaluation, renders."""
     config = TrainConfig(
@@ -128,11 +128,11 @@ def test_the_chosen_backend_runs_everything(
         bf16=False,
         render=RenderConfig(levels=4, backend=backend),
         grow=GrowConfig(longest_side=120, max_photos=2),
-        densify=DensifyConfig(max_points=100_000),
+        densify=DensifyConfig(max_points=25_000),
         refine=RefineConfig(align_every=1, align_photos=1, align=AlignConfig(longest_side=120, iterations=1)),
     )
     with count_launches() as counted:
-        train(small_folder, tmp_path / "run", config, say=lambda _: None)
-        run = load(tmp_path / "run", small_folder, say=lambda _: None)
+        train(tiny_folder, tmp_path / "run", config, say=lambda _: None)
+        run = load(tmp_path / "run", tiny_folder, say=lambda _: None)
         run.render(run.pipeline.camera(torch.tensor([1])).scaled(0.25))
     assert (counted.total() > 0) == launches

@@ -5,7 +5,7 @@ import torch
 
 from adop.backend.operator import flatten
 from adop.config import LossConfig
-from adop.images.metrics import psnr
+from adop.images.metrics.psnr_ssim import psnr
 from adop.ops import Backend
 from adop.ops.image_loss import ImageLossInputs, image_loss_operator, image_loss_sums
 from adop.training.loss import training_loss

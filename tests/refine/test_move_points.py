@@ -56,9 +56,9 @@ def test_most_points_stay_where_nothing_is_wrong(small_folder: Path):
     assert float((distance == 0).float().mean()) > 0.6
 
 
-def test_single_points_move_without_groups(small_folder: Path):
+def test_single_points_move_without_groups(tiny_folder: Path):
     """As `adop bench refine --disturb noise` asks for."""
-    photos = opened(small_folder)
+    photos = opened(tiny_folder)
     photos = replace(photos, indices=list(range(len(photos.pipeline.cameras.poses))))
     start = photos.pipeline.points.xyz.clone()
     median = move_points(photos, MovePointsConfig(grouped=False, iterations=1, individual=True))

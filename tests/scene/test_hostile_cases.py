@@ -115,10 +115,10 @@ REFUSED = {
     "pose beyond floats": (
         "transforms.json", with_json("transforms.json", "frames", 0, "transform_matrix", 0, 0, value=HUGE), "finite"),
     "photo is the folder": (
-        "transforms.json", with_json("transforms.json", "frames", 0, "file_path", value="."), "leaves"),
+        "transforms.json", with_json("transforms.json", "frames", 0, "file_path", value="."), "names no file"),
     "long photo in JSON": (
         "transforms.json", with_json("transforms.json", "frames", 0, "file_path", value=LONG), "not found"),
-    "surrogate": ("transforms.json", with_json("transforms.json", "frames", 0, "file_path", value="\ud800"), "leaves"),
+    "surrogate": ("transforms.json", with_json("transforms.json", "frames", 0, "file_path", value="\ud800"), "control"),
     "no angle": ("transforms.json", with_json("transforms.json", "camera_angle_x", value=0), "camera_angle_x"),
     "mask of no text": ("transforms.json", with_json("transforms.json", "frames", 0, "mask_path", value=5), "mask_path"),
     "cloud of no text": ("transforms.json", with_json("transforms.json", "ply_file_path", value=[1]), "ply_file_path"),

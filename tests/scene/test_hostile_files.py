@@ -72,7 +72,10 @@ def test_damaged_files_are_accepted_or_refused_with_one_sentence(name: str, tmp_
 @pytest.mark.parametrize("what", ["nothing", "empty", "folder", "loop", "dangling", "device", "pipe", "zip"])
 def test_whatever_stands_in_the_place_of_a_file_is_named(what: str, tmp_path: Path):
     """A pipe would hang whoever waits for it, and /dev/zero never ends."""
-    optional = ("camera_indices", "exposure.txt", "exposure.json", "white_balance", "masks", "occluders")
+    optional = (
+        *("camera_indices", "exposure.txt", "exposure.json", "white_balance", "masks", "occluders"),
+        *("split.txt", "train.txt", "val.txt"),
+    )
     for number, (name, file) in enumerate(FILES):
         if name.startswith("photo ") and file not in ("photo0.png", "a.jpg", "a.tif"):
             continue  # photos are opened alike
@@ -85,7 +88,7 @@ def test_whatever_stands_in_the_place_of_a_file_is_named(what: str, tmp_path: Pa
         if text is not None:
             assert_one_sentence(text, folder)
         elif MADE_AGAIN not in file:
-            few = (what == "empty" and file == "points3D.txt") or (
+            few = (what == "empty" and file in ("points3D.txt", "train.txt", "val.txt")) or (
                 "occluders" in file and what not in ("empty", "zip")
             )
             assert few or (what == "nothing" and any(word in file for word in optional)), (name, file)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from adop.errors import UserError
 from adop.geometry.lens import Lens
-from adop.scene.ply import RawPoints, write_ply
+from adop.scene.ply import RawPoints, read_ply, write_ply
 from adop.scene.point_cloud import (
     BLOCK,
     PREPARED_VERSION,
@@ -259,6 +259,20 @@ def test_a_photo_sees_only_the_near_side():
     # The depth map is coarse (four points in a cell), so the silhouette is uncertain by the width of a cell.
     assert facing[index].mean() > 0.95 and np.isin(np.flatnonzero(facing), index).mean() > 0.85
     np.testing.assert_allclose(depth, (xyz @ matrix[:3, :3].T + matrix[:3, 3])[index, 2], rtol=1e-5)
+
+
+def test_each_point_keeps_its_confidence_unknown_ones_included(tmp_path):
+    raw = raw_ball()
+    confidence = np.linspace(0, 1, len(raw.xyz), dtype=np.float32)
+    confidence[::7] = np.nan
+    known = dict(zip(map(tuple, raw.xyz.astype(np.float32)), confidence, strict=True))
+    cloud = prepare(dataclasses.replace(raw, confidence=confidence), VIEWS)
+    ply, stored = tmp_path / "a.ply", tmp_path / "points.safetensors"
+    write_ply(ply, cloud.xyz, cloud.normals, cloud.colors, cloud.confidence)
+    save_prepared(cloud, stored, ply)
+    for points in (cloud, thinned(cloud, 100), load_prepared(stored, ply), read_ply(ply)):
+        expected = [known[tuple(row)] for row in points.xyz.astype(np.float32)]
+        np.testing.assert_array_equal(points.confidence, np.float32(expected))
 
 
 def test_a_prepared_cloud_is_loaded_only_for_its_own_ply_file(tmp_path):

@@ -214,11 +214,15 @@ def test_photos_are_linked_on_request(tmp_path):
     assert not any(os.path.islink(photo.file) for photo in load_scene(tmp_path / "s").photos)
 
 
-@pytest.mark.parametrize("name", ["../up.png", "a\nb.png", "/abs.png"])
+@pytest.mark.parametrize(
+    "name", ["../up.png", "a\nb.png", "/abs.png", "a\\b.png", " a.png", "caf\udce9.png", "C:x"]
+)
 def test_photo_names_that_leave_the_folder_are_refused(tmp_path, name):
     scene = small_scene(tmp_path / "photos")
     bad = dataclasses.replace(scene, photos=(dataclasses.replace(scene.photos[0], name=name),))
-    with pytest.raises(UserError, match="leaves the folder"):
+    with pytest.raises(
+        UserError, match=r"leaves the folder|has control characters|cannot be listed as .*name it"
+    ):
         save_scene(bad, tmp_path / "s")
     assert not (tmp_path / "s").exists() and not (tmp_path / "up.png").exists()
 

@@ -57,6 +57,9 @@ def test_the_points_lie_on_the_surfaces(dense):
     column, row = uv[inside].astype(int).T
     error = depth[inside] / true_depth[row, column] - 1
 
+    rising = np.argsort(dense.points.confidence[inside])
+    lowest, highest = error[rising[: len(rising) // 4]], error[rising[-len(rising) // 4 :]]
+    assert np.mean(np.abs(highest) > 0.02) < 0.5 * np.mean(np.abs(lowest) > 0.02)
     assert np.mean(np.abs(error) < 0.02) > 0.6
     assert np.mean(error < -0.05) < 0.2  # at outlines, which are a few of so few pixels
     near = np.zeros(true_depth.shape, bool)
@@ -85,6 +88,12 @@ def test_the_scene_that_was_densified_is_unchanged_and_nothing_is_left_over(spar
     assert len(load_scene(dense.folder).points) == len(dense.points)
 
 
+def test_the_confidence_of_each_point_is_in_the_scene_and_its_file(dense):
+    confidence = load_scene(dense.folder, report=pytest.fail).points.confidence
+    np.testing.assert_array_equal(read_ply(dense.folder / "point_cloud.ply").confidence, confidence)
+    assert confidence.min() >= 0 and confidence.max() <= 1 and np.ptp(confidence) > 0.5
+
+
 def test_the_command_replaces_the_points_and_keeps_the_old_ones(sparse_folder, tmp_path, capsys):
     folder = tmp_path / "scene"
     shutil.copytree(sparse_folder, folder)
@@ -96,7 +105,11 @@ def test_the_command_replaces_the_points_and_keeps_the_old_ones(sparse_folder, t
     assert len(after) > 5 * len(before)
     positions = {tuple(row) for row in after.xyz}
     assert np.mean([tuple(row) in positions for row in before.xyz]) > 0.9
-    assert len(read_ply(folder / "point_cloud.ply").xyz) == len(after)
+    stored = read_ply(folder / "point_cloud.ply")
+    assert len(stored.xyz) == len(after)
+    np.testing.assert_array_equal(stored.confidence, after.confidence)
+    unknown = {tuple(row) for row in after.xyz[np.isnan(after.confidence)]}
+    assert unknown <= {tuple(row) for row in before.xyz} and len(unknown) > 0.9 * len(before)
     assert [path.name for path in tmp_path.iterdir()] == ["scene"]
 
 

@@ -68,7 +68,9 @@ def until(page: Any, expression: str, seconds: float = 20.0) -> Any:
 
 def wait_for_rest(page: Any, seconds: float = 20.0) -> None:
     """Wait until the page shows a full-size frame of everything that was sent before."""
-    until(page, "adop.hello", seconds)  # the page sends nothing, no mark either, before its connection is open
+    until(
+        page, "adop.hello", seconds
+    )  # the page sends nothing, no mark either, before its connection is open
     mark = page.evaluate("adop.mark()")
     until(
         page,

@@ -1,6 +1,17 @@
 """A training of a few seconds, with few of the steps that prepare it."""
 
-from adop.config import DensifyConfig, GrowConfig, LearnConfig, OccludersConfig, RenderConfig, TrainConfig
+from adop.config import (
+    DensifyConfig,
+    EnvironmentConfig,
+    GrowConfig,
+    LearnConfig,
+    OccludersConfig,
+    RenderConfig,
+    TrainConfig,
+)
+
+# From the first step on, the physical camera is learned; before it, it is not calibrated.
+PHYSICAL_CAMERA_FROM_STEP_1 = {"exposure": 1, "white_balance": 1, "vignette": 1, "response": 1}
 
 CONFIG = TrainConfig(
     steps=12,
@@ -10,6 +21,7 @@ CONFIG = TrainConfig(
     grow=GrowConfig(enabled=False),
     densify=DensifyConfig(enabled=False),
     occluders=OccludersConfig(enabled=False),
-    learn=LearnConfig(poses="off", intrinsics="off", distortion="off"),
+    environment=EnvironmentConfig(height=16),
+    learn=LearnConfig(poses="off", intrinsics="off", distortion="off", **PHYSICAL_CAMERA_FROM_STEP_1),
     test_every=20,
 )

@@ -10,7 +10,6 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,9 @@ from adop.config import NetworkConfig, RenderConfig, TrainConfig, load_config
 from adop.config.files import save_config
 from adop.evaluation.photometric_truth import read_truth
 from adop.geometry.colmap_lens import colmap_lens, colmap_pose
-from adop.images.exif import read_exposure, read_exposure_table
-from adop.images.photo_files import check_photos, photo_size, read_mask, read_photo
-from adop.importers.colmap import read_colmap, read_points3d
-from adop.importers.nerfstudio import read_transforms
+from adop.images.exif import read_exposure_table
+from adop.importers.programs.colmap import read_colmap, read_points3d
+from adop.importers.programs.nerfstudio import read_transforms
 from adop.model.pipeline import build_pipeline
 from adop.render.camera_path import CameraPath, Frame
 from adop.render.key_frames import KeyFrame, KeyPath, load_key_path, save_key_path
@@ -44,19 +42,12 @@ from adop.scene.read import load_scene
 from adop.scene.scene import photo_file
 from adop.scene.write import save_scene
 from adop.training.optimiser import Optimiser
+from support.hostile_imports import Reader, import_readers
+from support.hostile_photos import PHOTOS, make_photos, read_photos_of
 from support.mutations import mutated, replaced
 from support.small_scene import ball, poses, small_scene, with_points, write_colmap, write_photos
 
 Files = dict[str, bytes]  # by their path in the input's folder
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A reader, the files that it reads, and the kind of damage that each of them is made for."""
-
-    make: Callable[[Path], object]  # writes a valid input into a folder
-    read: Callable[[Path], object]  # reads that folder
-    kinds: dict[str, str]  # kind of `mutations.KINDS` by file; others are left as they are
 
 
 def _colmap(folder: Path) -> None:
@@ -76,7 +67,10 @@ def _make_scene(folder: Path) -> None:
     polynomial = np.array([1.0, 20.0, 0.1] + [0.0] * 13)
     ocam = dataclasses.replace(lens, model="ocam", distortion=np.array([1.0, 0, 0, 1.0, *polynomial]))
     white = np.array([1.1, 1.0, 0.9])
-    photos = [dataclasses.replace(p, lens=i % 3, white_balance=white) for i, p in enumerate(scene.photos)]
+    photos = [
+        dataclasses.replace(p, lens=i % 3, white_balance=white, held_out=i == 2)
+        for i, p in enumerate(scene.photos)
+    ]
     photos[1] = dataclasses.replace(photos[1], mask=photos[1].file)
     save_scene(
         dataclasses.replace(scene, lenses=(lens, fisheye, ocam), photos=tuple(photos)), folder / "scene"
@@ -91,6 +85,10 @@ def _make_transforms(folder: Path) -> None:
         {"file_path": f"images/photo{i}.png", "transform_matrix": np.linalg.inv(m).tolist()}
         for i, m in enumerate(poses(3))
     ]
+    values_of_split = {
+        "train_filenames": ["images/photo0.png", "images/photo1.png"],
+        "test_filenames": ["photo2"],
+    }
     frames[0] |= {"camera_model": "OPENCV_FISHEYE", "fl_x": 50.0, "k1": 0.1, "mask_path": "images/photo0.png"}
     values = {
         "w": 48,
@@ -102,7 +100,7 @@ def _make_transforms(folder: Path) -> None:
     }
     for frame in frames:
         frame["transform_matrix"] = (np.array(frame["transform_matrix"]) * (1, -1, -1, 1)).tolist()
-    (folder / "transforms.json").write_text(json.dumps(values | {"frames": frames}))
+    (folder / "transforms.json").write_text(json.dumps(values | values_of_split | {"frames": frames}))
 
 
 def _frames() -> list[Frame]:
@@ -122,40 +120,6 @@ def _load_key_path(folder: Path) -> None:
     path = load_key_path(folder / "path.json")
     if path.seconds * path.rate < 500:
         path.sampled()
-
-
-def _make_photos(folder: Path) -> None:
-    (source,) = write_photos(folder, 1)
-    exif = Image.Exif()
-    exif.get_ifd(0x8769).update({33434: 0.01, 33437: 2.8, 34855: 100})
-    with Image.open(source) as image:
-        image.save(folder / "photo0.png", exif=exif)
-        image.save(folder / "a.jpg", exif=exif, quality=60)
-        image.save(folder / "progressive.jpg", exif=exif, progressive=True)
-        image.save(folder / "a.tif", compression="tiff_lzw")
-        image.save(folder / "raw.tif", exif=exif)
-        for name in ("a.webp", "a.bmp", "a.gif", "a.ppm", "a.jp2"):
-            image.save(folder / name)
-        image.convert("LA").save(folder / "alpha.png")
-        image.convert("I;16").save(folder / "deep.png")
-        image.convert("F").save(folder / "float.tif")
-        image.convert("1").save(folder / "mask.png")
-        image.quantize(16).save(folder / "palette.png", transparency=3)
-
-
-PHOTOS = (
-    "photo0.png", "a.jpg", "progressive.jpg", "a.tif", "raw.tif", "a.webp", "a.bmp", "a.gif", "a.ppm", "a.jp2",
-    "alpha.png", "deep.png", "float.tif", "mask.png", "palette.png",
-)  # fmt: skip
-
-
-def _read_photos(folder: Path, name: str) -> None:
-    file = folder / name
-    read_exposure(file)
-    photo_size(file)
-    read_photo(file)
-    read_mask(file, (48, 36))
-    check_photos([file])
 
 
 def _make_ply(folder: Path, write: Callable[[Path], object]) -> None:
@@ -306,7 +270,7 @@ def _load_occluders(folder: Path) -> None:
 
 
 def _readers() -> dict[str, Reader]:
-    texts = ["images", "poses", "camera_indices", "exposure", "white_balance", "masks"]
+    texts = ["images", "poses", "camera_indices", "exposure", "white_balance", "masks", "split"]
     scene = {f"scene/{name}.txt": "text" for name in texts}
     scene |= {f"scene/{name}.ini": "text" for name in ("dataset", "camera0", "camera1", "camera2")}
     scene |= {"scene/points.safetensors": "safetensors", "scene/point_cloud.ply": "ply"}
@@ -331,9 +295,10 @@ def _readers() -> dict[str, Reader]:
         "colmap text": Reader(lambda d: small(d, True), _colmap, colmap["txt"]),
         "transforms.json": Reader(
             _make_transforms,
-            lambda d: read_transforms(d, None, False, lambda _: None),
+            lambda d: read_transforms(d, None, (False, True), lambda _: None),
             {"transforms.json": "json"},
         ),
+        **import_readers(),
         "camera path": Reader(
             _make_path, lambda d: file_path(d / "path.json", 64, None), {"path.json": "json"}
         ),
@@ -353,8 +318,8 @@ def _readers() -> dict[str, Reader]:
     kinds = {".png": "png"}
     for name in PHOTOS:
         readers[f"photo {name}"] = Reader(
-            _make_photos,
-            functools.partial(_read_photos, name=name),
+            make_photos,
+            functools.partial(read_photos_of, name=name),
             {name: kinds.get(Path(name).suffix, "bytes")},
         )
     for kind in ("a.mp4", "a.avi", "a.mkv"):

@@ -128,6 +128,18 @@ def write_colmap(
     return folder
 
 
+def las_bytes(xyz: np.ndarray, colors: np.ndarray, offset: np.ndarray | None = None) -> bytes:
+    """Return a LAS 1.2 file of point format 2, after the specification, with positions in thousandths."""
+    offset = np.zeros(3) if offset is None else offset
+    bounds = np.stack([xyz.max(axis=0), xyz.min(axis=0)], axis=1)  # largest and smallest x, then y, then z
+    head = struct.pack("<4sHHIHH8sBB32s32sHH", b"LASF", 0, 0, 0, 0, 0, bytes(8), 1, 2, b"", b"test", 1, 2020)
+    head += struct.pack("<HIIBHI5I", 227, 227, 0, 2, 26, len(xyz), len(xyz), 0, 0, 0, 0)
+    head += struct.pack("<12d", 0.001, 0.001, 0.001, *offset, *bounds.ravel())
+    whole = np.rint((xyz - offset) / 0.001).astype(np.int64)
+    rows = (struct.pack("<3iHBBBBH3H", *p, 0, 9, 2, 0, 0, 0, *c) for p, c in zip(whole, colors, strict=True))
+    return head + b"".join(rows)
+
+
 def can_import_open3d() -> bool:
     """Whether this machine has Open3D and the system libraries that it needs."""
     try:

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from adop.config import (
     AlignConfig,
     DensifyConfig,
+    EnvironmentConfig,
     GrowConfig,
     LearnConfig,
     LearningRateConfig,
@@ -38,6 +39,7 @@ from adop.scene.scene import Photo
 from adop.scene.write import save_scene
 from adop.training.step import draw_batch
 from adop.training.train import train
+from support.fast_training import PHYSICAL_CAMERA_FROM_STEP_1
 from support.once import once
 
 TINY = dataclasses.replace(
@@ -47,8 +49,9 @@ TINY = dataclasses.replace(
     evaluate_every=1000,
     render=RenderConfig(levels=4),
     grow=GrowConfig(longest_side=160),
-    densify=DensifyConfig(max_points=100_000),
-    test_every=10,
+    densify=DensifyConfig(max_points=30_000),
+    environment=EnvironmentConfig(height=16),
+    test_every=5,
     # Cameras are aligned at the eighth step, so that a resumed run must reproduce that too.
     learn=LearnConfig(poses=1, intrinsics="off", distortion="off"),
     refine=RefineConfig(align_every=8, align_photos=2, align=AlignConfig(longest_side=240)),
@@ -56,13 +59,13 @@ TINY = dataclasses.replace(
 
 
 @pytest.fixture(scope="module")
-def trained(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = dataclasses.replace(TINY, steps=40, scene=str(small_folder))
+def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = dataclasses.replace(TINY, steps=40, scene=str(tiny_folder))
 
     def make(folder: Path) -> None:
         steps: list[int] = []
         train(
-            small_folder,
+            tiny_folder,
             folder,
             config,
             say=lambda _: None,
@@ -99,7 +102,16 @@ def test_the_loss_falls_on_the_training_photos(small_folder: Path, tmp_path: Pat
     """Train on one photo's crop over and over: the image approaches it."""
     losses: list[float] = []
     rates = LearningRateConfig(warmup=5)
-    config = dataclasses.replace(TINY, steps=40, batch=1, crop=360, lr=rates, test_every=0)
+    config = dataclasses.replace(
+        TINY,
+        steps=40,
+        batch=1,
+        crop=360,
+        lr=rates,
+        test_every=0,
+        environment=EnvironmentConfig(),
+        densify=DensifyConfig(max_points=100_000),
+    )
     train(
         small_folder,
         tmp_path / "run",
@@ -110,20 +122,20 @@ def test_the_loss_falls_on_the_training_photos(small_folder: Path, tmp_path: Pat
     assert sum(losses[-14:]) / 14 > sum(losses[:14]) / 14 + 0.3
 
 
-def test_loading_renders_what_was_evaluated(trained: Path, small_folder: Path):
+def test_loading_renders_what_was_evaluated(trained: Path, tiny_folder: Path):
     from adop.evaluation.evaluate import score_photo
 
-    run = load(trained, small_folder, say=lambda _: None)
+    run = load(trained, tiny_folder, say=lambda _: None)
     score, _ = score_photo(run, run.split["held_out"][1])
     saved = json.loads((trained / "eval" / "eval.json").read_text())["photos"][1]
     assert score.plain.psnr == pytest.approx(saved["psnr"], abs=1e-4)
 
 
-def test_refined_poses_of_held_out_photos_are_scored_apart(trained: Path, small_folder: Path):
+def test_refined_poses_of_held_out_photos_are_scored_apart(trained: Path, tiny_folder: Path):
     """A held-out photo with a wrong pose scores better refined; the run's pose and plain score stay as they were."""
     from adop.evaluation.evaluate import score_aligned, score_held_out
 
-    run = load(trained, small_folder, say=lambda _: None)
+    run = load(trained, tiny_folder, say=lambda _: None)
     photo = run.split["held_out"][1]
     run.split["held_out"] = [photo]
     turn = torch.tensor([0.0, 0.0, 0.0, 0.01, 0.0, 0.0], dtype=torch.float64)
@@ -147,12 +159,17 @@ def with_something_in_front(photo: Photo, file: Path) -> Photo:
     return dataclasses.replace(photo, file=file)
 
 
-def test_killed_and_resumed_ends_at_the_same_numbers(small_folder: Path, tmp_path: Path):
-    small = load_scene(small_folder, report=lambda _: None)
-    folder, photos = tmp_path / "scene", list(small.photos[::2])
+def test_killed_and_resumed_ends_at_the_same_numbers(tiny_folder: Path, tmp_path: Path):
+    scene = load_scene(tiny_folder, report=lambda _: None)
+    folder, photos = tmp_path / "scene", list(scene.photos)
     photos[1] = with_something_in_front(photos[1], tmp_path / "hidden.png")
-    save_scene(dataclasses.replace(small, photos=tuple(photos)), folder)
-    config = dataclasses.replace(TINY, checkpoint_seconds=0.0, occluders=OccludersConfig(min_views=1))
+    save_scene(dataclasses.replace(scene, photos=tuple(photos)), folder)
+    config = dataclasses.replace(
+        TINY,
+        checkpoint_seconds=0.0,
+        occluders=OccludersConfig(min_views=1),
+        learn=dataclasses.replace(TINY.learn, **PHYSICAL_CAMERA_FROM_STEP_1),
+    )
     save_config(config, tmp_path / "config.json")
 
     def command(output: str, *more: str) -> list[str]:
@@ -188,34 +205,34 @@ def test_split_follows_the_protocol():
         split_photos(2, 8)
 
 
-def test_an_output_folder_in_use_is_refused(small_folder: Path, tmp_path: Path):
+def test_an_output_folder_in_use_is_refused(tiny_folder: Path, tmp_path: Path):
     (tmp_path / "something").write_text("mine")
     with pytest.raises(UserError, match="not empty"):
-        train(small_folder, tmp_path, TINY, say=lambda _: None)
+        train(tiny_folder, tmp_path, TINY, say=lambda _: None)
 
 
-def test_the_error_names_a_damaged_checkpoint(trained: Path, small_folder: Path, tmp_path: Path):
+def test_the_error_names_a_damaged_checkpoint(trained: Path, tiny_folder: Path, tmp_path: Path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.json").write_text((trained / "config.json").read_text())
     whole = checkpoints(trained / "checkpoints")[-1].read_bytes()
     bad = tmp_path / "checkpoints" / "step_00000040.safetensors"
     bad.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="step_00000040"):
-        load(tmp_path, small_folder, say=lambda _: None)
+        load(tmp_path, tiny_folder, say=lambda _: None)
 
 
-def test_another_scene_or_configuration_is_refused(trained: Path, small_folder: Path, tmp_path: Path):
+def test_another_scene_or_configuration_is_refused(trained: Path, tiny_folder: Path, tmp_path: Path):
     config = json.loads((trained / "config.json").read_text())
     config["network"]["width"] = 8
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "checkpoints").symlink_to(trained / "checkpoints")
     with pytest.raises(UserError, match="not the one that was trained"):
-        load(tmp_path, small_folder, say=lambda _: None)
+        load(tmp_path, tiny_folder, say=lambda _: None)
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 16, 32), (1, 4, 0, 0), (1, 1, 5000, 1), (1, 0, 10**9, 1)])
 def test_only_the_environment_may_have_another_size_in_a_checkpoint(
-    trained: Path, small_folder: Path, tmp_path: Path, shape: tuple[int, ...]
+    trained: Path, tiny_folder: Path, tmp_path: Path, shape: tuple[int, ...]
 ):
     whole = checkpoints(trained / "checkpoints")[-1]
     with safe_open(whole, framework="pt") as file:
@@ -227,13 +244,13 @@ def test_only_the_environment_may_have_another_size_in_a_checkpoint(
     (tmp_path / "config.json").write_text((trained / "config.json").read_text())
     save_file(tensors, tmp_path / "checkpoints" / whole.name, metadata)
     if shape == (1, 4, 16, 32):
-        assert load(tmp_path, small_folder, say=lambda _: None).pipeline.environment.map.shape == shape
+        assert load(tmp_path, tiny_folder, say=lambda _: None).pipeline.environment.map.shape == shape
         return
     with pytest.raises(UserError, match=r"environment\.map should be"):
-        load(tmp_path, small_folder, say=lambda _: None)
+        load(tmp_path, tiny_folder, say=lambda _: None)
 
 
-def test_a_checkpoint_of_the_older_format_is_loaded(trained: Path, small_folder: Path, tmp_path: Path):
+def test_a_checkpoint_of_the_older_format_is_loaded(trained: Path, tiny_folder: Path, tmp_path: Path):
     """Format 3 held the same tensors, those of points and cameras without a prefix."""
     whole = checkpoints(trained / "checkpoints")[-1]
     with safe_open(whole, framework="pt") as file:
@@ -245,14 +262,14 @@ def test_a_checkpoint_of_the_older_format_is_loaded(trained: Path, small_folder:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.json").write_text((trained / "config.json").read_text())
     save_file(older, tmp_path / "checkpoints" / whole.name, metadata)
-    loaded = load(tmp_path, small_folder, say=lambda _: None).pipeline.state_dict()
-    for name, value in load(trained, small_folder, say=lambda _: None).pipeline.state_dict().items():
+    loaded = load(tmp_path, tiny_folder, say=lambda _: None).pipeline.state_dict()
+    for name, value in load(trained, tiny_folder, say=lambda _: None).pipeline.state_dict().items():
         assert torch.equal(loaded[name], value), name
 
 
-def test_points_that_no_crop_shows_do_not_change(trained: Path, small_folder: Path):
+def test_points_that_no_crop_shows_do_not_change(trained: Path, tiny_folder: Path):
     """Adam moves only rows with a gradient, so a point that no photo sees keeps its initial features."""
-    run = load(trained, small_folder, say=lambda _: None)
+    run = load(trained, tiny_folder, say=lambda _: None)
     spare = run.pipeline.points.features[:, 3]
     assert bool((spare == 0).any()) and bool((spare != 0).any())
     assert torch.isfinite(run.pipeline.points.features).all()

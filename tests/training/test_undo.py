@@ -14,7 +14,7 @@ from adop.training.train import not_finite, train
 from support.fast_training import CONFIG
 
 
-def test_a_step_that_breaks_a_parameter_is_undone(small_folder: Path, tmp_path: Path):
+def test_a_step_that_breaks_a_parameter_is_undone(tiny_folder: Path, tmp_path: Path):
     said: list[str] = []
     steps: list[int] = []
 
@@ -25,8 +25,8 @@ def test_a_step_that_breaks_a_parameter_is_undone(small_folder: Path, tmp_path: 
                 run.pipeline.tonemapper.exposure_delta[run.split["train"][0]] = torch.nan
         return "save" if run.progress.step in (4, 7) else ""
 
-    config = dataclasses.replace(CONFIG, scene=str(small_folder))
-    result = train(small_folder, tmp_path / "run", config, say=said.append, callback=break_once)
+    config = dataclasses.replace(CONFIG, scene=str(tiny_folder))
+    result = train(tiny_folder, tmp_path / "run", config, say=said.append, callback=break_once)
     # The step after the seventh broke; its callback was not called.
     assert steps == [*range(1, 8), *range(5, 13)]
     (sentence,) = [text for text in said if "became infinite" in text]
@@ -44,7 +44,7 @@ def test_a_step_that_breaks_a_parameter_is_undone(small_folder: Path, tmp_path: 
     assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
 
 
-def test_a_run_that_goes_wrong_again_and_again_ends_with_a_sentence(small_folder: Path, tmp_path: Path):
+def test_a_run_that_goes_wrong_again_and_again_ends_with_a_sentence(tiny_folder: Path, tmp_path: Path):
     said: list[str] = []
 
     def break_always(run: Run, _: dict[str, float]) -> None:
@@ -54,20 +54,20 @@ def test_a_run_that_goes_wrong_again_and_again_ends_with_a_sentence(small_folder
     with pytest.raises(
         UserError, match=r"went wrong at step \d+ \(environment became.*smaller learning rates"
     ):
-        train(small_folder, tmp_path / "run", CONFIG, say=said.append, callback=break_always)
+        train(tiny_folder, tmp_path / "run", CONFIG, say=said.append, callback=break_always)
     assert [text.split("times ")[1] for text in said if "became infinite" in text] == ["0.5", "0.25", "0.125"]
     (checkpoint,) = checkpoints(tmp_path / "run" / "checkpoints")
     assert checkpoint.stem == "step_00000000"
 
 
 def test_a_run_that_was_killed_before_its_first_step_need_not_prepare_again(
-    small_folder: Path, tmp_path: Path
+    tiny_folder: Path, tmp_path: Path
 ):
     def stop(run: Run, _: dict[str, float]) -> None:
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
-        train(small_folder, tmp_path / "run", CONFIG, say=lambda _: None, callback=stop)
+        train(tiny_folder, tmp_path / "run", CONFIG, say=lambda _: None, callback=stop)
     said: list[str] = []
-    train(small_folder, tmp_path / "run", CONFIG, resume=True, say=said.append)
+    train(tiny_folder, tmp_path / "run", CONFIG, resume=True, say=said.append)
     assert "resumed at step 0" in said and not any("before the first step" in text for text in said)

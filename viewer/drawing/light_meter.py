@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adop.images.metrics import LUMINANCE
+from adop.images.metrics.psnr_ssim import LUMINANCE
 
 MIN_STOP, MAX_STOP, BINS = -10.0, 3.0, 52  # of the histogram, in stops relative to saturation
 BLACK_LEVEL = 1 / 4096  # sensor light up to which a pixel counts as black

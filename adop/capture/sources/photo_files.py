@@ -20,18 +20,18 @@ from adop.capture.sources.panoramas import are_panoramas, cut_views, view_rotati
 from adop.capture.sources.video import extract_frames
 from adop.errors import UserError
 from adop.files import write_atomically
-from adop.images.photo_files import check_photos, open_photo, photo_size, read_photo
+from adop.images.exif import kept_exif
+from adop.images.linear import write_encoded
+from adop.images.photo_files import ENDINGS, check_photos, is_exr, open_photo, photo_size, read_photo
+from adop.importers.masks import masks_beside, report_masks, without_masks
 from adop.ranges import SMALLEST_PHOTO_PX
 from adop.scene.prepare import Report
-from adop.scene.scene import Photo, photo_file
+from adop.scene.scene import Photo, photo_file, usable_names
 
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".heic", ".heif"})
 _JPEG_QUALITY = 97
 _VIEW_QUALITY = 95
 _HEIF = (".heic", ".heif")
-_EXIF_ORIENTATION = 0x0112
-# Make, model, orientation, date, EXIF and GPS: the others of a TIFF file describe the layout of its pixels.
-_KEPT_TAGS = {0x010F, 0x0110, _EXIF_ORIENTATION, 0x0132, 0x8769, 0x8825}
+_CAPTURED = (*ENDINGS, *_HEIF)
 _DIRECT = {"JPEG": ("RGB", "L"), "MPO": ("RGB", "L"), "PNG": ("RGB", "RGBA", "L", "LA", "P")}
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 
@@ -86,14 +86,23 @@ def link_photos(photos: Sequence[Photo], folder: Path) -> CapturedPhotos:
 
 
 def _collect_photos(source: Path, work: Path, config: CaptureConfig, report: Report) -> CapturedPhotos:
-    folder = work / "photos"
+    linear = config.input_linear
+    folder = work / ("encoded" if linear else "photos")
     if source.is_dir():
-        files = _find(source)
+        every = _find(source, config.masks)
+        files = without_masks(every)
         if are_panoramas(files, config.panoramas):
+            if len(files) < len(every):
+                report(f"{len(every) - len(files)} masks of panoramas were found, which are not used.")
             return _collect_views(source, files, folder, config, report)
-        names = _target_names(source, files)
-        _remove_others(folder, set(names))
-        _collect(files, [folder / name for name in names], report)
+        names = _target_names(source, files, linear)
+        masks = _masks_by_name(files, names, config, report)
+        _remove_others(folder, {*names, *masks})
+        _collect(files, [folder / name for name in names], report, linear)
+        for name, mask in masks.items():
+            if not _is_current(mask, folder / name):
+                (folder / name).unlink(missing_ok=True)
+                _link(mask, folder / name)
     elif source.is_file():
         names = extract_frames(source, work, config, report)
         files = [folder / name for name in names]
@@ -112,6 +121,8 @@ def _collect_views(
     source: Path, files: Sequence[Path], folder: Path, config: CaptureConfig, report: Report
 ) -> CapturedPhotos:
     """Cut each panorama into views unless they are there and no older than the panorama."""
+    if config.input_linear:
+        raise UserError("--input-linear: panoramas must be encoded as sRGB already; leave the option out.")
     if config.masks is not None:
         raise UserError("--masks: panoramas cannot be masked; leave the option out.")
     if len(files) < 3:
@@ -151,47 +162,59 @@ def _view_folders(source: Path, files: Sequence[Path]) -> list[str]:
 
 def _write_views(file: Path, targets: Sequence[Path], size: int) -> None:
     with open_photo(file) as image:
-        exif = _exif(image)
+        exif = kept_exif(image)
     for pixels, target in zip(cut_views(read_photo(file)[0], size), targets, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         view = Image.fromarray(pixels)
         write_atomically(target, partial(view.save, format="JPEG", quality=_VIEW_QUALITY, exif=exif))
 
 
-def _find(source: Path) -> list[Path]:
-    """Return the photos of a folder and of the folders in it, sorted, without hidden ones."""
+def _find(source: Path, masks: Path | None) -> list[Path]:
+    """Return the photos of a folder and of the folders in it, sorted, without hidden ones and those in `masks`."""
     found = []
     seen = {os.path.realpath(source)}  # links to folders may lead in a circle
+    if masks is not None:
+        seen.add(os.path.realpath(masks))
     for folder, folders, names in os.walk(source, followlinks=True):
         visible_folders = sorted(name for name in folders if not name.startswith("."))
         places = {name: os.path.realpath(os.path.join(folder, name)) for name in visible_folders}
         folders[:] = [name for name in visible_folders if places[name] not in seen]
         seen.update(places.values())
         visible = (name for name in names if not name.startswith("."))
-        found += [Path(folder, name) for name in visible if Path(name).suffix.lower() in ENDINGS]
+        found += [Path(folder, name) for name in visible if Path(name).suffix.lower() in _CAPTURED]
     if not found:
-        raise UserError(f"{source}: has no photos; their endings must be {' '.join(sorted(ENDINGS))}.")
+        raise UserError(f"{source}: has no photos; their endings must be {' '.join(sorted(_CAPTURED))}.")
     return sorted(found)
 
 
-def _target_names(source: Path, files: Sequence[Path]) -> list[str]:
+def _target_names(source: Path, files: Sequence[Path], linear: bool = False) -> list[str]:
     """Return the name of each photo in the capture."""
     relative = [file.relative_to(source).as_posix() for file in files]
-    for name in relative:
+    usable = usable_names(relative)
+    for name in usable:
         photo_file(source, name, f"{source}: photo {name!r}")
-        if name.startswith("#") or name != name.strip() or not name.isprintable():
+        if name.startswith("#") or not name.isprintable():
             raise UserError(f"{source / name!s}: the photo's name cannot be listed in a scene; rename it.")
-    return _free_names(files, relative)
+    return _free_names(files, usable, linear)
 
 
-def _free_names(files: Sequence[Path], wanted: Sequence[str]) -> list[str]:
+def _masks_by_name(
+    files: Sequence[Path], names: Sequence[str], config: CaptureConfig, report: Report
+) -> dict[str, Path]:
+    """Return the masks beside photos by the names under which `masks_beside` finds them beside the collected photos."""
+    masks = masks_beside(files) if config.masks is None else [None] * len(files)
+    report_masks(masks, report)
+    return {f"{name}.png": mask for name, mask in zip(names, masks, strict=True) if mask is not None}
+
+
+def _free_names(files: Sequence[Path], wanted: Sequence[str], linear: bool = False) -> list[str]:
     """Return the name of each photo in the capture: as wanted if it is linked, else one that no other photo has."""
-    linked = [_is_direct(file) for file in files]
+    linked = [_is_direct(file, linear) for file in files]
     taken = {name.lower() for name, direct in zip(wanted, linked, strict=True) if direct}
     names = []
     for name, direct in zip(wanted, linked, strict=True):
         if not direct:
-            ending = ".jpg" if Path(name).suffix.lower() in _HEIF else ".png"
+            ending = ".jpg" if Path(name).suffix.lower() in _HEIF and not linear else ".png"
             short = str(Path(name).with_suffix(ending).as_posix())
             name = short if short.lower() not in taken else name + ending
             while name.lower() in taken:
@@ -201,9 +224,9 @@ def _free_names(files: Sequence[Path], wanted: Sequence[str]) -> list[str]:
     return names
 
 
-def _is_direct(file: Path) -> bool:
+def _is_direct(file: Path, linear: bool = False) -> bool:
     """Return whether COLMAP and adop read the file's pixels alike; both take the upper 8 bits of 16-bit colours."""
-    if file.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+    if linear or file.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         return False
     try:
         with open_photo(file) as image:
@@ -219,7 +242,7 @@ def _remove_others(folder: Path, names: set[str]) -> None:
             file.unlink()
 
 
-def _collect(files: Sequence[Path], targets: Sequence[Path], report: Report) -> None:
+def _collect(files: Sequence[Path], targets: Sequence[Path], report: Report, linear: bool = False) -> None:
     """Link or convert each photo to its target unless it is there and no older than the photo."""
     if any(file.suffix.lower() in _HEIF for file in files):
         _register_heif(next(file for file in files if file.suffix.lower() in _HEIF))
@@ -230,11 +253,11 @@ def _collect(files: Sequence[Path], targets: Sequence[Path], report: Report) -> 
             return False
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
-        if _is_direct(file):
+        if _is_direct(file, linear):
             _link(file, target)
             return False
         try:
-            write_atomically(target, lambda path: _convert(file, path, target.suffix))
+            write_atomically(target, lambda path: _convert(file, path, target.suffix, linear))
         except (UserError, OSError) as error:
             bad.append(str(error) if isinstance(error, UserError) else _broken(file, error))
         return True
@@ -264,11 +287,14 @@ def _link(file: Path, target: Path) -> None:
         write_atomically(target, lambda path: shutil.copyfile(file, path))
 
 
-def _convert(file: Path, target: Path, ending: str) -> None:
+def _convert(file: Path, target: Path, ending: str, linear: bool) -> None:
     """Write a photo with 8 bits: as JPEG or PNG after the ending, with its EXIF data."""
+    if linear and not is_exr(file):
+        write_encoded(file, target)
+        return
     with open_photo(file) as image:
         image.load()
-        kept = {"exif": _exif(image), "icc_profile": image.info.get("icc_profile")}
+        kept = {"exif": kept_exif(image), "icc_profile": image.info.get("icc_profile")}
         if image.mode == "CMYK":
             kept.pop("icc_profile")  # describes inks
         transparent = image.mode in _TRANSPARENT or "transparency" in image.info
@@ -278,18 +304,6 @@ def _convert(file: Path, target: Path, ending: str) -> None:
     kind = "JPEG" if ending == ".jpg" else "PNG"
     options = {"quality": _JPEG_QUALITY, "subsampling": 0} if kind == "JPEG" else {"compress_level": 3}
     result.save(target, format=kind, **options, **{key: value for key, value in kept.items() if value})
-
-
-def _exif(image: Image.Image) -> bytes:
-    """Return the EXIF data without the orientation: Pillow turns TIFF and HEIC upright as it reads them."""
-    tags = image.getexif()
-    kept = Image.Exif()
-    kept.load(tags.tobytes())
-    for tag in set(kept) - _KEPT_TAGS:
-        del kept[tag]
-    if image.format in ("TIFF", "HEIF"):
-        kept.pop(_EXIF_ORIENTATION, None)
-    return kept.tobytes()
 
 
 def _register_heif(file: Path) -> None:

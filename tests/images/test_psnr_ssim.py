@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from adop.images.metrics import psnr, ssim, ssim_map
+from adop.images.metrics.psnr_ssim import psnr, ssim, ssim_map
 
 
 def test_psnr_by_hand():

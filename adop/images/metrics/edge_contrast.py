@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adop.images.metrics import LUMINANCE
+from adop.images.metrics.psnr_ssim import LUMINANCE
 
 EDGE_SHARE = 0.05  # of the pixels: those with the steepest slopes are the strong edges
 EDGE_SCALE_PX = 1.5  # standard deviation of the blur before slopes are measured: noise makes no edge

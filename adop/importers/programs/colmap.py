@@ -152,10 +152,7 @@ class _Reader:
             raise UserError(f"{self.path}: a photo's name does not end, at byte {self.offset}.")
         text = self.data[self.offset : end]
         self.offset = end + 1
-        try:
-            return text.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{self.path}: a photo's name is not UTF-8, at byte {self.offset}.") from error
+        return text.decode("utf-8", "surrogateescape")
 
     def done(self) -> None:
         if self.offset != len(self.data):
@@ -204,16 +201,16 @@ def _points_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _lines(path: Path, keep_empty: bool = False) -> Iterator[tuple[int, str]]:
-    """Yield the numbers and the text of a file's lines, without comments."""
+    """Yield the numbers and the text of a file's lines, without comments; blanks at their ends may belong to a name."""
     check_readable(path)
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
             for number, line in enumerate(file, 1):
-                line = line.strip()
-                if not line.startswith("#") and (line or keep_empty):
+                line = line.rstrip("\r\n")
+                if not line.lstrip().startswith("#") and (line.strip() or keep_empty):
                     yield number, line
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text ({error}).") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
 
 
 def _whole(word: str) -> int:
@@ -248,7 +245,7 @@ def _images_text(path: Path) -> list[ColmapImage]:
     images = []
     lines = _lines(path, keep_empty=True)
     for number, line in lines:
-        if not line:
+        if not line.strip():
             continue
         words = line.split(maxsplit=9)
         try:

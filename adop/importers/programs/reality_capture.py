@@ -40,7 +40,7 @@ def read_reality_capture(
     Raises: UserError naming the file and the line, and what is wrong.
     """
     rows = _rows(path)
-    files = find_photos(images, [name for _, name, _ in rows], str(path))
+    files = find_photos(images, [name for _, name, _ in rows], str(path), report)
     hint = "the names in the table are looked for in the folder that --images names"
     kept = keep_present(files, skip_missing, hint, report)
     lenses, photos, largest = [], [], 0.0
@@ -63,7 +63,7 @@ def _rows(path: Path) -> list[tuple[int, str, dict[str, float]]]:
     rows: list[tuple[int, str, dict[str, float]]] = []
     check_readable(path)
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file)
             columns = _columns(path, next(reader, []))
             for words in reader:

@@ -51,7 +51,7 @@ def read_metashape(
     chunk = _chunk(path)
     cameras = _aligned_cameras(path, chunk, report)
     labels = [camera.get("label", "") for camera in cameras]
-    files = find_photos(images, labels, str(path))
+    files = find_photos(images, labels, str(path), report)
     hint = "cameras are named like photos in the folder that --images names"
     kept = keep_present(files, skip_missing, hint, report)
     sensors: dict[str, Lens] = {}

@@ -66,7 +66,7 @@ def read_bundler(
         report(
             f"{len(cameras) - len(registered)} of {len(cameras)} cameras are not registered and were left out."
         )
-    files = find_photos(images, [names[index] for index in registered], str(names_file))
+    files = find_photos(images, [names[index] for index in registered], str(names_file), report)
     hint = "the names in the list are looked for in the folder that --images names"
     kept = keep_present(files, skip_missing, hint, report)
     chosen = [(files[place], cameras[registered[place]]) for place in kept]
@@ -187,7 +187,7 @@ def _find_list(bundle: Path) -> Path:
 def _read_list(path: Path) -> list[str]:
     """Return the photos' names: a line is a name, which `0` and a focal length may follow."""
     names = []
-    for line in read_text(path).split("\n"):
+    for line in read_text(path, errors="surrogateescape").split("\n"):
         words = line.strip().rsplit(maxsplit=2)
         if len(words) == 3 and words[1] == "0" and _is_number(words[2]):
             names.append(words[0])

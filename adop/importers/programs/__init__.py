@@ -1,0 +1,1 @@
+"""Readers of the files of COLMAP, nerfstudio, Metashape, RealityScan and Bundler."""
