@@ -47,6 +47,7 @@ def test_our_own_renders_score_as_a_rival_what_they_score_in_the_run(trained_fol
         assert found[name] == pytest.approx(own[name], rel=0.01), name
 
 
+@pytest.mark.long
 def test_a_training_becomes_a_curve_a_plot_and_a_table(
     few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

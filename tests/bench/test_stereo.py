@@ -38,6 +38,7 @@ def test_moved_and_missing_points_are_counted():
     assert result["wrong_highest"] < 0.001
 
 
+@pytest.mark.long
 def test_the_bench_prints_and_writes_its_figures(tmp_path, capsys):
     stereo = StereoConfig(longest_side=80, coarse_sweeps=2, middle_sweeps=1, keep_points=False)
     file = tmp_path / "stereo.json"

@@ -174,6 +174,7 @@ def test_a_missing_folder_is_refused(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stage", ["Stage 2", "Stage 3", "Stage 4"])
 def test_a_killed_capture_goes_on_to_the_same_scene(stage, captured, tmp_path):
     shutil.copytree(captured / "in", tmp_path / "in")

@@ -41,6 +41,7 @@ def python(*arguments: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_the_python_page_runs(workplace: Path):
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), flags=re.DOTALL)
     assert len(blocks) >= 8
@@ -64,6 +65,7 @@ def shell_lines() -> list[list[str]]:
     return lines
 
 
+@pytest.mark.long
 def test_the_commands_that_pages_show_run(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
+import pytest
 import torch
 from scipy.spatial import cKDTree
 
@@ -66,6 +67,7 @@ def with_photos(
     return dataclasses.replace(scene, photos=tuple(photos))
 
 
+@pytest.mark.long
 def test_a_hole_is_filled_where_its_points_were(demo_folder: Path):
     scene = load_scene(demo_folder, report=lambda _: None)
     without, middle, taken = scene_with_hole(scene)
@@ -82,6 +84,7 @@ def test_a_hole_is_filled_where_its_points_were(demo_folder: Path):
     assert np.median(errors[False]) < 0.15
 
 
+@pytest.mark.long
 def test_a_sparse_cloud_becomes_dense(demo_folder: Path):
     """With one point in sixty, what stereo adds lies on the whole cloud, relative to the distance from the cameras."""
     scene = load_scene(demo_folder, report=lambda _: None)
@@ -101,6 +104,7 @@ def test_a_sparse_cloud_becomes_dense(demo_folder: Path):
     assert np.median(nearest) < 0.5
 
 
+@pytest.mark.long
 def test_a_dark_hole_is_filled_too(demo_folder: Path, tmp_path: Path):
     """In the dark, noise is a large part of the light and must not count as a difference between photos."""
     scene, middle, _ = scene_with_hole(load_scene(demo_folder, report=lambda _: None))
@@ -110,6 +114,7 @@ def test_a_dark_hole_is_filled_too(demo_folder: Path, tmp_path: Path):
     assert len(in_hole) > 1030
 
 
+@pytest.mark.long
 def test_a_surface_goes_on_where_only_one_photo_looks(demo_folder: Path):
     """Without the points of a photo's lower border that the only other photo does not show."""
     scene = load_scene(demo_folder, report=lambda _: None)
@@ -138,6 +143,7 @@ def test_the_sky_gets_few_points(demo_folder: Path):
     assert len(added) < 0.05 * len(scene.points.xyz)
 
 
+@pytest.mark.long
 def test_an_overexposed_sky_gets_no_points(demo_folder: Path, tmp_path: Path):
     """Clipped pixels agree at any depth, and most of all in photos of the same exposure."""
     scene = load_scene(demo_folder, report=lambda _: None)

@@ -116,6 +116,7 @@ def test_photos_of_different_proportions_share_a_batch(small_folder: Path, tmp_p
     assert float((both - torch.cat(each)).abs().max()) < 0.05
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("backend", "launches"), [("reference", False), ("auto", True)])
 def test_the_chosen_backend_runs_everything(
     tiny_folder: Path, tmp_path: Path, backend: Backend, launches: bool

@@ -140,6 +140,7 @@ def test_the_photos_share_is_that_of_the_least_determined_direction():
     assert photo_share(equations, 0.1).tolist() == [pytest.approx(1, abs=1e-3), 0, 0]
 
 
+@pytest.mark.long
 def test_poses_and_patches_come_back_together(small_folder: Path):
     pipeline, _, cache = open_scene(small_folder, TrainConfig(), lambda _: None)
     truth, photos = geometry(pipeline), list(range(0, len(pipeline.cameras.poses), 2))

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
+import pytest
 import torch
 
 from adop.bench.disturb import disturb_points, geometry, measure
@@ -37,6 +38,7 @@ def every_second(photos: PhotoSet) -> PhotoSet:
     return replace(photos, indices=list(range(0, len(photos.pipeline.cameras.poses), 2)))
 
 
+@pytest.mark.long
 def test_misplaced_patches_come_back_in_part(small_folder: Path):
     photos = every_second(opened(small_folder))
     pipeline = photos.pipeline
@@ -48,6 +50,7 @@ def test_misplaced_patches_come_back_in_part(small_folder: Path):
     assert median(after.points_px) < 0.5 * median(before.points_px)
 
 
+@pytest.mark.long
 def test_most_points_stay_where_nothing_is_wrong(small_folder: Path):
     photos = every_second(opened(small_folder))
     start = photos.pipeline.points.xyz.clone()

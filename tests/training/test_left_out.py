@@ -4,6 +4,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+import pytest
+
 from adop.run.photos import split_photos
 from adop.scene.read import load_scene
 from adop.scene.write import save_scene
@@ -11,6 +13,7 @@ from adop.training.train import train
 from support.fast_training import CONFIG
 
 
+@pytest.mark.long
 def test_a_photo_with_another_ones_pose_is_named_and_weighs_nothing(small_folder: Path, tmp_path: Path):
     scene = load_scene(small_folder, report=lambda _: None)
     photos, trained = list(scene.photos), split_photos(len(scene.photos), CONFIG.test_every)["train"]

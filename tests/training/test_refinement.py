@@ -164,6 +164,7 @@ def test_the_error_of_a_wrong_camera_is_measured():
     assert errors.response_rmse < 1e-6
 
 
+@pytest.mark.long
 def test_the_benchmark_writes_its_results(small_folder: Path, tmp_path: Path):
     scene = load_scene(small_folder, report=lambda _: None)
     save_scene(dataclasses.replace(scene, photos=scene.photos[:5]), tmp_path / "few")
@@ -181,6 +182,7 @@ def test_the_benchmark_writes_its_results(small_folder: Path, tmp_path: Path):
         bench_refine(config)
 
 
+@pytest.mark.long
 def test_the_benchmark_disturbs_and_recovers_a_rolling_shutter(tiny_folder: Path, tmp_path: Path):
     scene = load_scene(tiny_folder, report=lambda _: None)
     save_scene(dataclasses.replace(scene, photos=scene.photos[:5]), tmp_path / "few")

@@ -98,6 +98,7 @@ def test_the_first_steps_already_show_the_scene_and_training_helps(trained: Path
     assert result["mean"]["psnr_fitted"] > result["baseline_points"]["psnr_fitted"] - 0.5
 
 
+@pytest.mark.long
 def test_the_loss_falls_on_the_training_photos(small_folder: Path, tmp_path: Path):
     """Train on one photo's crop over and over: the image approaches it."""
     losses: list[float] = []
@@ -159,6 +160,7 @@ def with_something_in_front(photo: Photo, file: Path) -> Photo:
     return dataclasses.replace(photo, file=file)
 
 
+@pytest.mark.long
 def test_killed_and_resumed_ends_at_the_same_numbers(tiny_folder: Path, tmp_path: Path):
     scene = load_scene(tiny_folder, report=lambda _: None)
     folder, photos = tmp_path / "scene", list(scene.photos)
