@@ -11,19 +11,11 @@ import numpy as np
 from PIL import Image
 
 from adop.errors import UserError, one_line, quoted
+from adop.images.cost import check_cost
+from adop.images.srgb import srgb_bytes
 
 _MAX_SIDE = 1 << 16  # pixels
-_MAX_COMPRESSION = 1000  # of a single colour
-
-
-def srgb_bytes(linear: np.ndarray) -> np.ndarray:
-    """Return linear light as sRGB values of 8 bits: values above 1 become 255, and those that are no number 0.
-
-    Source: IEC 61966-2-1.
-    """
-    value = np.clip(np.nan_to_num(linear, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
-    encoded = np.where(value <= 0.0031308, 12.92 * value, 1.055 * value ** (1 / 2.4) - 0.055)
-    return np.rint(255 * encoded).astype(np.uint8)
+_DECODED_BYTES = 16  # per pixel: red, green, blue and alpha as floats
 
 
 def exr_header(path: Path) -> dict[str, Any]:
@@ -39,11 +31,7 @@ def exr_header(path: Path) -> dict[str, Any]:
     width, height = _read(path, lambda: _size(header))
     if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
         raise UserError(f"{path}: claims to be {width}x{height} pixels; save it anew or leave it out.")
-    if 16 * width * height > 180_000_000 + _MAX_COMPRESSION * os.path.getsize(path):
-        raise UserError(
-            f"{path}: claims to be a photo of {width}x{height} pixels, far too many for its "
-            f"{os.path.getsize(path)} bytes; save it anew or leave it out."
-        )
+    check_cost(path, (width, height), _DECODED_BYTES)
     if not ({"R", "G", "B"} <= _channels(header) or "Y" in _channels(header)):
         raise UserError(
             f"{path}: has the channels {quoted(', '.join(sorted(_channels(header))))}; a photo needs R, G and B, or Y."

@@ -9,8 +9,8 @@ from PIL import Image, ImageOps
 
 from adop.errors import UserError, one_line
 from adop.images.exif import ORIENTATION, kept_exif
-from adop.images.exr import srgb_bytes
 from adop.images.photo_files import open_photo, read_photo
+from adop.images.srgb import srgb_bytes
 
 _CODECS = {"PNG": "png", "TIFF": "tiff"}  # FFmpeg's: Pillow reads only the upper 8 bits of 16-bit colours
 

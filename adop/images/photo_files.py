@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from adop.errors import UserError, one_line
+from adop.images.cost import check_cost
 from adop.images.exr import exr_header, exr_image, read_exr
 from adop.images.writers import save_exr
 
@@ -20,10 +21,8 @@ from adop.images.writers import save_exr
 FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
 # Endings of photos that a folder is searched for.
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".exr")
-# Cameras have 200 megapixels, twice Pillow's limit for a single photo; `_check_cost` refuses small files of many pixels.
+# Cameras have 200 megapixels, twice Pillow's limit for a single photo; `check_cost` refuses small files of many pixels.
 Image.MAX_IMAGE_PIXELS = 1 << 29
-_SMALL_BYTES = 180_000_000  # of memory, which any photo may take; larger ones need a file in proportion to it
-_MAX_COMPRESSION = 1000  # about what JPEG and PNG reach for a single colour
 _MAX_SCANS = 200  # of a progressive JPEG; each costs the time of the whole photo
 _STRIP_PIXELS = 1 << 21
 _STORED_BYTES = {"1": 1, "L": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # per pixel, in Pillow's memory; else 4
@@ -77,12 +76,7 @@ def is_exr(path: Path) -> bool:
 
 def _check_cost(path: Path, image: Image.Image, channels: int) -> None:
     """Refuse a file whose decoding would take far more memory or time than its size suggests."""
-    size, pixels = os.path.getsize(path), image.width * image.height
-    if pixels * (_STORED_BYTES.get(image.mode, 4) + channels) > _SMALL_BYTES + _MAX_COMPRESSION * size:
-        raise UserError(
-            f"{path}: claims to be a photo of {image.width}x{image.height} pixels, far too many for its {size} bytes; "
-            "save it anew or leave it out."
-        )
+    check_cost(path, image.size, _STORED_BYTES.get(image.mode, 4) + channels)
     if image.info.get("progressive") and Path(path).read_bytes().count(b"\xff\xda") > _MAX_SCANS:
         raise UserError(
             f"{path}: is a JPEG file of more than {_MAX_SCANS} scans; save it anew or leave it out."

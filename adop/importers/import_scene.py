@@ -75,8 +75,8 @@ def import_nerfstudio(
     """
     config = _checked(config, output)
     folder = None if images is None else Path(images)
-    options = config.skip_missing, config.split is None
-    lenses, photos, ply = read_transforms(Path(transforms), folder, options, report)
+    own_split = config.split is None
+    lenses, photos, ply = read_transforms(Path(transforms), folder, config.skip_missing, own_split, report)
     source = ply if points is None or (callable(points) and ply is not None) else points
     if source is None:
         raise UserError(f"{transforms}: names no point cloud (ply_file_path); name one with --points.")

@@ -15,7 +15,7 @@ from adop.errors import UserError
 from adop.images.linear import write_encoded
 from adop.images.photo_files import is_exr
 from adop.importers.import_config import ImportConfig
-from adop.scene.scene import Photo
+from adop.scene.scene import Photo, name_with_ending
 
 
 @contextmanager
@@ -36,22 +36,17 @@ def encoded_photos(photos: list[Photo], output: Path, config: ImportConfig) -> I
     beside = output.absolute().parent
     beside.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.encoded", dir=beside) as folder:
-        taken = {photo.name.lower() for photo in photos}
-        encoded = []
-        for number, photo in enumerate(photos):
+        taken = {photo.name.lower() for photo in photos if is_exr(photo.file)}
+
+        def encoded(number: int, photo: Photo) -> Photo:
             if is_exr(photo.file):
-                encoded.append(photo)
-                continue
-            name = Path(photo.name).with_suffix(".png").as_posix()
-            name = photo.name + ".png" if name.lower() in taken - {photo.name.lower()} else name
-            taken.add(name.lower())
-            encoded.append(replace(photo, file=Path(folder, f"{number}.png"), name=name))
+                return photo
+            name = name_with_ending(photo.name, ".png", taken)
+            return replace(photo, file=Path(folder, f"{number}.png"), name=name)
+
+        result = [encoded(number, photo) for number, photo in enumerate(photos)]
+        pairs = [(one.file, two.file) for one, two in zip(photos, result, strict=True) if one is not two]
         with ThreadPoolExecutor() as pool:
-            done = pool.map(_encode, photos, encoded)
-            list(tqdm(done, "encoding photos", len(photos), leave=False, disable=None))
-        yield encoded
-
-
-def _encode(photo: Photo, encoded: Photo) -> None:
-    if encoded.file != photo.file:
-        write_encoded(photo.file, encoded.file)
+            done = pool.map(lambda pair: write_encoded(*pair), pairs)
+            list(tqdm(done, "encoding photos", len(pairs), leave=False, disable=None))
+        yield result

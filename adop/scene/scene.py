@@ -112,6 +112,16 @@ def usable_names(names: Sequence[str]) -> list[str]:
     return result
 
 
+def name_with_ending(name: str, ending: str, taken: set[str]) -> str:
+    """Return a photo's name with another ending that none of the names `taken`, in small letters, is; it joins them."""
+    short = PurePosixPath(name).with_suffix(ending).as_posix()
+    own = short if short.lower() not in taken else name + ending
+    while own.lower() in taken:
+        own = own.removesuffix(ending) + "_" + ending
+    taken.add(own.lower())
+    return own
+
+
 def _decoded(name: str) -> str:
     """Return a name whose bytes are not UTF-8 in the letters of Western Europe, and others as they are."""
     if name.isascii():

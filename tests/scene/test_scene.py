@@ -17,7 +17,7 @@ from adop.geometry.lens import Lens
 from adop.geometry.rigid_motion import rigid
 from adop.ops import Points, project
 from adop.scene.read import load_scene
-from adop.scene.scene import Photo, camera_of, demo_scene_folder
+from adop.scene.scene import Photo, camera_of, demo_scene_folder, name_with_ending
 from adop.scene.write import save_scene
 from support.small_scene import ball, small_scene
 from support.small_scene import lens as small_lens
@@ -233,3 +233,11 @@ def test_a_photo_is_named_like_its_file_by_default(tmp_path):
 
 def test_the_demo_scene_is_found():
     assert (demo_scene_folder() / "dataset.ini").is_file()
+
+
+def test_names_with_another_ending_stay_apart_whatever_their_case():
+    taken = {"e.exr"}
+    names = ["A.png", "a.tif", "a.tif.png", "b/c.TIF", "E.EXR.png"]
+    found = [name_with_ending(name, ".png", taken) for name in names]
+    assert found == ["A.png", "a.tif.png", "a.tif.png.png", "b/c.png", "E.EXR.png"]
+    assert taken == {"e.exr", *(name.lower() for name in found)} and len(taken) == 6

@@ -295,7 +295,7 @@ def _readers() -> dict[str, Reader]:
         "colmap text": Reader(lambda d: small(d, True), _colmap, colmap["txt"]),
         "transforms.json": Reader(
             _make_transforms,
-            lambda d: read_transforms(d, None, (False, True), lambda _: None),
+            lambda d: read_transforms(d, None, False, True, lambda _: None),
             {"transforms.json": "json"},
         ),
         **import_readers(),

@@ -26,7 +26,7 @@ from adop.images.photo_files import ENDINGS, check_photos, is_exr, open_photo, p
 from adop.importers.masks import masks_beside, report_masks, without_masks
 from adop.ranges import SMALLEST_PHOTO_PX
 from adop.scene.prepare import Report
-from adop.scene.scene import Photo, photo_file, usable_names
+from adop.scene.scene import Photo, name_with_ending, photo_file, usable_names
 
 _JPEG_QUALITY = 97
 _VIEW_QUALITY = 95
@@ -215,11 +215,7 @@ def _free_names(files: Sequence[Path], wanted: Sequence[str], linear: bool = Fal
     for name, direct in zip(wanted, linked, strict=True):
         if not direct:
             ending = ".jpg" if Path(name).suffix.lower() in _HEIF and not linear else ".png"
-            short = str(Path(name).with_suffix(ending).as_posix())
-            name = short if short.lower() not in taken else name + ending
-            while name.lower() in taken:
-                name = name.removesuffix(ending) + "_" + ending
-            taken.add(name.lower())
+            name = name_with_ending(name, ending, taken)
         names.append(name)
     return names
 

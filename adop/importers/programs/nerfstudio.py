@@ -29,7 +29,7 @@ class _Frame:
 
 
 def read_transforms(
-    path: Path, images: Path | None, options: tuple[bool, bool], report: Report
+    path: Path, images: Path | None, skip_missing: bool, use_split: bool, report: Report
 ) -> tuple[list[Lens], list[Photo], Path | None]:
     """Return the lenses, the photos sorted by name, and the PLY file that the JSON names, if any.
 
@@ -38,11 +38,11 @@ def read_transforms(
     Args:
         path: transforms.json, or a folder with it, or with transforms_train.json and others.
         images: the folder that file_path is relative to, by default the JSON's.
-        options: whether photos that are not there are left out, and whether the split of the file counts.
+        skip_missing: leave out photos that are not there.
+        use_split: whether the split that the file has counts.
 
     Raises: UserError naming the file and the frame, and what is wrong.
     """
-    skip_missing, use_split = options
     sources = [(file, part, _load(file)) for file, part in _files(path)]
     first = sources[0][0]
     images = first.parent if images is None else images
@@ -74,9 +74,8 @@ def _files(path: Path) -> list[tuple[Path, str | None]]:
         return [(path, None)]
     parts = [(path / f"transforms_{part}.json", part) for part in PARTS]
     there = [(file, part) for file, part in parts if file.is_file()]
-    return (
-        [(path / "transforms.json", None)] if (path / "transforms.json").is_file() or not there else [*there]
-    )
+    whole = path / "transforms.json"
+    return [*there] if there and not whole.is_file() else [(whole, None)]
 
 
 def _frames(path: Path, part: str | None, data: dict[str, Any]) -> list[_Frame]:
