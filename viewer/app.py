@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from adop.config import NetworkConfig, preset
+from adop.config import NetworkConfig, TrainConfig, preset
 from adop.errors import UserError
 from adop.initialisation.environment import initialise_environment
 from adop.interrupts import interrupts
@@ -67,17 +67,23 @@ def open_run_or_scene(folder: Path, scene: Path | None, device: str, say: Callab
             f"{folder}: contains neither a run (config.json) nor a scene (dataset.ini); "
             "`adop train` makes runs, `adop import` makes scenes"
         )
+    run = points_of_scene(folder, preset("quick"), device, say)
+    run.folder /= run.scene.name
+    with torch.no_grad():
+        initialise_environment(run.pipeline, run.cache, run.split["train"])
+    return run
+
+
+def points_of_scene(folder: Path, config: TrainConfig, device: str, say: Callable[[str], None]) -> Run:
+    """Return an untrained run that shows the points of a scene in their own colours; its folder is `views`."""
     config = dataclasses.replace(
-        preset("quick"),
+        config,
         scene=str(folder.resolve()),
         device=device,
         bf16=False,
         network=NetworkConfig(kind="none"),
     )
     run = new_run(folder, Path("views"), config, say)
-    run.folder /= run.scene.name
-    with torch.no_grad():
-        initialise_environment(run.pipeline, run.cache, run.split["train"])
     run.pipeline.eval()
     return run
 

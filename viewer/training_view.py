@@ -8,11 +8,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from adop.config import TrainConfig
 from adop.errors import UserError
+from adop.progress import Stages
 from adop.run.run import Run
-from adop.viewer.app import address_text
+from adop.training.train import share_done
+from adop.viewer.app import address_text, points_of_scene
 from adop.viewer.drawing.render_thread import RenderThread
 from adop.viewer.server.server import Viewer
 from adop.viewer.session.files import Exporter, Files
@@ -106,7 +110,8 @@ class TrainingCurves:
 class LiveView:
     """A callback for `adop.training.train.train` that shows the run in the browser while it is being trained.
 
-    The viewer starts with the first step, and its address is passed to `say`.
+    The viewer starts with `show_points`, or else with the first step; its address is passed to `say`. From the first
+    step on it shows the run.
 
     Args: host, port, token: see `adop.viewer.server.server.Viewer`.
     Raises: UserError at once where the port is in use.
@@ -126,7 +131,7 @@ class LiveView:
             raise UserError(
                 f"port {port} on {host} cannot be used ({error.strerror}); choose another --port"
             ) from None
-        self.viewer: Viewer | None = None  # None: training has not begun
+        self.viewer: Viewer | None = None  # None: nothing is shown yet
         self.paused = False
         self._listen_at, self._say = (host, port, token), say
         self._gate = Gate()
@@ -135,12 +140,29 @@ class LiveView:
         self._step = 0
         self._speed_start = (0, time.monotonic())  # step and time from which the speed is measured
         self._live = True
+        self._stages: Stages | None = None  # of the preparation, while it runs
+        self._has_begun = False  # whether the first step was taken, and the run itself is shown
+        self._share = self._first_share = 0.0  # of the training that is done, now and when the speed began
+
+    def show_points(self, scene: Path, folder: Path, config: TrainConfig) -> None:
+        """Start the viewer with the points of a scene, to be looked at until training begins.
+
+        Call it before training, which seeds the random numbers.
+
+        Args: folder: the run folder, where renders and camera paths are saved.
+        """
+        self._start_viewer(points_of_scene(scene, config, config.device, lambda _: None), None, folder)
+
+    def watch(self, stages: Stages) -> None:
+        """Show the stages of the preparation from now on."""
+        self._stages = stages
 
     def __call__(self, run: Run, values: dict[str, float]) -> str | None:
         """Record the numbers of a step and let images be rendered; return "save" to have a checkpoint saved."""
-        if self.viewer is None:
-            self.viewer = self._start_viewer(run)
-        self._step = run.progress.step
+        if not self._has_begun:
+            self._begin(run)
+        assert self.viewer is not None
+        self._step, self._share = run.progress.step, share_done(run)
         self._curves.add(run.progress.step, values["loss"], values["psnr"])
         if self._gate.is_awaited:
             self._render_waiting(self.viewer.shared.render_thread)
@@ -149,14 +171,22 @@ class LiveView:
         request, self._save_requested = ("save" if self._save_requested else None), False
         return request
 
-    def _start_viewer(self, run: Run) -> Viewer:
-        render_thread = RenderThread(run, self._gate)
-        files = Files(run.folder)
+    def _begin(self, run: Run) -> None:
+        """Show the run itself, at its first step."""
+        self._stages, self._has_begun = None, True
+        self._step, self._share = run.progress.step, share_done(run)
+        self._measure_speed()
+        self._start_viewer(run, self._gate, run.folder)
+
+    def _start_viewer(self, run: Run, gate: Gate | None, folder: Path) -> None:
+        """Show a run, in the viewer that is there or in a new one."""
+        render_thread, files = RenderThread(run, gate), Files(folder)
         shared = SharedResources(render_thread, files, Exporter(render_thread, files), self)
-        viewer = Viewer(shared, *self._listen_at)
-        self._speed_start = run.progress.step, time.monotonic()
-        self._say("\n" + address_text(viewer))
-        return viewer
+        if self.viewer is None:
+            self.viewer = Viewer(shared, *self._listen_at)
+            self._say("\n" + address_text(self.viewer))
+        else:
+            self.viewer.show(shared)
 
     def _render_waiting(self, render_thread: RenderThread) -> None:
         """Let the waiting images be rendered; while a camera moves, wait a moment for its next ones as well."""
@@ -177,7 +207,11 @@ class LiveView:
         """Wait until training is resumed or Ctrl-C is pressed."""
         with _on_interrupt(self._resume):
             self._gate.open_until(lambda: not self.paused)
-        self._speed_start = self._step, time.monotonic()
+        self._measure_speed()
+
+    def _measure_speed(self) -> None:
+        """Measure the speed, and the time left, from now on."""
+        self._speed_start, self._first_share = (self._step, time.monotonic()), self._share
 
     def _resume(self) -> None:
         self.paused = False
@@ -185,10 +219,21 @@ class LiveView:
     # What sessions ask for (`adop.viewer.session.session.Training`).
 
     def status(self) -> dict[str, Any]:
-        """Return the step, the steps per second, and whether training is running or paused."""
+        """Return where training stands: the stage of the preparation, or step, speed, total and seconds left."""
+        status: dict[str, Any] = {"live": self._live, "step": self._step, "paused": self.paused, "speed": 0.0}
+        if self._stages is not None:
+            stage = self._stages.status()
+            return status | {
+                "stage": stage.stage,
+                "number": stage.number,
+                "stages": stage.count,
+                "left": round(stage.seconds_left),
+            }
         first, begun = self._speed_start
-        speed = (self._step - first) / max(time.monotonic() - begun, 1e-3)
-        return {"live": self._live, "step": self._step, "speed": round(speed, 1), "paused": self.paused}
+        elapsed = max(time.monotonic() - begun, 1e-3)
+        done = self._share - self._first_share
+        status |= {"speed": round((self._step - first) / elapsed, 1), "share": round(self._share, 3)}
+        return status | ({"left": round((1 - self._share) * elapsed / done)} if done > 0 else {})
 
     def history(self, since: int) -> list[list[float]]:
         """Return the rows (index, step, loss, PSNR) of the training curves from index `since` on."""

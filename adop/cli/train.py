@@ -127,8 +127,12 @@ def _train(options: TrainOptions, live: LiveView | None) -> None:
         from adop.bench.step_profile import StepProfile
 
         profile = StepProfile()
+    watch = None
+    if live is not None:
+        live.show_points(Path(scene), options.output, config)
+        watch = live.watch
     with profile or contextlib.nullcontext():
-        result = train(Path(scene), options.output, config, options.resume, callback=live)
+        result = train(Path(scene), options.output, config, options.resume, callback=live, watch=watch)
     if profile:
         print(profile.table())
     if result:

@@ -7,7 +7,6 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from adop.config import DensifyConfig
 from adop.geometry.camera import Camera
@@ -27,6 +26,7 @@ from adop.initialisation.reduced_photos import (
 from adop.model.pipeline import Pipeline
 from adop.model.points import MIN_RADIANCE
 from adop.ops import Points
+from adop.progress import Bar
 from adop.scene.photo_cache import PhotoCache
 
 GOLDEN_RATIO = 0.618034
@@ -61,7 +61,7 @@ def densify(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config: De
     # Where the budget ends within a pass, that pass was spread over the capture.
     chosen.sort(key=lambda photo: photo * GOLDEN_RATIO % 1)
     steps = [(scale, photo) for scale in config.scales for photo in chosen]
-    for scale, photo in tqdm(steps, desc="points between points", leave=False, disable=None):
+    for scale, photo in Bar(steps, desc="points between points"):
         room = config.max_points - len(pipeline.points)
         if room <= 0:
             break

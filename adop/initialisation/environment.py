@@ -11,13 +11,13 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from adop.initialisation.photometry import clipping, photo_radiance, pixel_confidence
 from adop.model.environment import map_texels, push_pull
 from adop.model.pipeline import Pipeline
 from adop.model.points import MIN_RADIANCE
 from adop.model.tonemapper import srgb_encode
+from adop.progress import Bar
 from adop.scene.photo_cache import PhotoCache, reduction
 
 MAP_ROWS = (8, 16, 32, 64, 128, 256)  # heights of the map that are tried
@@ -150,7 +150,7 @@ def _sum_rays(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> tuple
     folds = max(1, min(FOLDS, len(photos)))
     sums = RaySums(*(torch.zeros(folds, channels, rows * columns) for channels in (3, 1, 3, 1)))
     rays, background_rays = 0, 0
-    for number, photo in enumerate(tqdm(photos, desc="measuring the environment", leave=False, disable=None)):
+    for number, photo in enumerate(Bar(photos, desc="measuring the environment")):
         # Photos are dealt to the folds in turn, so that a predicted photo lies between others, as held-out photos do.
         fold = number % folds
         background = _background_rays(pipeline, cache, photo)

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
-from tqdm import tqdm
 
 from adop.config import GrowConfig
 from adop.initialisation.reduced_photos import (
@@ -25,6 +24,7 @@ from adop.initialisation.reduced_photos import (
 from adop.initialisation.stereo import consistent_depths, depth_map, photo_pyramid
 from adop.model.pipeline import Pipeline
 from adop.ops import Points
+from adop.progress import Bar
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.point_cloud import morton_order
 
@@ -109,7 +109,7 @@ def _continue_surfaces(
     each continues what those before it have shown.
     """
     added = 0
-    for index in tqdm(reduced, desc="surfaces that few photos see", leave=False, disable=None):
+    for index in Bar(reduced, desc="surfaces that few photos see"):
         if added >= max_points:
             break
         photo = update_depth(pipeline, {index: reduced[index]})[index]
@@ -184,7 +184,7 @@ def _stereo_candidates(
 ) -> list[Candidates]:
     """Return what stereo finds in the holes of the chosen photos and another of them confirms."""
     pyramid, maps = photo_pyramid(reduced), {}
-    for photo in tqdm(chosen, desc="stereo in holes", leave=False, disable=None):
+    for photo in Bar(chosen, desc="stereo in holes"):
         depths = depth_map(pyramid, photo, fill_levels, config)
         if depths is not None:
             maps[photo] = depths

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from adop.config import LearnConfig, learned
 from adop.initialisation.photometry import PointSamples
 from adop.model.pipeline import Pipeline
 from adop.model.points import MIN_RADIANCE
 from adop.model.tonemapper import Tonemapper
+from adop.progress import Bar
 
 MAX_POINTS = 10_000
 MAX_OBSERVATIONS = 100_000  # per lens
@@ -86,7 +86,7 @@ def _minimise(pipeline: Pipeline, observations: list[Observations], parameters: 
     optimiser = torch.optim.Adam(parameters, lr=LEARNING_RATE, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS, FINAL_LEARNING_RATE)
     errors: list[Tensor] = []
-    for _ in tqdm(range(steps), desc="fitting the physical camera", leave=False, disable=None):
+    for _ in Bar(range(steps), desc="fitting the physical camera"):
         optimiser.zero_grad(set_to_none=True)
         cost, weight, errors = log_radiance.new_zeros(()), log_radiance.new_zeros(()), []
         for observed in observations:

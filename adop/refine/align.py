@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from adop.config import AlignConfig
 from adop.geometry.camera import Camera
 from adop.geometry.rigid_motion import se3_log
+from adop.progress import Bar
 from adop.refine.alignment_equations import (
     POSE_SIZE,
     AlignmentEquations,
@@ -199,9 +199,9 @@ def _align_lens(alignment: LensAlignment, scales: list[int]) -> list[CameraMove]
     return [_finish(alignment, state) for state in states]
 
 
-def _progress_bar(title: str, alignment: LensAlignment, scales: list[int]) -> tqdm:
+def _progress_bar(title: str, alignment: LensAlignment, scales: list[int]) -> Bar:
     steps = len(scales) * (alignment.config.iterations + 1)
-    return tqdm(total=steps, desc=title, leave=False, disable=None)
+    return Bar(total=steps, desc=title)
 
 
 def _is_aligned(alignment: LensAlignment, scales: list[int]) -> bool:
@@ -225,7 +225,7 @@ def _align_coarsely(
     alignment: LensAlignment,
     states: list[PhotoState],
     scales: list[int],
-    bar: tqdm,
+    bar: Bar,
     min_progress: float = 0.0,
 ) -> list[PhotoState]:
     """Align photos at all scales but the finest; return those that it improved, or all if it changed their lens."""
@@ -237,7 +237,7 @@ def _align_coarsely(
 
 
 def _minimise(
-    alignment: LensAlignment, states: list[PhotoState], scale: int, bar: tqdm, min_progress: float = 0.0
+    alignment: LensAlignment, states: list[PhotoState], scale: int, bar: Bar, min_progress: float = 0.0
 ) -> None:
     """Take up to `config.iterations` steps at one scale; converged photos rest, unless their lens is refined.
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from adop.config import AlignConfig, MovePointsConfig
 from adop.geometry.rigid_motion import se3_exp, se3_log
 from adop.model.pipeline import Pipeline
+from adop.progress import Bar
 from adop.refine.align import INDEPENDENT_PIXELS, pose_sigma
 from adop.refine.alignment_equations import POSE_SIZE
 from adop.refine.move_points import GRID_SAMPLING, PointSampling, move_points
@@ -231,12 +231,7 @@ def adjust_bundle(
     )
     poses = pipeline.cameras.poses[photos.indices].clone()
     bundle = _Bundle(photos, groups, prior, poses, config, align)
-    with tqdm(
-        total=len(scales) * (config.iterations + 1),
-        desc="adjusting poses and points",
-        leave=False,
-        disable=None,
-    ) as bar:
+    with Bar(total=len(scales) * (config.iterations + 1), desc="adjusting poses and points") as bar:
         for scale in scales:
             radiance = mean_radiance(pipeline, scale * finest * pixel)
             linearise = functools.partial(gather_joint_equations, photos, scale * finest, groups, radiance)
@@ -270,7 +265,7 @@ class _Bundle:
 
 
 def _minimise(
-    bundle: _Bundle, linearise: Callable[[], tuple[ShiftEquations, PoseEquations]], bar: tqdm
+    bundle: _Bundle, linearise: Callable[[], tuple[ShiftEquations, PoseEquations]], bar: Bar
 ) -> ShiftEquations:
     """Take `config.iterations` steps at one scale; return the groups' equations at the best poses and points.
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from adop.config import MovePointsConfig
+from adop.progress import Bar
 from adop.refine.belief_propagation import min_sum_labels, nearby_labels
 from adop.refine.observations import PointSelection, visible_points
 from adop.refine.photo_set import PhotoSet, finest_scale, pixel_size
@@ -90,7 +90,7 @@ def move_points(
     prior = PositionPrior(start, config.position_prior * bounding_side(start))
     finest = finest_scale(pipeline)
     total = config.grouped * (2 * len(SEARCH_RADII) + 1) + config.individual * (config.iterations + 1)
-    with tqdm(total=total, desc="moving points", leave=False, disable=None) as bar:
+    with Bar(total=total, desc="moving points") as bar:
         if config.grouped:
             pixel = pixel_size(pipeline, photos.indices)
             _move_groups(_Search(photos, prior, finest, pixel, grid_sampling), config, bar)
@@ -141,7 +141,7 @@ class _Search:
         self.photos.pipeline.points.move(shift[groups.of_point])
 
 
-def _move_groups(search: _Search, config: MovePointsConfig, bar: tqdm) -> None:
+def _move_groups(search: _Search, config: MovePointsConfig, bar: Bar) -> None:
     """Move groups of points by a joint search, then by independent searches of their parts."""
     start = search.prior.start
     size = bounding_side(start)

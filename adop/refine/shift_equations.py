@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from adop.config import MovePointsConfig
 from adop.model.pipeline import Pipeline
+from adop.progress import Bar
 from adop.refine.observations import PointResiduals, point_residuals
 from adop.refine.photo_set import PhotoSet
 from adop.refine.point_groups import PointGroups, group_means
@@ -138,7 +138,7 @@ def minimise_shifts(
     linearise: Callable[[], ShiftEquations],
     prior: PositionPrior,
     config: MovePointsConfig,
-    bar: tqdm,
+    bar: Bar,
 ) -> None:
     """Move groups of points by `config.iterations` steps of Levenberg-Marquardt; groups that a step makes worse go back.
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from adop.backend.arguments import CropArguments, Values
 from adop.backend.launch import Launch, launch
+from adop.progress import Bar
 from adop.run.run import Run
 
 MEMORY_SHARE = (
@@ -91,7 +91,7 @@ def load_photos(run: Run) -> DevicePhotos:
     photos, cache = run.split["train"], run.cache
     with ThreadPoolExecutor() as pool:
         read = pool.map(lambda index: (index, cache.get(index), cache.mask(index)), photos)
-        shown = tqdm(read, "copying photos to the GPU", len(photos), leave=False, disable=None)
+        shown = Bar(read, "copying photos to the GPU", len(photos))
         return pack_photos(shown, _pixels(run), run.device)
 
 

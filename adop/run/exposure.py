@@ -21,6 +21,7 @@ from adop.geometry.camera import Camera
 from adop.images.metrics.psnr_ssim import LUMINANCE
 from adop.model.pipeline import Pipeline, Radiance
 from adop.model.tonemapper import Tonemapper
+from adop.progress import Bar
 from adop.render.camera_path import CameraPath, pinhole
 from adop.render.camera_settings import CameraSettings
 from adop.run.exposure_model import PhotoValues, ViewPrediction, choose
@@ -144,7 +145,8 @@ def fit_exposure(pipeline: Pipeline, step: int) -> ExposureModel:
     """
     tonemapper = pipeline.tonemapper
     lens, trained = tonemapper.lens.cpu().numpy(), tonemapper.trained.cpu().numpy()
-    cameras = (pipeline.camera(torch.tensor([photo])) for photo in range(len(trained)))
+    photos = Bar(range(len(trained)), desc="light of the photos")
+    cameras = (pipeline.camera(torch.tensor([photo])) for photo in photos)
     light = np.stack([view_statistics(pipeline, camera) for camera in cameras])
     start = tonemapper.exposure_start.double().cpu().numpy()[:, None]
     exposure = tonemapper.exposures().double().cpu().numpy()[:, None]

@@ -67,6 +67,9 @@ def fuse(stereo: StereoScene) -> RawPoints:
     A point lies in the middle of a pixel, at the mean of the agreeing photos' inverse depths. A pixel whose surface an
     earlier photo gave a point gives none, unless its own pixels are clearly smaller there.
 
+    Its colour is the median of what these photos show of it, each with the brightness of its own photo: a leaf, a
+    reflection or noise in one photo does not colour the surface behind it.
+
     A point's confidence is (1 - c) S / (1 + S), in [0, 1]: c is the cost of its plane in its own photo (0 is the same
     texture, 1 an unrelated one), and S the sum of (1 - c) (1 - d) over the agreeing photos, with their costs c and the
     differences d of their depths from its own, as shares of `depth_tolerance`.
@@ -99,13 +102,30 @@ def fuse(stereo: StereoScene) -> RawPoints:
                 used[other] = torch.zeros(stereo.view(other).view.image.shape, dtype=torch.bool)
             _mark_around(used[other], comparisons[other], chosen)
         chosen &= confidence >= stereo.config.min_confidence
-        colour = stereo.view(photo).colour.to(chosen.device)[chosen]
+        colour = _colours(stereo, photo, comparisons, chosen)
         positions = _positions(own, inverse / (agreeing + 1), chosen)
         parts.append((positions, F.normalize(normals[chosen], dim=1), colour, confidence[chosen]))
     xyz, normal, colours, sure = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     return RawPoints(
         xyz.astype(np.float64), normal.astype(np.float32), colours, "stereo", sure.astype(np.float32)
     )
+
+
+def _colours(
+    stereo: StereoScene, photo: int, comparisons: dict[int, _Comparison], chosen: Tensor
+) -> Tensor:
+    """Return the median colours [M, 3] u8 of chosen pixels [H, W] bool over their photo and those that agree."""
+    own = stereo.view(photo).colour.to(chosen.device)[chosen].float()
+    shown = [own]
+    for other, comparison in comparisons.items():
+        agrees = comparison.agrees[chosen]
+        if not agrees.any():
+            continue
+        column, row = comparison.uv[chosen].long().unbind(-1)
+        colour = stereo.view(other).colour.to(chosen.device)[row, column].float()
+        gain = ((own[agrees] + 1) / (colour[agrees] + 1)).median(dim=0).values
+        shown.append(torch.where(agrees[:, None], colour * gain, torch.nan))
+    return torch.stack(shown).nanmedian(dim=0).values.clamp(0, 255).round().byte()
 
 
 def _pixel_size(surface: _Surface) -> float:

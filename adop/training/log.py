@@ -17,13 +17,13 @@ from torch import Tensor
 
 from adop.files import append_line, write_text
 from adop.images.writers import to_uint8
+from adop.progress import QUIET_SECONDS, duration
 from adop.refine.align import CameraMove
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 MEAN_OF = 50  # steps that the logged means are taken over
-QUIET_SECONDS = 20.0  # between progress lines where the output is not a terminal
 
 
 class Log:
@@ -146,7 +146,7 @@ class ProgressLine:
         left = (1 - share) * (now - self.begun) / max(share - self.first_share, 1e-9)
         text = (
             f"step {step}, {100 * share:.0f} %, loss {loss:.4f}, {psnr:.2f} dB, "
-            f"{speed:.1f} steps/s, {int(left) // 60}:{int(left) % 60:02d} left"
+            f"{speed:.1f} steps/s, {duration(left)} left"
         )
         print(
             f"\r{text:<78}" if self.terminal else text,

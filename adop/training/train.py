@@ -15,8 +15,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
-from tqdm import tqdm
 
 from adop.backend.choice import choose_device
 from adop.config import TrainConfig, save_config
@@ -24,41 +22,35 @@ from adop.errors import UserError
 from adop.evaluation.evaluate import evaluate, mean_scores, score_photo
 from adop.evaluation.run_plots import plot_run
 from adop.images.vgg import Vgg
-from adop.initialisation.consistency import find_occluders, remove_unsupported
-from adop.initialisation.densify import densify
-from adop.initialisation.environment import initialise_environment
-from adop.initialisation.grow import grow_points
-from adop.initialisation.photometry import PointSamples, colour_points, sample_points, unrelated_photos
-from adop.initialisation.physical_camera import calibrate
 from adop.interrupts import interrupts
 from adop.model.pipeline import Pipeline
+from adop.preparation.refinement import (
+    align_while_training,
+    check_method,
+    report_learned,
+)
+from adop.preparation.start import preparation, start_from_photos
+from adop.progress import Stages
 from adop.ranges import check_ranges
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint, load_optimiser_state, save_checkpoint
 from adop.run.device_photos import photos_on_gpu
 from adop.run.exposure import save_exposure
 from adop.run.memory import estimate_memory, free_memory, memory_advice
 from adop.run.occluders import load_occluders, save_occluders
-from adop.run.photos import start_exposures
 from adop.run.run import Run, has_bf16, new_run
 from adop.training.log import Log, ProgressLine, Recent
 from adop.training.optimiser import Optimiser
-from adop.training.refinement import (
-    align_while_training,
-    check_method,
-    refine_before_training,
-    refine_poses_with_points,
-    refines_poses_with_points,
-    report_learned,
-)
 from adop.training.sampler import BatchPrefetcher
 from adop.training.step import draw_batch
 from adop.training.step_graph import StepGraphs
 
 LOG_EVERY = 50  # steps
-LEFT_BY_START = {"config.json", "occluders", "checkpoints"}  # what a run folder has before its first step
+# What a run folder may have before its first step; paths and renders are the viewer's.
+LEFT_BY_START = {"config.json", "occluders", "checkpoints", "paths", "renders"}
 MAX_UNDONE = 3  # steps that went wrong, after which training ends
 UNDONE_RATE = 0.5  # factor of the learning rates after each
 READ_EVERY = 10  # steps, a divisor of LOG_EVERY: reading numbers from a GPU waits for it
+EXPOSURES, PLOTS, SCORES = "exposure of new views", "plots", "scores of held-out photos"
 SNAPSHOT_PHOTOS = 4  # held-out photos that are scored while training
 
 Say = Callable[[str], None]
@@ -76,7 +68,7 @@ class Training:
     callback: StepCallback | None  # called after every step
 
 
-def train(  # noqa: PLR0913 (public; the last three are optional hooks)
+def train(  # noqa: PLR0913 (public; the last four are optional hooks)
     scene_folder: Path,
     output: Path,
     config: TrainConfig,
@@ -84,6 +76,7 @@ def train(  # noqa: PLR0913 (public; the last three are optional hooks)
     say: Say = print,
     callback: StepCallback | None = None,
     disturb: Callable[[Run], None] | None = None,
+    watch: Callable[[Stages], None] | None = None,
 ) -> dict[str, Any]:
     """Train a scene and return its evaluation, as `eval/eval.json` holds it; without held-out photos, an empty one.
 
@@ -94,6 +87,7 @@ def train(  # noqa: PLR0913 (public; the last three are optional hooks)
         callback: called after every step with the run and the step's numbers; if it returns "save", a checkpoint is
             written.
         disturb: called once before anything is taken from the photos, with the run; benchmarks add errors here.
+        watch: called with the stages of the preparation before they begin, to show them elsewhere.
 
     Raises: UserError for mistakes that the user can correct. KeyboardInterrupt on Ctrl-C, after a checkpoint was saved.
     """
@@ -107,7 +101,10 @@ def train(  # noqa: PLR0913 (public; the last three are optional hooks)
         else:
             if disturb is not None:
                 disturb(run)
-            start_from_photos(run, say)
+            stages = preparation(run, say)
+            if watch is not None:
+                watch(stages)
+            start_from_photos(run, stages)
             save_occluders(run)
         optimiser = Optimiser(run.pipeline, run.config.learn, run.config.lr)
         if saved:
@@ -159,86 +156,6 @@ def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: boo
     return run
 
 
-def start_from_photos(run: Run, say: Say) -> None:
-    """Initialise cameras, exposures, the points' colours and the environment from the photos.
-
-    Photos whose poses must be far off, and what hides the scene in others, are left out from then on.
-    """
-    say("before the first step: cameras, physical camera, points and environment are fitted to the photos")
-    refine_before_training(run, say)
-    own = run.pipeline.points.features.detach().clone()
-    if refines_poses_with_points(run):
-        colour_from_photos(run, lambda _: None)
-        refine_poses_with_points(run, own, say)
-    samples = colour_from_photos(run, say)
-    leave_out_occluders(run, samples, own, say)
-    if run.config.prune.enabled:
-        removed = remove_unsupported(run.pipeline, samples, run.config.prune)
-        say(f"points: {removed:,} removed that the photos contradict")
-    if run.config.grow.enabled:
-        added = grow_points(run.pipeline, run.cache, run.split["train"], run.config.grow)
-        say(f"holes: {added:,} points added where several photos agree")
-    if run.config.densify.enabled:
-        added = densify(run.pipeline, run.cache, run.split["train"], run.config.densify)
-        say(f"gaps: {added:,} points added between others; the cloud has {len(run.pipeline.points):,}")
-    share = initialise_environment(run.pipeline, run.cache, run.split["train"])
-    environment = run.pipeline.environment
-    size = f"{environment.map.shape[2]} rows" if environment.enabled else "one colour"
-    say(f"environment: {size}; {100 * share:.0f} % of the photos' rays meet no point")
-
-
-def leave_out_unrelated(run: Run, samples: dict[int, PointSamples], say: Say) -> None:
-    """Leave out whole photos whose poses must be far off, because they do not show what the others show."""
-    unrelated = unrelated_photos(samples, len(run.pipeline.points))
-    if unrelated and len(samples) - len(unrelated) >= 2:
-        for photo in unrelated:
-            run.cache.leave_out(photo, torch.ones(run.cache.get(photo).shape[:2], dtype=torch.bool))
-            run.split["train"].remove(photo)
-            del samples[photo]
-        names = ", ".join(run.scene.photos[photo].name for photo in unrelated)
-        say(
-            f"poses: {len(unrelated)} photos do not show what others show of the points, and are left out: {names}"
-        )
-
-
-def leave_out_occluders(run: Run, samples: dict[int, PointSamples], own: Tensor, say: Say) -> None:
-    """Leave out of the photos what hides the scene.
-
-    The samples and colours of points are made anew without it.
-
-    Args:
-        own: [N, C] the features that the points came with.
-    """
-    if not run.config.occluders.enabled:
-        return
-    occluders = find_occluders(run.pipeline, samples, run.config.occluders)
-    for photo, hidden in occluders.items():
-        run.cache.leave_out(photo, hidden)
-        samples[photo] = sample_points(run.pipeline, run.cache, photo)
-    if occluders:
-        largest = max(float(hidden.float().mean()) for hidden in occluders.values())
-        say(
-            f"occluders: parts of {len(occluders)} photos are left out where something hides what the others show, "
-            f"at most {100 * largest:.0f} % of one"
-        )
-        with torch.no_grad():
-            run.pipeline.points.features.copy_(own)
-        colour_points(run.pipeline, samples)
-
-
-def colour_from_photos(run: Run, say: Say) -> dict[int, PointSamples]:
-    """Fit the physical camera and the points' colours to the photos; return what each photo shows at the points."""
-    samples = {}
-    for photo in tqdm(run.split["train"], desc="looking up points", leave=False, disable=None):
-        samples[photo] = sample_points(run.pipeline, run.cache, photo)
-    leave_out_unrelated(run, samples, say)
-    start_exposures(run.scene, run.config, run.pipeline, samples, say)
-    error = calibrate(run.pipeline, samples, run.config.learn, run.config.seed)
-    say(f"physical camera: fitted to points that several photos see, median error {255 * error:.1f} of 255")
-    colour_points(run.pipeline, samples)
-    return samples
-
-
 def _train_and_evaluate(training: Training) -> dict[str, Any]:
     run, say = training.run, training.say
     with interrupts() as interrupted:
@@ -254,17 +171,27 @@ def _train_and_evaluate(training: Training) -> dict[str, Any]:
     if interrupted():
         say(f"stopped at step {run.progress.step}; continue with --resume")
         raise KeyboardInterrupt
-    run.exposure = None
-    model = run.exposure_model()
-    save_exposure(model, run.folder)
-    say(model.describe())
-    if not run.split["held_out"]:
-        return {}
-    say("evaluating held-out photos")
-    plot_run(run, run.folder / "eval")
-    result = evaluate(run)
+    with _conclusion(run, say) as stages:
+        stages.begin(EXPOSURES)
+        run.exposure = None
+        model = run.exposure_model()
+        save_exposure(model, run.folder)
+        stages.say(model.describe())
+        if not run.split["held_out"]:
+            return {}
+        stages.begin(PLOTS)
+        plot_run(run, run.folder / "eval")
+        stages.begin(SCORES)
+        result = evaluate(run)
     training.log.write(run.progress.step, result["mean"], "held_out")
     return result
+
+
+def _conclusion(run: Run, say: Say) -> Stages:
+    """Return the stages of what follows the last step."""
+    trained, held_out = len(run.split["train"]), len(run.split["held_out"])
+    expected = {EXPOSURES: 0.2 * (trained + held_out), PLOTS: 3.0 * (held_out > 0), SCORES: 3.0 * held_out}
+    return Stages("after the last step", expected, say)
 
 
 def _train(training: Training, interrupted: Callable[[], bool]) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import torch
 from safetensors.torch import save_file
@@ -62,6 +63,25 @@ def test_a_depth_that_is_off_by_half_the_tolerance_counts_half(tmp_path):
     expected = [confidence(3 * whole + 0.5 * whole), confidence(4 * 0.5 * whole)]  # of the others, of photo 3
     difference = np.abs(points.confidence[seen_by_all(stereo, points.xyz), None] - expected).min(1)
     assert np.mean(difference < 2e-3) > 0.95
+
+
+def test_what_one_photo_alone_shows_does_not_colour_the_points(tmp_path):
+    """A red square in any one photo changes no colour, though another photo is darker."""
+    clouds = []
+    for painted in (None, 0, 2, 4):
+        stereo = stereo_of(tmp_path / str(painted), 0.0, StereoConfig())
+        files = [photo.file for photo in stereo.scene.photos]
+        iio.imwrite(files[1], (iio.imread(files[1]) * 0.7).round().astype(np.uint8))
+        if painted is not None:
+            pixels = iio.imread(files[painted])
+            pixels[20:40, 30:50] = (255, 0, 0)
+            iio.imwrite(files[painted], pixels)
+        write_planes(stereo, {})
+        clouds.append(fuse(stereo))
+    for cloud in clouds[1:]:
+        assert np.array_equal(cloud.xyz, clouds[0].xyz)
+        difference = np.abs(clouds[0].colors.astype(int) - cloud.colors).max(1)
+        assert difference.max() < 40 and np.mean(difference > 8) < 0.01
 
 
 def test_points_of_high_confidence_are_more_exact(tmp_path):

@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 
 from adop.config import RenderConfig, TrainConfig
 from adop.errors import UserError
+from adop.preparation.start import EXPECTED_SECONDS
 from adop.run.checkpoint import checkpoints
 from adop.run.run import load
 from adop.scene.write import save_scene
@@ -40,6 +41,48 @@ def config(folder: Path, steps: int) -> TrainConfig:
     return TrainConfig(
         steps=steps, crop=32, render=RenderConfig(levels=3, fill_levels=3), test_every=0, scene=str(folder)
     )
+
+
+def connect_to_run(url: str) -> Client:
+    """Return a client of the viewer once it shows the run, after the points."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        client = Client(url)
+        with contextlib.suppress(ConnectionClosed):
+            if client.newest("hello")["trained"]:
+                return client
+        client.socket.close()
+        time.sleep(0.1)
+    raise AssertionError("the run was not shown")
+
+
+def test_the_points_are_shown_until_training_begins(ball_folder: Path, tmp_path: Path):
+    """Before the first step: the points, and the stages. Then browsers are disconnected, and find the run."""
+    live, seen = LiveView(port=0, say=lambda _: None), []
+    live.show_points(ball_folder, tmp_path / "run", config(ball_folder, 2))
+    assert live.viewer is not None
+    with Client(live.viewer.url) as client:
+        client.send(type="size", width=96, height=54)
+        points = client.frame_at_rest()
+        assert not client.newest("hello")["trained"] and points.std() > 10
+
+        def callback(run, values):
+            live(run, values)
+            if not seen:
+                with pytest.raises(ConnectionClosed):
+                    client.until(lambda: False)
+                with Client(live.viewer.url) as later:
+                    seen.append(later.newest("hello")["trained"])
+
+        train(
+            ball_folder, tmp_path / "run", config(ball_folder, 2),
+            say=lambda _: None, callback=callback, watch=live.watch,
+        )  # fmt: skip
+    status = [text["training"] for text in client.texts if text["type"] == "status"]
+    assert {s["stage"] for s in status if "stage" in s} <= set(EXPECTED_SECONDS)
+    assert any(s.get("stages") == len(EXPECTED_SECONDS) and s["left"] >= 0 for s in status)
+    assert seen == [True] and live.status()["share"] == 1.0 and live.status()["left"] == 0
+    live.close()
 
 
 def test_a_viewed_run_is_paused_saved_and_resumed(ball_folder: Path, tmp_path: Path):
@@ -163,7 +206,7 @@ def test_ctrl_c_stops_a_paused_run_with_a_checkpoint(ball_folder: Path, tmp_path
     try:
         assert process.stdout is not None
         url = next(line.split()[1] for line in process.stdout if line.startswith("viewer:"))
-        with Client(url) as client:
+        with connect_to_run(url) as client:
             client.send(type="size", width=96, height=54)
             client.frame_at_rest(60)
             client.send(type="training", action="pause")

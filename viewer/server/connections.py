@@ -118,7 +118,7 @@ class Connections:
         self._listener.close()
         with self._lock:
             for connection in (*self._requests, *self._sessions):
-                _cut(connection)
+                cut(connection)
             threads = list(self._threads)
         for thread in threads:
             thread.join(timeout=10)
@@ -163,7 +163,7 @@ class Connections:
         else:
             return
         del self._requests[oldest]
-        _cut(oldest)
+        cut(oldest)
 
     def _run(self, connection: BoundedSocket, address: Any) -> None:
         try:
@@ -188,7 +188,7 @@ def _allowance(known: dict[str, Allowance], address: str, rate: float, burst: fl
     return known[address]
 
 
-def _cut(connection: socket.socket) -> None:
+def cut(connection: socket.socket) -> None:
     """End a connection from another thread than the one that uses it."""
     with contextlib.suppress(OSError):  # it has ended already
         connection.shutdown(socket.SHUT_RDWR)

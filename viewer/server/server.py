@@ -18,7 +18,7 @@ from websockets.sync.server import Server, ServerConnection, serve
 
 from adop.errors import UserError
 from adop.viewer.drawing.render_thread import RenderCancelledError
-from adop.viewer.server.connections import CHUNK, Connections
+from adop.viewer.server.connections import CHUNK, Connections, cut
 from adop.viewer.server.guard import Guard, guard_for
 from adop.viewer.server.limits import Allowance, Pace
 from adop.viewer.server.pages import Pages, response
@@ -62,7 +62,7 @@ class Viewer:
         self.shared, self.host, self._prefix = shared, host, checked_prefix(prefix)
         self.guard: Guard = guard_for(host, token)
         self._pages = Pages(shared.render_thread.run, shared.files)
-        self._sessions: set[Session] = set()
+        self._sessions: dict[Session, socket.socket] = {}
         silent = logging.getLogger("adop.viewer")
         silent.addHandler(logging.NullHandler())
         silent.propagate = False
@@ -101,6 +101,16 @@ class Viewer:
         """The number of connected browsers."""
         return len(self._sessions)
 
+    def show(self, shared: SharedResources) -> None:
+        """Show another run of the same scene: every browser is disconnected, and connects again by itself."""
+        before, self.shared = self.shared, shared
+        self._pages = Pages(shared.render_thread.run, shared.files)
+        for session, connection in tuple(self._sessions.items()):
+            if session.shared is before:
+                cut(connection)
+        before.exporter.cancel()
+        before.render_thread.close()
+
     def close(self) -> None:
         """Disconnect every browser and stop."""
         self.shared.exporter.cancel()
@@ -125,7 +135,7 @@ class Viewer:
             connection.close(TOO_BUSY, refusal)
             return
         session = Session(self.shared, partial(_send, connection), partial(connection.close, FAILED))
-        self._sessions.add(session)
+        self._sessions[session] = connection.socket
         try:
             session.start()
             self._receive(connection, session)
@@ -133,7 +143,7 @@ class Viewer:
             pass
         finally:
             session.close()
-            self._sessions.discard(session)
+            del self._sessions[session]
 
     def _receive(self, connection: ServerConnection, session: Session) -> None:
         """Pass on what a browser sends; close the connection of one that sends too much. Raises: ConnectionClosed."""

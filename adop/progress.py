@@ -1,0 +1,139 @@
+"""Progress of long work in named stages: which one runs, and how much time is left, from the first second on."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+
+QUIET_SECONDS = 4.5  # between lines where the output is not a terminal
+REDRAW_SECONDS = 0.25  # of the line on a terminal
+TRUSTED_SECONDS = 5.0  # of expected work that the estimate of the time left weighs against what was measured
+CLEAR_LINE = "\r\x1b[K"
+
+_running: ContextVar[Stages | None] = ContextVar("running stages", default=None)
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """Where work in stages stands."""
+
+    work: str
+    stage: str
+    number: int  # of the stage, from 1
+    count: int  # of stages
+    seconds_left: float  # of all stages, estimated
+
+    def __str__(self) -> str:
+        """Return one line of text."""
+        return f"{self.work}, {self.number} of {self.count}: {self.stage}, {duration(self.seconds_left)} left"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as minutes and seconds, or hours, minutes and seconds."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Stages:
+    """Named stages of work, as a context manager: shows the present stage and the time left while it is entered.
+
+    On a terminal one line is rewritten; elsewhere a line is printed at each stage, and every few seconds. Bars (`Bar`)
+    that run meanwhile, on the thread that entered, are not shown: they tell how much of the stage is done.
+
+    Args:
+        work: what is done, for the line.
+        expected: seconds that each stage will take, roughly, in order. What is measured corrects them as a whole.
+        say: prints a sentence; use `self.say` while the stages run, which keeps it apart from the line.
+    """
+
+    def __init__(self, work: str, expected: dict[str, float], say: Callable[[str], None] = print) -> None:
+        self._work, self._expected, self._say = work, expected, say
+        self._names = list(expected)
+        self._stage = 0
+        self._share = 0.0  # of the stage that is done
+        self._begun = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+        self._lock = threading.Lock()  # guards the output
+        self._ended = threading.Event()
+
+    def begin(self, stage: str) -> None:
+        """Begin a stage; those before it are done or were left out."""
+        self._stage, self._share = self._names.index(stage), 0.0
+        self._show()
+
+    def done(self, share: float) -> None:
+        """Set how much of the present stage is done, in [0, 1]."""
+        self._share = min(max(share, 0.0), 1.0)
+
+    def status(self) -> StageStatus:
+        """Return the present stage and the time left."""
+        seconds = list(self._expected.values())
+        done = sum(seconds[: self._stage]) + self._share * seconds[self._stage]
+        elapsed = time.monotonic() - self._begun
+        factor = (elapsed + TRUSTED_SECONDS) / (done + TRUSTED_SECONDS)
+        name = self._names[self._stage]
+        left = factor * (sum(seconds) - done)
+        return StageStatus(self._work, name, self._stage + 1, len(seconds), left)
+
+    def say(self, text: str) -> None:
+        """Print a sentence above the line."""
+        with self._lock:
+            self._clear()
+            self._say(text)
+
+    def __enter__(self) -> Stages:
+        """Show the first stage."""
+        self._begun = time.monotonic()
+        self._token = _running.set(self)
+        self._show()
+        self._thread = threading.Thread(target=self._keep_showing, name="adop-progress", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the line."""
+        _running.reset(self._token)
+        self._ended.set()
+        self._thread.join()
+        with self._lock:
+            self._clear()
+
+    def _keep_showing(self) -> None:
+        while not self._ended.wait(REDRAW_SECONDS if self._terminal else QUIET_SECONDS):
+            self._show()
+
+    def _show(self) -> None:
+        with self._lock:
+            self._clear()
+            print(self.status(), end="" if self._terminal else "\n", file=sys.stderr, flush=True)
+
+    def _clear(self) -> None:
+        if self._terminal:
+            print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
+
+
+class Bar(tqdm):
+    """A bar that leaves nothing behind; within `Stages` it is not drawn, and tells them how much is done."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._stages = _running.get()
+        super().__init__(*args, leave=False, disable=False if self._stages else None, **options)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        """Draw the bar, or tell the stages how much is done."""
+        if self._stages is None:
+            return bool(super().display(msg, pos))
+        if self.total:
+            self._stages.done(self.n / self.total)
+        return True
