@@ -1,5 +1,6 @@
 """Which implementation of the ops runs, kernels on a CPU or a GPU or plain torch, and on which device."""
 
+import platform
 from typing import Literal
 
 import torch
@@ -55,3 +56,10 @@ def choose_device(name: str) -> torch.device:
     if (device.index or 0) >= count:
         raise UserError(f"device {name!r}: there are only {count}, counted from 0")
     return device
+
+
+def machine_name(device: torch.device) -> str:
+    """Return the name of the GPU, or of the CPU with the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"

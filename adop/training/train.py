@@ -197,7 +197,7 @@ def _conclusion(run: Run, say: Say) -> Stages:
 def _train(training: Training, interrupted: Callable[[], bool]) -> None:
     """Take steps until the run is done or interrupted."""
     run, log, callback = training.run, training.log, training.callback
-    steps = StepGraphs(run, _perceptual_loss(run), training.say)
+    steps = StepGraphs(run, perceptual_loss(run), training.say)
     saved, start = time.monotonic(), time.monotonic() - run.progress.seconds
     line, recent, undone = ProgressLine(), Recent(), 0
     means = {"loss": 0.0}
@@ -238,7 +238,7 @@ def _is_checked(run: Run) -> bool:
     return run.progress.step % LOG_EVERY == 0 or share_done(run) >= 1
 
 
-def _perceptual_loss(run: Run) -> Vgg | None:
+def perceptual_loss(run: Run) -> Vgg | None:
     """Return the network of the perceptual loss, or None where the loss does not use it."""
     loss = run.config.loss
     return Vgg(loss.vgg_weights).to(run.device) if loss.vgg > 0 and loss.vgg_weights else None

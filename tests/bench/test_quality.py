@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adop.bench.quality import BenchQualityConfig, bench_quality
-from adop.bench.quality_plot import plot_quality, quality_table
-from adop.bench.quality_rivals import find_renders, parse_rivals, score_rival
+from adop.bench.quality.benchmark import BenchQualityConfig, bench_quality
+from adop.bench.quality.plot import plot_quality, quality_table
+from adop.bench.quality.rivals import find_renders, parse_rivals, score_rival
 from adop.errors import UserError
 from adop.evaluation.evaluate import score_photo
 from adop.images.writers import save_png, to_uint8

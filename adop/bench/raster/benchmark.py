@@ -1,7 +1,6 @@
 """`adop bench raster`: the rasterizer against its rivals, as ratios of times from one run on one machine."""
 
 import json
-import platform
 import resource
 import statistics
 import time
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adop.backend.choice import choose_device
+from adop.backend.choice import choose_device, machine_name
 from adop.bench.raster.plot import GrowthRow, plot_growth
 from adop.bench.raster.rivals import RIVALS, Rival
 from adop.bench.raster.scene import (
@@ -125,13 +124,6 @@ def _measure(config: BenchRasterConfig, device: torch.device) -> dict[str, Any]:
         "rivals": [time_rival(rival, scene, ours["forward"], config.repeats) for rival in RIVALS],
         "growth": time_growth(config, scene),
     }
-
-
-def machine_name(device: torch.device) -> str:
-    """Return the name of the GPU, or of the CPU with the number of threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def time_passes(scene: BenchScene, config: RasterConfig, backend: Backend, repeats: int) -> dict[str, float]:

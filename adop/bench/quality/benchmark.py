@@ -12,10 +12,9 @@ from typing import Any
 
 import tyro
 
-from adop.backend.choice import choose_device
-from adop.bench.quality_plot import plot_quality, quality_table
-from adop.bench.quality_rivals import Rival, find_renders, parse_rivals, score_rival
-from adop.bench.raster.benchmark import machine_name
+from adop.backend.choice import choose_device, machine_name
+from adop.bench.quality.plot import plot_quality, quality_table
+from adop.bench.quality.rivals import Rival, find_renders, parse_rivals, score_rival
 from adop.config import TrainConfig, preset
 from adop.errors import UserError
 from adop.evaluation.evaluate import score_held_out

@@ -1,0 +1,1 @@
+"""`adop bench quality`: held-out scores over training time, beside other programs."""
