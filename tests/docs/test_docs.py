@@ -79,7 +79,8 @@ def test_the_commands_that_pages_show_run(
         words = 2 if line[0] in ("import", "bench") else 1
         name, rest = " ".join(line[:words]), line[words:]
         if name == "render":
-            smaller = ["--seconds", "0.1", "--width", "96"] if "--path" in line else []
+            follows_path = {"--path", "--turntable", "--spiral", "--interpolate"} & set(line)
+            smaller = ["--seconds", "0.1", "--width", "96"] if follows_path else []
             assert COMMANDS[name](f"adop {name}", [*rest, *smaller]) == 0
             output = workplace / line[line.index("--output") + 1]
             assert list(output.parent.glob(output.name + "*")), line
