@@ -1,0 +1,1 @@
+"""Runs as other programs' files: points, cameras, meshes, and the physical camera."""

@@ -1,0 +1,163 @@
+"""The points of a run as others see them: source coordinates, image colours; and the PLY files that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adop.errors import UserError
+from adop.export.cameras import refined_lenses
+from adop.ops import HARMONIC_COEFFICIENTS
+from adop.render.camera_settings import CameraSettings, develop
+from adop.run.run import Run
+from adop.scene.visibility import PointVisibility
+
+_PLY_TYPES = {"float32": "float", "float64": "double", "uint8": "uchar"}
+_ROWS = 1 << 18  # vertices that are written at a time
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedPoints:
+    """The points of a run as its camera shows them at the mean exposure of the trained photos."""
+
+    xyz: np.ndarray  # [N,3] f64
+    normals: np.ndarray | None  # [N,3] f32, unit
+    colours: np.ndarray  # [N,3] f32, values of an image, in [0,1]
+    # [N,3,3] f32: how much each channel of the colour changes with each coordinate of the unit direction from the
+    # camera to the point, beside the mean of the directions in which photos see it; None: it does not change.
+    slopes: np.ndarray | None
+    directions: np.ndarray | None  # [N,3] f32, that mean
+
+    @property
+    def colour_bytes(self) -> np.ndarray:
+        """[N,3] u8 colours."""
+        return np.rint(255 * self.colours).astype(np.uint8)
+
+
+def exported_points(run: Run, lens: int | None, offset: np.ndarray) -> ExportedPoints:
+    """Return the points of a run.
+
+    A colour that depends on the direction is that of the mean, over the trained photos that see the point, of the
+    logarithms of its light.
+
+    Args:
+        lens: the scene's lens whose response turns light into colours; None: the first.
+        offset: [3] f64, added to the positions.
+
+    Raises: UserError where the scene has no such lens.
+    """
+    settings = CameraSettings(lens=checked_lens(run, lens or 0))
+    with torch.no_grad():
+        xyz = run.pipeline.points().xyz.cpu().numpy()
+    features = run.pipeline.points.features.detach()
+    light, directions, harmonics = features[:, :3].clone(), None, _harmonics(run)
+    if harmonics is not None:
+        directions = _mean_directions(run, xyz)
+        light += torch.einsum("nca,na->nc", harmonics, torch.from_numpy(directions).to(light))
+    light.requires_grad_(harmonics is not None)
+    with torch.set_grad_enabled(harmonics is not None):
+        colours = develop(run.pipeline.tonemapper, light.exp().T[None, :, :, None], settings)[0, :, :, 0].T
+    slopes = None
+    if harmonics is not None:
+        (gradient,) = torch.autograd.grad(colours.sum(), light)
+        slopes = (gradient[:, :, None] * harmonics).cpu().numpy()
+    normals = run.pipeline.points.normals
+    return ExportedPoints(
+        xyz.astype(np.float64) + offset,
+        None if normals is None else normals.cpu().numpy(),
+        colours.detach().cpu().numpy(),
+        slopes,
+        directions,
+    )
+
+
+def _harmonics(run: Run) -> Tensor | None:
+    """Return [N, 3, 3], the harmonics of the points' log light by channel and axis; None where none were learned."""
+    if not run.pipeline.config.harmonics:
+        return None
+    harmonics = run.pipeline.points.features.detach()[:, -HARMONIC_COEFFICIENTS:]
+    return harmonics.reshape(-1, 3, 3) if harmonics.any() else None
+
+
+def checked_lens(run: Run, lens: int) -> int:
+    """Return the number of a lens. Raises: UserError where the scene has fewer lenses."""
+    count = len(run.scene.lenses)
+    if lens >= count:
+        raise UserError(f"{run.folder}: there is no lens {lens}; the scene's are numbered 0 to {count - 1}")
+    return lens
+
+
+def _mean_directions(run: Run, xyz: np.ndarray) -> np.ndarray:
+    """Return [N,3] f32, the mean unit direction from the trained photos that see a point to the point."""
+    cameras, lenses = run.pipeline.cameras, refined_lenses(run)
+    trained = torch.tensor(run.split["train"])
+    poses = cameras.world_to_camera(trained).detach().cpu().numpy()
+    views = [
+        (lenses[cameras.lens_of[photo]], pose) for photo, pose in zip(trained.tolist(), poses, strict=True)
+    ]
+    visibility = PointVisibility(xyz, views)
+    return -visibility.direction_sum / np.maximum(visibility.photo_count, 1)[:, None]
+
+
+def xyz_columns(xyz: np.ndarray, offset: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Return the columns of positions: in double precision where an offset needs it, in single precision elsewhere."""
+    kind = np.float64 if offset.any() else np.float32
+    return [(name, xyz[:, axis].astype(kind)) for axis, name in enumerate("xyz")]
+
+
+def surface_columns(points: ExportedPoints) -> list[tuple[str, np.ndarray]]:
+    """Return the columns of normals, where there are any, and of colours."""
+    columns = []
+    if points.normals is not None:
+        columns += [(f"n{name}", points.normals[:, axis]) for axis, name in enumerate("xyz")]
+    colours = points.colour_bytes
+    return columns + [(name, colours[:, channel]) for channel, name in enumerate(("red", "green", "blue"))]
+
+
+def feature_columns(run: Run) -> list[tuple[str, np.ndarray]]:
+    """Return the columns of the learned features, as `adop.ops.RasterConfig` describes them.
+
+    feature_0 to feature_2 are the logarithm of linear light; harmonic_0 to harmonic_8 are [channel, axis].
+    """
+    features = run.pipeline.points.features.detach().cpu().numpy()
+    channels = features.shape[1] - (HARMONIC_COEFFICIENTS if run.pipeline.config.harmonics else 0)
+    names = [f"feature_{index}" for index in range(channels)]
+    names += [f"harmonic_{index}" for index in range(features.shape[1] - channels)]
+    return [(name, features[:, index]) for index, name in enumerate(names)]
+
+
+def write_ply_columns(
+    path: Path,
+    columns: Sequence[tuple[str, np.ndarray]],
+    comments: Sequence[str] = (),
+    triangles: np.ndarray | None = None,
+) -> None:
+    """Write a binary little-endian PLY file of vertices, and of triangles [F,3] where there are some.
+
+    Args:
+        columns: name and values [N] of each property, of type f32, f64 or u8.
+        comments: lines of the header.
+    """
+    count, layout = len(columns[0][1]), [(name, values.dtype.newbyteorder("<")) for name, values in columns]
+    lines = ["ply", "format binary_little_endian 1.0", *(f"comment {text}" for text in comments)]
+    lines += [f"element vertex {count}"]
+    lines += [f"property {_PLY_TYPES[values.dtype.name]} {name}" for name, values in columns]
+    if triangles is not None:
+        lines += [f"element face {len(triangles)}", "property list uchar int vertex_indices"]
+    with open(path, "wb") as file:
+        file.write(("\n".join([*lines, "end_header"]) + "\n").encode("ascii"))
+        for start in range(0, count, _ROWS):
+            part = slice(start, start + _ROWS)
+            rows = np.empty(len(columns[0][1][part]), layout)
+            for name, values in columns:
+                rows[name] = values[part]
+            file.write(rows.view(np.uint8).data)
+        if triangles is not None:
+            faces = np.empty(len(triangles), [("count", "u1"), ("vertices", "<i4", 3)])
+            faces["count"], faces["vertices"] = 3, triangles
+            file.write(faces.view(np.uint8).data)
