@@ -15,7 +15,7 @@ from adop.geometry.colmap_lens import colmap_lens, colmap_pose
 from adop.geometry.lens import Lens
 from adop.geometry.lens_model import DISTORTION_SIZE, Model, project_lens, unproject_lens
 from adop.geometry.nerfstudio_lens import nerfstudio_lens, nerfstudio_pose
-from adop.geometry.rigid_motion import look_at_pose
+from adop.geometry.rigid_motion import Vector, look_at_pose
 from adop.geometry.rolling_shutter import row_time, undo_motion
 
 # Fixed-point steps that find the row at which a camera at rest sees a point. Each multiplies the error by the share of
@@ -119,22 +119,30 @@ class Camera:
     @classmethod
     def look_at(
         cls,
-        eye: Sequence[float],
-        target: Sequence[float],
-        up: Sequence[float] = (0.0, 0.0, 1.0),
+        eye: Vector,
+        target: Vector,
+        up: Vector = (0.0, 0.0, 1.0),
         width: int = 960,
         height: int = 540,
         fov: float = 50.0,
     ) -> "Camera":
-        """Make a camera at `eye` that sees `target` in the middle of its image.
+        """Make a pinhole camera (B = 1) at `eye` that sees `target` in the middle of its image.
 
         Args:
-            eye, target: world coordinates, scene units.
-            up: world direction that points up in the image; `run.scene.up_vector` is a scene's own.
-            fov: vertical field of view, degrees.
+            eye, target: [3] world coordinates, scene units: a tuple, list, array or tensor. `run.scene_centre` is what
+                a scene's photos look at, from about `run.scene_radius` away.
+            up: [3] world direction that points up in the image; `run.scene.up_vector` is a scene's own.
+            width, height: pixels.
+            fov: vertical field of view, degrees, above 0 and below 180.
 
-        Raises: ValueError where eye and target coincide or `up` is parallel to the viewing direction.
+        Raises: ValueError where eye and target coincide, `up` is parallel to the viewing direction, or a number is out
+            of its range.
+
+        >>> Camera.look_at(eye=(0, -2, 1), target=(0, 0, 1)).rays_at(torch.tensor([[[480.0, 270.0]]]))
+        tensor([[[0., 1., 0.]]])
         """
+        if not 0 < fov < 180:
+            raise ValueError(f"fov: expected degrees above 0 and below 180, got {fov}")
         focal = height / 2 / math.tan(math.radians(fov) / 2)
         return cls.from_intrinsics(width, height, focal, look_at_pose(eye, target, up))
 

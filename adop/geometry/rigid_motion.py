@@ -11,6 +11,8 @@ from torch import Tensor
 
 from adop.errors import UserError
 
+Vector = Sequence[float] | np.ndarray | Tensor  # three numbers
+
 
 def skew(vector: Tensor) -> Tensor:
     """Return the cross-product matrices [..., 3, 3] of vectors [..., 3]."""
@@ -153,16 +155,27 @@ def nearest_rotation(matrix: np.ndarray, where: str) -> np.ndarray:
     return left @ right
 
 
-def look_at_pose(eye: Sequence[float], target: Sequence[float], up: Sequence[float]) -> np.ndarray:
-    """Return `world_to_camera` [4, 4] float64 of a camera at `eye` that looks at `target`.
+def look_at_pose(eye: Vector, target: Vector, up: Vector) -> np.ndarray:
+    """Return `world_to_camera` [4, 4] float64 of a camera at `eye` [3] that looks at `target` [3], `up` [3] on top.
 
-    Raises: ValueError where eye and target coincide or `up` is parallel to the viewing direction.
+    Raises: ValueError where one of them is not three finite numbers, eye and target coincide, or `up` is parallel to
+        the viewing direction.
     """
-    position = np.asarray(eye, np.float64)
-    forward = np.asarray(target, np.float64) - position
-    right = np.cross(forward, np.asarray(up, np.float64))
+    position, aim, upwards = (
+        _point(values, name) for values, name in ((eye, "eye"), (target, "target"), (up, "up"))
+    )
+    forward = aim - position
+    right = np.cross(forward, upwards)
     if not (np.linalg.norm(forward) > 1e-12 and np.linalg.norm(right) > 1e-9 * np.linalg.norm(forward)):
         raise ValueError("look_at: eye and target must differ, and up must not point along the view")
     forward, right = forward / np.linalg.norm(forward), right / np.linalg.norm(right)
     rotation = np.stack([right, np.cross(forward, right), forward])
     return rigid(rotation, -rotation @ position)
+
+
+def _point(values: Vector, name: str) -> np.ndarray:
+    """Return three numbers as [3] float64. Raises: ValueError beginning with `name` where they are not that."""
+    point = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, np.float64)
+    if point.shape != (3,) or not np.isfinite(point).all():
+        raise ValueError(f"look_at: {name}: expected three finite numbers, got {values}")
+    return point

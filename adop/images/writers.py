@@ -1,20 +1,32 @@
-"""Writing images: 8-bit pixels and depth images, PNG, JPEG, linear EXR, and videos."""
+"""Writing images: 8-bit pixels and depth, as PNG, JPEG and linear EXR."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from adop.files import write_atomically
 
-VIDEO_ENDINGS = (".mp4", ".mov", ".webm", ".gif")
-Append = Callable[[np.ndarray], None]
+NO_SURFACE, DEEPEST = 0, 65535  # values of a depth PNG
+DEPTH_TEXT = {  # of a depth PNG, besides its `near` and `far`
+    "unit": "scene units",
+    "no surface": str(NO_SURFACE),
+    "depth": f"near + (value - 1) / {DEEPEST - 1} * (far - near), for values of 1 or more",
+    "meaning": "camera z; of fisheye, omnidirectional and equirectangular views the distance from the camera centre",
+}
+# Of photos of 360 by 180 degrees; viewers of panoramas look for it. Source: Google's Photo Sphere XMP metadata.
+PANORAMA_XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:GPano="http://ns.google.com/photos/1.0/panorama/"'
+    ' GPano:ProjectionType="equirectangular" GPano:UsePanoramaViewer="True"'
+    ' GPano:FullPanoWidthPixels="{width}" GPano:FullPanoHeightPixels="{height}"'
+    ' GPano:CroppedAreaImageWidthPixels="{width}" GPano:CroppedAreaImageHeightPixels="{height}"'
+    ' GPano:CroppedAreaLeftPixels="0" GPano:CroppedAreaTopPixels="0"/></rdf:RDF></x:xmpmeta>'
+)
 
 
 def to_uint8(image: Tensor) -> np.ndarray:
@@ -36,9 +48,40 @@ def depth_picture(depth: np.ndarray) -> np.ndarray:
     return np.where(known, scaled, 0).astype(np.uint8)
 
 
-def save_png(path: Path, pixels: np.ndarray) -> None:
-    """Write pixels [H, W, 3] or [H, W] uint8 as a PNG file."""
-    write_atomically(path, lambda temporary: Image.fromarray(pixels).save(temporary, format="PNG"))
+def save_png(path: Path, pixels: np.ndarray, panorama: bool = False) -> None:
+    """Write pixels [H, W, 3] or [H, W] uint8 as a PNG file.
+
+    Args: panorama: tell viewers that it is equirectangular, 360 by 180 degrees.
+    """
+    info = PngInfo()
+    if panorama:
+        info.add_itxt("XML:com.adobe.xmp", panorama_xmp(pixels))
+    _write_png(path, pixels, info)
+
+
+def panorama_xmp(pixels: np.ndarray) -> str:
+    """Return the XMP metadata of a panorama [H, W, 3] of 360 by 180 degrees."""
+    return PANORAMA_XMP.format(height=pixels.shape[0], width=pixels.shape[1])
+
+
+def save_depth_png(path: Path, depth: np.ndarray) -> None:
+    """Write depth [H, W] as a 16-bit PNG file; `+inf`, where there is no surface, becomes 0.
+
+    The values 1 to 65535 span the nearest to the farthest surface evenly. These are `near` and `far` in the file's
+    text, beside `DEPTH_TEXT`.
+    """
+    known = np.isfinite(depth)
+    near, far = (float(f(depth[known])) if known.any() else 0.0 for f in (np.min, np.max))
+    share = (np.where(known, depth, near).astype(np.float64) - near) / max(far - near, 1e-30)
+    values = np.where(known, 1 + np.round((DEEPEST - 1) * share), NO_SURFACE).astype(np.uint16)
+    info = PngInfo()
+    for key, value in ({"near": repr(near), "far": repr(far)} | DEPTH_TEXT).items():
+        info.add_text(key, value)
+    _write_png(path, values, info)
+
+
+def _write_png(path: Path, pixels: np.ndarray, info: PngInfo) -> None:
+    write_atomically(path, lambda temporary: Image.fromarray(pixels).save(temporary, "PNG", pnginfo=info))
 
 
 def save_exr(path: Path, channels: dict[str, np.ndarray]) -> None:
@@ -50,55 +93,10 @@ def save_exr(path: Path, channels: dict[str, np.ndarray]) -> None:
     write_atomically(path, lambda temporary: OpenEXR.File(header, parts).write(str(temporary)))
 
 
-def save_jpeg(path: Path, pixels: np.ndarray) -> None:
-    """Write pixels [H, W, 3] uint8 as a JPEG file of high quality."""
+def save_jpeg(path: Path, pixels: np.ndarray, panorama: bool = False) -> None:
+    """Write pixels [H, W, 3] uint8 as a JPEG file of high quality. Args: panorama: see `save_png`."""
+    options = {"xmp": panorama_xmp(pixels).encode()} if panorama else {}
+    image = Image.fromarray(pixels)
     write_atomically(
-        path,
-        lambda temporary: Image.fromarray(pixels).save(temporary, format="JPEG", quality=95, subsampling=0),
+        path, lambda temporary: image.save(temporary, "JPEG", quality=95, subsampling=0, **options)
     )
-
-
-@contextmanager
-def video_writer(path: Path, rate: float) -> Iterator[Append]:
-    """Yield a function that appends a frame [H, W, 3] uint8 to a video of `rate` frames a second.
-
-    The path's ending, one of `VIDEO_ENDINGS`, chooses the kind of file. The file appears when the context ends without
-    an error. Odd sides lose their last row or column, which video codecs cannot hold.
-    """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix.lower()}")
-    try:
-        with _gif(temporary, rate) if temporary.suffix == ".gif" else _video(temporary, rate) as append:
-            yield append
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _video(path: Path, rate: float) -> Iterator[Append]:
-    import imageio.v3 as iio
-
-    with iio.imopen(path, "w", plugin="pyav") as file:
-        codec = "libvpx-vp9" if path.suffix == ".webm" else "libx264"
-        file.init_video_stream(codec, fps=broadcast_rate(rate), pixel_format="yuv420p")
-
-        def append(frame: np.ndarray) -> None:
-            height, width = (n - n % 2 for n in frame.shape[:2])
-            file.write_frame(np.ascontiguousarray(frame[:height, :width]))
-
-        yield append
-
-
-@contextmanager
-def _gif(path: Path, rate: float) -> Iterator[Append]:
-    frames: list[Image.Image] = []
-    yield lambda frame: frames.append(Image.fromarray(frame).quantize(dither=Image.Dither.FLOYDSTEINBERG))
-    if frames:
-        # Browsers show times below 20 ms as 100 ms.
-        frames[0].save(path, save_all=True, append_images=frames[1:], duration=max(20, 1000 / rate), loop=0)
-
-
-def broadcast_rate(rate: float) -> float:
-    """Return the exact frame rate that 23.976, 29.97 or 59.94 stands for; other rates are returned as they are."""
-    exact = round(rate * 1.001) / 1.001
-    return exact if round(exact, 2) == round(rate, 2) and rate != round(rate) else rate

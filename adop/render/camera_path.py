@@ -11,6 +11,7 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, RotationSpline
 
 from adop.geometry.camera import Camera
+from adop.geometry.lens import Lens
 from adop.render.camera_settings import CameraSettings
 from adop.scene.scene import Scene
 
@@ -93,17 +94,37 @@ def evenly_spaced(total: int, count: int) -> np.ndarray:
     return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
 
 
-def photos_path(scene: Scene, seconds: float, rate: float, width: int | None) -> CameraPath:
-    """Return a smooth path through the captured cameras, in their order, with the photos' aspect and field of view.
+def photos_path(
+    scene: Scene, seconds: float, rate: float, width: int | None, photos: list[int] | None = None
+) -> CameraPath:
+    """Return a smooth path through captured cameras, in their order, with the photos' aspect and field of view.
 
-    Args: width: of the frames in pixels; None: that of the first photo.
+    Args:
+        width: of the frames in pixels; None: that of the first photo.
+        photos: the photos whose cameras it passes through, at least two; None: all, or `MAX_KEY_CAMERAS` of them.
     """
-    poses = np.stack([photo.world_to_camera for photo in scene.photos])
-    keys = evenly_spaced(len(poses), MAX_KEY_CAMERAS)
+    keys = evenly_spaced(len(scene.photos), MAX_KEY_CAMERAS).tolist() if photos is None else photos
+    poses = np.stack([scene.photos[i].world_to_camera for i in keys])
     lenses = [scene.lenses[scene.photos[i].lens] for i in keys]
-    focal = np.array([lens.intrinsics[1] / lens.height for lens in lenses])
-    frames = smooth_path(poses[keys], focal, max(2, round(seconds * rate)))
-    first = lenses[0]
-    width = width or first.width
-    height = round(width * first.height / first.width)
-    return CameraPath(frames, width - width % 2, height - height % 2, rate)
+    frames = smooth_path(poses, np.array([focal_of(lens) for lens in lenses]), frame_count(seconds, rate))
+    return sized_path(frames, lenses[0], rate, width)
+
+
+def focal_of(lens: Lens) -> float:
+    """Return a lens's focal length in image heights."""
+    return float(lens.intrinsics[1] / lens.height)
+
+
+def frame_count(seconds: float, rate: float) -> int:
+    """Return how many frames a path of `seconds` has; a path has at least two."""
+    return max(2, round(seconds * rate))
+
+
+def sized_path(frames: list[Frame], lens: Lens, rate: float, width: int | None) -> CameraPath:
+    """Return a path whose frames have the proportions of a lens's photos.
+
+    Args: width: in pixels; None: that of the photos. Width and height are rounded to even numbers.
+    """
+    width = width or lens.width
+    height = round(width * lens.height / lens.width)
+    return CameraPath(frames, width - width % 2, max(2, height - height % 2), rate)

@@ -3,49 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from tqdm import tqdm
 
-from adop.images.writers import (
-    VIDEO_ENDINGS,
-    depth_picture,
-    save_exr,
-    save_jpeg,
-    save_png,
-    to_uint8,
-    video_writer,
-)
+from adop.images.video import VIDEO_ENDINGS, Encoding, video_writer
+from adop.images.writers import save_depth_png, save_exr, save_jpeg, save_png, to_uint8
 from adop.model.pipeline import Pipeline
 from adop.render.camera_path import CameraPath
 from adop.render.camera_settings import CameraSettings
-from adop.render.views import View, render_views
+from adop.render.projection import Projection, render_frame
+from adop.render.views import View
 
 Format = Literal["png", "jpg", "exr", "depth"]
 
 
 def render_path(
-    pipeline: Pipeline, path: CameraPath, settings: CameraSettings | None = None
+    pipeline: Pipeline,
+    path: CameraPath,
+    settings: CameraSettings | None = None,
+    projection: Projection | None = None,
 ) -> Iterator[View]:
-    """Yield the view of each frame of a path. Args: settings: of all frames; each frame adds its own exposure."""
-    for camera, frame_settings in path.cameras(settings or CameraSettings(), pipeline.device):
-        yield render_views(pipeline, camera, frame_settings)[0]
+    """Yield the view of each frame of a path.
+
+    Args:
+        settings: of all frames; each frame adds its own exposure.
+        projection: None: perspective.
+    """
+    settings = settings or CameraSettings()
+    for frame in path.frames:
+        exposed = replace(settings, exposure=settings.exposure + frame.exposure)
+        yield render_frame(pipeline, frame, (path.width, path.height), exposed, projection)
 
 
 def save_path_views(
-    views: Iterable[View], path: CameraPath, output: Path, formats: tuple[Format, ...]
+    views: Iterable[View],
+    path: CameraPath,
+    output: Path,
+    formats: tuple[Format, ...],
+    encoding: Encoding | None = None,
 ) -> None:
     """Write the views of a path: to a video where `output` ends like one, else to numbered images in that folder.
+
+    Args: encoding: of a video.
 
     No video is left where the iteration over `views` raises.
     """
     views = tqdm(views, total=len(path.frames), desc="rendering", unit="frame", disable=None)
     if output.suffix.lower() in VIDEO_ENDINGS:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with video_writer(output, path.rate) as append:
+        with video_writer(output, path.rate, encoding) as append:
             for view in views:
-                append(to_uint8(view.image))
+                append(view.image)
         return
     output.mkdir(parents=True, exist_ok=True)
     for number, view in enumerate(views):
@@ -55,16 +66,16 @@ def save_path_views(
 def save_view(view: View, stem: Path, formats: tuple[Format, ...]) -> list[Path]:
     """Write a view in the given formats and return the files.
 
-    png, jpg: `stem.png`, `stem.jpg`, the photo. exr: `stem.exr`, linear radiance. depth: `stem_depth.exr` and
-    `stem_depth.png`.
+    png, jpg: `stem.png`, `stem.jpg`, the photo; a panorama's say that it is one. exr: `stem.exr`, linear radiance.
+    depth: `stem_depth.exr`, the values, and `stem_depth.png`, 16 bits; see `adop.images.writers.save_depth_png`.
     """
     written = []
     if "png" in formats:
         written.append(stem.with_name(stem.name + ".png"))
-        save_png(written[-1], to_uint8(view.image))
+        save_png(written[-1], to_uint8(view.image), view.panorama)
     if "jpg" in formats:
         written.append(stem.with_name(stem.name + ".jpg"))
-        save_jpeg(written[-1], to_uint8(view.image))
+        save_jpeg(written[-1], to_uint8(view.image), view.panorama)
     if "exr" in formats:
         written.append(stem.with_name(stem.name + ".exr"))
         save_exr(written[-1], {"RGB": view.radiance.permute(1, 2, 0).cpu().numpy()})
@@ -73,5 +84,5 @@ def save_view(view: View, stem: Path, formats: tuple[Format, ...]) -> list[Path]
         written.append(stem.with_name(stem.name + "_depth.exr"))
         save_exr(written[-1], {"Z": depth})
         written.append(stem.with_name(stem.name + "_depth.png"))
-        save_png(written[-1], depth_picture(depth))
+        save_depth_png(written[-1], depth)
     return written

@@ -23,6 +23,7 @@ class View:
     radiance: Tensor  # [3, H, W] linear light in the scene's unit of brightness
     image: Tensor  # [3, H, W] in [0, 1], developed by the camera
     depth: Tensor  # [H, W] depth in scene units (adop.geometry.lens_model), holes filled; +inf: environment
+    panorama: bool = False  # whether it shows all directions, equirectangular (adop.render.projection)
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,22 @@ import dataclasses
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from adop.backend.choice import choose_device
 from adop.config import TrainConfig, load_config
 from adop.errors import UserError
+from adop.files import read_json
 from adop.geometry.camera import Camera
 from adop.model.pipeline import Pipeline, build_pipeline
 from adop.render.camera_settings import CameraSettings
-from adop.render.views import Views, render_views
+from adop.render.projection import levelled, render_panorama
+from adop.render.scene_paths import SceneCentre, scene_centre, scene_up
+from adop.render.views import View, Views, render_views
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint
 from adop.run.exposure import ExposureModel, fit_exposure, load_exposure, view_statistics
 from adop.run.photos import find_photo, known_exposures, scene_split
@@ -26,9 +31,9 @@ from adop.scene.read import load_scene
 from adop.scene.scene import Scene
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
-    """A run in memory: what training, evaluation and rendering share."""
+    """A run in memory: what training, evaluation and rendering share. `print(run)` says what it is."""
 
     folder: Path
     config: TrainConfig
@@ -39,14 +44,78 @@ class Run:
     progress: Progress
     exposure: ExposureModel | None = None  # how new views are exposed; None: not fitted yet
 
+    def __repr__(self) -> str:
+        """Return the folder and the step."""
+        return f"Run({str(self.folder)!r}, step {self.progress.step:,})"
+
+    def __str__(self) -> str:
+        """Return a line each for folder, scene, photos, points, training and scores."""
+        scene, config = self.scene, self.config
+        trained, held_out = (len(self.split[name]) for name in ("train", "held_out"))
+        width, height = scene.lenses[0].width, scene.lenses[0].height
+        lenses = "" if len(scene.lenses) == 1 else f", {len(scene.lenses)} lenses"
+        minutes = self.progress.seconds / 60
+        return "\n".join(
+            [
+                f"run       {self.folder}",
+                f"scene     {scene.name} in {scene.folder}",
+                f"photos    {trained} trained, {held_out} held out; {width}x{height}{lenses}",
+                f"points    {len(self.pipeline.points):,}",
+                f"training  step {self.progress.step:,} of {config.steps:,} in {minutes:.1f} minutes; preset "
+                f"{config.preset}, network {config.network.kind}, {config.render.levels} levels; on {self.device}",
+                f"scores    {self._scores()}",
+            ]
+        )
+
+    def _scores(self) -> str:
+        """Return the mean scores of the held-out photos in `eval.json`, in words."""
+        try:
+            saved = read_json(self.folder / "eval" / "eval.json")
+            mean, step = saved["mean"], int(saved["step"])
+            values = f"PSNR {mean['psnr']:.2f} dB, SSIM {mean['ssim']:.3f}, FLIP {mean['flip']:.3f}"
+        except (ValueError, KeyError, TypeError, OverflowError):
+            return f"none yet; `adop eval {self.folder}` computes them"
+        return values + ("" if step == self.progress.step else f", at step {step:,}")
+
     @property
     def device(self) -> torch.device:
         """The device that the pipeline is on."""
         return self.pipeline.device
 
+    @property
+    def scene_centre(self) -> np.ndarray:
+        """[3] float64, world: the point that most photos look at, see `adop.render.scene_paths.scene_centre`."""
+        return self._place.centre
+
+    @property
+    def scene_radius(self) -> float:
+        """The median distance of the photos' cameras from `scene_centre`, scene units."""
+        return self._place.radius
+
+    @cached_property
+    def _place(self) -> SceneCentre:
+        return scene_centre(self.scene)
+
     def render(self, camera: Camera, settings: CameraSettings | None = None) -> Views:
         """Render B cameras of one size; see `adop.render.views.render_views`."""
         return render_views(self.pipeline, camera, settings)
+
+    def render_panorama(
+        self, camera: Camera, width: int = 2048, settings: CameraSettings | None = None
+    ) -> View:
+        """Render all directions from a camera's place: equirectangular, level, its middle where the camera looks.
+
+        Args:
+            camera: one camera (B = 1).
+            width: pixels, at least 16 and even; the height is half of it.
+            settings: how the panorama is developed; None: at the mean exposure of the training photos.
+
+        Returns the view of [width / 2, width] pixels; its depth is the distance from the camera centre.
+        """
+        if width < 16 or width % 2:
+            raise ValueError(f"width: expected an even number of at least 16 pixels, got {width}")
+        pose = levelled(camera.world_to_camera[0].double().cpu().numpy(), scene_up(self.scene))
+        return render_panorama(self.pipeline, pose, width, settings or CameraSettings())
 
     def photo_camera(self, photo: int | str) -> Camera:
         """Return the camera (B = 1) of a photo, given by index or name."""

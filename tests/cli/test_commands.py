@@ -35,6 +35,8 @@ def test_a_group_of_commands_shows_its_commands(words: list[str], capsys, monkey
     [
         ["train", "--output", "file"],
         ["view", "RUN", "--output", "file"],
+        ["compare", "RUN", "OTHER", "--output", "file"],
+        ["compare", "RUN", "OTHER", "--output", "new", "--json", "folder"],
         ["render", "RUN", "--path", "--output", "file/walk.mp4"],
         ["render", "RUN", "--path", "--output", "file"],
         ["render", "RUN", "--photo", "0", "--output", "folder"],

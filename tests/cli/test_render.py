@@ -7,64 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adop.cli.render import render_command
+from adop.cli.render import NOT_WITH, RenderOptions, _all_options, render_command
 from adop.errors import UserError
-from adop.images.writers import broadcast_rate, video_writer
 
 
 def render(*words: object) -> int:
     return render_command("adop render", [str(word) for word in words])
-
-
-@pytest.mark.parametrize(
-    ("ending", "container", "codec"),
-    [(".mp4", "mp4", "h264"), (".mov", "mov", "h264"), (".webm", "webm", "vp9")],
-)
-def test_a_video_is_what_its_name_says(ending: str, container: str, codec: str, tmp_path: Path):
-    frames = [np.full((49, 64, 3), value, np.uint8) for value in (30, 90, 200)]
-    with video_writer(tmp_path / f"walk{ending}", 29.97) as append:
-        for frame in frames:
-            append(frame)
-    with av.open(str(tmp_path / f"walk{ending}")) as file:
-        stream = file.streams.video[0]
-        assert container in file.format.name.split(",") and stream.codec_context.name == codec
-        assert stream.average_rate is not None and abs(float(stream.average_rate) - 30000 / 1001) < 1e-3
-        seen = [picture.to_ndarray(format="rgb24") for picture in file.decode(stream)]
-    assert [picture.shape for picture in seen] == [(48, 64, 3)] * 3
-    assert all(
-        abs(float(got.mean()) - float(made.mean())) < 4 for got, made in zip(seen, frames, strict=True)
-    )
-
-
-def test_a_gif_holds_all_frames_and_repeats(tmp_path: Path):
-    with video_writer(tmp_path / "walk.gif", 10) as append:
-        for value in (30, 90, 200):
-            append(np.full((48, 64, 3), value, np.uint8))
-    with Image.open(tmp_path / "walk.gif") as image:
-        assert (image.format, image.n_frames, image.info["duration"], image.info["loop"]) == (
-            "GIF",
-            3,
-            100,
-            0,
-        )
-        image.seek(2)
-        assert abs(np.asarray(image.convert("RGB")).mean() - 200) < 4
-    assert [file.name for file in tmp_path.iterdir()] == ["walk.gif"]
-
-
-@pytest.mark.parametrize(
-    ("rate", "exact"),
-    [
-        (29.97, 30000 / 1001),
-        (23.976, 24000 / 1001),
-        (23.98, 24000 / 1001),
-        (59.94, 60000 / 1001),
-        (25, 25),
-        (12.5, 12.5),
-    ],
-)
-def test_rates_of_broadcast_are_exact(rate: float, exact: float):
-    assert broadcast_rate(rate) == pytest.approx(exact, abs=1e-9)
 
 
 def test_a_photo_is_written_as_its_name_says_and_as_wide_as_asked(trained_folder: Path, tmp_path: Path):
@@ -80,24 +28,104 @@ def test_a_photo_is_written_as_its_name_says_and_as_wide_as_asked(trained_folder
     assert sorted(file.name for file in tmp_path.iterdir()) == ["view.jpg", "view.png"]
 
 
+QUICK = ("--no-antialias", "--device", "cpu", "--exposure", "scene", "--seconds", "0.1", "--rate", "29.97")
+
+
+def test_paths_that_the_photos_suggest_become_videos_and_animations(
+    trained_folder: Path, tmp_path: Path, capsys
+):
+    words = (trained_folder, *QUICK, "--width", "61", "--output")
+    assert render(*words, tmp_path / "a.mov", "--turntable", "--codec", "prores") == 0
+    assert "of 360 degrees" in capsys.readouterr().out  # the demo's photos cover an arc
+    assert render(*words, tmp_path / "b.webp", "--interpolate", "1", "4", "2", "--quality", "50") == 0
+    assert render(*words, tmp_path / "c.mp4", "--spiral", "--stereo", "0.03", "--bits", "10") == 0
+    with av.open(str(tmp_path / "a.mov")) as prores, av.open(str(tmp_path / "c.mp4")) as pair:
+        assert prores.streams.video[0].codec_context.name == "prores"
+        assert pair.streams.video[0].codec_context.pix_fmt == "yuv420p10le"
+        assert [(f.width, f.height) for f in pair.decode(video=0)] == [(120, 46)] * 3  # two eyes of 60
+        assert [(f.width, f.height) for f in prores.decode(video=0)] == [(60, 46)] * 3
+    with Image.open(tmp_path / "b.webp") as animation:
+        assert animation.n_frames == 3 and animation.size == (60, 46)  # type: ignore[attr-defined]
+
+
+def test_a_panorama_of_a_photo_says_that_it_is_one(trained_folder: Path, tmp_path: Path):
+    words = (trained_folder, "--photo", "5", "--no-antialias", "--device", "cpu", "--output")
+    panorama = ("--projection", "equirectangular", "--width", "130", "--formats", "png", "jpg", "depth")
+    assert render(*words, tmp_path / "all.png", *panorama) == 0
+    for name in ("all.png", "all.jpg"):
+        with Image.open(tmp_path / name) as image:
+            assert image.size == (128, 64)
+            xmp = image.info.get("xmp") or image.info["XML:com.adobe.xmp"].encode()
+        assert b'ProjectionType="equirectangular"' in xmp
+    with Image.open(tmp_path / "all_depth.png") as depth:
+        assert depth.mode == "I;16" and float(depth.text["far"]) > float(depth.text["near"]) > 0  # type: ignore[attr-defined]
+    assert render(*words, tmp_path / "round.png", "--projection", "fisheye", "--width", "64") == 0
+    with Image.open(tmp_path / "round.png") as image:
+        pixels = np.asarray(image)
+        assert image.size == (64, 64) and "XML:com.adobe.xmp" not in image.info
+    assert pixels[32, 32].any() and not pixels[0, 0].any()
+
+
+def test_a_perspective_view_of_a_photo_is_the_photos_without_its_distortion(
+    trained_folder: Path, tmp_path: Path
+):
+    words = (trained_folder, "--photo", "5", "--no-antialias", "--device", "cpu", "--width", "96", "--output")
+    assert render(*words, tmp_path / "lens.png") == 0
+    assert render(*words, tmp_path / "pinhole.png", "--projection", "perspective") == 0
+    assert render(*words, tmp_path / "pair.png", "--stereo", "0.0001") == 0
+    lens, pinhole, pair = (
+        np.asarray(Image.open(tmp_path / f"{n}.png")).astype(float) for n in ("lens", "pinhole", "pair")
+    )
+    assert lens.shape == pinhole.shape and pair.shape[1] == 2 * pinhole.shape[1]
+    middle = (slice(20, 52), slice(30, 66))
+    error, mirrored = (np.abs(lens[middle] - other[middle]).mean() for other in (pinhole, pinhole[:, ::-1]))
+    assert error < 0.6 * mirrored
+    assert np.abs(pair[:, :96] - pinhole).mean() < 1 and np.abs(pair[:, 96:] - pinhole).mean() < 1
+
+
+PANORAMA = ("--path", "--projection", "equirectangular", "--output", "a.mp4")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (("--photo", "5", "--output", "walk.mp4"), "is not written as .mp4; choose .png, .jpg, .exr"),
         (("--photo", "5", "--output", "view.tif"), "is not written as .tif"),
-        (("--path", "--output", "view.png"), "a path is not written as .png; choose .mp4, .mov, .webm, .gif"),
+        (("--path", "--output", "view.png"), "not written as .png; choose .mp4, .mov, .webm, .gif, .webp"),
         (("--path", "--output", "walk.avi"), "is not written as .avi"),
-        (("--path", "--output", "walk.mp4", "--formats", "exr"), "--formats changes nothing in a video"),
+        (("--path", "--output", "walk.mp4", "--formats", "exr"), "--formats changes nothing with a video"),
         (("--photo", "5", "--output", "a.png", "--exposure", "1"), "--exposure changes nothing with --photo"),
         (("--photo", "5", "--output", "a.png", "--rate", "30"), "--rate changes nothing with --photo"),
+        (("--photo", "5", "--output", "a.jpg", "--quality", "9"), "--quality changes nothing with --photo"),
         (
             ("--cameras", "x.json", "--output", "a", "--seconds", "3"),
             "--seconds changes nothing with --cameras",
         ),
-        (("--output", "a.png"), "exactly one of --photo NAME, --path, --cameras FILE"),
+        (("--path", "--output", "a", "--codec", "h264"), "--codec changes nothing with images"),
+        (
+            ("--path", "--output", "a", "--field-of-view", "90"),
+            "--field-of-view changes nothing with --projection p",
+        ),
+        ((*PANORAMA, "--vignette"), "--vignette changes nothing with --projection equirectangular"),
+        ((*PANORAMA, "--stereo", "0.1"), "--stereo changes nothing with --projection equirectangular"),
+        (("--path", "--output", "a.mp4", "--codec", "prores"), "prores is written as .mov, not as .mp4"),
+        (("--turntable", "--output", "a.gif", "--quality", "9"), "--quality changes nothing in .gif"),
+        (("--interpolate", "5", "--output", "a.mp4"), "--interpolate needs two photos or more"),
+        (
+            ("--output", "a.png"),
+            "exactly one of --photo NAME, --path, --turntable, --spiral, --interpolate NAME",
+        ),
+        (("--turntable", "--path", "--output", "a.mp4"), "exactly one of"),
     ],
 )
-def test_what_changes_nothing_or_fits_nothing_is_refused(words: tuple[str, ...], says: str):
+def test_what_changes_nothing_or_fits_nothing_is_refused_before_the_run_is_loaded(
+    words: tuple[str, ...], says: str
+):
     with pytest.raises(UserError) as refused:
         render("RUN", *words)
     assert says in str(refused.value)
+
+
+def test_every_option_in_the_table_is_one():
+    known = {option.name for option, _ in _all_options(RenderOptions(Path("run"), Path("out")))}
+    assert {name for names in NOT_WITH.values() for name in names} <= known

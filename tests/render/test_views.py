@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from adop.errors import UserError
+from adop.geometry.camera import Camera
 from adop.images.writers import depth_picture
 from adop.render.camera_path import Frame, photos_path, pinhole
 from adop.render.camera_settings import CameraSettings
@@ -65,6 +66,7 @@ def test_saved_files_contain_the_rendered_view(run: Run, tmp_path: Path):
     assert np.array_equal(exr, view.radiance.permute(1, 2, 0).numpy())
     depth = OpenEXR.File(str(tmp_path / "view_depth.exr")).channels()["Z"].pixels
     assert np.array_equal(depth, view.depth.numpy())
+    assert iio.imread(tmp_path / "view_depth.png").dtype == np.uint16
 
 
 def test_a_path_becomes_a_video_with_its_frames(run: Run, tmp_path: Path):
@@ -99,6 +101,50 @@ def test_photos_are_found_by_name_stem_and_index(run: Run):
     )
     with pytest.raises(UserError, match="is not in the scene"):
         find_photo(run.scene, "nobody.jpg")
+
+
+def test_a_panorama_is_the_same_wherever_its_seams_are(run: Run):
+    """Turned by 45 degrees, the seams between the faces of the cube lie where their middles were."""
+    up = torch.from_numpy(run.scene.up_vector)
+    camera = run.photo_camera(5)
+    eye, forward = camera.centre()[0].double(), camera.world_to_camera[0, 2, :3].double()
+    level = forward - (forward @ up) * up
+    aside = Camera.look_at(eye, eye + level + torch.linalg.cross(level, up), up)
+    one, other = run.render_panorama(camera, 256), run.render_panorama(aside, 256)
+    difference = (one.image - other.image.roll(256 // 8, dims=-1)).mean(0)
+    seen = torch.isfinite(one.depth)
+    assert 0.05 < float(seen.float().mean()) < 0.9
+    assert float(difference[~seen].abs().mean()) < 0.01 and float(difference[seen].abs().mean()) < 0.06
+    seam = torch.zeros_like(seen)
+    for column in (32, 96, 160, 224):
+        seam[:, column - 5 : column + 5] = True
+    assert abs(float(difference[seam].mean())) < 0.002  # no face is brighter than its neighbours
+    assert float(difference[seen & seam].abs().mean()) < 2 * float(difference[seen & ~seam].abs().mean())
+
+
+def test_a_run_prints_what_it_is(run: Run, tmp_path: Path):
+    lines = str(dataclasses.replace(run, folder=tmp_path)).splitlines()
+    assert [line.split()[0] for line in lines] == ["run", "scene", "photos", "points", "training", "scores"]
+    assert (
+        "13 trained, 1 held out; 480x360" in lines[2] and "step 3 of 3" in lines[4] and "none yet" in lines[5]
+    )
+    (tmp_path / "eval").mkdir()
+    scores = {"mean": {"psnr": 20.125, "ssim": 0.7, "flip": 0.25}, "step": 2}
+    for content, says in (
+        (json.dumps(scores), "PSNR 20.12 dB, SSIM 0.700, FLIP 0.250, at step 2"),
+        (json.dumps(scores | {"mean": {"psnr": "high"}}), "none yet"),
+        ("[1]", "none yet"),
+        ("nonsense", "none yet"),
+    ):
+        (tmp_path / "eval" / "eval.json").write_text(content)
+        assert says in str(dataclasses.replace(run, folder=tmp_path))
+    assert repr(run) == f"Run('{run.folder}', step 3)"
+
+
+def test_a_run_knows_the_centre_of_its_scene(run: Run):
+    """The photographer of the demo scene walks an arc around a fountain, and aims at a place behind its top."""
+    assert run.scene_centre == pytest.approx([0, 1.2, 2.0], abs=0.5)
+    assert 7.3 < run.scene_radius < 9
 
 
 def test_depth_images_show_near_as_bright_and_the_environment_as_black():
