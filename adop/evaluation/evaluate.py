@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adop.backend.choice import machine_name
 from adop.config import NetworkConfig
 from adop.evaluation.flicker import Flicker
 from adop.evaluation.photometry_fit import fit_photometry, half_masks
 from adop.evaluation.picture_scores import PictureScores, by_name, score_pictures
 from adop.evaluation.report import Report
+from adop.evaluation.tables import mean_scores
 from adop.files import write_text
 from adop.images.metrics.colour_correction import correct_colours
 from adop.images.metrics.psnr_ssim import psnr
@@ -139,16 +141,6 @@ def score_held_out(
     return {"mean": mean_scores(scores), "photos": scores}
 
 
-def mean_scores(scores: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the mean of each score over the photos that have it."""
-    means = {}
-    for name in scores[0]:
-        values = [score[name] for score in scores if name != "photo" and score[name] is not None]
-        if values:
-            means[name] = sum(values) / len(values)
-    return means
-
-
 def score_aligned(run: Run, vgg: Vgg | None = None) -> dict[str, Any]:
     """Return the scores after each held-out photo's pose is aligned with the photo itself; the poses are then restored.
 
@@ -171,20 +163,22 @@ def score_aligned(run: Run, vgg: Vgg | None = None) -> dict[str, Any]:
     return result
 
 
-def evaluate(run: Run, refine_poses: bool = False, flicker: Flicker | None = None) -> dict[str, Any]:
+def evaluate(
+    run: Run, refine_poses: bool = False, flicker: Flicker | None = None, trained_on: str | None = None
+) -> dict[str, Any]:
     """Score the held-out photos and the untrained points; write `eval.json`, images and `index.html` into `eval/`.
 
     Args:
         refine_poses: also score with the held-out photos' poses aligned, see `score_aligned`; these scores are kept
             apart, as `poses_refined`.
         flicker: of the run along a path, to be written with the scores.
+        trained_on: name of the machine that the run was trained on, for the page; None: unknown.
 
     Returns the contents of `eval.json`.
     """
-    folder = run.folder / "eval"
     weights = run.config.loss.vgg_weights
     vgg = Vgg(weights).to(run.device) if weights else None
-    report = Report(folder)
+    report = Report(run.folder)
     model = run.exposure_model()
     save_exposure(model, run.folder)
     result = score_held_out(
@@ -201,10 +195,12 @@ def evaluate(run: Run, refine_poses: bool = False, flicker: Flicker | None = Non
         )
     if flicker is not None:
         result["flicker"] = dataclasses.asdict(flicker)
-    result |= {"step": run.progress.step, "seconds": run.progress.seconds}
-    text = json.dumps(result, indent=2) + "\n"
-    write_text(folder / "eval.json", text)
-    report.write(result)
+    for score in result["photos"]:
+        score["pictures"] = report.pictures[score["photo"]]
+    result |= {"step": run.progress.step, "seconds": run.progress.seconds, "points": len(run.pipeline.points)}
+    result |= {"trained_on": trained_on, "evaluated_on": machine_name(run.device)}
+    write_text(run.folder / "eval" / "eval.json", json.dumps(result, indent=2) + "\n")
+    report.write()
     return result
 
 

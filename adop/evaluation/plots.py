@@ -8,12 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from adop.evaluation.pages.plot_files import BLUE, GREEN, GREY, INK, RED
 from adop.evaluation.photometric_truth import RADII, CameraErrors, PhysicalCamera
 
-CHANNELS = (("red", "#c0392b"), ("green", "#27863c"), ("blue", "#2460a7"))
-GREY, INK = "#9a9a9a", "#333333"
+CHANNELS = (("red", RED), ("green", GREEN), ("blue", BLUE))
 DPI = 110
-MAX_NAMED_PHOTOS = 40  # more names do not fit on an axis
 
 
 def plot_camera(
@@ -31,39 +30,59 @@ def plot_camera(
     """
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    exponent = 1.0 if errors is None else errors.exponent
-    if truth is not None:
-        _plot_exposures(left, exponent * found.exposure, truth.exposure, "true EV")
-    elif exif is not None:
-        _plot_exposures(left, exponent * found.exposure, exif, "EV from EXIF")
+    if truth is None or errors is None:
+        draw_exposures(left, found.exposure, exif, "EV from EXIF")
+        draw_response(middle, found.light, found.response)
+        draw_vignette(right, found.vignette)
     else:
-        left.plot(found.exposure - found.exposure.mean(), ".-", color=INK, lw=0.8)
-        left.set(xlabel="photo", ylabel="learned EV", title="exposures (no EXIF)")
-    light, response = found.light, found.response
-    if truth is not None and errors is not None:
-        light, response = truth.light, errors.response
-    for c, (name, colour) in enumerate(CHANNELS):
-        if truth is not None:
+        draw_exposures(left, errors.exponent * found.exposure, truth.exposure, "true EV")
+        for c, (_, colour) in enumerate(CHANNELS):
             middle.plot(truth.light, truth.response[:, c], color=colour, lw=4, alpha=0.3)
-        middle.plot(light, response[:, c], color=colour, lw=1.2, label=name)
-    title = "response" if truth is None else "response (pale: true)"
-    middle.set(xlabel="light", ylabel="photo value", title=title)
-    middle.legend(frameon=False)
-    if truth is not None:
+        draw_response(middle, truth.light, errors.response)
+        middle.set_title("response: photo value (pale: true)")
         right.plot(RADII, truth.vignette, color=GREY, lw=4, alpha=0.5, label="true")
-    right.plot(RADII, found.vignette**exponent, color=INK, lw=1.2, label="learned")
-    right.set(xlabel="half diagonals from the centre", ylabel="factor", title="vignette", ylim=(0, 1.1))
-    right.legend(frameon=False)
+        draw_vignette(right, found.vignette**errors.exponent)
+        right.legend(frameon=False)
     figure.savefig(file, dpi=DPI)
 
 
-def _plot_exposures(axes: Axes, learned: np.ndarray, reference: np.ndarray, label: str) -> None:
-    """Draw learned against reference exposures [P], EV, after their means are aligned."""
+def draw_exposures(axes: Axes, learned: np.ndarray, reference: np.ndarray | None, label: str = "") -> None:
+    """Draw learned exposures [P], EV, against others after their means are aligned; without others, in their order."""
+    if reference is None:
+        axes.plot(learned - learned.mean(), ".-", color=INK, lw=0.8)
+        axes.set(xlabel="photo", title="exposure, EV (larger is darker)")
+        return
     learned = learned - learned.mean() + reference.mean()
     ends = [min(reference.min(), learned.min()), max(reference.max(), learned.max())]
     axes.plot(ends, ends, color=GREY, lw=1)
     axes.plot(reference, learned, ".", color=INK)
-    axes.set(xlabel=label, ylabel="learned EV", title="exposures")
+    axes.set(xlabel=label, title="learned exposure, EV (larger is darker)")
+
+
+def draw_response(axes: Axes, light: np.ndarray, response: np.ndarray) -> None:
+    """Draw the response [K, 3] of a camera at sensor light [K]."""
+    for c, (name, colour) in enumerate(CHANNELS):
+        axes.plot(light, response[:, c], color=colour, lw=1.2, label=name)
+    axes.set(xlabel="light", title="response: photo value")
+    axes.legend(frameon=False)
+
+
+def draw_vignette(axes: Axes, vignette: np.ndarray) -> None:
+    """Draw the vignette [33] of a lens at `RADII`."""
+    axes.plot(RADII, vignette, color=INK, lw=1.2, label="learned")
+    axes.set(xlabel="half diagonals from the centre", title="vignette: factor of the light", ylim=(0, 1.1))
+
+
+def draw_camera_moves(axes: Axes, pixels: list[float]) -> None:
+    """Draw by how many pixels each photo's image has moved."""
+    axes.bar(range(len(pixels)), pixels, color=INK, width=1.0 if len(pixels) > 60 else 0.8)
+    axes.set(xlabel="photo", title="how far cameras moved: median shift of the image, px")
+
+
+def draw_point_moves(axes: Axes, shifts: np.ndarray) -> None:
+    """Draw how many points moved how far, scene units."""
+    axes.hist(shifts, bins=60, color=INK)
+    axes.set(xlabel="scene units", title="how far points moved: number of points", yscale="log")
 
 
 def plot_errors(errors: dict[str, tuple[list[float], list[float]]], file: Path) -> None:
@@ -80,26 +99,4 @@ def plot_errors(errors: dict[str, tuple[list[float], list[float]]], file: Path) 
         axes.set(xlabel="% of the photos (points)", title=name)
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
-    figure.savefig(file, dpi=DPI)
-
-
-def plot_moves(pixels: list[float], names: list[str], shifts: np.ndarray, file: Path) -> None:
-    """Write how far the cameras and the points moved from their start as one PNG.
-
-    Args:
-        pixels: median shift of each photo's image.
-        names: of the photos.
-        shifts: [N] of the points, scene units.
-    """
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(2, 1))
-    left.bar(range(len(pixels)), pixels, color=INK)
-    left.set(xlabel="photo", ylabel="median shift of the image, pixels", title="how far cameras moved")
-    if len(names) <= MAX_NAMED_PHOTOS:
-        left.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
-    if not len(shifts) or shifts.max() <= 0:
-        right.set(title="points were not moved", xticks=[], yticks=[])
-    else:
-        right.hist(shifts, bins=60, color=INK)
-        right.set(xlabel="scene units", ylabel="points", title="how far points moved", yscale="log")
     figure.savefig(file, dpi=DPI)

@@ -1,44 +1,38 @@
-"""HTML report on the held-out photos: mean scores; photo, render and error side by side."""
+"""The page of an evaluation: scores, settings, curves, and of each held-out photo the photo, its render and the error."""
 
 from __future__ import annotations
 
-import html
-import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
-from adop.evaluation.tables import PICTURES, SCORES, groups, score_text
-from adop.files import write_text
+from adop.evaluation.pages.curves import run_curves
+from adop.evaluation.pages.document import card, facts, fold, text, write_page
+from adop.evaluation.pages.evaluated_run import KINDS, EvaluatedPhoto, EvaluatedRun, read_evaluation
+from adop.evaluation.pages.pictures import (
+    ERROR_SCALE,
+    Picture,
+    new_pictures_folder,
+    picture_stem,
+    remove_older_pictures,
+    slider,
+    thumbnails,
+    write_jpeg,
+)
+from adop.evaluation.pages.plot_files import plot_figure, write_plot
+from adop.evaluation.pages.score_tables import mean_table, option_table, photo_table
+from adop.evaluation.pages.settings import changed, options
+from adop.evaluation.run_plots import CAPTIONS
+from adop.evaluation.tables import few_photos_text, flicker_text
 from adop.images.writers import to_uint8
 
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1500px; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .8rem; text-align: right }
-th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align: left }
-.row { display: grid; grid-template-columns: repeat(3, 1fr); gap: 6px; margin: .3rem 0 1.6rem }
-.row img { width: 100%; display: block } figure { margin: 0 } figcaption { color: #666; font-size: 13px }
-.plot { width: 100%; max-width: 1200px; display: block }
-h2 { font-size: 16px; margin: 1.4rem 0 .2rem } .note { color: #555; max-width: 60rem }
-"""
-NOTE = (
-    "These photos were held out of training. The plain picture has the exposure and white balance that are "
-    "predicted without the photo. For the fitted one, exposure and white balance are fitted on the left half "
-    "of the photo, and its right half is scored. The colour-corrected one is the plain one after the affine map of its "
-    "colours that fits the whole photo best. FLIP is 0 where no difference is visible. Edge contrast is the render's "
-    "contrast at the photo's edges, relative to the photo's: 1 is as sharp, less is blurred."
-)
-CAPTIONS = {
-    "photo": "photo, held out of training",
-    "render": "render, exposure fitted on the left half",
-    "error": "absolute error: black 0, red .09, yellow .19, white .25 or more",
-}
 MAX_SHOWN_ERROR = 0.25  # absolute error that error images show white
 OVERVIEW_PHOTOS, OVERVIEW_WIDTH = 3, 480  # rows of overview.jpg, and pixels of each of its images
+PICTURES_FOLDER = "photos"
+PLOTS_FOLDER = "plots"
 
 
 def error_picture(render: Tensor, photo: Tensor) -> np.ndarray:
@@ -48,75 +42,100 @@ def error_picture(render: Tensor, photo: Tensor) -> np.ndarray:
 
 
 class Report:
-    """Collect the images of an evaluation in `folder`, then write `index.html` and `overview.jpg`."""
+    """Collect the images of a run's evaluation, then write `index.html` and `overview.jpg` into the folder `eval`.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.stems: dict[str, str] = {}  # name of a photo -> start of its images' file names
-        self.strips: list[np.ndarray] = []  # [h, w, 3] uint8, the first photos' images side by side
-        (folder / "photos").mkdir(parents=True, exist_ok=True)
+    Until then the page of an earlier evaluation stays as it is; after that nothing of it is left.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.pictures: dict[
+            str, dict[str, str]
+        ] = {}  # name of a photo -> paths of its pictures from the page
+        self._folder = new_pictures_folder(run / "eval", PICTURES_FOLDER)
+        self._strips: list[np.ndarray] = []  # [h, w, 3] uint8, the first photos' images side by side
 
     def add(self, name: str, photo: Tensor, render: Tensor) -> None:
         """Write photo, render and error of the photo of that name, from images [3, H, W] in [0, 1]."""
-        stem = f"{len(self.stems):03d}_" + re.sub(r"[^A-Za-z0-9._-]", "_", Path(name).stem)
-        self.stems[name] = stem
+        stem = picture_stem(len(self.pictures), name)
         pixels = {
             "photo": to_uint8(photo),
             "render": to_uint8(render),
             "error": error_picture(render, photo),
         }
         for kind, image in pixels.items():
-            Image.fromarray(image).save(self.folder / "photos" / f"{stem}_{kind}.jpg", quality=92)
-        if len(self.strips) < OVERVIEW_PHOTOS:
+            write_jpeg(self._folder / f"{stem}_{kind}.jpg", image)
+        self.pictures[name] = {kind: f"{self._folder.name}/{stem}_{kind}.jpg" for kind in pixels}
+        if len(self._strips) < OVERVIEW_PHOTOS:
             height, width = pixels["photo"].shape[:2]
-            size = (OVERVIEW_WIDTH, round(OVERVIEW_WIDTH * height / width))
+            size = (OVERVIEW_WIDTH, max(1, round(OVERVIEW_WIDTH * height / width)))
             row = [Image.fromarray(image).resize(size, Image.Resampling.LANCZOS) for image in pixels.values()]
-            self.strips.append(np.concatenate([np.asarray(image) for image in row], axis=1))
+            self._strips.append(np.concatenate([np.asarray(image) for image in row], axis=1))
 
-    def write(self, result: dict[str, Any]) -> None:
-        """Write the page: a table of mean scores, the plots of the run, then every photo.
-
-        Args:
-            result: the contents of `eval.json`.
-        """
-        plots = [name for name in ("camera.png", "moves.png") if (self.folder / name).is_file()]
-        body = [
-            "<h1>Held-out photos</h1>",
-            f'<p class="note">{NOTE}</p>',
-            *_exposure_note(result),
-            _table(result),
-            *(f'<img class="plot" src="{name}" alt="">' for name in plots),
-            *(_photo_section(self.stems[score["photo"]], score) for score in result["photos"]),
-        ]
-        page = (
-            '<!doctype html><html lang="en"><meta charset="utf-8"><title>adop: held-out photos</title>'
-            f"<style>{STYLE}</style>{''.join(body)}</html>\n"
-        )
-        Image.fromarray(np.concatenate(self.strips)).save(self.folder / "overview.jpg", quality=88)
-        write_text(self.folder / "index.html", page)
+    def write(self) -> None:
+        """Write the page of what `eval.json` and the run's folder hold now."""
+        write_jpeg(self.run / "eval" / "overview.jpg", np.concatenate(self._strips), quality=88)
+        write_run_page(self.run)
+        remove_older_pictures(self._folder, PICTURES_FOLDER)
 
 
-def _exposure_note(result: dict[str, Any]) -> list[str]:
-    """Return the paragraph on how exposure was predicted, if the result says so."""
-    description = result.get("exposure", {}).get("description")
-    return [] if description is None else [f'<p class="note">{html.escape(description)}.</p>']
+def write_run_page(folder: Path) -> None:
+    """Write `eval/index.html` of a run that was evaluated."""
+    run = read_evaluation(folder)
+    plots = folder / "eval" / PLOTS_FOLDER
+    plots.mkdir(exist_ok=True)
+    captions = {plot.name: plot.caption for plot in run_curves(run.curves)}
+    for plot in run_curves(run.curves):
+        write_plot(plot, plots)
+    captions |= {name: caption for name, caption in CAPTIONS.items() if (plots / f"{name}.svg").is_file()}
+    figures = "".join(plot_figure(f"{PLOTS_FOLDER}/{name}", caption) for name, caption in captions.items())
+    count = f"{len(run.photos)} held-out photo{'s' if len(run.photos) != 1 else ''}"
+    body = [
+        f"<h1>{text(run.name)}</h1>",
+        f'<p class="muted">{count} of {text(run.scene)}, rendered after {run.step:,} training steps</p>',
+        '<div class="columns scores">',
+        card(f"Scores: mean of {count}", mean_table(run.means) + _notes(run)),
+        card("Settings", facts(run.facts()) + _options(run)),
+        "</div>",
+        f'<h2>Training</h2><div class="plots">{figures}</div>' if figures else "",
+        "<h2>Held-out photos</h2>",
+        "<p>Move the divider by mouse, finger or arrow keys. Click a small picture to enlarge it; there the arrow keys "
+        "change between photo, render and error.</p>",
+        *(_photo_section(photo) for photo in run.photos),
+    ]
+    write_page(folder / "eval" / "index.html", f"adop: {run.name}", "\n".join(body))
 
 
-def _table(result: dict[str, Any]) -> str:
-    """Return the table of mean scores: a row for each picture, of what was trained and what not."""
-    lines = ["<tr><th></th>" + "".join(f"<th>{title}</th>" for title in SCORES.values()) + "</tr>"]
-    for label, scores in groups(result).items():
-        for picture, title in PICTURES.items():
-            cells = "".join(f"<td>{score_text(scores, name, picture)}</td>" for name in SCORES)
-            lines.append(f"<tr><td>{label}, {title}</td>{cells}</tr>")
-    return f"<table>{''.join(lines)}</table>"
-
-
-def _photo_section(stem: str, score: dict[str, Any]) -> str:
-    """Return the heading and the images of one photo."""
-    figures = "".join(
-        f'<figure><img src="photos/{stem}_{kind}.jpg" alt="" loading="lazy"><figcaption>{caption}</figcaption></figure>'
-        for kind, caption in CAPTIONS.items()
+def _notes(run: EvaluatedRun) -> str:
+    """Return the sentences below the scores: how much they say, how exposure was predicted, flicker."""
+    few = few_photos_text(len(run.photos))
+    warning = f'<p class="warning">{text(few)}</p>' if few else ""
+    sentences = [f"{note}." for note in run.notes]
+    if run.flicker is not None:
+        sentences.append(f"{flicker_text(run.flicker)}; 0 is none, lower is better.")
+    return warning + "".join(
+        f'<p class="muted">{text(sentence[:1].upper() + sentence[1:])}</p>' for sentence in sentences
     )
-    title = f"{html.escape(score['photo'])}: {score['psnr_fitted']:.2f} dB"
-    return f'<h2>{title}</h2><div class="row">{figures}</div>'
+
+
+def _options(run: EvaluatedRun) -> str:
+    """Return the options that differ from the preset's, and all others in a fold."""
+    own = changed(run.config)
+    rows = [(option.name, (option.value, option.default)) for option in own]
+    shown = option_table(("here", f"preset {run.config.preset}"), rows) if rows else ""
+    others = [(option.name, (option.value,)) for option in options(run.config) if option not in own]
+    title = "Options that differ from the preset:" if rows else "All options are the preset's."
+    folded = fold(f"{'the other' if rows else 'all'} {len(others)} options", option_table(("value",), others))
+    return f"<p><small>{text(title)}</small></p>{shown}{folded}"
+
+
+def _photo_section(photo: EvaluatedPhoto) -> str:
+    """Return the slider, the pictures and the scores of one photo."""
+    pictures = {kind: Picture(photo.pictures[kind], kind, photo.size) for kind in KINDS}
+    captions = ("photo", "render, exposure fitted", "error")
+    small = thumbnails(list(zip(pictures.values(), captions, strict=True)), photo.name, columns=3)
+    content = (
+        f'<div class="columns pair">{slider(pictures["photo"], pictures["render"], photo.name)}'
+        f"<div>{small}{ERROR_SCALE}{photo_table(photo.scores)}</div></div>"
+    )
+    return card(photo.name, content, "photo")

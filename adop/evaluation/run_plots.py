@@ -2,32 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 
+from adop.evaluation.pages.plot_files import Plot, remove_plot, write_plot
 from adop.evaluation.photometric_truth import learned_camera
-from adop.evaluation.plots import plot_camera, plot_moves
+from adop.evaluation.plots import (
+    draw_camera_moves,
+    draw_exposures,
+    draw_point_moves,
+    draw_response,
+    draw_vignette,
+)
 from adop.refine.align import render_points
 from adop.refine.alignment_equations import pixel_shift
 from adop.run.run import Run
 
 DEPTH_SCALE = 4  # by which the view is reduced whose depth the shift of a photo is measured at
+LEAST_SHIFT_PX = 0.01  # of the image of a camera that counts as moved
+CAPTIONS = {  # of the plots, by the names of their files
+    "exposures": "Learned exposures of the trained photos.",
+    "response": "The learned response of the first camera.",
+    "vignette": "The learned vignette of the first lens.",
+    "camera_moves": "How far the trained photos' cameras were moved by refinement.",
+    "point_moves": "How far the points were moved by refinement.",
+}
 
 
 @torch.no_grad()
 def plot_run(run: Run, folder: Path) -> None:
-    """Write `camera.png` (exposures, response, vignette) and `moves.png` (cameras, points) of a run's trained photos."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the plots of `CAPTIONS` of a run's trained photos into `plots` in a folder; empty ones are left out."""
     photos, scene = run.split["train"], run.scene
-    exposures = [photo.exposure for photo in scene.photos]
-    exif = None if any(value is None for value in exposures) else np.array(exposures, dtype=float)[photos]
-    plot_camera(learned_camera(run.pipeline).of(photos), exif, folder / "camera.png")
-    names = [Path(scene.photos[photo].name).stem for photo in photos]
+    exposures = [scene.photos[photo].exposure for photo in photos]
+    exif = None if any(value is None for value in exposures) else np.array(exposures, dtype=float)
+    camera = learned_camera(run.pipeline).of(photos)
+    draw: dict[str, Callable[[Axes], None]] = {
+        "exposures": partial(draw_exposures, learned=camera.exposure, reference=exif, label="EV from EXIF"),
+        "response": partial(draw_response, light=camera.light, response=camera.response),
+        "vignette": partial(draw_vignette, vignette=camera.vignette),
+    }
     pixels = [_photo_shift(run, photo) for photo in photos]
-    plot_moves(pixels, names, _point_shifts(run), folder / "moves.png")
+    if max(pixels) > LEAST_SHIFT_PX:
+        draw["camera_moves"] = partial(draw_camera_moves, pixels=pixels)
+    shifts = _point_shifts(run)
+    if len(shifts) and shifts.max() > 0:
+        draw["point_moves"] = partial(draw_point_moves, shifts=shifts)
+    plots = folder / "plots"
+    plots.mkdir(parents=True, exist_ok=True)
+    for name, caption in CAPTIONS.items():
+        if name in draw:
+            write_plot(Plot(name, caption, draw[name]), plots)
+        else:
+            remove_plot(name, plots)
 
 
 def _photo_shift(run: Run, photo: int) -> float:

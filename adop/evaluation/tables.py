@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 PICTURES = {
@@ -11,6 +12,29 @@ PICTURES = {
 }  # end of a score's name -> picture
 SCORES = {"psnr": "PSNR", "ssim": "SSIM", "flip": "FLIP", "edge_contrast": "edge contrast"}
 DECIMALS = {"psnr": 2, "ssim": 3, "flip": 3, "edge_contrast": 2}
+UNITS = {
+    "psnr": "dB, higher is better",
+    "ssim": "0 to 1, higher is better",
+    "flip": "0 to 1, lower is better",
+    "edge_contrast": "1 is as sharp as the photo",
+}
+EXPLANATIONS = {
+    "": "exposure and white balance are predicted without the photo; the whole photo is scored.",
+    "_fitted": "exposure and white balance are fitted on the photo's left half; only its right half is scored.",
+    "_corrected": "the plain picture after the affine map of its colours that fits the photo best, which tells what "
+    "remains if colours are disregarded.",
+}
+FEW_PHOTOS = 10  # held-out photos, below which a mean says little about other photos
+
+
+def mean_scores(scores: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the mean of each score over the photos that have it."""
+    means = {}
+    for name in scores[0]:
+        values = [score[name] for score in scores if isinstance(score[name], int | float)]
+        if values:
+            means[name] = sum(values) / len(values)
+    return means
 
 
 def groups(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -25,6 +49,25 @@ def score_text(scores: dict[str, Any], name: str, picture: str) -> str:
     """Return a score of a picture (a key of `PICTURES`) as text; "-" where there is none."""
     value = scores.get(name + picture)
     return "-" if value is None else f"{value:.{DECIMALS[name]}f}"
+
+
+def best_runs(scores: list[dict[str, Any]], name: str, picture: str) -> list[int]:
+    """Return which of several runs have the best score of a picture; all that show the same as the best."""
+
+    def loss(value: float) -> float:
+        return {"psnr": -value, "ssim": -value, "flip": value}.get(name, abs(value - 1))
+
+    texts = [score_text(run, name, picture) for run in scores]
+    losses = [math.inf if text == "-" else loss(float(text)) for text in texts]
+    return [i for i, value in enumerate(losses) if value == min(losses) < math.inf]
+
+
+def few_photos_text(count: int) -> str:
+    """Return the sentence that a mean over few photos needs, or nothing."""
+    if count >= FEW_PHOTOS:
+        return ""
+    photos = "is over 1 photo" if count == 1 else f"is over {count} photos"
+    return f"The mean {photos} only: others would give another, so small differences say little."
 
 
 def score_table(result: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from adop.evaluation.photometric_truth import (
     learned_camera,
     read_truth,
 )
-from adop.evaluation.plots import plot_camera, plot_errors, plot_moves
+from adop.evaluation.plots import plot_camera, plot_errors
 from adop.model.pipeline import build_pipeline
 from adop.model.tonemapper import srgb_encode
 from adop.scene.scene import Scene
@@ -102,7 +102,5 @@ def test_plots_are_written(tmp_path: Path, reference: str):
     errors = None if truth is None else compare(found, truth, list(range(PHOTOS)), exposures_known=True)
     plot_camera(found, exif, tmp_path / "camera.png", truth, errors)
     plot_errors({"pose, px": ([3.0, np.nan, 1.0], [0.1, 0.2, 0.3])}, tmp_path / "errors.png")
-    shifts = np.zeros(0) if reference == "neither" else np.linspace(0, 1, 50)
-    plot_moves([1.0, 2.0], ["a", "b"], shifts, tmp_path / "moves.png")
-    for name in ("camera", "errors", "moves"):
+    for name in ("camera", "errors"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
