@@ -27,6 +27,7 @@ _PUBLIC = {
     "demo_scene_folder": "adop.scene.scene",
     "densify_scene": "adop.stereo.densify_scene",
     "draw": "adop.ops",
+    "export_run": "adop.export.export",
     "import_bundler": "adop.importers.import_scene",
     "import_colmap": "adop.importers.import_scene",
     "import_metashape": "adop.importers.import_scene",

@@ -1,4 +1,4 @@
-"""The command line: `adop train`, `eval`, `render`, `view`, `import`, `info`, `doctor`, `bench`."""
+"""The command line: `adop train`, `eval`, `render`, `view`, `capture`, `import`, `export`, `info`, `doctor`, `bench`."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ adop: point-based neural rendering, from photos to images from any viewpoint, at
 
   adop train [SCENE] --preset quick --output RUN   train a scene (without SCENE: the demo that ships with adop)
   adop eval RUN                                    score the held-out photos again, write the page of results
+  adop compare RUN RUN --output FOLDER             show runs side by side: scores, settings, curves, renders
   adop render RUN --photo NAME | --path | --cameras FILE --output OUT    render PNG, EXR, depth or MP4
   adop view RUN                                    show a run in the browser, or a SCENE before training
+  adop export RUN --to KIND --output PATH          write points, cameras or a mesh for other programs
   adop capture PHOTOS|VIDEO --output SCENE         make a scene of photos: cameras and points
   adop import colmap SPARSE --images DIR --points PLY --output SCENE     make a scene of a COLMAP model
   adop import nerfstudio TRANSFORMS --output SCENE                       make a scene of a transforms.json
@@ -40,6 +42,8 @@ adop: point-based neural rendering, from photos to images from any viewpoint, at
   adop info SCENE                                  show what is in a scene, and what is unusual about it
   adop doctor                                      show what runs on this machine, and what to install
   adop bench raster                                compare the rasterizer's speed with other programs
+  adop bench frame RUN                             time new views of a run, part by part
+  adop bench train RUN                             time training steps of a run, stage by stage
   adop bench gradients [SCENE]                     compare position gradients with a supersampled render
   adop bench refine [SCENE] --disturb poses        measure how well refinement undoes known errors
   adop bench quality [SCENE...] --presets quick    plot the held-out scores of presets over time, beside rivals

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from adop.errors import UserError
 
@@ -74,10 +74,16 @@ def _inside(label: Callable[[str], str], stage: str) -> Callable[[str], str]:
     return lambda name: label(f"{stage}.{name}")
 
 
+def _tuple_of(hint: Any) -> Any:
+    """Return the tuple type in a type that notes or other types, as None, surround."""
+    parts = (hint, *get_args(hint))
+    return next((part for part in parts if get_origin(part) is tuple), hint)
+
+
 def _check(value: Any, hint: Any, label: str) -> None:
     """Check a value, or each of several, against the range in its type's notes."""
     if isinstance(value, tuple):
-        inner = get_args(hint)
+        inner = get_args(_tuple_of(hint))
         for place, item in enumerate(value):
             _check(item, inner[0] if inner[-1] is ... else inner[place], label)
     elif isinstance(value, int | float) and not isinstance(value, bool):

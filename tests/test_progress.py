@@ -40,6 +40,8 @@ def test_what_is_measured_corrects_the_estimate():
 def test_a_bar_tells_the_stages_how_much_is_done_and_is_not_drawn(capsys: pytest.CaptureFixture[str]):
     with Stages("work", {"only": 100.0}) as stages:
         for i in Bar(range(4), desc="hidden", mininterval=0, miniters=1):
-            assert stages.status().seconds_left == pytest.approx(100 * (1 - i / 4) * 5 / (5 + 25 * i), rel=0.05)
+            assert stages.status().seconds_left == pytest.approx(
+                100 * (1 - i / 4) * 5 / (5 + 25 * i), rel=0.05
+            )
     assert "hidden" not in capsys.readouterr().err
     assert Bar(range(4)).disable  # without stages, and without a terminal

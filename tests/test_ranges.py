@@ -10,11 +10,13 @@ from typing import Annotated, Any, get_args, get_type_hints
 import pytest
 import tyro
 
+from adop.bench.frame_speed import BenchFrameConfig
 from adop.bench.gradients import BenchGradientsConfig
-from adop.bench.quality import BenchQualityConfig
+from adop.bench.quality.benchmark import BenchQualityConfig
 from adop.bench.raster.benchmark import BenchRasterConfig
 from adop.bench.refinement import BenchRefineConfig
 from adop.bench.stereo import BenchStereoConfig
+from adop.bench.training_speed import BenchTrainConfig
 from adop.capture.capture_config import CaptureConfig
 from adop.capture.capture_scene import capture_scene
 from adop.cli.render import RenderOptions
@@ -22,6 +24,7 @@ from adop.cli.train import TrainOptions, parse_train_options
 from adop.cli.view import ViewOptions
 from adop.config import TrainConfig, load_config, preset
 from adop.errors import UserError
+from adop.export.export_config import ExportConfig
 from adop.importers.import_config import ImportConfig
 from adop.importers.import_scene import import_colmap
 from adop.ranges import Count, Fraction, Positive, Range, check_ranges
@@ -42,7 +45,23 @@ OPTIONS = (
     BenchGradientsConfig,
     BenchRefineConfig,
     BenchStereoConfig,
+    BenchFrameConfig,
+    BenchTrainConfig,
+    ExportConfig,
 )
+
+
+@dataclass(frozen=True)
+class Several:
+    noted: Annotated[tuple[Count, ...], "a note"] = (1, 2, 3)
+    optional: tuple[Count, ...] | None = None
+
+
+@pytest.mark.parametrize("wrong", [Several(noted=(1, 2, 0)), Several(optional=(1, 1, 1, 0))])
+def test_each_of_several_numbers_is_checked_whatever_surrounds_them(wrong: Several):
+    check_ranges(Several())
+    with pytest.raises(UserError, match="expected 1 or more, got 0"):
+        check_ranges(wrong)
 
 
 def numbers_without_range(options: type) -> Iterator[str]:

@@ -1,6 +1,8 @@
 """Which implementation of the ops runs, kernels on a CPU or a GPU or plain torch, and on which device."""
 
 import platform
+import re
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -62,4 +64,14 @@ def machine_name(device: torch.device) -> str:
     """Return the name of the GPU, or of the CPU with the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    return f"{_processor_name()}, {torch.get_num_threads()} threads"
+
+
+def _processor_name() -> str:
+    """Return the model of the CPU where Linux tells it, else its kind."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()

@@ -1,7 +1,8 @@
-"""`adop eval`: score the held-out photos of a run."""
+"""`adop eval` and `adop compare`: score the held-out photos of a run, and show runs side by side."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import tyro
 from adop.cli.parse import parse_options
 from adop.errors import UserError
 from adop.evaluation.tables import flicker_text, photo_table, score_table
+from adop.files import OutputFile, OutputFolder, write_text
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,53 @@ def eval_command(name: str, words: list[str]) -> int:
     options = parse_options(EvalOptions, name, words)
     from adop.evaluation.evaluate import evaluate
     from adop.evaluation.flicker import run_flicker
+    from adop.evaluation.pages.evaluated_run import known_machine
+    from adop.evaluation.run_plots import plot_run
     from adop.run.run import load
 
     run = load(options.run, options.scene, options.device)
     if not run.split["held_out"]:
         raise UserError(f"{options.run}: was trained with every photo; there is none to score")
     flicker = run_flicker(run, options.path)
-    result = evaluate(run, options.refine_poses, flicker)
+    plot_run(run, run.folder / "eval")
+    result = evaluate(run, options.refine_poses, flicker, known_machine(run.folder))
     print(result["exposure"]["description"])
     print(photo_table(result))
     print(score_table(result))
     print(flicker_text(result["flicker"]))
     print(f"results: {run.folder / 'eval' / 'index.html'}")
+    return 0
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Compare runs by the photos that all of them held out: scores, settings, curves, and the renders side by side.
+
+    The runs' evaluations are used as they are; `adop eval RUN` makes that of a run anew.
+    """
+
+    runs: tyro.conf.Positional[list[Path]]
+    """Run folders, two or more."""
+    output: OutputFolder
+    """Folder of the page, index.html, and its pictures; new, empty, or that of an earlier comparison."""
+    json: OutputFile | None = None
+    """Write the scores and the settings that differ to this JSON file; - prints them instead of the table."""
+
+
+def compare_command(name: str, words: list[str]) -> int:
+    """Run `adop compare` and return the exit status."""
+    options = parse_options(CompareOptions, name, words)
+    from adop.evaluation.pages.comparison import compare_runs, comparison_json, comparison_table
+    from adop.evaluation.pages.comparison_page import check_output, write_comparison
+
+    check_output(options.output)
+    comparison = compare_runs(options.runs)
+    write_comparison(comparison, options.output)
+    only_json = str(options.json) == "-"
+    written = json.dumps(comparison_json(comparison), indent=1) + "\n"
+    print(written if only_json else comparison_table(comparison), end="" if only_json else "\n")
+    if options.json is not None and not only_json:
+        write_text(options.json, written)
+    if not only_json:
+        print(f"results: {options.output / 'index.html'}")
     return 0

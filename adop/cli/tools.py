@@ -73,7 +73,7 @@ def bench_gradients_command(name: str, words: list[str]) -> int:
 
 def bench_quality_command(name: str, words: list[str]) -> int:
     """Run `adop bench quality` and return the exit status."""
-    from adop.bench.quality import BenchQualityConfig, bench_quality
+    from adop.bench.quality.benchmark import BenchQualityConfig, bench_quality
 
     return bench_quality(parse_options(BenchQualityConfig, name, words))
 
@@ -83,4 +83,20 @@ def bench_stereo_command(name: str, words: list[str]) -> int:
     from adop.bench.stereo import BenchStereoConfig, bench_stereo
 
     bench_stereo(parse_options(BenchStereoConfig, name, words))
+    return 0
+
+
+def bench_frame_command(name: str, words: list[str]) -> int:
+    """Run `adop bench frame` and return the exit status."""
+    from adop.bench.frame_speed import BenchFrameConfig, bench_frame
+
+    bench_frame(parse_options(BenchFrameConfig, name, words))
+    return 0
+
+
+def bench_train_command(name: str, words: list[str]) -> int:
+    """Run `adop bench train` and return the exit status."""
+    from adop.bench.training_speed import BenchTrainConfig, bench_training
+
+    bench_training(parse_options(BenchTrainConfig, name, words))
     return 0

@@ -111,9 +111,7 @@ def fuse(stereo: StereoScene) -> RawPoints:
     )
 
 
-def _colours(
-    stereo: StereoScene, photo: int, comparisons: dict[int, _Comparison], chosen: Tensor
-) -> Tensor:
+def _colours(stereo: StereoScene, photo: int, comparisons: dict[int, _Comparison], chosen: Tensor) -> Tensor:
     """Return the median colours [M, 3] u8 of chosen pixels [H, W] bool over their photo and those that agree."""
     own = stereo.view(photo).colour.to(chosen.device)[chosen].float()
     shown = [own]

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from adop.backend.choice import choose_device
+from adop.backend.choice import choose_device, machine_name
 from adop.config import TrainConfig, save_config
 from adop.errors import UserError
 from adop.evaluation.evaluate import evaluate, mean_scores, score_photo
@@ -182,7 +182,7 @@ def _train_and_evaluate(training: Training) -> dict[str, Any]:
         stages.begin(PLOTS)
         plot_run(run, run.folder / "eval")
         stages.begin(SCORES)
-        result = evaluate(run)
+        result = evaluate(run, trained_on=machine_name(run.device))
     training.log.write(run.progress.step, result["mean"], "held_out")
     return result
 
@@ -223,7 +223,7 @@ def _train(training: Training, interrupted: Callable[[], bool]) -> None:
             line.show(step + 1, share_done(run), means["loss"], means["psnr"])
         request = callback(run, values) if callback is not None else None
         if (step + 1) % LOG_EVERY == 0:
-            log.write(step + 1, means)
+            log.write(step + 1, means | {"seconds": run.progress.seconds})
         if (step + 1) % run.config.evaluate_every == 0 and share_done(run) < 1:
             _log_snapshot(run, log)
         if request == "save" or time.monotonic() - saved > run.config.checkpoint_seconds:

@@ -1,4 +1,4 @@
-"""`adop bench frame` and `adop bench train`: the parts add up, nothing stays wrapped, and the run's folder is untouched."""
+"""`adop bench frame` and `adop bench train`: parts add up, nothing stays wrapped, and the run folder is untouched."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,9 @@ def test_what_is_no_size_is_refused(text: str):
 
 def test_training_steps_are_timed_in_memory(trained_folder: Path, tmp_path: Path, capsys):
     before = {file: file.stat().st_mtime_ns for file in trained_folder.rglob("*")}
-    times = bench_training(BenchTrainConfig(trained_folder, steps=2, json=tmp_path / "train.json", device="cpu"))
+    times = bench_training(
+        BenchTrainConfig(trained_folder, steps=2, json=tmp_path / "train.json", device="cpu")
+    )
     assert {file: file.stat().st_mtime_ns for file in trained_folder.rglob("*")} == before
     assert times.step > 0 and times.host > 0 and "network" in times.parts
     assert json.loads((tmp_path / "train.json").read_text())["step"] == times.step

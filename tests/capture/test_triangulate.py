@@ -13,7 +13,7 @@ from PIL import Image
 from adop.__main__ import _run
 from adop.capture.cameras import given_camera
 from adop.capture.triangulate import triangulate_scene_points
-from adop.cli.import_scene import import_colmap_command, import_nerfstudio_command
+from adop.cli.other_programs import import_colmap_command, import_nerfstudio_command
 from adop.errors import UserError
 from adop.geometry.colmap_lens import colmap_lens
 from adop.geometry.lens import Lens

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adop.__main__ import _run
-from adop.cli.import_scene import import_bundler_command
+from adop.cli.other_programs import import_bundler_command
 from adop.errors import UserError
 from adop.importers.import_config import ImportConfig
 from adop.importers.import_scene import import_bundler

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adop.__main__ import _run
-from adop.cli.import_scene import import_metashape_command
+from adop.cli.other_programs import import_metashape_command
 from adop.errors import UserError
 from adop.geometry.rigid_motion import invert_rigid, rigid
 from adop.importers.import_config import ImportConfig

@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from adop.__main__ import _run
-from adop.cli.import_scene import import_realityscan_command
+from adop.cli.other_programs import import_realityscan_command
 from adop.errors import UserError
 from adop.importers.import_config import ImportConfig
 from adop.importers.import_scene import import_realityscan

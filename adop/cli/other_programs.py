@@ -1,4 +1,4 @@
-"""`adop import`: make a scene folder of another program's output."""
+"""`adop import` and `adop export`: scenes of other programs' output, and runs as other programs' files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from adop.cli.parse import parse_options
+from adop.cli.parse import option_label, parse_options
+from adop.export.export_config import ExportConfig, Kind, check_export
 from adop.files import OutputFolder
 from adop.importers.import_config import ImportConfig
 
@@ -174,3 +175,36 @@ def _triangulation(output: Path) -> MakePoints:
             return triangulate_scene_points(lenses, photos, Path(work), print)
 
     return make
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Write a run, or a part of it, as a file or folder that other programs read.
+
+    ply: coloured points with normals. colmap: refined cameras and points, a COLMAP model. nerfstudio: refined cameras,
+    points and photos. 3dgs: the points as small Gaussians, without the network. mesh: a coloured surface (.ply, .obj or
+    .glb). lut: the learned response of a lens (.cube), from linear light to values of the photo. csv: of each photo the
+    name, lens, split, learned exposure (EV relative to the scene's), EV in EXIF (at ISO 100), factors of white balance.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+    to: Kind
+    """What to write."""
+    output: Path
+    """File to write, which ends as it should; for colmap and nerfstudio a new or empty folder."""
+    scene: Path | None = None
+    """Scene folder. None: where it was during training."""
+    options: Annotated[ExportConfig, tyro.conf.arg(name="")] = field(default_factory=ExportConfig)
+
+
+def export_command(name: str, words: list[str]) -> int:
+    """Run `adop export` and return the exit status."""
+    options = parse_options(ExportOptions, name, words)
+    check_export(options.to, options.output, options.options, option_label)
+    from adop.export.export import export_run
+    from adop.run.run import load
+
+    run = load(options.run, options.scene, "cpu")
+    export_run(run, options.to, options.output, options.options)
+    return 0
