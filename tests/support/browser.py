@@ -74,7 +74,7 @@ def wait_for_rest(page: Any, seconds: float = 20.0) -> None:
     mark = page.evaluate("adop.mark()")
     until(
         page,
-        f"adop.frame && adop.frame.mark >= {mark} && adop.frame.scale === 1 && !adop.frame.moving",
+        f"adop.frame && adop.frame.mark >= {mark} && adop.frame.final",
         seconds,
     )
 

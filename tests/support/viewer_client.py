@@ -66,7 +66,7 @@ class Client:
 
         def is_shown() -> bool:
             head = self.header
-            return head.get("mark") == self.marks and head["scale"] == 1.0 and not head["moving"]
+            return head.get("mark") == self.marks and head["final"]
 
         self.until(is_shown, seconds)
         return self.pixels

@@ -72,10 +72,16 @@ def test_dollying_flying_turning_and_zooming():
 
 def test_a_scene_starts_at_a_photo_with_the_photos_up_direction(tmp_path: Path):
     small = small_scene(tmp_path)
-    view = navigation.start_viewpoint(small)
+    view = navigation.start_viewpoint(small, 0)
     centres = [np.linalg.inv(photo.world_to_camera)[:3, 3] for photo in small.photos]
     assert min(np.linalg.norm(centre - view.position) for centre in centres) < 1e-9
     assert view.up == pytest.approx([0, -1, 0])
     assert 2.9 < view.distance < 4  # the cameras are 4 from the centre of a ball of radius 1
     jumped = navigation.at_photo(small, 1, view)
     assert jumped.focal == pytest.approx(small.lenses[0].intrinsics[1] / small.lenses[0].height)
+    photos = list(range(len(small.photos)))
+    even = np.zeros(len(photos))
+    best = navigation.start_photo(small, photos, even)
+    assert navigation.start_photo(small, [0, 2], even) in (0, 2)
+    even[best] = 3  # three stops darker than the others
+    assert navigation.start_photo(small, photos, even) != best

@@ -29,6 +29,16 @@ def test_a_page_gets_a_hello_message_and_a_frame(client: Client, run: Run):
     assert client.newest("status")["training"]["live"] is False
 
 
+def test_the_first_view_is_exposed_as_its_photo_and_clips_little(client: Client, run: Run, viewer: Viewer):
+    position = viewer.shared.start.viewpoint.position
+    cameras = [run.photo_camera(i).centre()[0].numpy() for i in run.split["train"]]
+    photo = run.split["train"][int(np.argmin([np.linalg.norm(camera - position) for camera in cameras]))]
+    settings = run.photo_settings(photo)
+    assert client.header["exposure"] == pytest.approx(settings.exposure, abs=1e-3)
+    assert client.header["histogram"]["clipped"] < 0.06
+    assert abs(client.pixels.mean() - run.cache.get(photo).numpy().mean()) < 25
+
+
 def test_moving_changes_the_view_and_rest_gives_a_full_size_frame(client: Client):
     before = client.pixels
     client.send(type="move", orbit=[0.2, 0.05])
@@ -160,6 +170,13 @@ def test_each_browser_has_its_own_view(viewer: Viewer, client: Client):
         ('{"type": "move", "orbit": [1]}', "2 numbers"),
         ('{"type": "size", "width": "big", "height": 3}', "expected a number"),
         ('{"type": "photo", "photo": -1}', "from 0 to"),
+        ('{"type": "compare", "photo": -1, "match": true}', "from 0 to"),
+        ('{"type": "compare", "photo": 1, "match": 1}', "true or false"),
+        ('{"type": "view", "camera_to_world": [1, 2], "pivot": [0, 0, 0], "focal": 1}', "16 numbers"),
+        (
+            '{"type": "view", "camera_to_world": [2,0,0,0, 0,1,0,0, 0,0,1,0, 0,0,0,1], "pivot": [0,0,0], "focal": 1}',
+            "rigid",
+        ),
         ('{"type": "photo", "photo": 99999}', "from 0 to"),
         ('{"type": "display", "layer": "../secrets"}', "one of"),
         ('{"type": "save_path", "name": "../../etc/passwd"}', "a name has at most"),
@@ -167,6 +184,17 @@ def test_each_browser_has_its_own_view(viewer: Viewer, client: Client):
         ('{"type": "render_path", "name": "a/b", "kind": "mp4"}', "a name has at most"),
         ('{"type": "load_path", "name": "nowhere"}', "cannot be read"),
         ('{"type": "snapshot", "kind": "exe"}', "one of"),
+        ('{"type": "scene", "action": "explode"}', "one of"),
+        ('{"type": "crop", "on": true, "low": [0, 0], "high": [1, 1, 1]}', "3 numbers"),
+        ('{"type": "crop", "on": 1}', "true or false"),
+        ('{"type": "display", "surroundings": "url(x)"}', "one of"),
+        ('{"type": "pick", "u": "left", "v": 0}', "expected a number"),
+        ('{"type": "note", "position": [0, 0, 1e999], "text": "x"}', "expected a number"),
+        ('{"type": "note", "position": [0, 0, 0], "text": "   "}', "printable"),
+        ('{"type": "note", "position": [0, 0, 0], "text": "\\u202e"}', "printable"),
+        ('{"type": "note", "position": [0, 0, 0], "text": "' + "x" * 501 + '"}', "1 to 500"),
+        ('{"type": "delete_note", "index": -1}', "from 0 to"),
+        ('{"type": "scale", "metres_per_unit": "1 m"}', "expected a number"),
         ('{"type": "path", "keys": [{"time": 0}], "width": 1, "height": 1, "rate": 1}', "16 numbers"),
         ('{"type": "path", "keys": 3, "width": 1, "height": 1, "rate": 1}', "list of key frames"),
         ('{"type": "seek", "time": 1}', "no key frame"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adop.images.writers import save_exr, to_uint8
+from adop.images.writers import save_depth_png, save_exr, to_uint8
 from adop.render.views import View
 
 
@@ -36,4 +36,16 @@ def exr_bytes(view: View) -> bytes:
         return file.read_bytes()
 
 
-SNAPSHOT_ENCODERS: dict[str, Callable[[View], bytes]] = {"png": png_bytes, "exr": exr_bytes}
+def depth_bytes(view: View) -> bytes:
+    """Return a view's depth as the 16-bit PNG that `adop render` writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "depth.png"
+        save_depth_png(file, view.depth.cpu().numpy())
+        return file.read_bytes()
+
+
+SNAPSHOT_ENCODERS: dict[str, tuple[Callable[[View], bytes], str]] = {  # by kind, and how the file's name ends
+    "png": (png_bytes, ".png"),
+    "exr": (exr_bytes, ".exr"),
+    "depth": (depth_bytes, "_depth.png"),
+}

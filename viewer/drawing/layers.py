@@ -120,10 +120,15 @@ def _points_layer(radiance: Radiance, point_size: int) -> Tensor:
     image = torch.full_like(radiance.image, EMPTY_LIGHT)
     for level in reversed(range(min(max(1, point_size).bit_length(), len(levels.features)))):
         colours = levels.features[level][:, :3].exp()
-        covered = levels.weight[level] > 0
+        covered = own_points(radiance, level)
         size = image.shape[2:]
         image = torch.where(_enlarge(covered, size), _enlarge(colours, size), image)
     return image
+
+
+def own_points(radiance: Radiance, level: int) -> Tensor:
+    """Return [B, 1, h, w] bool, where a level has points that are not seen through a gap in a nearer surface."""
+    return (radiance.filled.valid[level] > 0) & (radiance.levels.weight[level] > 0)
 
 
 def _enlarge(image: Tensor, size: torch.Size) -> Tensor:
@@ -137,8 +142,11 @@ def _scalar_layer(pipeline: Pipeline, radiance: Radiance, options: DisplayOption
     """Return [h, w, 3] uint8 of a level's depth, of its points per pixel, or of where it shows its own points."""
     level = min(options.level, len(radiance.levels.weight) - 1)
     if options.layer == "depth":
-        depth = pipeline.depth(radiance)[0, 0] if level == 0 else radiance.levels.depth[level][0, 0]
-        return _heat_colours(depth_picture(depth.cpu().numpy()))
+        if level == 0:
+            depth = pipeline.depth(radiance)
+        else:
+            depth = torch.where(own_points(radiance, level), radiance.levels.depth[level], torch.inf)
+        return _heat_colours(depth_picture(depth[0, 0].cpu().numpy()))
     if options.layer == "weight":
         weight = radiance.levels.weight[level][0, 0].cpu().numpy()
         share = np.clip(np.log2(1 + weight) / MAX_WEIGHT_STOPS, 0, 1)

@@ -4,6 +4,7 @@ const $ = (id) => document.getElementById(id);
 const KEY_SECONDS = 2; // between key frames that are added one after the other
 const MIN_SPAN = 6; // seconds that the track shows at least
 const DRAG_PIXELS = 4; // a key frame is moved once it is dragged this far
+const ARROW_SECONDS = 0.1; // that the arrow keys move a key frame or the playhead
 
 export class Timeline {
   constructor({ send, view, onKeys, toast }) {
@@ -41,6 +42,7 @@ export class Timeline {
     track.onpointerdown = (e) => this.press(e);
     track.onpointermove = (e) => this.drag(e);
     track.onpointerup = track.onpointercancel = () => { if (this.held?.key) this.changed(); this.held = null; };
+    track.onkeydown = (e) => this.arrow(e);
   }
 
   withName(act) {
@@ -79,7 +81,35 @@ export class Timeline {
     this.show();
   }
 
+  // An arrow key moves the key frame or the playhead that has the focus; Enter on a key frame goes there.
+  arrow(event) {
+    const button = event.target.closest("#keys button"), step = { ArrowLeft: -ARROW_SECONDS, ArrowRight: ARROW_SECONDS }[event.key];
+    const key = button && this.keys[Number(button.dataset.key)];
+    if (key && (event.key === "Enter" || event.key === " ")) this.selected = this.keys.indexOf(key), this.seek(key.time);
+    else if (key && event.key === "Delete") { this.selected = this.keys.indexOf(key); $("key-delete").click(); }
+    else if (key && step) { key.time = this.freeTime(key.time + step, key); this.changed(key); }
+    else if (step) this.seek(Math.max(0, Math.min(this.span, this.time + step)));
+    else return;
+    event.preventDefault();
+    if (key && this.selected >= 0) $("keys").children[this.selected].focus();
+  }
+
+  // Key frames that are not saved survive a reload: the browser keeps them for the tab, by the run.
+  keep() {
+    if (this.run) sessionStorage.setItem(`adop path ${this.run}`, JSON.stringify({ keys: this.keys, width: $("path-width").value, height: $("path-height").value, rate: $("path-rate").value }));
+  }
+
+  // Bring back the key frames of a run from before a reload.
+  restore(run) {
+    this.run = run;
+    const kept = JSON.parse(sessionStorage.getItem(`adop path ${run}`) || "null");
+    if (!kept?.keys?.every?.((key) => key.camera_to_world?.length === 16) || !kept.keys.length || this.keys.length) return;
+    this.setPath(kept);
+    this.sendPath();
+  }
+
   sendPath() {
+    this.keep();
     this.send({ type: "path", keys: this.keys, width: Number($("path-width").value) || 960, height: Number($("path-height").value) || 540, rate: Number($("path-rate").value) || 24 });
   }
 
@@ -90,6 +120,7 @@ export class Timeline {
     $("path-width").value = path.width;
     $("path-height").value = path.height;
     $("path-rate").value = path.rate;
+    this.keep();
     this.show();
   }
 
@@ -129,6 +160,8 @@ export class Timeline {
     if (on && this.keys.length < 2) { this.toast("A path needs at least two key frames to be played.", true); return; }
     this.playing = on;
     $("play").textContent = on ? "❚❚" : "▶";
+    $("play").setAttribute("aria-label", on ? "Pause" : "Play");
+    $("play").setAttribute("aria-pressed", on);
     if (!on) return;
     if (this.time >= this.end - 0.01 || this.time < this.start) this.time = this.start;
     let last = performance.now();
@@ -145,11 +178,15 @@ export class Timeline {
     const percent = (time) => `${(100 * time) / this.span}%`;
     $("time").textContent = `${this.time.toFixed(1)} s`;
     $("playhead").style.left = percent(this.time);
+    $("playhead").setAttribute("aria-valuenow", this.time.toFixed(1));
+    $("playhead").setAttribute("aria-valuemax", this.span.toFixed(1));
     $("keys").replaceChildren(...this.keys.map((key, i) => {
       const button = document.createElement("button");
       button.style.left = percent(key.time);
       button.dataset.key = i;
       button.title = `${key.time.toFixed(2)} s`;
+      button.setAttribute("aria-label", `Key frame at ${key.time.toFixed(2)} s`);
+      button.setAttribute("aria-pressed", i === this.selected);
       button.classList.toggle("on", i === this.selected);
       return button;
     }));
@@ -161,7 +198,7 @@ export class Timeline {
       return tick;
     }));
     const key = this.keys[this.selected];
-    $("key-fields").hidden = !key;
+    $("key-fields").hidden = !key || $("path").hidden;
     if (key) {
       $("key-time").value = key.time.toFixed(2);
       $("key-brightness").value = (-key.exposure || 0).toFixed(2);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,16 +13,23 @@ import torch
 
 from adop.model.pipeline import ANTIALIAS_VIEWS, Radiance
 from adop.render.camera_settings import CameraSettings, white_level
+from adop.render.crop_box import cropped
 from adop.run.exposure import drawn_pixels, light_statistics
+from adop.viewer.drawing.captured_region import faded
 from adop.viewer.drawing.kept_results import KeptResults
-from adop.viewer.drawing.layers import layer_image
+from adop.viewer.drawing.layers import LIT_LAYERS, layer_image
 from adop.viewer.drawing.light_meter import AutoExposure, histogram, metered_exposure
+from adop.viewer.drawing.quick_network import quicker
 from adop.viewer.drawing.render_thread import JOB_SECONDS, RenderThread, TimedRadiance, render_radiance
+from adop.viewer.session.frame_schedule import FramePlan, Quality
 from adop.viewer.session.state import State, camera_of
 
 FORGETTING = (
     0.7  # of the time that frames take: the share of the longest one that still counts after another frame
 )
+
+
+PICK_PIXELS = 4  # around a place that was picked, in which a surface is looked for
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class FrameRequest:
     state: State
     version: int  # of the state
     mark: int  # the last one that the browser has set
-    scale: float  # relative to the canvas
+    plan: FramePlan
     moving: bool  # whether the camera moves
     requested: float  # time.perf_counter() seconds
     last_frame: float  # time.monotonic() seconds of the last frame; since then automatic exposure adapts
@@ -52,7 +60,7 @@ class Rendering:
     """The last rendered radiance, and the key that says what it shows."""
 
     key: tuple[Any, ...]
-    antialias: bool
+    quality: Quality
     timed: TimedRadiance
 
 
@@ -74,9 +82,9 @@ class FrameRenderer:
         self._kept.drop(self)
 
     def has_full_size(self, state: State) -> bool:
-        """Return whether the last radiance is that of a state at full size."""
+        """Return whether the last radiance is that of a state at full size and in final quality."""
         last = self._kept.get(self)
-        return last is not None and last.key == self._key(state, 1.0)
+        return last is not None and last.quality == Quality.FINAL and last.key == self._key(state, 1.0)
 
     def submit(self, request: FrameRequest, is_cancelled: Callable[[], bool]) -> RenderedFrame:
         """Render a frame on the render thread, waiting for its turn. Raises: RenderCancelledError."""
@@ -95,7 +103,8 @@ class FrameRenderer:
     def point_at(self, state: State, u: float, v: float) -> np.ndarray | None:
         """Return the surface point [3] at (u, v) of the last image, in shares of its width and height.
 
-        None where the image shows the environment there, or there is no image yet.
+        The depth is that of the nearest pixel that shows a surface, up to `PICK_PIXELS` away. None where there is none,
+        or no image yet.
         """
         return self._render_thread.submit(lambda: self._point_at(state, u, v))
 
@@ -106,8 +115,8 @@ class FrameRenderer:
         camera, _ = camera_of(run, state)
         depth = run.pipeline.depth(last.timed.radiance)[0, 0]
         rows, columns = depth.shape
-        z = depth[min(rows - 1, int(v * rows)), min(columns - 1, int(u * columns))]
-        if not bool(torch.isfinite(z)):
+        z = _nearest_surface(depth, min(rows - 1, int(v * rows)), min(columns - 1, int(u * columns)))
+        if z is None:
             return None
         uv = torch.tensor([[[u * camera.width, v * camera.height]]], device=depth.device)
         return camera.unproject(uv, z.reshape(1, 1))[0, 0].double().cpu().numpy()
@@ -116,26 +125,31 @@ class FrameRenderer:
         """Return what determines the radiance of a frame."""
         camera, _ = camera_of(self._render_thread.run, state, scale)
         viewpoint = state.viewpoint
-        where = (state.photo, viewpoint.focal, viewpoint.camera_to_world.tobytes())
+        where = (state.photo, viewpoint.focal, viewpoint.camera_to_world.tobytes(), state.crop)
         return self._render_thread.step, camera.width, camera.height, *where
 
     def _frame(self, request: FrameRequest, is_cancelled: Callable[[], bool]) -> RenderedFrame:
         """Render or reuse the radiance, and develop it; runs on the render thread."""
         run, state = self._render_thread.run, request.state
         begun = time.perf_counter()
-        camera, lenses = camera_of(run, state, request.scale)
-        key = self._key(state, request.scale)
+        plan = request.plan
+        camera, lenses = camera_of(run, state, plan.scale)
+        key = self._key(state, plan.scale)
         last, renders = self._kept.get(self), 0
-        antialias = run.pipeline.config.antialias and not request.moving and request.scale == 1.0
-        if last is None or last.key != key or last.antialias < antialias:
-            timed = render_radiance(run.pipeline, camera, lenses, is_cancelled, antialias)
-            last, renders = Rendering(key, antialias, timed), 1 + ANTIALIAS_VIEWS * antialias
+        if last is None or last.key != key or last.quality < plan.quality:
+            antialias = run.pipeline.config.antialias and plan.quality == Quality.FINAL
+            quick = quicker(run.pipeline) if plan.quality == Quality.QUICK else nullcontext()
+            with cropped(run.pipeline, state.crop), quick:
+                timed = render_radiance(run.pipeline, camera, lenses, is_cancelled, antialias)
+            last, renders = Rendering(key, plan.quality, timed), 1 + ANTIALIAS_VIEWS * antialias
             self._kept.keep(self, last, camera.width * camera.height)
         radiance = last.timed.radiance
         developing = time.perf_counter()
         settings = self._exposed(request, radiance)
         image = layer_image(run, camera, radiance, settings, state.display)
         pixels = image.pixels
+        if state.display.layer == "neural" or state.display.layer in LIT_LAYERS:
+            pixels = faded(pixels, run.pipeline, camera, radiance, state.region, state.surroundings)
         if state.side_by_side:
             points = replace(state.display, layer="points")
             right = layer_image(run, camera, radiance, settings, points).pixels
@@ -152,6 +166,7 @@ class FrameRenderer:
             "stages": stages,
             "camera_to_world": state.viewpoint.camera_to_world.flatten().tolist(),
             "focal": state.viewpoint.focal,
+            "pivot": state.viewpoint.pivot.tolist(),
             "photo": state.photo,
             "side_by_side": state.side_by_side,
             "exposure": round(settings.exposure, 3),
@@ -178,3 +193,15 @@ class FrameRenderer:
             target = metered_exposure(image * gains[:, None, None])
         exposure = self.auto_exposure.adapt(settings.exposure, target, time.monotonic() - request.last_frame)
         return replace(settings, exposure=exposure)
+
+
+def _nearest_surface(depth: torch.Tensor, row: int, column: int) -> torch.Tensor | None:
+    """Return the depth at the pixel of [H, W] depths nearest to a place that is finite; None: none is near."""
+    top, left = max(0, row - PICK_PIXELS), max(0, column - PICK_PIXELS)
+    around = depth[top : row + PICK_PIXELS + 1, left : column + PICK_PIXELS + 1]
+    places = torch.nonzero(torch.isfinite(around))
+    if not len(places):
+        return None
+    centre = torch.tensor([row - top, column - left], device=depth.device)
+    nearest = places[(places - centre).square().sum(1).argmin()]
+    return around[nearest[0], nearest[1]]

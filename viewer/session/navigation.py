@@ -6,19 +6,28 @@ Dragging orbits about a pivot, the wheel moves towards it, WASD flies; the scene
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from adop.render.camera_path import Frame
+from adop.render.scene_paths import photo_depth, scene_centre, scene_up
 from adop.scene.scene import Scene
+from adop.viewer.drawing.captured_region import CapturedRegion
 
 MIN_TILT = math.radians(3)  # smallest angle that orbiting leaves between the view and up or down
 RADIANS_PER_HEIGHT = math.pi  # orbit angle of a drag over the image's height
 MIN_DISTANCE, MAX_DISTANCE = 1e-3, 1e3  # of the pivot, in units of the scene's scale
 MIN_FOCAL, MAX_FOCAL = 0.15, 20.0  # focal length in image heights
-MIN_POINTS = 10  # in the middle of a photo, to estimate the depth there
-FRONT_SHARE = 0.3  # share of the visible surface that is nearer than the estimated depth
+STOP_COST = (
+    0.2  # of a stop by which a photo is brighter or darker than most: as much as this tangent off its centre
+)
+SLOW_DISTANCE = (
+    1.5  # from the captured region, in its sizes, at which motions away from it have become slowest
+)
+SLOWEST = 0.05  # share of a motion that is left there
+SLOW_STEPS = 8  # of such a motion, each as slow as where it begins
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +108,52 @@ def with_pivot(viewpoint: Viewpoint, point: np.ndarray) -> Viewpoint:
     return replace(viewpoint, pivot=np.asarray(point, np.float64))
 
 
+def straighten(viewpoint: Viewpoint) -> Viewpoint:
+    """Turn the camera about its viewing direction until its horizon is level; straight up or down, nothing changes."""
+    forward = viewpoint.camera_to_world[:3, 2]
+    right = np.cross(forward, viewpoint.up)
+    if np.linalg.norm(right) < math.sin(MIN_TILT) / 2:
+        return viewpoint
+    right = right / np.linalg.norm(right)
+    matrix = viewpoint.camera_to_world.copy()
+    matrix[:3, 0], matrix[:3, 1] = right, np.cross(forward, right)
+    return replace(viewpoint, camera_to_world=matrix)
+
+
+def with_own_up(viewpoint: Viewpoint) -> Viewpoint:
+    """Take the camera's own up direction as that of the scene."""
+    return replace(viewpoint, up=-viewpoint.camera_to_world[:3, 1])
+
+
+def fit(viewpoint: Viewpoint, region: CapturedRegion, aspect: float) -> Viewpoint:
+    """Step back in the viewing direction until the image shows the whole region; its centre becomes the pivot.
+
+    Args: aspect: width of the image divided by its height.
+    """
+    local = (region.corners() - region.centre) @ viewpoint.camera_to_world[:3, :3]
+    reach = np.abs(local[:, :2]) * (
+        2 * viewpoint.focal / np.array([aspect, 1.0])
+    )  # the depth that each corner needs
+    distance = float((reach.max(1) - local[:, 2]).max())
+    matrix = viewpoint.camera_to_world.copy()
+    matrix[:3, 3] = region.centre - matrix[:3, 2] * distance
+    return replace(viewpoint, camera_to_world=matrix, pivot=region.centre)
+
+
+def slowed(
+    viewpoint: Viewpoint, region: CapturedRegion, motion: Callable[..., Viewpoint], amounts: list[float]
+) -> Viewpoint:
+    """Return the viewpoint after a motion, of which the less is left the farther it leads away from the region."""
+    moved = motion(viewpoint, *amounts)
+    if region.distance(moved.position) <= region.distance(viewpoint.position):
+        return moved
+    for _ in range(SLOW_STEPS):
+        outside = region.distance(viewpoint.position)
+        share = max(SLOWEST, 1 - outside / SLOW_DISTANCE) / SLOW_STEPS
+        viewpoint = motion(viewpoint, *(share * amount for amount in amounts))
+    return viewpoint
+
+
 def at_frame(viewpoint: Viewpoint, frame: Frame) -> Viewpoint:
     """Move to a frame of a path, with the pivot straight ahead at the same distance as before."""
     matrix = np.linalg.inv(frame.world_to_camera)
@@ -113,58 +168,42 @@ def at_photo(scene: Scene, photo: int, viewpoint: Viewpoint | None = None) -> Vi
     """
     matrix = np.linalg.inv(np.asarray(scene.photos[photo].world_to_camera, np.float64))
     lens = scene.lenses[scene.photos[photo].lens]
-    depth = _depth_ahead(scene, photo)
+    depth = photo_depth(scene, photo)
     up = scene_up(scene) if viewpoint is None else viewpoint.up
     scale = depth if viewpoint is None else viewpoint.scale
     pivot = matrix[:3, 3] + matrix[:3, 2] * depth
     return Viewpoint(matrix, pivot, float(lens.intrinsics[1] / lens.height), up, scale)
 
 
-def start_viewpoint(scene: Scene) -> Viewpoint:
-    """Return the first viewpoint of a scene: the photo with the middle of the points nearest to its centre."""
-    centres = np.stack([np.linalg.inv(photo.world_to_camera)[:3, 3] for photo in scene.photos])
-    middle = np.median(scene.points.xyz[:: max(1, len(scene.points.xyz) // 20000)], axis=0)
+def at_pose(viewpoint: Viewpoint, world_to_camera: np.ndarray) -> Viewpoint:
+    """Move to a pose [4, 4], with the pivot straight ahead at the same distance as before."""
+    return at_frame(viewpoint, Frame(world_to_camera, viewpoint.focal))
+
+
+def start_photo(scene: Scene, photos: list[int], exposure: np.ndarray) -> int:
+    """Return the one of some photos that shows what most look at near its centre, and that is exposed as most are.
+
+    Args: exposure: [P] EV of every photo relative to their mean.
+    Returns: its index; 0 where none shows that.
+    """
+    middle = scene_centre(scene).centre
     best, smallest = 0, math.inf
-    for index, photo in enumerate(scene.photos):
-        local = photo.world_to_camera[:3, :3] @ middle + photo.world_to_camera[:3, 3]
-        in_front = local[2] > 0
-        tangent = math.hypot(local[0], local[1]) / max(local[2], 1e-9) if in_front else math.inf
-        if tangent < smallest:
-            best, smallest = index, tangent
-    viewpoint = at_photo(scene, best)
+    for index in photos:
+        pose = scene.photos[index].world_to_camera
+        local = pose[:3, :3] @ middle + pose[:3, 3]
+        tangent = math.hypot(local[0], local[1]) / max(local[2], 1e-9) if local[2] > 0 else math.inf
+        cost = tangent + STOP_COST * abs(float(exposure[index]))
+        if cost < smallest:
+            best, smallest = index, cost
+    return best
+
+
+def start_viewpoint(scene: Scene, photo: int) -> Viewpoint:
+    """Return the first viewpoint of a scene: that of a photo, with the scene's up direction and scale."""
+    centres = np.stack([np.linalg.inv(photo.world_to_camera)[:3, 3] for photo in scene.photos])
+    viewpoint = at_photo(scene, photo)
     spread = float(np.median(np.linalg.norm(centres - np.median(centres, axis=0), axis=1)))
     return replace(viewpoint, scale=max(spread, 0.1 * viewpoint.distance, 1e-6))
-
-
-def scene_up(scene: Scene) -> np.ndarray:
-    """Return the up direction [3] of a scene, unit length; the photos' own one where it contradicts the scene's."""
-    own = np.asarray(scene.up_vector, np.float64)
-    own = own / max(float(np.linalg.norm(own)), 1e-12)
-    ups = -np.stack([photo.world_to_camera[1, :3] for photo in scene.photos])
-    mean = ups.mean(0)
-    # The up directions of cameras that look straight down from a flight cancel out and say nothing.
-    if np.linalg.norm(mean) > 0.5 and own @ mean / np.linalg.norm(mean) < math.cos(math.radians(60)):
-        return mean / np.linalg.norm(mean)
-    return own
-
-
-def _depth_ahead(scene: Scene, photo: int) -> float:
-    """Return the depth of the surface in the middle of a photo (a third of its width and height), scene units.
-
-    This is a low quantile of the depths of the points there, since points behind the front surface are hidden.
-    """
-    lens, pose = scene.lenses[scene.photos[photo].lens], scene.photos[photo].world_to_camera
-    xyz = scene.points.xyz[:: max(1, len(scene.points.xyz) // 50000)]
-    local = xyz @ pose[:3, :3].T + pose[:3, 3]
-    ahead = local[:, 2] > 1e-9
-    reach = np.array([lens.width, lens.height]) / 6 / lens.intrinsics[:2]
-    inside = ahead & (np.abs(local[:, :2]) < reach * np.maximum(local[:, 2:], 1e-9)).all(1)
-    chosen = inside if inside.sum() >= MIN_POINTS else ahead
-    if not chosen.any():
-        return 1.0
-    depth = np.sort(local[chosen, 2])
-    share = np.cumsum(1 / depth**2)  # a far surface has more points per pixel, so its points count less
-    return float(depth[np.searchsorted(share, FRONT_SHARE * share[-1])])
 
 
 def _drag_rotation(viewpoint: Viewpoint, yaw_angle: float, pitch_angle: float) -> np.ndarray:

@@ -69,6 +69,14 @@ def choice(message: dict[str, Any], name: str, options: tuple[str, ...]) -> str:
     return str(value)
 
 
+def text(message: dict[str, Any], name: str, limit: int) -> str:
+    """Return a string of a message, of 1 to `limit` printable characters. Raises: UserError."""
+    value = message.get(name)
+    if not isinstance(value, str) or not 0 < len(value.strip()) <= limit or not value.strip().isprintable():
+        raise UserError(f"{name}: expected a text of 1 to {limit} printable characters")
+    return value.strip()
+
+
 def file_name(message: dict[str, Any], name: str = "name") -> str:
     """Return a string of a message that is safe as a file name. Raises: UserError."""
     value = message.get(name)

@@ -12,22 +12,32 @@ from typing import Any, Protocol
 from websockets.exceptions import ConnectionClosed
 
 from adop.errors import UserError
+from adop.model.pipeline import Pipeline
+from adop.render.crop_box import load_crop_box, save_crop_box
 from adop.viewer.drawing.encoding import SNAPSHOT_ENCODERS, jpeg_bytes
 from adop.viewer.drawing.kept_results import KeptResults
-from adop.viewer.drawing.long_render import render_long_view
+from adop.viewer.drawing.long_render import LongView, render_long_view
+from adop.viewer.drawing.quick_network import can_be_quicker
 from adop.viewer.drawing.render_thread import RenderCancelledError, RenderThread
 from adop.viewer.session import navigation, protocol
-from adop.viewer.session.files import EXPORT_FORMATS, Exporter, Files
+from adop.viewer.session.files import (
+    EXPORT_FORMATS,
+    MAX_NOTES,
+    Exporter,
+    Files,
+    Notes,
+    parse_note,
+    parse_scale,
+)
 from adop.viewer.session.frame_renderer import FrameRenderer, FrameRequest, RenderedFrame, Rendering
-from adop.viewer.session.frame_schedule import FrameSchedule, SentFrame
-from adop.viewer.session.hello_message import hello_message, photo_values
+from adop.viewer.session.frame_schedule import FrameSchedule, Quality, SentFrame
+from adop.viewer.session.page_messages import hello_message, photo_values, state_message
 from adop.viewer.session.state import (
     MOTION_MESSAGES,
     State,
     camera_of,
     change,
     start_state,
-    state_message,
 )
 
 MAX_RESTARTS = 3  # times that a frame at rest is given up for a browser whose camera moves
@@ -63,7 +73,11 @@ class SharedResources:
     @cached_property
     def start(self) -> State:
         """The state of a browser that has just connected."""
-        return start_state(self.render_thread.run)
+        try:
+            crop = load_crop_box(self.files.folder)
+        except UserError:  # a damaged file hides nothing
+            crop = None
+        return start_state(self.render_thread.run, crop)
 
     @cached_property
     def photos(self) -> list[dict[str, Any]]:
@@ -90,19 +104,19 @@ class Session:
         self._run = shared.render_thread.run
         self.state = shared.start
         self._changed = threading.Condition()  # guards the state, the schedule, snapshots and mark
-        self._schedule = FrameSchedule()
+        self._schedule = FrameSchedule(_qualities(self._run.pipeline))
         self._renderer = FrameRenderer(shared.render_thread, shared.kept)
         self._snapshots: list[str] = []  # formats of the snapshots to render
         self._mark = 0
         self._restarts_left = MAX_RESTARTS
         self._closed = False
         self._history_rows, self._last_status = 0, ""  # training rows and status already sent to the page
+        self._last_notes: Notes | None = None  # likewise
         self._thread = threading.Thread(target=self._loop, name="adop-session", daemon=True)
 
     def start(self) -> None:
         """Send the first messages and start to send frames."""
-        scale = self.shared.start.viewpoint.scale
-        self._send_json(hello_message(self._run, self.shared.files, self.shared.photos, scale))
+        self._send_json(hello_message(self._run, self.shared.files, self.shared.photos, self.shared.start))
         self._send_json(state_message(self.state))
         self._thread.start()
 
@@ -145,6 +159,12 @@ class Session:
         if not motion and message["type"] != "size":
             self._send_json(state_message(self.state))
 
+    def _rest(self, message: dict[str, Any]) -> None:
+        """The user has let go of the camera: a frame at rest is due at once."""
+        with self._changed:
+            self._schedule.rest()
+            self._changed.notify_all()
+
     def _frame_shown(self, message: dict[str, Any]) -> None:
         with self._changed:
             self._schedule.shown(int(protocol.number(message, "frame", 0, self._schedule.sent_frames)))
@@ -171,7 +191,7 @@ class Session:
         kind = protocol.choice(message, "kind", tuple(EXPORT_FORMATS))
         name = protocol.file_name(message)
         self.shared.files.save_path(name, self.state.path)
-        self.shared.exporter.begin(name, kind, self.state.path, self.state.settings)
+        self.shared.exporter.begin(name, kind, self.state.path, self.state.settings, self.state.crop)
         self._send_json({"type": "saved", "file": "", "paths": self.shared.files.path_names()})
 
     def _cancel_render(self, message: dict[str, Any]) -> None:
@@ -191,6 +211,27 @@ class Session:
         with self._changed:
             viewpoint = navigation.with_pivot(self.state.viewpoint, point)
             self.state = replace(self.state, viewpoint=viewpoint)
+
+    def _pick(self, message: dict[str, Any]) -> None:
+        """Answer with the surface point that the last image shows at a place; None: it shows none there."""
+        u, v = (protocol.number(message, name, 0, 1) for name in ("u", "v"))
+        point = self._renderer.point_at(self.state, u, v)
+        self._send_json({"type": "picked", "point": None if point is None else point.tolist()})
+
+    def _add_note(self, message: dict[str, Any]) -> None:
+        self.shared.files.add_note(parse_note(message))
+
+    def _delete_note(self, message: dict[str, Any]) -> None:
+        self.shared.files.delete_note(protocol.index(message, "index", MAX_NOTES))
+
+    def _set_scale(self, message: dict[str, Any]) -> None:
+        self.shared.files.set_scale(parse_scale(message))
+
+    def _save_crop(self, message: dict[str, Any]) -> None:
+        try:
+            save_crop_box(self.shared.files.folder, self.state.crop)
+        except OSError as error:
+            raise UserError(f"the crop box cannot be saved ({error.strerror})") from None
 
     def _command_training(self, message: dict[str, Any]) -> None:
         self.shared.training.command(protocol.choice(message, "action", ("pause", "resume", "save")))
@@ -232,6 +273,9 @@ class Session:
         if text != self._last_status:
             self._send(text)
             self._last_status = text
+        if (notes := self.shared.files.notes) != self._last_notes:
+            self._send_json({"type": "notes"} | notes.values())
+            self._last_notes = notes
         rows = training.history(self._history_rows)
         if rows:
             self._send_json({"type": "history", "rows": rows})
@@ -242,8 +286,8 @@ class Session:
         with self._changed:
             state, version, mark = self.state, self._schedule.version, self._mark
             moving, last_frame = self._schedule.moving, self._schedule.last_time
-        scale = self._schedule.scale(version, moving, self._renderer.has_full_size(state))
-        request = FrameRequest(state, version, mark, scale, moving, time.perf_counter(), last_frame)
+        plan = self._schedule.plan(version, moving, self._renderer.has_full_size(state))
+        request = FrameRequest(state, version, mark, plan, moving, time.perf_counter(), last_frame)
         try:
             frame = self._renderer.submit(request, lambda: self._is_cancelled(request))
         except RenderCancelledError:
@@ -272,11 +316,15 @@ class Session:
         now = time.perf_counter()
         header = frame.header
         header["stages"]["encode"] = now - encoding
-        sent = SentFrame(request.version, request.scale, request.moving, header["step"], time.monotonic())
+        plan = request.plan
+        sent = SentFrame(
+            request.version, plan.scale, plan.quality, request.moving, header["step"], time.monotonic()
+        )
         with self._changed:
             if frame.renders:
-                self._schedule.rendered(request.scale, now - request.requested, frame.renders)
-            header |= {"moving": request.moving, "scale": request.scale, "mark": request.mark}
+                self._schedule.rendered(plan, request.moving, now - request.requested, frame.renders)
+            final = plan.quality == Quality.FINAL and not request.moving
+            header |= {"moving": request.moving, "scale": plan.scale, "final": final, "mark": request.mark}
             header["frame"] = self._schedule.sent(sent)
             if request.state.auto_exposure and self.state.auto_exposure:
                 settings = replace(self.state.settings, exposure=frame.settings.exposure)
@@ -288,23 +336,26 @@ class Session:
         state = self.state
         camera, lenses = camera_of(self._run, replace(state, side_by_side=False))
         try:
-            file = render_long_view(
-                self.shared.render_thread,
-                camera,
-                state.settings,
-                lenses,
-                lambda: self._closed,
-                SNAPSHOT_ENCODERS[kind],
-            )
+            wanted = LongView(camera, state.settings, lenses, state.crop)
+            encode, ending = SNAPSHOT_ENCODERS[kind]
+            file = render_long_view(self.shared.render_thread, wanted, lambda: self._closed, encode)
         except RuntimeError as error:  # torch's, when it runs out of memory
             self._send_error(f"this view cannot be rendered: {error}")
             return
-        header = {"kind": "file", "name": f"view.{kind}", "type": kind}
+        header = {"kind": "file", "name": f"view{ending}", "type": kind}
         self._send(protocol.pack(header, file))
+
+
+def _qualities(pipeline: Pipeline) -> tuple[Quality, ...]:
+    """Return the qualities that differ for a pipeline."""
+    quick = (Quality.QUICK,) if can_be_quicker(pipeline) else ()
+    plain = (Quality.PLAIN,) if pipeline.config.antialias or not quick else ()
+    return (*quick, *plain, Quality.FINAL)
 
 
 _ACTIONS: dict[str, Callable[[Session, dict[str, Any]], None]] = {
     "shown": Session._frame_shown,
+    "rest": Session._rest,
     "mark": Session._set_mark,
     "save_path": Session._save_path,
     "load_path": Session._load_path,
@@ -312,5 +363,10 @@ _ACTIONS: dict[str, Callable[[Session, dict[str, Any]], None]] = {
     "cancel_render": Session._cancel_render,
     "snapshot": Session._request_snapshot,
     "pivot": Session._set_pivot,
+    "pick": Session._pick,
+    "note": Session._add_note,
+    "delete_note": Session._delete_note,
+    "scale": Session._set_scale,
+    "save_crop": Session._save_crop,
     "training": Session._command_training,
 }

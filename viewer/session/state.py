@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,17 +19,19 @@ from adop.render.camera_settings import (
     gains_of,
     temperature_of,
 )
+from adop.render.crop_box import CropBox
 from adop.render.key_frames import MAX_SECONDS, KeyFrame, KeyPath, interpolate
 from adop.run.run import Run
+from adop.viewer.drawing.captured_region import SURROUNDINGS, CapturedRegion, Surroundings, captured_region
 from adop.viewer.drawing.layers import LAYERS, DisplayOptions
 from adop.viewer.drawing.light_meter import MAX_EXPOSURE
 from adop.viewer.session import navigation, protocol
 from adop.viewer.session.navigation import Viewpoint
 
-CURVE_POINTS = 96  # points of the line that the page draws along a camera path
 MAX_DRAG = 4.0  # image heights in one message
 MIN_PATH_SIDE, MAX_PATH_SIDE = 16, 8192  # px of a path's frames
 MAX_COORDINATE = 1e9  # of a key frame's matrix
+MIN_CROP = 1e-3  # of the captured region's size, the smallest side of a crop box
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,20 @@ class WhiteBalance:
 
 
 @dataclass(frozen=True)
+class Exposing:
+    """How a browser's image is exposed, apart from response and vignette."""
+
+    settings: CameraSettings
+    white_balance: WhiteBalance
+    auto: bool
+
+
+@dataclass(frozen=True)
 class State:
     """Everything that determines a browser's image, except its resolution."""
 
     viewpoint: Viewpoint
+    region: CapturedRegion  # of the scene
     width: int = 960  # px of the canvas
     height: int = 540  # px of the canvas
     photo: int | None = None  # the photo whose camera is used; None: a pinhole at the viewpoint
@@ -56,11 +67,45 @@ class State:
     side_by_side: bool = False  # the layer on the left, the points on the right
     frame_rate: float = 15.0  # frames per second to reach while the camera moves
     path: KeyPath = field(default_factory=lambda: KeyPath(()))
+    matched: int | None = None  # the photo whose exposure is used while it is compared
+    own: Exposing | None = None  # how the image was exposed before, and is again after the comparison
+    surroundings: Surroundings = "grey"  # what is shown beyond the captured region from outside it
+    crop: CropBox | None = None  # None: the whole scene is drawn
 
 
-def start_state(run: Run) -> State:
-    """Return the state of a browser that has just connected."""
-    return State(navigation.start_viewpoint(run.scene))
+def start_state(run: Run, crop: CropBox | None = None) -> State:
+    """Return the state of a browser that has just connected: the view and the exposure of a photo of the middle."""
+    viewpoint = _start_viewpoint(run)
+    region = captured_region(run.scene, viewpoint.up)
+    return _exposed_as_at_start(run, State(viewpoint, region, crop=crop))
+
+
+def _start_photo(run: Run) -> int:
+    photos = run.split["train"] or list(range(len(run.scene.photos)))
+    return navigation.start_photo(
+        run.scene, photos, run.pipeline.tonemapper.exposures().detach().cpu().numpy()
+    )
+
+
+def _start_viewpoint(run: Run) -> Viewpoint:
+    photo = _start_photo(run)
+    return _at_learned_pose(run, navigation.start_viewpoint(run.scene, photo), photo)
+
+
+def _at_learned_pose(run: Run, viewpoint: Viewpoint, photo: int) -> Viewpoint:
+    """Return a photo's viewpoint where training has moved its camera to."""
+    return navigation.at_pose(viewpoint, run.photo_camera(photo).world_to_camera[0].double().cpu().numpy())
+
+
+def _exposed_as_at_start(run: Run, state: State) -> State:
+    # White balance and lens stay those of `adop render`, which gets the exposure from the key frames of a path.
+    return _with_exposure(state, CameraSettings(run.photo_settings(_start_photo(run)).exposure))
+
+
+def _with_exposure(state: State, settings: CameraSettings) -> State:
+    """Return the state with camera settings, and the white balance that the page shows for their gains."""
+    balance = WhiteBalance(*temperature_of(settings.white_balance))
+    return replace(state, settings=settings, white_balance=balance, auto_exposure=False)
 
 
 def camera_of(run: Run, state: State, scale: float = 1.0) -> tuple[Camera, list[int] | None]:
@@ -108,19 +153,53 @@ def _move(run: Run, state: State, message: dict[str, Any]) -> State:
     viewpoint = state.viewpoint
     for name, (count, motion) in _MOTIONS.items():
         if name in message:
-            viewpoint = motion(viewpoint, *protocol.numbers(message, name, count, MAX_DRAG))
+            amounts = protocol.numbers(message, name, count, MAX_DRAG)
+            viewpoint = navigation.slowed(viewpoint, state.region, motion, amounts)
     if "focal" in message:
         viewpoint = navigation.zoom(viewpoint, _focal(message))
     return state if viewpoint is state.viewpoint else replace(state, viewpoint=viewpoint, photo=None)
 
 
 def _go_home(run: Run, state: State, message: dict[str, Any]) -> State:
-    return replace(state, viewpoint=navigation.start_viewpoint(run.scene), photo=None)
+    return replace(state, viewpoint=_start_viewpoint(run), photo=None)
+
+
+def _frame_scene(run: Run, state: State, message: dict[str, Any]) -> State:
+    """Show the whole scene, level the camera, or take its up direction as the scene's."""
+    action, viewpoint = protocol.choice(message, "action", ("fit", "straighten", "up")), state.viewpoint
+    if action == "fit":
+        viewpoint = navigation.fit(viewpoint, state.region, state.width / state.height)
+    elif action == "straighten":
+        viewpoint = navigation.straighten(viewpoint)
+    else:
+        viewpoint = navigation.with_own_up(viewpoint)
+    return replace(state, viewpoint=viewpoint, photo=state.photo if action == "up" else None)
+
+
+def _crop(run: Run, state: State, message: dict[str, Any]) -> State:
+    """Draw only a box: from `low` to `high`, in shares of the captured region along its axes."""
+    if not protocol.flag(message, "on"):
+        return replace(state, crop=None)
+    low, high = (np.array(protocol.numbers(message, name, 3, 1)).clip(0, 1) for name in ("low", "high"))
+    half = np.maximum((high - low).clip(0), MIN_CROP) * state.region.half_size
+    centre = state.region.centre + ((low + high - 1) * state.region.half_size) @ state.region.axes
+    return replace(state, crop=CropBox(centre, state.region.axes, half))
+
+
+def _go_to_view(run: Run, state: State, message: dict[str, Any]) -> State:
+    """Move to a camera that the page has kept, in its address."""
+    viewpoint = replace(
+        navigation.at_pose(state.viewpoint, np.linalg.inv(_rigid(message, "the view"))),
+        pivot=np.array(protocol.numbers(message, "pivot", 3, MAX_COORDINATE)),
+        focal=_focal(message),
+    )
+    return replace(state, viewpoint=viewpoint, photo=None)
 
 
 def _go_to_photo(run: Run, state: State, message: dict[str, Any]) -> State:
     photo = protocol.index(message, "photo", len(run.scene.photos))
-    return replace(state, viewpoint=navigation.at_photo(run.scene, photo, state.viewpoint), photo=photo)
+    viewpoint = navigation.at_photo(run.scene, photo, state.viewpoint)
+    return replace(state, viewpoint=_at_learned_pose(run, viewpoint, photo), photo=photo)
 
 
 def _change_settings(run: Run, state: State, message: dict[str, Any]) -> State:
@@ -150,9 +229,25 @@ def _match_photo(run: Run, state: State, message: dict[str, Any]) -> State:
     """Take over exposure, white balance and lens of a photo."""
     photo = protocol.index(message, "photo", len(run.scene.photos))
     kept = {"response": state.settings.response, "vignette": state.settings.vignette}
-    settings = replace(run.photo_settings(photo), **kept)  # type: ignore[arg-type]
-    balance = WhiteBalance(*temperature_of(settings.white_balance))
-    return replace(state, settings=settings, white_balance=balance, auto_exposure=False)
+    return _with_exposure(state, replace(run.photo_settings(photo), **kept))  # type: ignore[arg-type]
+
+
+def _compare(run: Run, state: State, message: dict[str, Any]) -> State:
+    """Expose as a photo while it is compared, where the page asks for it; afterwards as before."""
+    if state.own is not None:
+        own = state.own
+        state = replace(state, settings=own.settings, white_balance=own.white_balance, auto_exposure=own.auto)
+    state = replace(state, matched=None, own=None)
+    if message.get("photo") is None or not protocol.flag(message, "match"):
+        return state
+    photo = protocol.index(message, "photo", len(run.scene.photos))
+    before = Exposing(state.settings, state.white_balance, state.auto_exposure)
+    settings = replace(run.photo_settings(photo), response=state.settings.response)
+    return replace(_with_exposure(state, settings), matched=photo, own=before)
+
+
+def _reset_settings(run: Run, state: State, message: dict[str, Any]) -> State:
+    return replace(_exposed_as_at_start(run, state), matched=None, own=None)
 
 
 def _change_display(run: Run, state: State, message: dict[str, Any]) -> State:
@@ -164,6 +259,9 @@ def _change_display(run: Run, state: State, message: dict[str, Any]) -> State:
         display = replace(display, level=protocol.index(message, "level", run.config.render.levels))
     if "point_size" in message:
         display = replace(display, point_size=round(protocol.number(message, "point_size", 1, 4)))
+    if "surroundings" in message:
+        surroundings = protocol.choice(message, "surroundings", SURROUNDINGS)
+        state = replace(state, surroundings=surroundings)  # type: ignore[arg-type]
     if "show_clipping" in message:
         display = replace(display, show_clipping=protocol.flag(message, "show_clipping"))
     if "side_by_side" in message:
@@ -190,13 +288,18 @@ def _change_path(run: Run, state: State, message: dict[str, Any]) -> State:
 
 
 def _key_frame(key: dict[str, Any]) -> KeyFrame:
-    matrix = np.array(protocol.numbers(key, "camera_to_world", 16, MAX_COORDINATE)).reshape(4, 4)
+    frame = Frame(np.linalg.inv(_rigid(key, "a key frame")), _focal(key), _exposure(key))
+    return KeyFrame(protocol.number(key, "time", 0, MAX_SECONDS), frame)
+
+
+def _rigid(message: dict[str, Any], whose: str) -> np.ndarray:
+    """Return the camera_to_world [4, 4] of a message. Raises: UserError where it is not a rigid motion."""
+    matrix = np.array(protocol.numbers(message, "camera_to_world", 16, MAX_COORDINATE)).reshape(4, 4)
     rotation = matrix[:3, :3]
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
-        raise UserError("the camera_to_world of a key frame is not a rigid motion")
+        raise UserError(f"the camera_to_world of {whose} is not a rigid motion")
     matrix[3] = (0, 0, 0, 1)
-    frame = Frame(np.linalg.inv(matrix), _focal(key), _exposure(key))
-    return KeyFrame(protocol.number(key, "time", 0, MAX_SECONDS), frame)
+    return matrix
 
 
 def _seek(run: Run, state: State, message: dict[str, Any]) -> State:
@@ -223,56 +326,14 @@ _HANDLERS: dict[str, Callable[[Run, State, dict[str, Any]], State]] = {
     "photo": _go_to_photo,
     "settings": _change_settings,
     "match_photo": _match_photo,
+    "compare": _compare,
+    "reset_settings": _reset_settings,
+    "view": _go_to_view,
+    "scene": _frame_scene,
+    "crop": _crop,
     "display": _change_display,
     "frame_rate": _change_frame_rate,
     "path": _change_path,
     "seek": _seek,
 }
 MOTION_MESSAGES = ("move", "seek")  # after which the camera counts as moving
-
-
-def state_message(state: State) -> dict[str, Any]:
-    """Return the message that sets the page's controls to a state."""
-    return {
-        "type": "state",
-        "exposure": round(state.settings.exposure, 3),
-        "auto_exposure": state.auto_exposure,
-        "temperature": round(state.white_balance.temperature),
-        "tint": round(state.white_balance.tint, 3),
-        "response": state.settings.response,
-        "vignette": state.settings.vignette,
-        "lens": state.settings.lens,
-        "layer": state.display.layer,
-        "level": state.display.level,
-        "point_size": state.display.point_size,
-        "show_clipping": state.display.show_clipping,
-        "side_by_side": state.side_by_side,
-        "frame_rate": state.frame_rate,
-        "photo": state.photo,
-        "fov": math.degrees(2 * math.atan(0.5 / state.viewpoint.focal)),
-        "path": _path_values(state.path),
-    }
-
-
-def _path_values(path: KeyPath) -> dict[str, Any]:
-    """Return a path as the page holds it: its key frames, and positions along its `curve` to draw in the view."""
-    curve = []
-    if len(path.keys) > 1:
-        times = np.linspace(path.keys[0].time, path.keys[-1].time, CURVE_POINTS)
-        poses = np.linalg.inv(np.stack([f.world_to_camera for f in interpolate(path.keys, times)]))
-        curve = poses[:, :3, 3].round(6).tolist()
-    return {
-        "curve": curve,
-        "keys": [
-            {
-                "time": key.time,
-                "camera_to_world": np.linalg.inv(key.frame.world_to_camera).flatten().tolist(),
-                "focal": key.frame.focal,
-                "exposure": key.frame.exposure,
-            }
-            for key in path.keys
-        ],
-        "width": path.width,
-        "height": path.height,
-        "rate": path.rate,
-    }
