@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,16 @@ from support.page_pixels import shrink_stage
 from support.viewer_client import Client
 
 
+@pytest.fixture(scope="session")
+def viewed_folder(trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of three steps, a copy of this worker's own: viewers write into it."""
+    return Path(shutil.copytree(trained_folder, tmp_path_factory.mktemp("viewed") / "run"))
+
+
 @pytest.fixture(scope="module")
-def run(trained_folder: Path) -> Run:
+def run(viewed_folder: Path) -> Run:
     """A run of three steps."""
-    return load(trained_folder, say=lambda _: None)
+    return load(viewed_folder, say=lambda _: None)
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def test_a_photo_is_visited_matched_and_compared(page: Any, run: Run):
     assert page.locator("#compare").is_hidden()
 
 
-def test_key_frames_are_played_and_rendered_to_a_video(page: Any, trained_folder: Path):
+def test_key_frames_are_played_and_rendered_to_a_video(page: Any, viewed_folder: Path):
     page.click("[data-tab=path]")
     for number in range(3):
         browser.drag(page, 40 - 20 * number, 6)
@@ -94,7 +94,7 @@ def test_key_frames_are_played_and_rendered_to_a_video(page: Any, trained_folder
     assert difference(pixels(page), before) > 3
     page.click("#path-render")
     browser.until(page, "document.getElementById('export-text').textContent.startsWith('Saved to')", 60)
-    frames = iio.imread(trained_folder / "renders" / "user.mp4", plugin="pyav")
+    frames = iio.imread(viewed_folder / "renders" / "user.mp4", plugin="pyav")
     assert frames.shape == (17, 54, 96, 3)
     assert difference(frames[0].astype(float), frames[-1].astype(float)) > 5
 
