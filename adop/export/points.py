@@ -14,6 +14,7 @@ from adop.errors import UserError
 from adop.export.cameras import refined_lenses
 from adop.ops import HARMONIC_COEFFICIENTS
 from adop.render.camera_settings import CameraSettings, develop
+from adop.render.crop_box import load_crop_box
 from adop.run.run import Run
 from adop.scene.visibility import PointVisibility
 
@@ -40,7 +41,7 @@ class ExportedPoints:
 
 
 def exported_points(run: Run, lens: int | None, offset: np.ndarray) -> ExportedPoints:
-    """Return the points of a run.
+    """Return the points of a run, those in its crop box if it has one.
 
     A colour that depends on the direction is that of the mean, over the trained photos that see the point, of the
     logarithms of its light.
@@ -66,14 +67,24 @@ def exported_points(run: Run, lens: int | None, offset: np.ndarray) -> ExportedP
     if harmonics is not None:
         (gradient,) = torch.autograd.grad(colours.sum(), light)
         slopes = (gradient[:, :, None] * harmonics).cpu().numpy()
-    normals = run.pipeline.points.normals
+    normals, kept = run.pipeline.points.normals, inside_crop_box(run)
     return ExportedPoints(
-        xyz.astype(np.float64) + offset,
-        None if normals is None else normals.cpu().numpy(),
-        colours.detach().cpu().numpy(),
-        slopes,
-        directions,
+        xyz[kept].astype(np.float64) + offset,
+        None if normals is None else normals.cpu().numpy()[kept],
+        colours.detach().cpu().numpy()[kept],
+        None if slopes is None else slopes[kept],
+        None if directions is None else directions[kept],
     )
+
+
+@torch.no_grad()
+def inside_crop_box(run: Run) -> np.ndarray:
+    """Return [N] bool, the points in the run's crop box; all where it has none. Raises: UserError where none is in it."""
+    box, xyz = load_crop_box(run.folder), run.pipeline.points().xyz.cpu().numpy()
+    inside = np.ones(len(xyz), bool) if box is None else box.contains(xyz)
+    if not inside.any():
+        raise UserError(f"{run.folder}: no point lies in its crop box; remove the box in the viewer.")
+    return inside
 
 
 def _harmonics(run: Run) -> Tensor | None:
@@ -120,11 +131,11 @@ def surface_columns(points: ExportedPoints) -> list[tuple[str, np.ndarray]]:
 
 
 def feature_columns(run: Run) -> list[tuple[str, np.ndarray]]:
-    """Return the columns of the learned features, as `adop.ops.RasterConfig` describes them.
+    """Return the columns of the learned features, see `adop.ops.RasterConfig`, of the points in the crop box.
 
     feature_0 to feature_2 are the logarithm of linear light; harmonic_0 to harmonic_8 are [channel, axis].
     """
-    features = run.pipeline.points.features.detach().cpu().numpy()
+    features = run.pipeline.points.features.detach().cpu().numpy()[inside_crop_box(run)]
     channels = features.shape[1] - (HARMONIC_COEFFICIENTS if run.pipeline.config.harmonics else 0)
     names = [f"feature_{index}" for index in range(channels)]
     names += [f"harmonic_{index}" for index in range(features.shape[1] - channels)]

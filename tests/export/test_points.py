@@ -1,5 +1,6 @@
 """Exported points: their positions in the source's coordinates, their colours as the run's camera shows them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 import torch
 from plyfile import PlyData
 
+from adop.errors import UserError
 from adop.export.cameras import refined_lenses
 from adop.export.export import export_run
 from adop.export.export_config import ExportConfig
+from adop.render.crop_box import CropBox, save_crop_box
 from adop.run.run import Run
 from adop.scene.ply import read_ply
 from adop.scene.visibility import visible
@@ -97,4 +100,22 @@ def test_a_colour_is_developed_by_the_chosen_lens(plain_run: Run, tmp_path: Path
         assert np.abs(found - 255 * shown(plain_run, features[:, :3])).max() < 0.51
     with pytest.raises(ValueError, match="there is no lens 1; the scene's are numbered 0 to 0"):
         export_run(plain_run, "ply", tmp_path / "b.ply", ExportConfig(lens=1), report=lambda _: None)
+    assert not (tmp_path / "b.ply").exists()
+
+
+def test_only_the_points_in_the_crop_box_are_exported(refined_run: Run, tmp_path: Path):
+    """A box in the middle: as many points as lie in it by hand; an empty one is refused in a sentence."""
+    run, everything = replace(refined_run, folder=tmp_path), refined_run.pipeline.points.xyz.numpy()
+    centre, half = np.median(everything, axis=0), np.ptp(everything, axis=0) / 4
+    save_crop_box(tmp_path, CropBox(centre, np.eye(3), half))
+    config = ExportConfig(coordinates="scene", features=True)
+    export_run(run, "ply", tmp_path / "a.ply", config, report=lambda _: None)
+    inside = (np.abs(everything - centre) <= half).all(1)
+    assert 0.1 < inside.mean() < 0.99
+    assert np.array_equal(columns(tmp_path / "a.ply", "x y z"), everything[inside])
+    learned = refined_run.pipeline.points.features.detach().numpy()[inside]
+    assert np.array_equal(columns(tmp_path / "a.ply", "feature_0 harmonic_8"), learned[:, [0, -1]])
+    save_crop_box(tmp_path, CropBox(centre + 1e6, np.eye(3), half))
+    with pytest.raises(UserError, match="crop box"):
+        export_run(run, "3dgs", tmp_path / "b.ply", report=lambda _: None)
     assert not (tmp_path / "b.ply").exists()
