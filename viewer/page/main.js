@@ -125,6 +125,7 @@ function addThumbnails(photos) {
 }
 
 function goToPhoto(photo) {
+  $("hint").classList.add("gone");
   address.jump = true;
   send({ type: "photo", photo });
 }
