@@ -81,6 +81,8 @@ def test_the_commands_that_pages_show_run(
         if name == "render":
             follows_path = {"--path", "--turntable", "--spiral", "--interpolate"} & set(line)
             smaller = ["--seconds", "0.1", "--width", "96"] if follows_path else []
+            if "--projection" in line:
+                smaller = ["--width", "96"]
             assert COMMANDS[name](f"adop {name}", [*rest, *smaller]) == 0
             output = workplace / line[line.index("--output") + 1]
             assert list(output.parent.glob(output.name + "*")), line
