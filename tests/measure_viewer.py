@@ -25,6 +25,7 @@ from typing import Any
 
 from adop.__main__ import limit_spinning
 from support import browser
+from support.page_pixels import shrink_stage
 from support.viewer_client import Client
 
 BLOCK_STEPS = 50  # training steps with one kind of viewer before the next kind
@@ -48,10 +49,10 @@ def serving(run: str) -> Iterator[tuple[str, int]]:
 
 def open_page(chrome: Any, url: str, width: int, height: int) -> Any:
     """Open the page with a view of exactly `width` x `height` pixels."""
-    page = chrome.new_page(viewport={"width": width + 300, "height": height + 130})
+    page = chrome.new_page(viewport={"width": max(width + 300, 1280), "height": max(height + 130, 720)})
     page.goto(url)
     browser.until(page, "!!(window.adop && adop.frame)")
-    browser.resize_stage(page, width, height)
+    shrink_stage(page, width, height)
     browser.wait_for_rest(page, 60)
     return page
 
