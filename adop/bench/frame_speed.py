@@ -20,6 +20,7 @@ import tyro
 import adop.model.pipeline
 import adop.render.views
 from adop.backend.choice import machine_name
+from adop.bench.step_profile import Replacements
 from adop.errors import UserError
 from adop.files import OutputFile, write_text
 from adop.model.cameras import LearnedCameras
@@ -146,22 +147,19 @@ class FrameClock:
         self._frames: list[dict[str, float]] = []  # seconds of each frame, by part
         self._parts: dict[str, float] = {}
         self._last = 0.0
-        self._originals: list[tuple[Any, str, Any]] = []
+        self._replaced = Replacements()
 
     def __enter__(self) -> FrameClock:
         """Wrap the functions of all parts."""
         for label, owner, name in PARTS:
-            self._originals.append((owner, name, getattr(owner, name)))
-            setattr(owner, name, self._timed(label, getattr(owner, name)))
+            self._replaced.put(owner, name, self._timed(label, getattr(owner, name)))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Put the original functions back."""
-        for owner, name, original in self._originals:
-            setattr(owner, name, original)
-        self._originals.clear()
+        self._replaced.undo()
 
     def time(self, render: Callable[[], None]) -> None:
         """Render and time one frame; the device is idle before it begins."""

@@ -53,6 +53,24 @@ STAGES = (
 )
 
 
+class Replacements:
+    """Functions that are replaced for a while, as attributes of the class or the module that they are looked up in."""
+
+    def __init__(self) -> None:
+        self._originals: list[tuple[type | ModuleType, str, Any]] = []
+
+    def put(self, owner: type | ModuleType, name: str, function: Callable[..., Any]) -> None:
+        """Replace a function."""
+        self._originals.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, function)
+
+    def undo(self) -> None:
+        """Put all original functions back."""
+        for owner, name, original in self._originals:
+            setattr(owner, name, original)
+        self._originals.clear()
+
+
 class StepProfile:
     """A context that times the stages of every training step within it; `table` and `split` return the times.
 
@@ -71,26 +89,20 @@ class StepProfile:
         self._in_step = False
         self._last = 0.0  # when the clock was last read
         self._backward = ""  # the stage whose backward pass runs, or would run next
-        self._originals: list[tuple[Any, str, Any]] = []
+        self._replaced = Replacements()
 
     def __enter__(self) -> StepProfile:
         """Wrap the functions of all stages."""
-        self._replace(adop.training.step_graph, "can_capture", lambda run: False)
+        self._replaced.put(adop.training.step_graph, "can_capture", lambda run: False)
         for stage in STAGES:
-            self._replace(stage.owner, stage.function, self._timed(stage))
+            self._replaced.put(stage.owner, stage.function, self._timed(stage))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Put the original functions back."""
-        for owner, name, original in self._originals:
-            setattr(owner, name, original)
-        self._originals.clear()
-
-    def _replace(self, owner: type | ModuleType, name: str, function: Callable[..., Any]) -> None:
-        self._originals.append((owner, name, getattr(owner, name)))
-        setattr(owner, name, function)
+        self._replaced.undo()
 
     def _timed(self, stage: Stage) -> Callable[..., Any]:
         original = getattr(stage.owner, stage.function)

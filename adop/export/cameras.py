@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
-import torch
 
 from adop.geometry.lens import Lens
 from adop.geometry.rigid_motion import rigid
+from adop.run.render import refined_scene
 from adop.run.run import Run
 
 # Names of the distortion coefficients of the models that other programs have too.
@@ -18,17 +17,12 @@ DISTORTION_NAMES = {"opencv": "k1 k2 p1 p2 k3 k4 k5 k6", "fisheye": "k1 k2 k3 k4
 
 def refined_lenses(run: Run) -> list[Lens]:
     """Return the scene's lenses with the intrinsics and distortion that were learned."""
-    lenses = []
-    for index, lens in enumerate(run.scene.lenses):
-        values = run.pipeline.cameras.lens_values(index).numpy()
-        lenses.append(replace(lens, intrinsics=values[:4], distortion=values[4:], poly_cam2world=None))
-    return lenses
+    return list(refined_scene(run).lenses)
 
 
-@torch.no_grad()
 def refined_poses(run: Run, offset: np.ndarray) -> np.ndarray:
     """Return world_to_camera [P, 4, 4] f64 of all photos, in the scene's coordinates plus an offset [3]."""
-    poses = run.pipeline.cameras.world_to_camera(torch.arange(len(run.scene.photos))).cpu().numpy()
+    poses = [photo.world_to_camera for photo in refined_scene(run).photos]
     return np.stack([rigid(pose[:3, :3], pose[:3, 3] - pose[:3, :3] @ offset) for pose in poses])
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from adop.errors import UserError
-from adop.export.cameras import refined_lenses
 from adop.ops import HARMONIC_COEFFICIENTS
 from adop.render.camera_settings import CameraSettings, develop
 from adop.render.crop_box import load_crop_box
+from adop.run.render import refined_scene
 from adop.run.run import Run
 from adop.scene.visibility import PointVisibility
 
@@ -105,13 +105,8 @@ def checked_lens(run: Run, lens: int) -> int:
 
 def _mean_directions(run: Run, xyz: np.ndarray) -> np.ndarray:
     """Return [N,3] f32, the mean unit direction from the trained photos that see a point to the point."""
-    cameras, lenses = run.pipeline.cameras, refined_lenses(run)
-    trained = torch.tensor(run.split["train"])
-    poses = cameras.world_to_camera(trained).detach().cpu().numpy()
-    views = [
-        (lenses[cameras.lens_of[photo]], pose) for photo, pose in zip(trained.tolist(), poses, strict=True)
-    ]
-    visibility = PointVisibility(xyz, views)
+    views = refined_scene(run).views
+    visibility = PointVisibility(xyz, [views[photo] for photo in run.split["train"]])
     return -visibility.direction_sum / np.maximum(visibility.photo_count, 1)[:, None]
 
 

@@ -23,9 +23,9 @@ from adop.run.photos import start_exposures
 from adop.run.run import Run
 
 Say = Callable[[str], None]
-# Seconds a training photo, measured on the demo scene with two CPU cores; the time left is corrected by what is measured.
 CAMERAS, PHYSICAL_CAMERA, OCCLUDERS = "cameras", "physical camera", "what hides the scene"
 HOLES, GAPS, ENVIRONMENT = "holes in the points", "gaps between points", "environment"
+# Of two CPU cores for each trained photo, roughly: the time left is corrected by what is measured.
 EXPECTED_SECONDS = {
     CAMERAS: 0.5,
     PHYSICAL_CAMERA: 0.3,
