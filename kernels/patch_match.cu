@@ -18,14 +18,19 @@
 #define WINDOW_SIDE 6  // samples along a side of the window
 #define WINDOW_STEP 2  // pixels between samples
 #define WINDOW_SAMPLES (WINDOW_SIDE * WINDOW_SIDE)
+#define WINDOW_LANES ((WINDOW_SAMPLES + LANES - 1) / LANES * LANES)  // whole vectors: the last ones weigh nothing
+#define PASS (LANES > 1 ? WINDOW_LANES : 1)                          // samples that are compared at once
 #define MAX_COST ((real)2)
+#define MAX_SOURCES 12
 #define MAX_SOURCES_KEPT 4
-#define MAX_TURN ((real)0.2)  // change of a slope by a perturbation of 1, relative to the largest slope
+#define UNLIMITED ((real)1e30)
+#define SAME_PLANE ((real)1e-6)  // difference, relative to the largest possible value, that is but rounding
+#define MAX_TURN ((real)0.2)     // change of a slope by a perturbation of 1, relative to the largest slope
 
 typedef unsigned int uint32;
 
 struct Patch {
-    real value[WINDOW_SAMPLES], weight[WINDOW_SAMPLES], du[WINDOW_SAMPLES], dv[WINDOW_SAMPLES],
+    real value[WINDOW_LANES], weight[WINDOW_LANES], du[WINDOW_LANES], dv[WINDOW_LANES],
         weights;  // weights: their sum
 };
 struct Plane {
@@ -33,7 +38,10 @@ struct Plane {
 };
 
 DEVICE real sample_offset(int index) { return (real)(WINDOW_STEP * index - (WINDOW_SIDE - 1) * WINDOW_STEP / 2); }
-DEVICE real clamp_to(real value, real low, real high) { return value > low ? (value < high ? value : high) : low; }
+DEVICE real clamp_to(real value, real low, real high) {
+    const real raised = value > low ? value : low;  // low for NaN
+    return raised < high ? raised : high;
+}
 
 // The window of the reference photo: samples of other brightness than the centre, or far from it, count less.
 DEVICE void read_patch(const PatchMatchArguments& args, int x, int64 y, Patch* patch) {
@@ -55,6 +63,8 @@ DEVICE void read_patch(const PatchMatchArguments& args, int x, int64 y, Patch* p
         patch->weight[i] = counts ? 1 / (near * near * alike * alike * alike * alike) : 0;
         patch->weights += patch->weight[i];
     }
+    for (int i = WINDOW_SAMPLES; i < WINDOW_LANES; ++i)
+        patch->value[i] = patch->weight[i] = patch->du[i] = patch->dv[i] = 0;
 }
 
 // 1 - the correlation between the window and its image in a source photo under a plane.
@@ -69,33 +79,36 @@ DEVICE real patch_cost(const PatchMatchArguments& args, const Patch& patch, int 
         qu[k] = row[0] + row[3] * plane.along_u, qv[k] = row[1] + row[3] * plane.along_v;
     }
     if (!(q[2] > 0 && q[0] >= 0 && q[1] >= 0 && q[0] < width * q[2] && q[1] < height * q[2])) return MAX_COST;
-    // In three passes, since CPUs vectorise the first and the last one, and are slow to gather pixels in between.
-    real right[WINDOW_SAMPLES], down[WINDOW_SAMPLES], weight[WINDOW_SAMPLES], other[WINDOW_SAMPLES];
-    int first[WINDOW_SAMPLES];
-    ROLLED
-    for (int i = 0; i < WINDOW_SAMPLES; ++i) {
-        const real du = patch.du[i], dv = patch.dv[i];
-        const real z = q[2] + du * qu[2] + dv * qv[2], inverse_z = 1 / z;
-        const real su = (q[0] + du * qu[0] + dv * qv[0]) * inverse_z, sv = (q[1] + du * qu[1] + dv * qv[1]) * inverse_z;
-        const real x = clamp_to(su - (real)0.5, 0, (real)(width - 1) - (real)0.001);
-        const real y = clamp_to(sv - (real)0.5, 0, (real)(height - 1) - (real)0.001);
-        const int column = (int)x, row = (int)y;
-        right[i] = x - (real)column, down[i] = y - (real)row, first[i] = row * width + column;
-        weight[i] = z > 0 && su >= 0 && sv >= 0 && su < width && sv < height ? patch.weight[i] : 0;
-    }
-    ROLLED
-    for (int i = 0; i < WINDOW_SAMPLES; ++i) {
-        const real *p = image + first[i], *below = p + width;
-        const real upper = p[0] + right[i] * (p[1] - p[0]), lower = below[0] + right[i] * (below[1] - below[0]);
-        other[i] = upper + down[i] * (lower - upper);
-    }
     real weights = 0, a = 0, b = 0, aa = 0, bb = 0, ab = 0;
-    SUM_LOOP(weights, a, b, aa, bb, ab)
-    for (int i = 0; i < WINDOW_SAMPLES; ++i) {
-        const bool counts = other[i] == other[i];
-        const real w = counts ? weight[i] : 0, value = patch.value[i], second = counts ? other[i] : 0;
-        weights += w, a += w * value, b += w * second;
-        aa += w * (value * value), bb += w * (second * second), ab += w * (value * second);
+    // In three passes, since CPUs vectorise the first and the last one, and are slow to gather pixels in between.
+    ROLLED
+    for (int start = 0; start < WINDOW_LANES; start += PASS) {
+        real right[PASS], down[PASS], weight[PASS];
+        Pair upper[PASS], lower[PASS];
+        int first[PASS];
+        for (int i = 0; i < PASS; ++i) {
+            const real du = patch.du[start + i], dv = patch.dv[start + i];
+            const real z = q[2] + du * qu[2] + dv * qv[2], inverse_z = 1 / z;
+            const real su = (q[0] + du * qu[0] + dv * qv[0]) * inverse_z;
+            const real sv = (q[1] + du * qu[1] + dv * qv[1]) * inverse_z;
+            const real x = clamp_to(su - (real)0.5, 0, (real)(width - 1) - (real)0.001);
+            const real y = clamp_to(sv - (real)0.5, 0, (real)(height - 1) - (real)0.001);
+            const int column = (int)x, row = (int)y;
+            right[i] = x - (real)column, down[i] = y - (real)row, first[i] = row * width + column;
+            weight[i] = z > 0 && su >= 0 && sv >= 0 && su < width && sv < height ? patch.weight[start + i] : 0;
+        }
+        for (int i = 0; i < PASS; ++i)
+            upper[i] = load_pair(image + first[i]), lower[i] = load_pair(image + first[i] + width);
+        SUM_LOOP(weights, a, b, aa, bb, ab)
+        for (int i = 0; i < PASS; ++i) {
+            const real top = upper[i].left + right[i] * (upper[i].right - upper[i].left);
+            const real bottom = lower[i].left + right[i] * (lower[i].right - lower[i].left);
+            const real other = top + down[i] * (bottom - top);
+            const bool counts = other == other;
+            const real w = counts ? weight[i] : 0, value = patch.value[start + i], second = counts ? other : 0;
+            weights += w, a += w * value, b += w * second;
+            aa += w * (value * value), bb += w * (second * second), ab += w * (value * second);
+        }
     }
     if (!(weights > (real)args.min_seen * patch.weights)) return MAX_COST;
     a /= weights, b /= weights;
@@ -126,25 +139,43 @@ DEVICE real round_trip(const PatchMatchArguments& args, int source, real u, real
     return bz > 0 && square < most * most ? sqrt(square) : most;
 }
 
-// The mean cost in the sources in which a plane fits best: in the others something may hide it.
-DEVICE real plane_cost(const PatchMatchArguments& args, const Patch& patch, int x, int64 y, Plane plane) {
-    const real u = (real)x + (real)0.5, v = (real)y + (real)0.5;
-    const int kept = (int)args.sources_kept;
-    real best[MAX_SOURCES_KEPT];
-    for (int k = 0; k < MAX_SOURCES_KEPT; ++k) best[k] = MAX_COST + (real)(args.shift_weight * args.max_shift);
-    ROLLED
-    for (int source = 0; source < (int)args.source_count; ++source) {
-        real cost = patch_cost(args, patch, source, u, v, plane);
-        if (args.source_planes[source] != nullptr)
-            cost += (real)args.shift_weight * round_trip(args, source, u, v, plane.inverse);
-        for (int k = 0; k < MAX_SOURCES_KEPT; ++k) {
-            const real larger = best[k] < cost ? cost : best[k];
-            best[k] = best[k] < cost ? best[k] : cost, cost = larger;
-        }
+// Puts a cost among the smallest, which are in order.
+DEVICE void keep_smallest(real* best, real cost) {
+    for (int k = 0; k < MAX_SOURCES_KEPT; ++k) {
+        const real larger = best[k] < cost ? cost : best[k];
+        best[k] = best[k] < cost ? best[k] : cost, cost = larger;
     }
+}
+
+DEVICE real mean_of_first(const real* best, int kept) {
     real sum = 0;
     for (int k = 0; k < MAX_SOURCES_KEPT; ++k) sum += k < kept ? best[k] : 0;
     return sum / (real)kept;
+}
+
+// The mean cost in the sources in which a plane fits best: in the others something may hide it. Where that is at least
+// `most`, the result may be any number that is. What a plane costs that leads elsewhere than the sources' own ones is
+// known before windows are compared, and often enough.
+DEVICE real plane_cost(const PatchMatchArguments& args, const Patch& patch, int x, int64 y, Plane plane, real most) {
+    const real u = (real)x + (real)0.5, v = (real)y + (real)0.5;
+    const int kept = (int)args.sources_kept, count = (int)args.source_count;
+    const real weight = (real)args.shift_weight, worst = MAX_COST + weight * (real)args.max_shift;
+    real least[MAX_SOURCES], best[MAX_SOURCES_KEPT];
+    for (int k = 0; k < MAX_SOURCES_KEPT; ++k) best[k] = worst;
+    ROLLED
+    for (int source = 0; source < count; ++source) {
+        least[source] = args.source_planes[source] ? weight * round_trip(args, source, u, v, plane.inverse) : 0;
+        keep_smallest(best, least[source]);
+    }
+    if (mean_of_first(best, kept) >= most) return most;
+    for (int k = 0; k < MAX_SOURCES_KEPT; ++k) best[k] = worst;
+    ROLLED
+    for (int source = 0; source < count; ++source) {
+        real last = best[0];
+        for (int k = 1; k < MAX_SOURCES_KEPT; ++k) last = k < kept ? best[k] : last;
+        if (least[source] < last) keep_smallest(best, least[source] + patch_cost(args, patch, source, u, v, plane));
+    }
+    return mean_of_first(best, kept);
 }
 
 DEVICE Plane read_plane(const PatchMatchArguments& args, int64 at) {
@@ -158,7 +189,7 @@ KERNEL(patch_match_costs, PatchMatchArguments) {
         const int x = (int)(i - y * args.width);
         Patch patch;
         read_patch(args, x, y, &patch);
-        args.costs[i] = plane_cost(args, patch, x, y, read_plane(args, i));
+        args.costs[i] = plane_cost(args, patch, x, y, read_plane(args, i), UNLIMITED);
     }
 }
 
@@ -179,8 +210,12 @@ DEVICE void attempt(const PatchMatchArguments& args, const Patch& patch, int x, 
     const real steepest = (real)args.max_slope * plane.inverse;
     const bool possible = plane.inverse >= (real)args.min_inverse && plane.inverse <= (real)args.max_inverse &&
                           abs(plane.along_u) <= steepest && abs(plane.along_v) <= steepest;
-    if (!possible) return;
-    const real cost = plane_cost(args, patch, x, y, plane);
+    const real alike = SAME_PLANE * plane.inverse;
+    const bool same = abs(plane.inverse - best->inverse) <= alike &&
+                      abs(plane.along_u - best->along_u) <= (real)args.max_slope * alike &&
+                      abs(plane.along_v - best->along_v) <= (real)args.max_slope * alike;
+    if (!possible || same) return;
+    const real cost = plane_cost(args, patch, x, y, plane, *least);
     if (cost < *least) *least = cost, *best = plane;
 }
 

@@ -5,7 +5,8 @@
 // `launch_<name>`, whose threads share the indices in chunks of CHUNK; it returns null, or the text of an error.
 //
 // SLOT(slots) is the index of a place for partial sums: on a CPU each chunk has its own, so that the sums do not depend
-// on the number of threads. Floats are never contracted, so that both compilers round alike.
+// on the number of threads. LANES numbers are computed at once where compilers vectorise a loop; load_pair reads two
+// neighbours, on a CPU in one go. Floats are never contracted, so that both compilers round alike.
 #pragma once
 
 #ifndef ADOP_REAL
@@ -14,6 +15,9 @@
 typedef ADOP_REAL real;
 typedef long long int64;
 typedef unsigned char byte;
+struct Pair {
+    real left, right;
+};
 
 #ifdef __CUDACC__
 
@@ -21,6 +25,7 @@ typedef unsigned char byte;
 #define METHOD __device__ __forceinline__
 #define KERNEL(name, Structure) extern "C" __global__ void name(Structure args)
 #define UNROLL _Pragma("unroll")
+#define LANES 1
 #define ROLLED _Pragma("unroll 1")
 #define SUM_LOOP(...) ROLLED
 #define FOR_EACH(i, count)                                                                 \
@@ -35,6 +40,7 @@ typedef unsigned char byte;
 #define FOR_EACH_PIXEL_IN_TURN(x, y, columns, rows) FOR_EACH_PIXEL (x, y, columns, rows)
 #define SLOT(slots) (((int64)blockIdx.x * blockDim.x + threadIdx.x) % (slots))
 
+DEVICE Pair load_pair(const real* address) { return {address[0], address[1]}; }
 DEVICE float float_of_bits(int bits) { return __int_as_float(bits); }
 DEVICE int bits_of_float(float value) { return __float_as_int(value); }
 DEVICE void atomic_add(real* address, real value) { atomicAdd(address, value); }
@@ -144,6 +150,7 @@ static void parallel_for(int64 tasks, int threads, const Body& body) {
 // Before a loop inside a kernel: ROLLED is not unrolled on a GPU, where that would take too many registers. SUM_LOOP is
 // not either, and on a CPU it is vectorised: it adds to the scalars that are named.
 #define ROLLED
+#define LANES 8
 #define SUM_LOOP(...) PRAGMA(omp simd reduction(+ : __VA_ARGS__))
 #define FOR_EACH_PIXEL_BY(pragma, x, y, columns, rows)                                                          \
     for (int64 y = index_range.first / (columns), end_ = std::min<int64>(index_range.last, (columns) * (rows)); \
@@ -162,6 +169,14 @@ DEVICE void add_to_slot(real* address, real value) { *address += value; }
 // For kernels that are launched on one thread, so that sums over scattered addresses have one order.
 DEVICE void add_single_threaded(real* address, real value) { *address += value; }
 
+DEVICE Pair load_pair(const real* address) {
+    Pair pair;
+    int64 words[sizeof(Pair) / sizeof(int64)];
+    std::memcpy(words, address, sizeof words);
+    for (int64& word : words) __asm__("" : "+r"(word));  // or compilers gather in vectors, which is slower
+    std::memcpy(&pair, words, sizeof pair);
+    return pair;
+}
 DEVICE float float_of_bits(int bits) {
     float value;
     std::memcpy(&value, &bits, sizeof value);
