@@ -23,7 +23,7 @@ from adop.capture.cameras import CameraGroup, write_cameras
 from adop.capture.capture_config import CaptureConfig
 from adop.capture.sources.photo_files import CapturedPhotos
 from adop.errors import UserError
-from adop.files import write_text
+from adop.files import read_json, write_text
 from adop.images.photo_files import read_mask, read_photo
 from adop.importers.masks import find_masks, masks_beside
 from adop.scene.prepare import Report
@@ -352,8 +352,8 @@ def _ages(photos: CapturedPhotos) -> list[int]:
 def _forget_unless(record: Path, key: object) -> bool:
     """Return whether a record differs from what a run would write there, and remove it then."""
     try:
-        same = json.loads(record.read_text()) == json.loads(json.dumps(key))
-    except (OSError, ValueError, RecursionError):
+        same = read_json(record) == json.loads(json.dumps(key))
+    except UserError:
         same = False
     if not same:
         record.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from adop.backend.choice import Backend
 from adop.errors import UserError, one_line
-from adop.files import write_atomically
+from adop.files import check_readable, write_atomically
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import Scene
 from adop.stereo.patch_match import plane_costs, random_planes, sweep_planes
@@ -79,6 +79,7 @@ class StereoScene:
     def planes(self, stage: str, photo: int) -> tuple[Tensor, Tensor]:
         """Return the planes [3, h, w] and their costs [h, w] that a stage found for a photo. Raises: UserError."""
         file = self.file(stage, photo)
+        check_readable(file)
         try:
             found = load_file(file)
             planes, costs = found["planes"], found["costs"].float()

@@ -44,6 +44,7 @@ from adop.scene.write import save_scene
 from adop.training.optimiser import Optimiser
 from support.hostile_imports import Reader, import_readers
 from support.hostile_photos import PHOTOS, make_photos, read_photos_of
+from support.hostile_runs import run_readers
 from support.mutations import mutated, replaced
 from support.small_scene import ball, poses, small_scene, with_points, write_colmap, write_photos
 
@@ -299,6 +300,7 @@ def _readers() -> dict[str, Reader]:
             {"transforms.json": "json"},
         ),
         **import_readers(),
+        **run_readers(),
         "camera path": Reader(
             _make_path, lambda d: file_path(d / "path.json", 64, None), {"path.json": "json"}
         ),
