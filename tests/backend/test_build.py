@@ -14,21 +14,23 @@ from adop.errors import UserError
 DRIVER = Path(__file__).parent / "sanitize.cpp"
 
 
-def test_a_library_of_other_sources_or_flags_is_not_loaded(tmp_path: Path) -> None:
-    file = tmp_path / "other.so"
-    build.compile_cpu(file, ["-O0"], "float")
-    assert build.built_from(file) == build_name(["-O0"]) != build_name(build.cpu_target())
-    (tmp_path / "broken.so").write_bytes(b"no library")
-    assert build.built_from(tmp_path / "broken.so") is None
-
-
-def test_a_library_is_built_once_into_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_is_built_once_into_the_cache_and_known_by_its_flags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ADOP_CACHE", str(tmp_path / "kernels"))
-    first = build.library_path("float", ("-DADOP_TEST",))
+    first = build.library_path("float", ("-O0",))  # which is quick to build
     stamp = first.stat().st_mtime_ns
     assert first.parent == tmp_path / "kernels"
-    assert build.library_path("float", ("-DADOP_TEST",)) == first and first.stat().st_mtime_ns == stamp
+    assert build.library_path("float", ("-O0",)) == first and first.stat().st_mtime_ns == stamp
     assert [f.name for f in first.parent.iterdir()] == [first.name]
+    assert (
+        build.built_from(first) == build_name([*build.cpu_target(), "-O0"]) != build_name(build.cpu_target())
+    )
+
+
+def test_what_is_no_library_is_built_from_nothing(tmp_path: Path) -> None:
+    (tmp_path / "broken.so").write_bytes(b"no library")
+    assert build.built_from(tmp_path / "broken.so") is None
 
 
 def test_a_missing_compiler_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

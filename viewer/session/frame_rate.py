@@ -6,9 +6,12 @@ import math
 
 MIN_SCALE = 0.15
 SLOW_SECONDS = 0.4  # rendering time from which a full-size frame counts as slow
-RENDER_SHARE = 0.85  # share of a frame's time for rendering; the rest is for sending and showing it
+RENDER_SHARE = 0.93  # share of a frame's time until it is encoded: sending and showing it go on meanwhile
 MIN_RENDER_SHARE = 0.2  # share for rendering pixels, however long the fixed part takes
-MIN_CHANGE = 0.12  # smallest change of the scale's logarithm; smaller ones only make the image flicker
+GAIN = 0.3  # share of the error of a frame's expected time by which the estimate follows
+# Smallest changes of the scale's logarithm: smaller ones only make the image flicker. Frames that are too slow are
+# noticed sooner than those that are too small.
+MIN_GROWTH, MIN_DECLINE = 0.12, 0.03
 
 
 class FrameRate:
@@ -30,7 +33,7 @@ class FrameRate:
         """Return the scale for the next frame during motion; 1 is the full size of the canvas."""
         seconds = max(RENDER_SHARE / self.target - self._fixed_seconds, MIN_RENDER_SHARE / self.target)
         wanted = min(1.0, max(MIN_SCALE, math.sqrt(seconds / max(self._pixel_seconds, 1e-9))))
-        if abs(math.log(wanted / self._scale)) > MIN_CHANGE or wanted == 1.0:
+        if not -MIN_DECLINE <= math.log(wanted / self._scale) <= MIN_GROWTH or wanted == 1.0:
             self._scale = wanted
         return self._scale
 
@@ -43,9 +46,8 @@ class FrameRate:
         """Update the estimate with the time of a frame, including the time that it waited to be rendered."""
         share = scale**2
         error = seconds - (self._fixed_seconds + share * self._pixel_seconds)
-        # React quickly to slow frames and slowly to fast ones. Each part takes its share of the error: in a small
-        # frame, most of the time is the fixed part's.
-        error *= 0.5 if error > 0 else 0.2
+        # Each part takes its share of the error: in a small frame, most of the time is the fixed part's.
+        error *= GAIN
         weight = share * self._pixel_seconds / (share * self._pixel_seconds + self._fixed_seconds)
         self._fixed_seconds = max(1e-4, self._fixed_seconds + (1 - weight) * error)
         self._pixel_seconds = max(1e-4, self._pixel_seconds + weight * error / share)
