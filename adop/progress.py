@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import threading
 import time
@@ -124,16 +125,33 @@ class Stages:
 
 
 class Bar(tqdm):
-    """A bar that leaves nothing behind; within `Stages` it is not drawn, and tells them how much is done."""
+    """The progress of a loop, which leaves nothing behind on a terminal; elsewhere a line is printed every few seconds.
+
+    Within `Stages` it is not shown, and tells them how much is done. Args: those of tqdm.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._stages = _running.get()
-        super().__init__(*args, leave=False, disable=False if self._stages else None, **options)
+        self._drawn = self._stages is None and sys.stderr.isatty()
+        self._shown = time.monotonic()  # the last line
+        hidden = {} if self._drawn else {"file": io.StringIO()}
+        options.setdefault("dynamic_ncols", True)
+        super().__init__(*args, leave=False, **hidden, **options)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-        """Draw the bar, or tell the stages how much is done."""
-        if self._stages is None:
+        """Draw the bar, print a line, or tell the stages how much is done."""
+        if self._drawn:
             return bool(super().display(msg, pos))
-        if self.total:
+        if self._stages is not None and self.total:
             self._stages.done(self.n / self.total)
+        if self._stages is None and time.monotonic() - self._shown >= QUIET_SECONDS:
+            self._shown = time.monotonic()
+            print(self._line(), file=sys.stderr, flush=True)
         return True
+
+    def _line(self) -> str:
+        name, done = self.desc.removesuffix(": "), self.n - self.initial
+        if not self.total:
+            return f"{name}: {self.n:,}"
+        left = (time.time() - self.start_t) / done * (self.total - self.n) if done > 0 else None
+        return f"{name}: {self.n / self.total:.0%}" + ("" if left is None else f", {duration(left)} left")

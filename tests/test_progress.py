@@ -44,4 +44,20 @@ def test_a_bar_tells_the_stages_how_much_is_done_and_is_not_drawn(capsys: pytest
                 100 * (1 - i / 4) * 5 / (5 + 25 * i), rel=0.05
             )
     assert "hidden" not in capsys.readouterr().err
-    assert Bar(range(4)).disable  # without stages, and without a terminal
+
+
+def test_a_bar_without_a_terminal_prints_a_line_from_time_to_time(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    for _ in Bar(range(4), desc="quick", mininterval=0, miniters=1):
+        pass
+    monkeypatch.setattr("adop.progress.QUIET_SECONDS", 0.0)
+    for _ in Bar(range(4), desc="matching", mininterval=0, miniters=1):
+        time.sleep(0.01)
+    for _ in Bar(iter(range(2)), desc="frames", mininterval=0, miniters=1):
+        pass
+    output = capsys.readouterr()
+    lines = output.err.splitlines()
+    assert output.out == "" and "\r" not in output.err
+    assert "matching: 50%, 0:00 left" in lines and "frames: 2" in lines
+    assert not any("quick" in line for line in lines)

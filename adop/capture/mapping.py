@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from adop.capture.matching import MIN_MATCHES, SEED, quiet
 from adop.capture.sources.photo_files import CapturedPhotos
 from adop.errors import UserError
+from adop.progress import Bar
 from adop.scene.prepare import Report
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _map(photos: CapturedPhotos, work: Path) -> list[pycolmap.Reconstruction]:
             failed.append(error)
 
     places = photos.place(len(photos.names) - 1) + 1
-    with tqdm(total=places, desc="placing photos", leave=False, disable=None) as bar, quiet():
+    with Bar(total=places, desc="placing photos") as bar, quiet():
         thread = threading.Thread(target=run)  # Ctrl-C must not be raised inside COLMAP
         thread.start()
         try:
@@ -141,7 +141,7 @@ def _map(photos: CapturedPhotos, work: Path) -> list[pycolmap.Reconstruction]:
 
 
 def _run(
-    photos: CapturedPhotos, work: Path, folder: Path, token: pycolmap.CancellationToken, bar: tqdm
+    photos: CapturedPhotos, work: Path, folder: Path, token: pycolmap.CancellationToken, bar: Bar
 ) -> list[pycolmap.Reconstruction]:
     import pycolmap
 

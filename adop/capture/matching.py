@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image  # before pycolmap: else their copies of zlib clash, and writing a PNG aborts
-from tqdm import tqdm
 
 from adop.capture.cameras import CameraGroup, write_cameras
 from adop.capture.capture_config import CaptureConfig
@@ -26,6 +25,7 @@ from adop.errors import UserError
 from adop.files import read_json, write_text
 from adop.images.photo_files import read_mask, read_photo
 from adop.importers.masks import find_masks, masks_beside
+from adop.progress import Bar
 from adop.scene.prepare import Report
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def find_features(
     with pycolmap.Database.open(database) as opened:
         missing = [i for i in range(len(photos.names)) if not opened.exists_descriptors(i + 1)]
     total = len(photos.names)
-    with tqdm(total=total, initial=total - len(missing), desc="features", leave=False, disable=None) as bar:
+    with Bar(total=total, initial=total - len(missing), desc="features") as bar:
         for chunk in _chunks(photos, missing):
             _extract(database, photos, chunk, config)
             bar.update(len(chunk))
@@ -133,9 +133,7 @@ def match_photos(photos: CapturedPhotos, work: Path, config: CaptureConfig, repo
         features = _Features(opened, photos, masks, config.features)
         pairs = _choose_pairs(photos, features, config)
         missing = [pair for pair in pairs if not _is_matched(opened, pair)]
-        bar = tqdm(
-            total=len(pairs), initial=len(pairs) - len(missing), desc="matching", leave=False, disable=None
-        )
+        bar = Bar(total=len(pairs), initial=len(pairs) - len(missing), desc="matching")
         with bar:
             for pair, result in _in_order(missing, features.match):
                 _write_pair(opened, pair, *result)
@@ -195,7 +193,7 @@ class _Features:
         alike = np.zeros((count, count), int)
         pairs = [(i, j) for i, j in combinations(range(count), 2) if self.places[i] != self.places[j]]
         for (i, j), found in _in_order(
-            tqdm(pairs, "similar photos", leave=False, disable=None),
+            Bar(pairs, "similar photos"),
             lambda pair: match_descriptors(coarse[pair[0]], coarse[pair[1]]),
         ):
             alike[i, j] = alike[j, i] = len(found)

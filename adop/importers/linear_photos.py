@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from adop.errors import UserError
 from adop.images.linear import write_encoded
 from adop.images.photo_files import is_exr
 from adop.importers.import_config import ImportConfig
+from adop.progress import Bar
 from adop.scene.scene import Photo, name_with_ending
 
 
@@ -48,5 +47,5 @@ def encoded_photos(photos: list[Photo], output: Path, config: ImportConfig) -> I
         pairs = [(one.file, two.file) for one, two in zip(photos, result, strict=True) if one is not two]
         with ThreadPoolExecutor() as pool:
             done = pool.map(lambda pair: write_encoded(*pair), pairs)
-            list(tqdm(done, "encoding photos", len(pairs), leave=False, disable=None))
+            list(Bar(done, "encoding photos", len(pairs)))
         yield result

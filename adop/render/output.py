@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from tqdm import tqdm
-
 from adop.images.video import VIDEO_ENDINGS, Encoding, video_writer
 from adop.images.writers import save_depth_png, save_exr, save_jpeg, save_png, to_uint8
 from adop.model.pipeline import Pipeline
+from adop.progress import Bar
 from adop.render.camera_path import CameraPath
 from adop.render.camera_settings import CameraSettings
 from adop.render.projection import Projection, render_frame
@@ -51,7 +50,7 @@ def save_path_views(
 
     No video is left where the iteration over `views` raises.
     """
-    views = tqdm(views, total=len(path.frames), desc="rendering", unit="frame", disable=None)
+    views = Bar(views, total=len(path.frames), desc="rendering", unit="frame")
     if output.suffix.lower() in VIDEO_ENDINGS:
         output.parent.mkdir(parents=True, exist_ok=True)
         with video_writer(output, path.rate, encoding) as append:

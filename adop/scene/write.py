@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from adop.errors import UserError, quoted
 from adop.geometry.lens import Lens
 from adop.geometry.rigid_motion import invert_rigid
 from adop.images.photo_files import photo_size, write_reduced, write_reduced_mask
+from adop.progress import Bar
 from adop.scene.ply import write_ply
 from adop.scene.point_cloud import save_prepared
 from adop.scene.read import FILE_MODELS, PREPARED_FILE, SPLIT_FILE, SPLIT_WORDS
@@ -202,7 +202,7 @@ def _write_photos(scene: Scene, folder: Path, link: bool) -> None:
             _write_photo(photo.mask, target, link, size, write_reduced_mask)
 
     with ThreadPoolExecutor() as pool:
-        list(tqdm(pool.map(write, scene.photos), "photos", len(scene.photos), leave=False, disable=None))
+        list(Bar(pool.map(write, scene.photos), "photos", len(scene.photos)))
 
 
 def _write_photo(

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from adop.errors import UserError, one_line
 from adop.files import write_text
 from adop.geometry.lens import Lens
+from adop.progress import Bar
 from adop.scene.ply import RawPoints, read_ply
 from adop.scene.visibility import visible
 from adop.stereo.depth_maps import BAR, StereoScene
@@ -63,7 +63,7 @@ def colmap_points(stereo: StereoScene) -> RawPoints:
     def run(token: pycolmap.CancellationToken) -> None:
         pycolmap.patch_match_stereo(workspace, options=options, cancellation_token=token)
 
-    with tqdm(total=2 * len(stereo.neighbourhoods), desc="stereo by COLMAP: ", bar_format=BAR) as bar:
+    with Bar(total=2 * len(stereo.neighbourhoods), desc="stereo by COLMAP: ", bar_format=BAR) as bar:
         _run(run, workspace, lambda: bar.update(len(list(workspace.glob("stereo/normal_maps/*"))) - bar.n))
     return fuse_workspace(workspace, stereo.config)
 

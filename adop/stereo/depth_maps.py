@@ -11,11 +11,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from adop.backend.choice import Backend
 from adop.errors import UserError, one_line
 from adop.files import check_readable, write_atomically
+from adop.progress import Bar
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import Scene
 from adop.stereo.patch_match import plane_costs, random_planes, sweep_planes
@@ -102,7 +102,7 @@ def find_planes(stereo: StereoScene) -> None:
     coarse, middle = config.coarse_sweeps / 16 + config.middle_sweeps / 4, config.middle_sweeps / 4
     stages = {"photometric": coarse, "consistent": middle, "fine": float(config.fine_sweeps)}
     photos = list(stereo.neighbourhoods)
-    with tqdm(total=len(photos) * sum(stages.values()), bar_format=BAR, dynamic_ncols=True) as bar:
+    with Bar(total=len(photos) * sum(stages.values()), bar_format=BAR) as bar:
         for stage, work in stages.items():
             (stereo.folder / stage).mkdir(parents=True, exist_ok=True)
             for count, photo in enumerate(photos, 1):

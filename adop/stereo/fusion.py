@@ -9,8 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
+from adop.progress import Bar
 from adop.scene.ply import RawPoints
 from adop.stereo.depth_maps import BAR, StereoScene
 from adop.stereo.problem import StereoView, transfer
@@ -79,7 +79,7 @@ def fuse(stereo: StereoScene) -> RawPoints:
     used: dict[int, Tensor] = {}  # [h, w] bool of photos still to come, the pixels whose surface has a point
     waiting = set(photos)
     parts: list[tuple[Tensor, ...]] = []
-    for photo in tqdm(photos, desc="fusing depths: ", bar_format=BAR, dynamic_ncols=True):
+    for photo in Bar(photos, desc="fusing depths: ", bar_format=BAR):
         own = _surface(stereo, photo)
         agreeing, seen_through, support = (torch.zeros_like(own.view.image) for _ in range(3))
         inverse, normals, comparisons = own.planes[0].clone(), own.normals.clone(), {}

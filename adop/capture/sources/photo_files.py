@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from adop.capture.capture_config import CaptureConfig
 from adop.capture.sources.panoramas import are_panoramas, cut_views, view_rotations, view_size
@@ -24,6 +23,7 @@ from adop.images.exif import kept_exif
 from adop.images.linear import write_encoded
 from adop.images.photo_files import ENDINGS, check_photos, is_exr, open_photo, photo_size, read_photo
 from adop.importers.masks import masks_beside, report_masks, without_masks
+from adop.progress import Bar
 from adop.ranges import SMALLEST_PHOTO_PX
 from adop.scene.prepare import Report
 from adop.scene.scene import Photo, name_with_ending, photo_file, usable_names
@@ -145,7 +145,7 @@ def _collect_views(
         except (UserError, OSError) as error:
             bad.append(str(error) if isinstance(error, UserError) else _broken(file, error))
 
-    for number in tqdm(range(len(files)), "cutting panoramas", leave=False, disable=None):
+    for number in Bar(range(len(files)), "cutting panoramas"):
         cut(number)
     _raise_bad(bad, len(files))
     report(f"{len(files)} panoramas were cut into {count} views of {size}x{size} pixels each.")
@@ -261,7 +261,7 @@ def _collect(files: Sequence[Path], targets: Sequence[Path], report: Report, lin
     pool = ThreadPoolExecutor()
     try:
         done = pool.map(collect, files, targets)
-        converted = sum(tqdm(done, "collecting photos", len(files), leave=False, disable=None))
+        converted = sum(Bar(done, "collecting photos", len(files)))
     finally:
         pool.shutdown(cancel_futures=True)
     _raise_bad(bad, len(files))

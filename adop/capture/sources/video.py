@@ -13,12 +13,12 @@ from pathlib import Path
 import av
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from adop.capture.capture_config import CaptureConfig
 from adop.capture.sources.sample_tables import check_sample_tables
 from adop.errors import UserError, one_line
 from adop.files import check_readable, read_json, write_atomically, write_text
+from adop.progress import Bar
 from adop.scene.prepare import Report
 
 # FFmpeg must open nothing but the video: playlists would name other files and servers.
@@ -154,9 +154,7 @@ def _decode(video: Path, stage: str) -> Iterator[av.VideoFrame]:
                 raise UserError(f"{video}: is of a codec that adop cannot decode; convert it to H.264.")
             _check_cost(video, stream.codec_context.width, stream.codec_context.height)
             stream.thread_type = "AUTO"
-            for frame in tqdm(
-                container.decode(stream), stage, stream.frames or None, leave=False, disable=None
-            ):
+            for frame in Bar(container.decode(stream), stage, stream.frames or None):
                 yield frame
                 count += 1
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
