@@ -89,7 +89,7 @@ def trained_folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         steps=3,
         crop=64,
         render=RenderConfig(levels=4),
-        grow=GrowConfig(longest_side=200),
+        grow=GrowConfig(longest_side=100, max_photos=4),
         densify=DensifyConfig(max_points=100_000),
         test_every=20,
         scene=str(small_folder),

@@ -37,7 +37,7 @@ TINY = dataclasses.replace(
     evaluate_every=1000,
     render=RenderConfig(levels=4),
     test_every=0,
-    grow=GrowConfig(longest_side=160),
+    grow=GrowConfig(longest_side=80, max_photos=4),
     densify=DensifyConfig(max_points=30_000),
     environment=EnvironmentConfig(height=16),
 )

@@ -48,7 +48,7 @@ TINY = dataclasses.replace(
     crop=96,
     evaluate_every=1000,
     render=RenderConfig(levels=4),
-    grow=GrowConfig(longest_side=160),
+    grow=GrowConfig(longest_side=80, max_photos=4),
     densify=DensifyConfig(max_points=30_000),
     environment=EnvironmentConfig(height=16),
     test_every=5,
