@@ -68,8 +68,9 @@ class Stages:
 
     def begin(self, stage: str) -> None:
         """Begin a stage; those before it are done or were left out."""
-        self._stage, self._share = self._names.index(stage), 0.0
-        self._show()
+        before, self._stage, self._share = self._stage, self._names.index(stage), 0.0
+        if self._stage != before:
+            self._show()
 
     def done(self, share: float) -> None:
         """Set how much of the present stage is done, in [0, 1]."""

@@ -76,6 +76,7 @@ def capture_scene(
     report("Stage 4 of 4: points.")
     sparse = _sparse_scene(mapping, photos, work, config)
     scene = _dense_scene(sparse, work, stereo, report)
+    report("Writing the report.")
     _write_report(photos, mapping, replace(scene, name=output.name), work, report)
     replace_folder(scene.folder, output)
     shutil.rmtree(work, ignore_errors=True)

@@ -16,6 +16,7 @@ from adop.capture.mapping import Mapping
 from adop.capture.sources.photo_files import CapturedPhotos
 from adop.files import write_text
 from adop.images.photo_files import read_photo
+from adop.progress import Bar
 from adop.scene.scene import Scene
 from adop.scene.visibility import visible
 
@@ -68,9 +69,10 @@ def make_report(photos: CapturedPhotos, mapping: Mapping, scene: Scene) -> Captu
         photos: all photos, placed or not.
         scene: the finished scene, with dense points.
     """
-    looks = [_look(file) for file in photos.files]
+    looks = [_look(file) for file in Bar(photos.files, desc="looking at the photos")]
     median = float(np.median([sharpness for sharpness, _ in looks])) or 1.0
-    coverage = {photo.name: _coverage(scene, index) for index, photo in enumerate(scene.photos)}
+    names = Bar([photo.name for photo in scene.photos], desc="coverage of the photos")
+    coverage = {name: _coverage(scene, index) for index, name in enumerate(names)}
     exposure = {photo.name: photo.exposure for photo in scene.photos}
     known = [value for value in exposure.values() if value is not None]
     middle = float(np.median(known)) if known else None

@@ -12,6 +12,7 @@ from PIL import Image
 from adop.capture.report import CaptureReport, PhotoReport, fact_lines, oddities
 from adop.files import write_text
 from adop.images.photo_files import read_photo
+from adop.progress import Bar
 from adop.scene.scene import Scene
 from adop.scene.visibility import visible
 
@@ -34,7 +35,7 @@ def write_page(report: CaptureReport, scene: Scene, photos: Path, folder: Path) 
     pictures.mkdir(parents=True, exist_ok=True)
     placed = {photo.name: index for index, photo in enumerate(scene.photos)}
     figures = []
-    for number, photo in enumerate(report.photos):
+    for number, photo in enumerate(Bar(report.photos, desc="pictures of the report")):
         stem = f"{number:04d}_" + re.sub(r"[^A-Za-z0-9._-]", "_", Path(photo.name).stem)
         _save(_reduced(photos / photo.name), pictures / f"{stem}.jpg")
         names = [f"{stem}.jpg"]

@@ -41,6 +41,7 @@ def capture_command(name: str, words: list[str]) -> int:
 
     with _explained(options.output):
         capture_scene(options.source, options.output, options.capture, options.stereo)
+    print(f"next: adop train {options.output} --output runs/{options.output.name}")
     return 0
 
 

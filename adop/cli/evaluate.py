@@ -12,6 +12,9 @@ from adop.cli.parse import parse_options
 from adop.errors import UserError
 from adop.evaluation.tables import flicker_text, photo_table, score_table
 from adop.files import OutputFile, OutputFolder, write_text
+from adop.progress import Stages
+
+FLICKER, PLOTS, SCORES = "flicker", "plots", "scores of held-out photos"
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class EvalOptions:
 def eval_command(name: str, words: list[str]) -> int:
     """Run `adop eval` and return the exit status."""
     options = parse_options(EvalOptions, name, words)
-    from adop.evaluation.evaluate import evaluate
+    from adop.evaluation.evaluate import evaluate, scoring_seconds
     from adop.evaluation.flicker import run_flicker
     from adop.evaluation.pages.evaluated_run import known_machine
     from adop.evaluation.run_plots import plot_run
@@ -42,9 +45,13 @@ def eval_command(name: str, words: list[str]) -> int:
     run = load(options.run, options.scene, options.device)
     if not run.split["held_out"]:
         raise UserError(f"{options.run}: was trained with every photo; there is none to score")
-    flicker = run_flicker(run, options.path)
-    plot_run(run, run.folder / "eval")
-    result = evaluate(run, options.refine_poses, flicker, known_machine(run.folder))
+    seconds = scoring_seconds(run) * (3 if options.refine_poses else 1)
+    with Stages("evaluation", {FLICKER: 10.0, PLOTS: 3.0, SCORES: seconds}) as stages:
+        flicker = run_flicker(run, options.path)
+        stages.begin(PLOTS)
+        plot_run(run, run.folder / "eval")
+        stages.begin(SCORES)
+        result = evaluate(run, options.refine_poses, flicker, known_machine(run.folder))
     print(result["exposure"]["description"])
     print(photo_table(result))
     print(score_table(result))

@@ -25,12 +25,16 @@ from adop.images.vgg import Vgg
 from adop.initialisation.environment import initialise_environment
 from adop.model.pipeline import build_pipeline
 from adop.model.tonemapper import Photometry
+from adop.progress import Bar
 from adop.refine.align import align_cameras
 from adop.refine.alignment_equations import RefinedParameters
 from adop.refine.photo_set import PhotoSet, render_network
 from adop.run.exposure import save_exposure
 from adop.run.run import Run
 from adop.scene.photo_cache import PhotoCache
+
+# Of a held-out photo, roughly: it and its untrained points are rendered and scored.
+SECONDS_PER_MEGAPIXEL = {"cpu": 25.0, "cuda": 1.0}
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,13 @@ def untrained_run(run: Run) -> Run:
     return dataclasses.replace(run, config=config, pipeline=pipeline)
 
 
+def scoring_seconds(run: Run) -> float:
+    """Return how long scoring the held-out photos will take, roughly."""
+    sizes = [run.scene.lenses[run.scene.photos[photo].lens] for photo in run.split["held_out"]]
+    megapixels = sum(lens.width * lens.height for lens in sizes) / 1e6
+    return SECONDS_PER_MEGAPIXEL.get(run.device.type, 1.0) * megapixels
+
+
 def score_held_out(
     run: Run, vgg: Vgg | None = None, callback: Callable[[Score, HeldOutImages], None] | None = None
 ) -> dict[str, Any]:
@@ -181,10 +192,14 @@ def evaluate(
     report = Report(run.folder)
     model = run.exposure_model()
     save_exposure(model, run.folder)
-    result = score_held_out(
-        run, vgg, lambda score, images: report.add(score.photo, images.photo, images.fitted)
-    )
-    untrained = score_held_out(untrained_run(run), vgg)
+    with Bar(total=2 * len(run.split["held_out"]), desc="scores of held-out photos") as bar:
+
+        def keep(score: Score, images: HeldOutImages) -> None:
+            report.add(score.photo, images.photo, images.fitted)
+            bar.update()
+
+        result = score_held_out(run, vgg, keep)
+        untrained = score_held_out(untrained_run(run), vgg, lambda *_: bar.update())
     result["baseline_points"] = untrained["mean"] | {"photos": untrained["photos"]}
     result["protocol"] = _protocol(run)
     result["exposure"] = model.summary() | {"description": model.describe()}

@@ -14,6 +14,7 @@ from torch import Tensor
 from adop.geometry.camera import Camera
 from adop.geometry.lens_model import project_lens
 from adop.model.pipeline import Pipeline
+from adop.progress import Bar
 from adop.render.camera_path import CameraPath, evenly_spaced, photos_path
 from adop.render.camera_settings import CameraSettings
 from adop.render.nerfstudio_path import file_path
@@ -61,7 +62,7 @@ def measure_flicker(pipeline: Pipeline, path: CameraPath, pairs: int | None = No
     far = FAR * pipeline.points.extent
     total, pixels = 0.0, 0
     views: dict[int, View] = {}
-    for i in firsts:
+    for i in Bar(firsts, desc="flicker"):
         first, second = (views.get(k) or render_views(pipeline, cameras[k])[0] for k in (i, i + 1))
         views = {i + 1: second}
         difference, same = frame_difference((first, cameras[i]), (second, cameras[i + 1]), far)

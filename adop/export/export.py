@@ -76,6 +76,11 @@ def export_run(
 def _export_ply(run: Run, output: Path, config: ExportConfig, report: Report) -> str:
     offset = _offset(run, config)
     points = exported_points(run, config.lens, offset)
+    left_out = len(run.pipeline.points) - len(points.xyz)
+    if left_out:
+        report(
+            f"{left_out:,} points outside the crop box, or far outside the scene's own points, are left out."
+        )
     columns = [*xyz_columns(points.xyz, offset), *surface_columns(points)]
     learned = feature_columns(run) if config.features else []
     write_atomically(output, lambda file: write_ply_columns(file, [*columns, *learned]))

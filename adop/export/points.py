@@ -19,6 +19,7 @@ from adop.run.run import Run
 from adop.scene.visibility import PointVisibility
 
 _PLY_TYPES = {"float32": "float", "float64": "double", "uint8": "uchar"}
+MARGIN = 0.05  # of the size of the box around the scene's own points
 _ROWS = 1 << 18  # vertices that are written at a time
 
 
@@ -67,7 +68,7 @@ def exported_points(run: Run, lens: int | None, offset: np.ndarray) -> ExportedP
     if harmonics is not None:
         (gradient,) = torch.autograd.grad(colours.sum(), light)
         slopes = (gradient[:, :, None] * harmonics).cpu().numpy()
-    normals, kept = run.pipeline.points.normals, inside_crop_box(run)
+    normals, kept = run.pipeline.points.normals, exported(run)
     return ExportedPoints(
         xyz[kept].astype(np.float64) + offset,
         None if normals is None else normals.cpu().numpy()[kept],
@@ -78,10 +79,20 @@ def exported_points(run: Run, lens: int | None, offset: np.ndarray) -> ExportedP
 
 
 @torch.no_grad()
-def inside_crop_box(run: Run) -> np.ndarray:
-    """Return [N] bool, the points in the run's crop box; all where it has none. Raises: UserError where none is in it."""
+def exported(run: Run) -> np.ndarray:
+    """Return [N] bool, the points that are exported: those in the run's crop box, if it has one, and near the scene.
+
+    Points that training added may stand for the sky, far behind all that was measured: those that lie outside the box
+    around the scene's own points, a little enlarged, would be in the way of other programs.
+
+    Raises: UserError where no point is in the crop box.
+    """
     box, xyz = load_crop_box(run.folder), run.pipeline.points().xyz.cpu().numpy()
-    inside = np.ones(len(xyz), bool) if box is None else box.contains(xyz)
+    low, high = run.scene.points.xyz.min(0), run.scene.points.xyz.max(0)
+    margin = MARGIN * (high - low)
+    inside = ((xyz >= low - margin) & (xyz <= high + margin)).all(1)
+    if box is not None:
+        inside &= box.contains(xyz)
     if not inside.any():
         raise UserError(f"{run.folder}: no point lies in its crop box; remove the box in the viewer.")
     return inside
@@ -130,7 +141,7 @@ def feature_columns(run: Run) -> list[tuple[str, np.ndarray]]:
 
     feature_0 to feature_2 are the logarithm of linear light; harmonic_0 to harmonic_8 are [channel, axis].
     """
-    features = run.pipeline.points.features.detach().cpu().numpy()[inside_crop_box(run)]
+    features = run.pipeline.points.features.detach().cpu().numpy()[exported(run)]
     channels = features.shape[1] - (HARMONIC_COEFFICIENTS if run.pipeline.config.harmonics else 0)
     names = [f"feature_{index}" for index in range(channels)]
     names += [f"harmonic_{index}" for index in range(features.shape[1] - channels)]

@@ -102,7 +102,7 @@ def find_planes(stereo: StereoScene) -> None:
     coarse, middle = config.coarse_sweeps / 16 + config.middle_sweeps / 4, config.middle_sweeps / 4
     stages = {"photometric": coarse, "consistent": middle, "fine": float(config.fine_sweeps)}
     photos = list(stereo.neighbourhoods)
-    with Bar(total=len(photos) * sum(stages.values()), bar_format=BAR) as bar:
+    with Bar(total=len(photos) * sum(stages.values()), desc="stereo: ", bar_format=BAR) as bar:
         for stage, work in stages.items():
             (stereo.folder / stage).mkdir(parents=True, exist_ok=True)
             for count, photo in enumerate(photos, 1):

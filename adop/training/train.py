@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from adop.backend.choice import choose_device, machine_name
 from adop.config import TrainConfig, save_config
 from adop.errors import UserError
-from adop.evaluation.evaluate import evaluate, mean_scores, score_photo
+from adop.evaluation.evaluate import evaluate, mean_scores, score_photo, scoring_seconds
 from adop.evaluation.run_plots import plot_run
 from adop.images.vgg import Vgg
 from adop.interrupts import interrupts
@@ -190,7 +190,11 @@ def _train_and_evaluate(training: Training) -> dict[str, Any]:
 def _conclusion(run: Run, say: Say) -> Stages:
     """Return the stages of what follows the last step."""
     trained, held_out = len(run.split["train"]), len(run.split["held_out"])
-    expected = {EXPOSURES: 0.2 * (trained + held_out), PLOTS: 3.0 * (held_out > 0), SCORES: 3.0 * held_out}
+    expected = {
+        EXPOSURES: 0.2 * (trained + held_out),
+        PLOTS: 3.0 * (held_out > 0),
+        SCORES: scoring_seconds(run),
+    }
     return Stages("after the last step", expected, say)
 
 
