@@ -25,21 +25,20 @@ from adop.run.run import Run
 Say = Callable[[str], None]
 CAMERAS, PHYSICAL_CAMERA, OCCLUDERS = "cameras", "physical camera", "what hides the scene"
 HOLES, GAPS, ENVIRONMENT = "holes in the points", "gaps between points", "environment"
-# Of two CPU cores for each trained photo, roughly: the time left is corrected by what is measured.
-EXPECTED_SECONDS = {
-    CAMERAS: 0.5,
-    PHYSICAL_CAMERA: 0.3,
-    OCCLUDERS: 0.1,
-    HOLES: 0.4,
-    GAPS: 0.6,
-    ENVIRONMENT: 0.1,
-}
 
 
 def preparation(run: Run, say: Say) -> Stages:
     """Return the stages of `start_from_photos`."""
-    photos = len(run.split["train"])
-    expected = {stage: seconds * photos for stage, seconds in EXPECTED_SECONDS.items()}
+    photos, config = len(run.split["train"]), run.config
+    # Seconds on two CPU cores, roughly: the time left is corrected by what is measured.
+    expected = {
+        CAMERAS: 0.3 * photos,
+        PHYSICAL_CAMERA: 10 + 1e-5 * len(run.pipeline.points),
+        OCCLUDERS: 0.1 * photos,
+        HOLES: float(min(photos, config.grow.max_photos)) if config.grow.enabled else 0.0,
+        GAPS: 20.0 if config.densify.enabled else 0.0,
+        ENVIRONMENT: 0.1 * photos,
+    }
     return Stages("before the first step", expected, say)
 
 
