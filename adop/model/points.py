@@ -172,4 +172,4 @@ def with_harmonics(rows: Tensor, like: Tensor) -> Tensor:
 
 
 def _tensor(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values)).float()
+    return torch.tensor(values, dtype=torch.float32)  # a copy: loading a checkpoint must not change the scene
