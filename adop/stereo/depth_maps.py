@@ -78,22 +78,25 @@ class StereoScene:
 
     def planes(self, stage: str, photo: int) -> tuple[Tensor, Tensor]:
         """Return the planes [3, h, w] and their costs [h, w] that a stage found for a photo. Raises: UserError."""
-        file = self.file(stage, photo)
-        check_readable(file)
-        try:
-            found = load_file(file)
-            planes, costs = found["planes"], found["costs"].float()
-        except (OSError, SafetensorError, KeyError) as error:
-            raise UserError(
-                f"{file}: is damaged ({one_line(error)}); delete it, and it is made anew."
-            ) from None
-        if planes.dim() != 3 or len(planes) != 3 or planes.shape[1:] != costs.shape:
-            raise UserError(f"{file}: does not hold planes and their costs; delete it, and it is made anew.")
-        return planes.float().to(self.device), costs.to(self.device)
+        planes, costs = read_planes(self.file(stage, photo))
+        return planes.to(self.device), costs.to(self.device)
 
     def file(self, stage: str, photo: int) -> Path:
         """Return the file of a stage's result."""
         return self.folder / stage / f"{photo:05d}.safetensors"
+
+
+def read_planes(file: Path) -> tuple[Tensor, Tensor]:
+    """Return the planes [3, h, w] and their costs [h, w] in a stage's file. Raises: UserError."""
+    check_readable(file)
+    try:
+        found = load_file(file)
+        planes, costs = found["planes"].float(), found["costs"].float()
+    except (OSError, SafetensorError, KeyError) as error:
+        raise UserError(f"{file}: is damaged ({one_line(error)}); delete it, and it is made anew.") from None
+    if planes.dim() != 3 or len(planes) != 3 or planes.shape[1:] != costs.shape:
+        raise UserError(f"{file}: does not hold planes and their costs; delete it, and it is made anew.")
+    return planes, costs
 
 
 def find_planes(stereo: StereoScene) -> None:

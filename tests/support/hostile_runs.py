@@ -11,10 +11,7 @@ from safetensors.torch import save_file
 
 from adop.evaluation.pages.comparison import compare_runs, comparison_json
 from adop.render.crop_box import CropBox, load_crop_box, save_crop_box
-from adop.scene.photo_cache import PhotoCache
-from adop.scene.scene import Scene
-from adop.stereo.depth_maps import StereoScene
-from adop.stereo.stereo_config import StereoConfig
+from adop.stereo.depth_maps import read_planes
 from adop.viewer.session.files import Files, Note, load_notes
 from support.evaluated_runs import metric_lines, write_run
 from support.hostile_imports import Reader
@@ -39,15 +36,9 @@ def _read_evaluation(folder: Path) -> None:
     json.dumps(comparison_json(compare_runs([folder / "one", folder / "other"])), allow_nan=False)
 
 
-def _stereo(folder: Path) -> StereoScene:
-    scene = Scene.__new__(Scene)  # no stage's file is read through it
-    return StereoScene(scene, PhotoCache.__new__(PhotoCache), {}, StereoConfig(), folder)
-
-
 def _make_planes(folder: Path) -> None:
-    (folder / "fine").mkdir()
     planes = {"planes": torch.rand(3, 6, 8), "costs": torch.rand(6, 8).half()}
-    save_file(planes, _stereo(folder).file("fine", 0))
+    save_file(planes, folder / "planes.safetensors")
 
 
 def run_readers() -> dict[str, Reader]:
@@ -59,7 +50,7 @@ def run_readers() -> dict[str, Reader]:
         "evaluation": Reader(_make_evaluation, _read_evaluation, evaluation),
         "stereo planes": Reader(
             _make_planes,
-            lambda folder: _stereo(folder).planes("fine", 0),
-            {"fine/00000.safetensors": "safetensors"},
+            lambda folder: read_planes(folder / "planes.safetensors"),
+            {"planes.safetensors": "safetensors"},
         ),
     }
