@@ -65,17 +65,22 @@ class ExposureModel:
         return {"left_out_errors": self.errors, "held_out_photos": self.photos, "other_views": self.views}
 
     def describe(self) -> str:
-        """Return a sentence on which exposures are used, with the errors of all candidates."""
+        """Return a sentence on which exposures are used and how far off they were; `summary` has all candidates."""
         errors = self.errors["exposure"]
         if not errors:
             return "exposure of new views: there are too few photos to compare ways of predicting it"
         words = WORDS if "exif" in errors else WORDS | {"default": "the mean and neighbours' corrections"}
-        listed = ", ".join(
-            f"{words[name]} {errors[name]:.3f}" for name in sorted(errors, key=errors.__getitem__)
+        used, seen, best = (
+            self.photos["exposure"],
+            self.views["exposure"],
+            min(errors, key=errors.__getitem__),
         )
+        better = ""
+        if round(errors[best], 3) < round(errors[used], 3):
+            better = f"; {words[best]} with {errors[best]:.3f} is not clearly better"
         return (
-            f"exposure: of held-out photos from {words[self.photos['exposure']]}, of other views from "
-            f"{words[self.views['exposure']]}; errors on trained photos left out, EV: {listed}"
+            f"exposure: of held-out photos from {words[used]} (trained photos that are left out are off by "
+            f"{errors[used]:.3f} EV{better}), of other views from {words[seen]} ({errors[seen]:.3f} EV)"
         )
 
     def expect(self, tonemapper: Tonemapper) -> None:
