@@ -13,6 +13,7 @@ import tyro
 from adop.cli.parse import option_label, parse_options
 from adop.errors import UserError
 from adop.files import check_writable
+from adop.progress import Bar
 from adop.ranges import Positive, Range
 
 if TYPE_CHECKING:
@@ -258,7 +259,8 @@ def _render_path(run: Run, options: RenderOptions) -> None:
     ev = exposure if isinstance(exposure, float) else 0.0
     settings = CameraSettings(ev, camera.white_balance, camera.response, camera.vignette)
     views = render_path(run.pipeline, path, settings, projection)
-    save_path_views(views, path, options.output, options.formats, _encoding(options))
+    shown = Bar(views, desc="rendering", total=len(path.frames), unit="frame")
+    save_path_views(shown, path, options.output, options.formats, _encoding(options))
     print(options.output)
 
 

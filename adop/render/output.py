@@ -10,7 +10,6 @@ from typing import Literal
 from adop.images.video import VIDEO_ENDINGS, Encoding, video_writer
 from adop.images.writers import save_depth_png, save_exr, save_jpeg, save_png, to_uint8
 from adop.model.pipeline import Pipeline
-from adop.progress import Bar
 from adop.render.camera_path import CameraPath
 from adop.render.camera_settings import CameraSettings
 from adop.render.projection import Projection, render_frame
@@ -50,7 +49,6 @@ def save_path_views(
 
     No video is left where the iteration over `views` raises.
     """
-    views = Bar(views, total=len(path.frames), desc="rendering", unit="frame")
     if output.suffix.lower() in VIDEO_ENDINGS:
         output.parent.mkdir(parents=True, exist_ok=True)
         with video_writer(output, path.rate, encoding) as append:
