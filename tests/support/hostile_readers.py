@@ -270,6 +270,17 @@ def _load_occluders(folder: Path) -> None:
     load_occluders(dataclasses.replace(small_run(), folder=folder, split=split))
 
 
+def _video_readers() -> dict[str, Reader]:
+    return {
+        f"video {kind}": Reader(
+            functools.partial(_make_video, kind=kind),
+            functools.partial(_read_video, kind=kind),
+            {kind: "bytes"},
+        )
+        for kind in ("a.mp4", "a.avi", "a.mkv")
+    }
+
+
 def _readers() -> dict[str, Reader]:
     texts = ["images", "poses", "camera_indices", "exposure", "white_balance", "masks", "split"]
     scene = {f"scene/{name}.txt": "text" for name in texts}
@@ -324,13 +335,7 @@ def _readers() -> dict[str, Reader]:
             functools.partial(read_photos_of, name=name),
             {name: kinds.get(Path(name).suffix, "bytes")},
         )
-    for kind in ("a.mp4", "a.avi", "a.mkv"):
-        readers[f"video {kind}"] = Reader(
-            functools.partial(_make_video, kind=kind),
-            functools.partial(_read_video, kind=kind),
-            {kind: "bytes"},
-        )
-    return readers
+    return readers | _video_readers()
 
 
 READERS = _readers()
