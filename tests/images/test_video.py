@@ -78,7 +78,8 @@ def test_a_video_has_the_colours_that_its_tags_say(
     for number, colour in enumerate(COLOURS):
         middle = (slice(8, -8), slice(number * PATCH + 8, (number + 1) * PATCH - 8))
         assert np.abs(seen[middle].mean((0, 1)) - colour).max() < 2.5, colour
-        assert np.abs(as_players_do[middle].mean((0, 1)) - colour).max() < 3.5, colour
+        # Players round by themselves; other tags than the frames' would be off by 20 and more.
+        assert np.abs(as_players_do[middle].mean((0, 1)) - colour).max() < 6, colour
 
 
 def test_ten_bits_keep_steps_that_eight_lose(tmp_path: Path):
