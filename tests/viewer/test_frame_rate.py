@@ -12,7 +12,7 @@ def test_the_scale_converges_to_one_that_reaches_the_frame_rate(fixed_seconds: f
         scale = rate.scale()
         rate.record(scale, fixed_seconds + pixel_seconds * scale**2)
     seconds = fixed_seconds + pixel_seconds * rate.scale() ** 2
-    assert seconds < 1 / 15
+    assert seconds < 1.12 / 15  # smaller changes of the scale are not made
     assert rate.scale() == 1.0 or seconds > 0.5 / 15
     assert rate.is_slow == (pixel_seconds > 0.4)
 

@@ -6,12 +6,12 @@ import math
 
 MIN_SCALE = 0.15
 SLOW_SECONDS = 0.4  # rendering time from which a full-size frame counts as slow
-RENDER_SHARE = 0.96  # share of a frame's time until it is encoded: sending and showing it go on meanwhile
+RENDER_SHARE = 0.98  # share of a frame's time until it is encoded: sending and showing it go on meanwhile
 MIN_RENDER_SHARE = 0.2  # share for rendering pixels, however long the fixed part takes
 GAIN = 0.3  # share of the error of a frame's expected time by which the estimate follows
 # Smallest changes of the scale's logarithm: smaller ones only make the image flicker. Frames that are too slow are
 # noticed sooner than those that are too small.
-MIN_GROWTH, MIN_DECLINE = 0.12, 0.02
+MIN_GROWTH, MIN_DECLINE = 0.12, 0.06
 
 
 class FrameRate:
