@@ -136,16 +136,16 @@ class Bar(tqdm):
         self._drawn = self._stages is None and sys.stderr.isatty()
         self._shown = time.monotonic()  # the last line
         hidden = {} if self._drawn else {"file": io.StringIO()}
-        options.setdefault("dynamic_ncols", True)
-        super().__init__(*args, leave=False, **hidden, **options)
+        super().__init__(*args, leave=False, dynamic_ncols=True, **hidden, **options)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Draw the bar, print a line, or tell the stages how much is done."""
         if self._drawn:
             return bool(super().display(msg, pos))
-        if self._stages is not None and self.total:
-            self._stages.done(self.n / self.total)
-        if self._stages is None and time.monotonic() - self._shown >= QUIET_SECONDS:
+        if self._stages is not None:
+            if self.total:
+                self._stages.done(self.n / self.total)
+        elif time.monotonic() - self._shown >= QUIET_SECONDS:
             self._shown = time.monotonic()
             print(self._line(), file=sys.stderr, flush=True)
         return True

@@ -133,8 +133,7 @@ def match_photos(photos: CapturedPhotos, work: Path, config: CaptureConfig, repo
         features = _Features(opened, photos, masks, config.features)
         pairs = _choose_pairs(photos, features, config)
         missing = [pair for pair in pairs if not _is_matched(opened, pair)]
-        bar = Bar(total=len(pairs), initial=len(pairs) - len(missing), desc="matching")
-        with bar:
+        with Bar(total=len(pairs), initial=len(pairs) - len(missing), desc="matching") as bar:
             for pair, result in _in_order(missing, features.match):
                 _write_pair(opened, pair, *result)
                 bar.update()

@@ -71,8 +71,8 @@ def make_report(photos: CapturedPhotos, mapping: Mapping, scene: Scene) -> Captu
     """
     looks = [_look(file) for file in Bar(photos.files, desc="looking at the photos")]
     median = float(np.median([sharpness for sharpness, _ in looks])) or 1.0
-    names = Bar([photo.name for photo in scene.photos], desc="coverage of the photos")
-    coverage = {name: _coverage(scene, index) for index, name in enumerate(names)}
+    placed = enumerate(Bar(scene.photos, desc="coverage of the photos"))
+    coverage = {photo.name: _coverage(scene, index) for index, photo in placed}
     exposure = {photo.name: photo.exposure for photo in scene.photos}
     known = [value for value in exposure.values() if value is not None]
     middle = float(np.median(known)) if known else None

@@ -14,8 +14,6 @@ from adop.evaluation.tables import flicker_text, photo_table, score_table
 from adop.files import OutputFile, OutputFolder, write_text
 from adop.progress import Stages
 
-FLICKER, PLOTS, SCORES = "flicker", "plots", "scores of held-out photos"
-
 
 @dataclass(frozen=True)
 class EvalOptions:
@@ -36,7 +34,7 @@ class EvalOptions:
 def eval_command(name: str, words: list[str]) -> int:
     """Run `adop eval` and return the exit status."""
     options = parse_options(EvalOptions, name, words)
-    from adop.evaluation.evaluate import evaluate, scoring_seconds
+    from adop.evaluation.evaluate import PLOTS, SCORES, evaluate, scoring_seconds
     from adop.evaluation.flicker import run_flicker
     from adop.evaluation.pages.evaluated_run import known_machine
     from adop.evaluation.run_plots import plot_run
@@ -46,7 +44,7 @@ def eval_command(name: str, words: list[str]) -> int:
     if not run.split["held_out"]:
         raise UserError(f"{options.run}: was trained with every photo; there is none to score")
     seconds = scoring_seconds(run) * (3 if options.refine_poses else 1)
-    with Stages("evaluation", {FLICKER: 10.0, PLOTS: 3.0, SCORES: seconds}) as stages:
+    with Stages("evaluation", {"flicker": 10.0, PLOTS: 3.0, SCORES: seconds}) as stages:
         flicker = run_flicker(run, options.path)
         stages.begin(PLOTS)
         plot_run(run, run.folder / "eval")

@@ -33,6 +33,7 @@ from adop.run.exposure import save_exposure
 from adop.run.run import Run
 from adop.scene.photo_cache import PhotoCache
 
+PLOTS, SCORES = "plots", "scores of held-out photos"  # stages of the work, for `adop.progress.Stages`
 # Of a held-out photo, roughly: it and its untrained points are rendered and scored.
 SECONDS_PER_MEGAPIXEL = {"cpu": 25.0, "cuda": 1.0}
 
@@ -192,7 +193,7 @@ def evaluate(
     report = Report(run.folder)
     model = run.exposure_model()
     save_exposure(model, run.folder)
-    with Bar(total=2 * len(run.split["held_out"]), desc="scores of held-out photos") as bar:
+    with Bar(total=2 * len(run.split["held_out"]), desc=SCORES) as bar:
 
         def keep(score: Score, images: HeldOutImages) -> None:
             report.add(score.photo, images.photo, images.fitted)

@@ -70,11 +70,8 @@ class ExposureModel:
         if not errors:
             return "exposure of new views: there are too few photos to compare ways of predicting it"
         words = WORDS if "exif" in errors else WORDS | {"default": "the mean and neighbours' corrections"}
-        used, seen, best = (
-            self.photos["exposure"],
-            self.views["exposure"],
-            min(errors, key=errors.__getitem__),
-        )
+        used, seen = self.photos["exposure"], self.views["exposure"]
+        best = min(errors, key=errors.__getitem__)
         better = ""
         if round(errors[best], 3) < round(errors[used], 3):
             better = f"; {words[best]} with {errors[best]:.3f} is not clearly better"

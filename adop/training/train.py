@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from adop.backend.choice import choose_device, machine_name
 from adop.config import TrainConfig, save_config
 from adop.errors import UserError
-from adop.evaluation.evaluate import evaluate, mean_scores, score_photo, scoring_seconds
+from adop.evaluation.evaluate import PLOTS, SCORES, evaluate, mean_scores, score_photo, scoring_seconds
 from adop.evaluation.run_plots import plot_run
 from adop.images.vgg import Vgg
 from adop.interrupts import interrupts
@@ -50,7 +50,7 @@ LEFT_BY_START = {"config.json", "occluders", "checkpoints", "paths", "renders"}
 MAX_UNDONE = 3  # steps that went wrong, after which training ends
 UNDONE_RATE = 0.5  # factor of the learning rates after each
 READ_EVERY = 10  # steps, a divisor of LOG_EVERY: reading numbers from a GPU waits for it
-EXPOSURES, PLOTS, SCORES = "exposure of new views", "plots", "scores of held-out photos"
+EXPOSURES = "exposure of new views"
 SNAPSHOT_PHOTOS = 4  # held-out photos that are scored while training
 
 Say = Callable[[str], None]

@@ -52,6 +52,21 @@ def browser() -> Iterator[Any]:
             started.close()
 
 
+@contextmanager
+def opened(chromium: Any, url: str, **options: Any) -> Iterator[Any]:
+    """Open the page in a window of its own; nothing may go wrong in it."""
+    problems: list[str] = []
+    context = chromium.new_context(**options)
+    page = context.new_page()
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(url)
+    try:
+        yield page
+    finally:
+        context.close()
+    assert not problems
+
+
 def until(page: Any, expression: str, seconds: float = 20.0) -> Any:
     """Wait until a JavaScript expression is true and return its value.
 

@@ -34,6 +34,17 @@ def screenshot(page: Any, selector: str) -> np.ndarray:
     return np.asarray(image.convert("RGB")).astype(float)
 
 
+def overlay(page: Any) -> np.ndarray:
+    """Return the pixels of the view with the lines over it."""
+    browser.wait_for_rest(page)
+    return screenshot(page, "#stage")
+
+
+def near(image: np.ndarray, colour: tuple[int, int, int], tolerance: int = 40) -> int:
+    """Return how many pixels have a colour, roughly."""
+    return int((np.abs(image - colour).max(2) < tolerance).sum())
+
+
 def difference(a: np.ndarray, b: np.ndarray) -> float:
     """Return the mean absolute difference of two images."""
     return float(np.abs(a - b).mean())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -33,21 +31,6 @@ WITHOUT_NAME = """[...document.querySelectorAll("canvas, img, button, select, in
     || control.querySelector("img[alt]"))).map((control) => control.outerHTML.slice(0, 80))"""
 
 
-@contextmanager
-def opened(chromium: Any, url: str, **options: Any) -> Iterator[Any]:
-    """Open the page in a window of its own; nothing may go wrong in it."""
-    problems: list[str] = []
-    context = chromium.new_context(**options)
-    page = context.new_page()
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.goto(url)
-    try:
-        yield page
-    finally:
-        context.close()
-    assert not problems
-
-
 def has_focus(page: Any, selector: str) -> bool:
     return bool(page.evaluate(f"document.activeElement?.matches('{selector}')"))
 
@@ -56,7 +39,7 @@ def test_no_control_is_hidden_and_the_first_picture_is_announced(viewer: Viewer,
     held = threading.Event()
     blocked = threading.Thread(target=viewer.shared.render_thread.submit, args=(held.wait,))
     blocked.start()
-    with opened(chromium, viewer.url, viewport={"width": 1440, "height": 900}) as page:
+    with browser.opened(chromium, viewer.url, viewport={"width": 1440, "height": 900}) as page:
         browser.until(page, "adop.hello")
         assert "Drawing" in page.inner_text("#drawing")
         assert screenshot(page, "#stage").min(axis=(0, 1)).max() > 10  # no black canvas under the text
@@ -83,7 +66,7 @@ def test_no_control_is_hidden_and_the_first_picture_is_announced(viewer: Viewer,
 
 def test_the_page_works_by_touch(viewer: Viewer, chromium: Any):
     size = {"width": 390, "height": 844}
-    with opened(chromium, viewer.url, viewport=size, has_touch=True, is_mobile=True) as page:
+    with browser.opened(chromium, viewer.url, viewport=size, has_touch=True, is_mobile=True) as page:
         browser.until(page, "!!(window.adop && adop.frame)")
         assert page.locator("#stage").bounding_box()["width"] == 390 and page.locator("#photos").is_hidden()
         assert page.inner_text("#hint").startswith("One finger orbits")

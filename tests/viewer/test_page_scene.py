@@ -9,18 +9,7 @@ import numpy as np
 
 from adop.run.run import Run
 from support import browser
-from support.page_pixels import difference, move_slider, pixels, screenshot
-
-
-def overlay(page: Any) -> np.ndarray:
-    """Return the pixels of the view with the lines over it."""
-    browser.wait_for_rest(page)
-    return screenshot(page, "#stage")
-
-
-def near(image: np.ndarray, colour: tuple[int, int, int]) -> int:
-    """Return how many pixels have a colour, roughly."""
-    return int((np.abs(image - colour).max(2) < 40).sum())
+from support.page_pixels import difference, move_slider, near, overlay, pixels
 
 
 def test_region_crop_box_distance_and_notes(page: Any, run: Run):

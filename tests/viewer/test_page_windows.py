@@ -10,13 +10,9 @@ import pytest
 
 from adop.viewer.server.server import Viewer
 from support import browser
-from support.page_pixels import difference, move_slider, pixels, screenshot
+from support.page_pixels import difference, move_slider, near, overlay, pixels, screenshot
 
-BLUE, GREEN, YELLOW = (
-    (127, 200, 255),
-    (127, 224, 195),
-    (255, 209, 102),
-)  # of the region, a distance and a note
+BLUE, GREEN = (127, 200, 255), (127, 224, 195)  # of the region and of a distance
 NEUTRAL = 118  # grey, in which the picture ends far outside the captured region
 # Fewer pixels than the window has: the pictures are drawn on a CPU.
 WINDOWS = {
@@ -39,15 +35,9 @@ pytestmark = [
 @pytest.fixture(params=WINDOWS)
 def page(viewer: Viewer, chromium: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The page in a window of its own; nothing may go wrong in it."""
-    problems: list[str] = []
-    context = chromium.new_context(**WINDOWS[request.param])
-    page = context.new_page()
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.goto(viewer.url)
-    browser.until(page, "!!(window.adop && adop.frame)")
-    yield page
-    context.close()
-    assert not problems
+    with browser.opened(chromium, viewer.url, **WINDOWS[request.param]) as page:
+        browser.until(page, "!!(window.adop && adop.frame)")
+        yield page
 
 
 def with_panel(page: Any, act: Callable[[], object]) -> None:
@@ -63,14 +53,12 @@ def with_panel(page: Any, act: Callable[[], object]) -> None:
 
 def drawn(page: Any, colour: tuple[int, int, int]) -> int:
     """Return how many pixels of the view have a colour of the lines over it, roughly."""
-    browser.wait_for_rest(page)
-    return int((np.abs(screenshot(page, "#stage") - colour).max(2) < 60).sum())
+    return near(overlay(page), colour, 60)
 
 
 def around(page: Any, x: float, y: float) -> np.ndarray:
     """Return the pixels of the view, with what is drawn over it, around a place in shares of its size."""
-    browser.wait_for_rest(page)
-    shown = screenshot(page, "#stage")
+    shown = overlay(page)
     row, column = int(y * shown.shape[0]), int(x * shown.shape[1])
     return shown[row - 8 : row + 8, column - 8 : column + 8]
 
