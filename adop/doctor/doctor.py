@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,25 +32,31 @@ class DoctorConfig:
     """Compile every kernel for every supported GPU, which needs no GPU; fails if a kernel spills registers."""
     gpu_check: bool = False
     """Compare every value that a CUDA GPU computes with the torch reference, and time both."""
+    gpu_bench: bool = False
+    """Time drawing, views and training steps on a CUDA GPU, on a made-up scene, in some five minutes."""
     json: OutputFile | None = None
-    """Write the check's numbers to this JSON file; with both checks, those of the GPU check."""
+    """Write the numbers of a check, one at a time, to this JSON file."""
 
 
 def doctor(config: DoctorConfig) -> int:
     """Run the chosen checks and return the exit status; without any, say what runs on this machine."""
-    if not config.compile_matrix and not config.gpu_check:
-        return describe_machine()
-    status = 0
+    # Each loads what it measures; a plain `adop doctor` must answer even where training cannot be loaded.
+    checks: list[Callable[[Path | None], int]] = []
     if config.compile_matrix:
         from adop.doctor.compile_matrix import compile_matrix
 
-        status = compile_matrix(config.json if not config.gpu_check else None)
+        checks.append(compile_matrix)
     if config.gpu_check:
-        # Loads all of training; a plain `adop doctor` must answer even where that cannot be loaded.
         from adop.doctor.gpu_check import gpu_check
 
-        status = max(status, gpu_check(config.json))
-    return status
+        checks.append(gpu_check)
+    if config.gpu_bench:
+        from adop.doctor.gpu_bench import gpu_bench
+
+        checks.append(gpu_bench)
+    if config.json is not None and len(checks) != 1:
+        raise UserError("--json: needs exactly one of --compile-matrix, --gpu-check and --gpu-bench")
+    return max(check(config.json) for check in checks) if checks else describe_machine()
 
 
 def describe_machine() -> int:

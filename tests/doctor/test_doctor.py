@@ -5,19 +5,24 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from adop.backend.compile import kernel_names
 from adop.bench.raster.scene import make_bench_scene
 from adop.doctor.compile_matrix import KernelReport, compile_kernels, compile_matrix, read_report
 from adop.doctor.doctor import DoctorConfig, doctor
-from adop.doctor.gpu_check import ALLOWED_ADAM, ALLOWED_CROPS, ALLOWED_IMAGES, step_checks
+from adop.doctor.gpu_bench import Workload, gpu_bench
+from adop.doctor.gpu_check import ALLOWED_ADAM, ALLOWED_CROPS, ALLOWED_IMAGES
 from adop.doctor.gpu_images import image_errors
 from adop.doctor.gpu_raster import ALLOWED, DISTORTION, RasterCase, raster_errors
 from adop.doctor.gpu_step import adam_error, crop_error, replay_error
+from adop.doctor.wall_scene import make_wall_scene
 from adop.errors import UserError
 from adop.ops import RasterConfig
+from adop.scene.read import load_scene
 
 
 def test_it_says_what_runs_here(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,19 +83,44 @@ def test_the_gpu_checks_comparisons_pass_on_the_cpu() -> None:
     assert len(errors) == 5 and all(error < ALLOWED_IMAGES for error in errors.values()), errors
 
 
-def test_the_gpu_checks_training_steps_run(small_folder: Path) -> None:
+def test_the_gpu_checks_training_steps_run_on_a_scene_made_up_for_them(tmp_path: Path) -> None:
+    scene = make_wall_scene(tmp_path, 3000, 3, (60, 40))
     # On a CPU no step is replayed, so both runs take the same steps.
-    assert replay_error("cpu", False, small_folder) == 0
+    assert replay_error("cpu", False, scene) == 0
 
 
-def test_without_the_demo_scene_only_the_training_steps_are_not_checked(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def find_no_scene() -> Path:
-        raise UserError("the demo scene is not installed")
+def test_the_made_up_scene_shows_its_points(tmp_path: Path) -> None:
+    scene = load_scene(make_wall_scene(tmp_path, 3000, 3, (240, 160)))
+    for photo in scene.photos:
+        local = scene.points.xyz + photo.world_to_camera[:3, 3].astype(np.float32)
+        pixels, _, seen = scene.lenses[0].project(local)
+        x, y = pixels[seen].astype(int).T
+        shown = np.asarray(Image.open(photo.file))[y, x].astype(int)
+        assert seen.sum() > 500 and np.abs(shown - scene.points.colors[seen]).mean() < 4
 
-    assert step_checks("cpu", find_no_scene) == []
-    assert "training step: not checked, because the demo scene is not installed" in capsys.readouterr().out
+
+@pytest.mark.long
+def test_the_gpu_benchmark_measures_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workload = Workload(
+        (2000, 4000), (96, 64), ((48, 32),), 3000, 5000, 3, (60, 40), repeats=1, steps=2, steps_together=2
+    )
+    assert gpu_bench(tmp_path / "bench.json", workload, "cpu") == 0
+    figures = json.loads((tmp_path / "bench.json").read_text())["figures"]
+    assert all(figure["value"] > 0 for figure in figures)
+    names = [figure["name"] for figure in figures]
+    assert len(names) == 2 * 4 + 3 * 2 + 2 + 3 * 2 + 3 and names[0] == "0.002 M points, every one drawn"
+    assert "the slower one over one alone" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_gpu_benchmark_says_what_is_missing() -> None:
+    with pytest.raises(UserError, match="needs a CUDA GPU, and torch finds none"):
+        doctor(DoctorConfig(gpu_bench=True))
+
+
+def test_the_numbers_of_two_checks_do_not_go_into_one_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="exactly one of"):
+        doctor(DoctorConfig(compile_matrix=True, gpu_check=True, json=tmp_path / "numbers.json"))
 
 
 @pytest.mark.cuda

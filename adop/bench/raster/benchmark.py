@@ -102,7 +102,7 @@ def bench_raster(config: BenchRasterConfig) -> int:
 
 
 def _measure(config: BenchRasterConfig, device: torch.device) -> dict[str, Any]:
-    scene = make_bench_scene(config.points).to(device)
+    scene = make_bench_scene(config.points, device=device)
     all_points = RasterConfig(levels=LEVELS, radius_threshold=0.0)
     in_view = project(scene.camera, Points(scene.points.xyz, scene.points.radius)).visible
     visible = int(in_view.sum())
@@ -215,7 +215,7 @@ def time_growth(config: BenchRasterConfig, scene: BenchScene) -> dict[str, Any]:
     views = {"": bench_camera(2 * WALL_DISTANCE).to(device), "near_": scene.camera}
     rows: dict[str, list[GrowthRow]] = {prefix: [] for prefix in views}
     for factor in (1, *config.growth):
-        grown = scene if factor == 1 else make_bench_scene(config.points * factor).to(device)
+        grown = scene if factor == 1 else make_bench_scene(config.points * factor, device=device)
         for prefix, camera in views.items():
             rows[prefix].append(time_with_level_of_detail(replace(grown, camera=camera), config.repeats))
         del grown  # before the next, larger one is made

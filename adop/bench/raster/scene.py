@@ -48,31 +48,31 @@ def bench_camera(distance: float = WALL_DISTANCE) -> Camera:
     return Camera("opencv", WIDTH, HEIGHT, intrinsics, distortion, pose)
 
 
-def make_bench_scene(count: int, seed: int = 0) -> BenchScene:
-    """Return a wall of `count` points, uniformly distributed over its area.
+def make_bench_scene(count: int, seed: int = 0, device: torch.device | str = "cpu") -> BenchScene:
+    """Return a wall of `count` points, uniformly distributed over its area, made on a device.
 
     A point's level-of-detail radius is the distance to its 4th neighbour, drawn from that distance's distribution,
     times `sqrt(1 / U)` with U uniform in (0, 1). The points of a tile are in Morton order, then those of a block are
     sorted by falling radius.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     density = count / (2 * WALL_HALF_WIDTH * (WALL_BOTTOM - WALL_TOP))
     tiles = TILES[0] * TILES[1]
     sizes = [count * (i + 1) // tiles - count * i // tiles for i in range(tiles)]
-    xyz, radius = torch.empty(count, 3), torch.empty(count)
+    xyz, radius = torch.empty(count, 3, device=device), torch.empty(count, device=device)
     first = 0
     for tile, size in zip(_morton_tiles(), sizes, strict=True):
         part = slice(first, first + size)
         xyz[part] = _tile_points(tile, size, generator)
-        uniform = torch.rand(5, size, generator=generator).clamp_min(1e-12)
+        uniform = torch.rand(5, size, generator=generator, device=device).clamp_min(1e-12)
         fourth = (-uniform[:4].log().sum(0) / (math.pi * density)).sqrt()
         radius[part] = fourth / uniform[4].sqrt()
         first += size
     block_size = block_size_for(count)
     _sort_blocks(xyz, radius, block_size)
-    features = torch.rand(count, 4, generator=generator)
+    features = torch.rand(count, 4, generator=generator, device=device)
     blocks = make_blocks(xyz, radius, block_size)
-    return BenchScene(bench_camera(), Points(xyz, radius, None, blocks), features)
+    return BenchScene(bench_camera().to(device), Points(xyz, radius, None, blocks), features)
 
 
 def _morton_tiles() -> list[tuple[int, int]]:
@@ -90,12 +90,13 @@ def _morton_code(cells: Tensor) -> Tensor:
 
 def _tile_points(tile: tuple[int, int], size: int, generator: torch.Generator) -> Tensor:
     """Return the Morton-ordered points [size, 3] of one tile of the wall; its windows are recessed by 30 cm."""
-    position = torch.rand(size, 2, generator=generator)
+    device = generator.device
+    position = torch.rand(size, 2, generator=generator, device=device)
     position = position[_morton_code((position * 32767).int()).argsort()]
     x = -WALL_HALF_WIDTH + 2 * WALL_HALF_WIDTH * (tile[0] + position[:, 0]) / TILES[0]
     y = WALL_TOP + (WALL_BOTTOM - WALL_TOP) * (tile[1] + position[:, 1]) / TILES[1]
     window = ((x % 1.5) < 0.8) & ((y % 1.5) < 0.9)
-    roughness = 0.01 * torch.randn(size, generator=generator)
+    roughness = 0.01 * torch.randn(size, generator=generator, device=device)
     return torch.stack((x, y, WALL_DISTANCE + 0.3 * window + roughness), 1)
 
 
