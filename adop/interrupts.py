@@ -1,4 +1,4 @@
-"""Ctrl-C as a question that a loop asks, instead of an exception that may strike anywhere."""
+"""Ctrl-C and SIGTERM as a question that a loop asks, instead of what may strike anywhere."""
 
 import signal
 import threading
@@ -8,7 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns whether Ctrl-C was pressed; pressing it again raises KeyboardInterrupt at once.
+    """Yield a function that returns whether the program was asked to end; asked again, it ends at once.
+
+    By Ctrl-C, or by SIGTERM, as of `torchrun` and of clusters' queues.
 
     Signals reach only the main thread; in any other thread the function always returns False.
     """
@@ -22,8 +24,9 @@ def interrupts() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before = signal.signal(signal.SIGINT, press)
+    before = {number: signal.signal(number, press) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(pressed)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -13,6 +14,9 @@ from adop.errors import UserError
 from adop.evaluation.tables import flicker_text, photo_table, score_table
 from adop.files import OutputFile, OutputFolder, write_text
 from adop.progress import Stages
+
+if TYPE_CHECKING:
+    from adop.run.run import Run
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,27 @@ class EvalOptions:
 def eval_command(name: str, words: list[str]) -> int:
     """Run `adop eval` and return the exit status."""
     options = parse_options(EvalOptions, name, words)
+    from adop.ranks import joined, rank_device
+    from adop.run.run import load
+
+    with joined(options.device):
+        _evaluate(load(options.run, options.scene, rank_device(options.device)), options)
+    return 0
+
+
+def _evaluate(run: Run, options: EvalOptions) -> None:
+    """Score a run and print the scores."""
     from adop.evaluation.evaluate import PLOTS, SCORES, evaluate, scoring_seconds
     from adop.evaluation.flicker import run_flicker
     from adop.evaluation.pages.evaluated_run import known_machine
     from adop.evaluation.run_plots import plot_run
-    from adop.run.run import load
+    from adop.ranks import ranks
 
-    run = load(options.run, options.scene, options.device)
     if not run.split["held_out"]:
         raise UserError(f"{options.run}: was trained with every photo; there is none to score")
+    if not ranks().first:
+        evaluate(run, options.refine_poses)
+        return
     seconds = scoring_seconds(run) * (3 if options.refine_poses else 1)
     with Stages("evaluation", {"flicker": 10.0, PLOTS: 3.0, SCORES: seconds}) as stages:
         flicker = run_flicker(run, options.path)
@@ -55,7 +71,6 @@ def eval_command(name: str, words: list[str]) -> int:
     print(score_table(result))
     print(flicker_text(result["flicker"]))
     print(f"results: {run.folder / 'eval' / 'index.html'}")
-    return 0
 
 
 @dataclass(frozen=True)

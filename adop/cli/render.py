@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -151,16 +152,18 @@ def render_command(name: str, words: list[str]) -> int:
     options = parse_options(RenderOptions, name, words)
     _check_options(options)
     _check_output(options)
+    from adop.ranks import joined, rank_device, ranks
     from adop.render.crop_box import cropped, load_crop_box
     from adop.run.run import load
 
-    run = load(options.run, options.scene, options.device)
-    run.pipeline.config = replace(run.pipeline.config, antialias=options.antialias)
-    with cropped(run.pipeline, load_crop_box(options.run)):
-        if options.subject.photo is not None:
-            _render_photo(run, options, options.subject.photo)
-        else:
-            _render_path(run, options)
+    with joined(options.device):
+        run = load(options.run, options.scene, rank_device(options.device))
+        run.pipeline.config = replace(run.pipeline.config, antialias=options.antialias)
+        with cropped(run.pipeline, load_crop_box(options.run)):
+            if options.subject.photo is None:
+                _render_path(run, options)
+            elif ranks().first:
+                _render_photo(run, options, options.subject.photo)
     return 0
 
 
@@ -247,6 +250,7 @@ def _render_photo(run: Run, options: RenderOptions, photo: str) -> None:
 
 def _render_path(run: Run, options: RenderOptions) -> None:
     """Render a path, and print what was written."""
+    from adop.ranks import ranks
     from adop.render.camera_settings import CameraSettings
     from adop.render.output import render_path, save_path_views
     from adop.run.exposure import expose_path
@@ -259,6 +263,9 @@ def _render_path(run: Run, options: RenderOptions) -> None:
     ev = exposure if isinstance(exposure, float) else 0.0
     settings = CameraSettings(ev, camera.white_balance, camera.response, camera.vignette)
     views = render_path(run.pipeline, path, settings, projection)
+    if not ranks().first:
+        deque(views, maxlen=0)  # renders this process's share
+        return
     shown = Bar(views, desc="rendering", total=len(path.frames), unit="frame")
     save_path_views(shown, path, options.output, options.formats, _encoding(options))
     print(options.output)

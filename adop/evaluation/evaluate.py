@@ -26,6 +26,7 @@ from adop.initialisation.environment import initialise_environment
 from adop.model.pipeline import build_pipeline
 from adop.model.tonemapper import Photometry
 from adop.progress import Bar
+from adop.ranks import in_turns, ranks
 from adop.refine.align import align_cameras
 from adop.refine.alignment_equations import RefinedParameters
 from adop.refine.photo_set import PhotoSet, render_network
@@ -99,7 +100,7 @@ def score_photo(run: Run, photo: int, vgg: Vgg | None = None) -> tuple[Score, He
         exposure_fitted=float(fit.exposure - pipeline.tonemapper.exposure_start[photo]),
         vgg=None if vgg is None else float(vgg(render, target)),
     )
-    return score, HeldOutImages(target[0], render[0], fitted[0])
+    return score, HeldOutImages(target[0].cpu(), render[0].cpu(), fitted[0].cpu())
 
 
 def photo_mask(cache: PhotoCache, photo: int, device: torch.device) -> Tensor:
@@ -141,16 +142,17 @@ def score_held_out(
 ) -> dict[str, Any]:
     """Return the scores of the held-out photos and their means, as in `eval.json`.
 
+    Several processes share the photos; all but the first return no scores.
+
     Args:
         callback: called with each photo's score and images.
     """
-    scores = []
-    for photo in run.split["held_out"]:
-        score, images = score_photo(run, photo, vgg)
+    photos, scores = run.split["held_out"], []
+    for score, images in in_turns(len(photos), lambda number: score_photo(run, photos[number], vgg)):
         if callback is not None:
             callback(score, images)
         scores.append(score.values())
-    return {"mean": mean_scores(scores), "photos": scores}
+    return {"mean": mean_scores(scores) if scores else {}, "photos": scores}
 
 
 def score_aligned(run: Run, vgg: Vgg | None = None) -> dict[str, Any]:
@@ -169,6 +171,8 @@ def score_aligned(run: Run, vgg: Vgg | None = None) -> dict[str, Any]:
         result = score_held_out(run, vgg)
     finally:
         cameras.set_poses(photos, poses)
+    if not ranks().first:
+        return result
     moved_px = {move.photo: move.pixels if move.kept else 0.0 for move in moves}
     for photo, score in zip(photos, result["photos"], strict=True):
         score["moved_px"] = moved_px[photo]
@@ -186,12 +190,15 @@ def evaluate(
         flicker: of the run along a path, to be written with the scores.
         trained_on: name of the machine that the run was trained on, for the page; None: unknown.
 
-    Returns the contents of `eval.json`.
+    Returns the contents of `eval.json`; of several processes, all but the first help and return nothing.
     """
     weights = run.config.loss.vgg_weights
     vgg = Vgg(weights).to(run.device) if weights else None
-    report = Report(run.folder)
     model = run.exposure_model()
+    if not ranks().first:
+        _help_to_score(run, refine_poses, vgg)
+        return {}
+    report = Report(run.folder)
     save_exposure(model, run.folder)
     with Bar(total=2 * len(run.split["held_out"]), desc=SCORES) as bar:
 
@@ -218,6 +225,14 @@ def evaluate(
     write_text(run.folder / "eval" / "eval.json", json.dumps(result, indent=2) + "\n")
     report.write()
     return result
+
+
+def _help_to_score(run: Run, refine_poses: bool, vgg: Vgg | None) -> None:
+    """Score this process's share of the photos for the first process, in its order."""
+    score_held_out(run, vgg)
+    score_held_out(untrained_run(run), vgg)
+    if refine_poses:
+        score_aligned(run, vgg)
 
 
 def _protocol(run: Run) -> dict[str, Any]:

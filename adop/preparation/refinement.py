@@ -11,6 +11,7 @@ from torch import Tensor
 from adop.config import TrainConfig, learned
 from adop.errors import UserError
 from adop.model.points import MIN_RADIANCE
+from adop.ranks import copy_first_, ranks
 from adop.refine.align import CameraMove, align_cameras
 from adop.refine.alignment_equations import RefinedParameters
 from adop.refine.bundle_adjustment import refine_poses_and_points
@@ -108,6 +109,8 @@ def refine_poses_with_points(run: Run, own: Tensor, say: Say) -> None:
 def align_while_training(run: Run, step: int, share: float) -> list[CameraMove]:
     """Align the next few photos with the network's images, every `refine.align_every` steps; return how they moved.
 
+    Of several processes the first one does so, and the others take over its cameras.
+
     Lenses stay fixed: a lens is shared by all photos, and the few of one turn must not move it.
 
     Args:
@@ -120,6 +123,15 @@ def align_while_training(run: Run, step: int, share: float) -> list[CameraMove]:
     refined = replace(refined_now(run, step), intrinsics=False, distortion=False)
     if not refined.any():
         return []
+    moves = _align_turn(run, step, refined) if ranks().first else []
+    copy_first_(run.pipeline.cameras.state_dict().values())
+    if not ranks().first:
+        run.pipeline.cameras.invalidate()
+    return moves
+
+
+def _align_turn(run: Run, step: int, refined: RefinedParameters) -> list[CameraMove]:
+    config = run.config.refine
     chosen = _photos_of_turn(run.split["train"], step // config.align_every - 1, config.align_photos)
     was_training = run.pipeline.training
     with torch.no_grad():

@@ -10,6 +10,7 @@ from typing import Literal
 from adop.images.video import VIDEO_ENDINGS, Encoding, video_writer
 from adop.images.writers import save_depth_png, save_exr, save_jpeg, save_png, to_uint8
 from adop.model.pipeline import Pipeline
+from adop.ranks import in_turns, ranks
 from adop.render.camera_path import CameraPath
 from adop.render.camera_settings import CameraSettings
 from adop.render.projection import Projection, render_frame
@@ -24,16 +25,21 @@ def render_path(
     settings: CameraSettings | None = None,
     projection: Projection | None = None,
 ) -> Iterator[View]:
-    """Yield the view of each frame of a path.
+    """Yield the view of each frame of a path. Several processes share the frames; only the first one yields them.
 
     Args:
         settings: of all frames; each frame adds its own exposure.
         projection: None: perspective.
     """
     settings = settings or CameraSettings()
-    for frame in path.frames:
+
+    def render(number: int) -> View:
+        frame = path.frames[number]
         exposed = replace(settings, exposure=settings.exposure + frame.exposure)
-        yield render_frame(pipeline, frame, (path.width, path.height), exposed, projection)
+        view = render_frame(pipeline, frame, (path.width, path.height), exposed, projection)
+        return view if ranks().count == 1 else view.cpu()
+
+    yield from in_turns(len(path.frames), render)
 
 
 def save_path_views(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,6 +24,10 @@ class View:
     image: Tensor  # [3, H, W] in [0, 1], developed by the camera
     depth: Tensor  # [H, W] depth in scene units (adop.geometry.lens_model), holes filled; +inf: environment
     panorama: bool = False  # whether it shows all directions, equirectangular (adop.render.projection)
+
+    def cpu(self) -> View:
+        """Return the view on the CPU."""
+        return replace(self, radiance=self.radiance.cpu(), image=self.image.cpu(), depth=self.depth.cpu())
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,22 @@ MEAN_OF = 50  # steps that the logged means are taken over
 
 
 class Log:
-    """The metrics of a run: metrics.jsonl, and TensorBoard files where TensorBoard is installed."""
+    """The metrics of a run: metrics.jsonl, and TensorBoard files where TensorBoard is installed.
 
-    def __init__(self, folder: Path, step: int, say: Callable[[str], None] = print) -> None:
+    Args: writes: whether this process writes them.
+    """
+
+    def __init__(
+        self, folder: Path, step: int, say: Callable[[str], None] = print, writes: bool = True
+    ) -> None:
+        self._writes = writes
         self.path = folder / "metrics.jsonl"
         self.say = say
         self.lost = False  # whether something could not be written, as on a full disk
-        self.keep_until(step)
         self.board: SummaryWriter | None = None
+        if not writes:
+            return
+        self.keep_until(step)
         with self._going_on():
             self.board = _open_board(folder / "tensorboard", step)
         if self.board is None and not self.lost:
@@ -42,12 +50,14 @@ class Log:
 
     def keep_until(self, step: int) -> None:
         """Remove the metrics of later steps, which are taken again."""
-        if self.path.exists():
+        if self._writes and self.path.exists():
             lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
             write_text(self.path, "".join(line + "\n" for line in lines if _step_of(line) <= step))
 
     def write(self, step: int, values: dict[str, float], kind: str = "train") -> None:
         """Append one line, and write the same values for TensorBoard; a full disk does not end the training."""
+        if not self._writes:
+            return
         with self._going_on():
             append_line(self.path, json.dumps({"step": step, "kind": kind} | values))
             if self.board is not None:

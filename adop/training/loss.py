@@ -10,6 +10,15 @@ from adop.config import LossConfig
 from adop.images.vgg import Vgg
 from adop.ops import Backend
 from adop.ops.image_loss import EDGE, image_loss_sums
+from adop.training.sampler import Pixels
+
+
+@dataclass(frozen=True)
+class BatchPart:
+    """What a part of a batch is of the whole."""
+
+    share: float  # of the batch's crops
+    counted: Tensor  # scalar, pixels of the whole batch whose mask is 1
 
 
 @dataclass(frozen=True)
@@ -23,23 +32,26 @@ class Loss:
 
 def training_loss(
     image: Tensor,
-    target: Tensor,
-    mask: Tensor,
+    photo: Pixels,
     config: LossConfig,
     vgg: Vgg | None = None,
     backend: Backend = "auto",
+    part: BatchPart | None = None,
 ) -> Loss:
-    """Return the loss of images [B, 3, H, W] against photos [B, 3, H, W] over the pixels whose mask [B, 1, H, W] is 1.
+    """Return the loss of images [B, 3, H, W] against the same pixels of photos, over those whose mask is 1.
 
     Structural similarity is computed on the mean of the channels, whose structure is nearly the same, in a third of
     the time.
 
+    Args: part: of a batch that several processes share; the loss is then this part's term of the batch's. None: all.
+
     Gradients: exact to `image`.
     """
-    height, width = image.shape[2:]
+    (height, width), target, mask = image.shape[2:], photo.target, photo.mask
     sums = image_loss_sums(image, target, mask, config.ssim > 0, backend)
     absolute, squared, dissimilar, _, counted = sums.sum(0).unbind(0)
-    counted = counted.clamp_min(1e-6)
+    share = 1.0 if part is None else part.share
+    counted = (counted if part is None else part.counted).clamp_min(1e-6)
     terms = {"l1": absolute / (3 * counted)}
     total = config.l1 * terms["l1"]
     if config.mse > 0:
@@ -50,8 +62,8 @@ def training_loss(
         terms["ssim"] = dissimilar / (counted * (windows / (height * width)))
         total = total + config.ssim * terms["ssim"]
     if vgg is not None:
-        terms["vgg"] = vgg(image * mask, target * mask)
+        terms["vgg"] = share * vgg(image * mask, target * mask)
         total = total + config.vgg * terms["vgg"]
     found = sums.detach()
     error = found[:, 3] / (3 * found[:, 4].clamp_min(1e-9))
-    return Loss(total, terms, -10 * error.clamp_min(1e-10).log10().mean())
+    return Loss(total, terms, -10 * share * error.clamp_min(1e-10).log10().mean())

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from adop.ranks import Ranks
 from adop.run.device_photos import CropTable, Window
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import Scene
@@ -23,6 +24,11 @@ class Crops:
     photos: list[int]  # index of the photo
     windows: list[Window]
     side: int  # to which the windows are scaled, pixels
+
+    def part(self, own: Ranks) -> Crops:
+        """Return the crops of one of several processes."""
+        chosen = slice(own.rank, None, own.count)
+        return Crops(self.photos[chosen], self.windows[chosen], self.side)
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Batch:
     crop: Tensor  # [B, 3] zoom, offset_x, offset_y: uv of the crop = zoom * uv of the photo - offset
     side: int  # pixels
     pixels: Pixels | CropTable  # a table where the photos are on the GPU, which cuts the crops in the step
+    whole: int  # number of crops of all processes together
 
 
 @dataclass(frozen=True)
@@ -95,11 +102,11 @@ def sample(scene: Scene, photos: list[int], config: CropConfig, generator: torch
     return Crops(chosen, windows, side)
 
 
-def batch_of(crops: Crops, pixels: Pixels | CropTable) -> Batch:
-    """Return the batch of crops."""
+def batch_of(crops: Crops, pixels: Pixels | CropTable, whole: int) -> Batch:
+    """Return the batch of crops, which are all or a part of `whole` crops."""
     side = crops.side
     crop = [(side / source, x * side / source, y * side / source) for x, y, source in crops.windows]
-    return Batch(torch.tensor(crops.photos), torch.tensor(crop), side, pixels)
+    return Batch(torch.tensor(crops.photos), torch.tensor(crop), side, pixels, whole)
 
 
 def cut(cache: PhotoCache, crops: Crops) -> Pixels:

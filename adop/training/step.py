@@ -12,9 +12,10 @@ from adop.images.vgg import Vgg
 from adop.model.cameras import ViewInfo
 from adop.model.pipeline import Pipeline, ViewInputs
 from adop.ops import sample_ghosts
+from adop.ranks import ranks, sum_
 from adop.run.device_photos import DevicePhotos, crop_table, cut_crops
 from adop.run.run import Run
-from adop.training.loss import training_loss
+from adop.training.loss import BatchPart, training_loss
 from adop.training.sampler import Batch, CropConfig, Pixels, batch_of, cut, sample, step_generator
 
 THINNING_STEPS = 4  # densities between that of all points and the least
@@ -28,24 +29,26 @@ class StepInputs:
     view: ViewInputs
     views: ViewInfo
     photos: Tensor  # [B] index of the photo
-    target: Tensor  # [B, 3, H, W] in [0, 1]
-    mask: Tensor  # [B, 1, H, W]
+    pixels: Pixels
     prior: bool  # whether the physical camera's prior is part of this step's loss
+    part: BatchPart | None  # of a batch that several processes share
 
 
 def draw_batch(run: Run, step: int, photos: DevicePhotos | None = None) -> Batch:
-    """Return the batch of a step, which depends on the run's seed and the step alone.
+    """Return the batch of a step, which depends on the run's seed and the step alone; of several processes, its part.
 
     Args: photos: on the run's GPU, where the step will cut the crops; None: they are cut here, on the CPU.
     """
     config, generator = run.config, step_generator(run.config.seed, step)
-    crops = sample(
-        run.scene, run.split["train"], CropConfig(config.batch, config.crop, config.zoom), generator
-    )
+    wanted = CropConfig(config.batch, config.crop, config.zoom)
+    whole = sample(run.scene, run.split["train"], wanted, generator)
+    crops = whole.part(ranks())
     if photos is not None:
-        return batch_of(crops, crop_table(photos, crops.photos, crops.windows, crops.side))
+        table = crop_table(photos, crops.photos, crops.windows, crops.side)
+        return batch_of(crops, table, len(whole.photos))
     pixels = cut(run.cache, crops)
-    return batch_of(crops, pixels.pinned() if run.device.type == "cuda" else pixels)
+    pixels = pixels.pinned() if run.device.type == "cuda" else pixels
+    return batch_of(crops, pixels, len(whole.photos))
 
 
 def batch_pixels(batch: Batch, device: torch.device) -> Pixels:
@@ -66,15 +69,16 @@ def step_inputs(run: Run, batch: Batch) -> StepInputs:
     camera = pipeline.camera(batch.photos, batch.crop, (side, side))
     ghosts = None
     if pipeline.moves_by_gradient() and config.refine.position_gradient == "ghost":
-        draw = step_generator(config.seed + 1, step)
-        ghosts = sample_ghosts(pipeline.raster, len(camera), len(pipeline.points), draw).to(device)
+        draw, own = step_generator(config.seed + 1, step), ranks()
+        ghosts = sample_ghosts(pipeline.raster, batch.whole, len(pipeline.points), draw)
+        ghosts = ghosts[own.rank :: own.count].to(device)
     return StepInputs(
         view=replace(pipeline.view_inputs(camera, views, ghosts), thinning=thinning(config, step)),
         views=views,
         photos=photos,
-        target=pixels.target,
-        mask=pixels.mask,
+        pixels=pixels,
         prior=step % PRIOR_EVERY == 0,
+        part=None if ranks().count == 1 else BatchPart(len(photos) / batch.whole, sum_(pixels.mask.sum())),
     )
 
 
@@ -100,9 +104,10 @@ def step_loss(
     rendered = pipeline.radiance(inputs.view)
     photometry = tonemapper.photometry(photos, inputs.views.trained)
     image = pipeline.photo(rendered.image, inputs.view.camera, photos, photometry, leak=True)
-    loss = training_loss(image, inputs.target, inputs.mask, config.loss, vgg, pipeline.backend)
+    loss = training_loss(image, inputs.pixels, config.loss, vgg, pipeline.backend, inputs.part)
     total = loss.total
     if inputs.prior:
-        total = total + PRIOR_EVERY * config.loss.camera_prior * tonemapper.prior()
+        share = 1.0 if inputs.part is None else inputs.part.share
+        total = total + share * PRIOR_EVERY * config.loss.camera_prior * tonemapper.prior()
     terms = {name: term.detach() for name, term in loss.terms.items()}
     return total, {"loss": loss.total.detach(), "psnr": loss.psnr} | terms

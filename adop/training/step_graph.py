@@ -13,7 +13,7 @@ from adop.images.vgg import Vgg
 from adop.model.environment_lookup import SparseLookup
 from adop.model.hole_filling import OCCLUSION_LEVELS
 from adop.run.run import Run
-from adop.training.sampler import Batch
+from adop.training.sampler import Batch, Pixels
 from adop.training.step import StepInputs, step_inputs, step_loss
 
 MOST_GRAPHS = 32  # a scene with photos of many sizes would otherwise fill the memory with them
@@ -135,7 +135,8 @@ def _kind(inputs: StepInputs) -> Hashable:
     camera, lookup = inputs.view.camera, _sparse(inputs)
     shapes = tuple(tuple(tensor.shape) for tensor in input_tensors(inputs))
     cameras = (camera.model, camera.width, camera.height, camera.motion is None)
-    return (*cameras, tuple(lookup.mip_levels), inputs.view.thinning, inputs.prior, shapes)
+    share = None if inputs.part is None else inputs.part.share
+    return (*cameras, tuple(lookup.mip_levels), inputs.view.thinning, inputs.prior, share, shapes)
 
 
 def _sparse(inputs: StepInputs) -> SparseLookup:
@@ -151,7 +152,8 @@ def input_tensors(inputs: StepInputs) -> list[Tensor]:
     parts = [camera.intrinsics, camera.distortion, camera.world_to_camera, camera.crop, camera.photo_height]
     parts += [] if camera.motion is None else [camera.motion]
     parts += [rays.local, rays.size, rays.crop, rays.world_to_camera]
-    return [*parts, inputs.photos, inputs.target, inputs.mask]
+    parts += [] if inputs.part is None else [inputs.part.counted]
+    return [*parts, inputs.photos, inputs.pixels.target, inputs.pixels.mask]
 
 
 def copied(inputs: StepInputs) -> StepInputs:
@@ -169,6 +171,8 @@ def copied(inputs: StepInputs) -> StepInputs:
     rays = lookup.rays
     parts = (rays.local, rays.size, rays.crop, rays.world_to_camera)
     own = type(rays)(*(part.clone(memory_format=torch.contiguous_format) for part in parts))
-    photos, target, mask = inputs.photos.clone(), inputs.target.clone(), inputs.mask.clone()
+    photos, pixels = inputs.photos.clone(), inputs.pixels
+    pixels = Pixels(pixels.target.clone(), pixels.mask.clone())
     view = replace(inputs.view, camera=camera, lookup=replace(lookup, rays=own))
-    return replace(inputs, view=view, photos=photos, target=target, mask=mask)
+    part = None if inputs.part is None else replace(inputs.part, counted=inputs.part.counted.clone())
+    return replace(inputs, view=view, photos=photos, pixels=pixels, part=part)

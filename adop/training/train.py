@@ -7,6 +7,7 @@ import functools
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from adop.backend.choice import choose_device, machine_name
 from adop.config import TrainConfig, save_config
@@ -32,6 +34,7 @@ from adop.preparation.refinement import (
 from adop.preparation.start import preparation, start_from_photos
 from adop.progress import Stages
 from adop.ranges import check_ranges
+from adop.ranks import ProcessLostError, joined, rank_device, ranks, wait
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint, load_optimiser_state, save_checkpoint
 from adop.run.device_photos import photos_on_gpu
 from adop.run.exposure import save_exposure
@@ -40,6 +43,7 @@ from adop.run.occluders import load_occluders, save_occluders
 from adop.run.run import Run, has_bf16, new_run
 from adop.training.log import Log, ProgressLine, Recent
 from adop.training.optimiser import Optimiser
+from adop.training.reduction import reduce_step
 from adop.training.sampler import BatchPrefetcher
 from adop.training.step import draw_batch
 from adop.training.step_graph import StepGraphs
@@ -91,31 +95,12 @@ def train(  # noqa: PLR0913 (public; the last four are optional hooks)
 
     Raises: UserError for mistakes that the user can correct. KeyboardInterrupt on Ctrl-C, after a checkpoint was saved.
     """
-    with deterministic(choose_device(config.device)):
+    with joined(config.device), deterministic(choose_device(rank_device(config.device))):
         run = _open_run(scene_folder, output, config, resume, say)
-        saved = checkpoints(output / "checkpoints") if resume else []
-        if saved:
-            run.progress = load_checkpoint(saved[-1], run.pipeline)
-            load_occluders(run)
-            say(f"resumed at step {run.progress.step}")
-        else:
-            if disturb is not None:
-                disturb(run)
-            stages = preparation(run, say)
-            if watch is not None:
-                watch(stages)
-            start_from_photos(run, stages)
-            save_occluders(run)
-        optimiser = Optimiser(run.pipeline, run.config.learn, run.config.lr)
-        if saved:
-            optimiser.load(load_optimiser_state(saved[-1]), str(saved[-1]))
-        with closing(Log(output, run.progress.step, say)) as log:
-            training = Training(run, optimiser, log, say, callback)
-            if not saved:
-                _try_to_save(
-                    training
-                )  # the start took minutes, and is what a step that goes wrong is undone to
-            return _train_and_evaluate(training)
+        start = functools.partial(_start, run, say, disturb, watch)
+        optimiser = _begin(run, resume, start, say)
+        with closing(Log(output, run.progress.step, say, writes=ranks().first)) as log:
+            return _train_and_evaluate(Training(run, optimiser, log, say, callback))
 
 
 @contextmanager
@@ -131,22 +116,69 @@ def deterministic(device: torch.device) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
+def _begin(run: Run, resume: bool, start: Callable[[], None], say: Say) -> Optimiser:
+    """Return the optimiser of a run at its newest checkpoint, or started by `start`.
+
+    Of several processes, the first one starts the run, and the others load the checkpoint of its start.
+    """
+    folder = run.folder / "checkpoints"
+    saved = checkpoints(folder) if resume else []
+    if not saved:
+        if ranks().first:
+            start()
+            optimiser = Optimiser(run.pipeline, run.config.learn, run.config.lr)
+            # The start took minutes, and is what a step that goes wrong is undone to.
+            _try_to_save(run, optimiser)
+        wait()
+        if ranks().first:
+            return optimiser
+        saved = checkpoints(folder)
+    if not saved:
+        raise UserError(f"{folder}: the first process could not write its start there")
+    run.progress = load_checkpoint(saved[-1], run.pipeline)
+    load_occluders(run)
+    optimiser = Optimiser(run.pipeline, run.config.learn, run.config.lr)
+    optimiser.load(load_optimiser_state(saved[-1]), str(saved[-1]))
+    say(f"resumed at step {run.progress.step}")
+    return optimiser
+
+
+def _start(
+    run: Run,
+    say: Say,
+    disturb: Callable[[Run], None] | None,
+    watch: Callable[[Stages], None] | None,
+) -> None:
+    """Take from the photos what training starts from."""
+    if disturb is not None:
+        disturb(run)
+    stages = preparation(run, say)
+    if watch is not None:
+        watch(stages)
+    start_from_photos(run, stages)
+    save_occluders(run)
+
+
 def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: bool, say: Say) -> Run:
     """Return the run at its beginning, with its folder made and its configuration saved."""
     check_ranges(config)
     check_method(config)
     begun = {file.name for file in output.iterdir()} if output.exists() else set()
     # What an interrupted start left is made again.
-    if begun and not resume and not (begun <= LEFT_BY_START and not checkpoints(output / "checkpoints")):
+    left_by_start = begun <= LEFT_BY_START and not checkpoints(output / "checkpoints")
+    if begun and not resume and not left_by_start and ranks().first:
         raise UserError(
             f"{output}: is not empty; add --resume to continue the run there, or choose another --output"
         )
     if config.bf16 is None:
         config = dataclasses.replace(config, bf16=has_bf16(choose_device(config.device)))
     torch.manual_seed(config.seed)
-    run = new_run(scene_folder, output, config, say)
-    output.mkdir(parents=True, exist_ok=True)
-    save_config(config, output / "config.json")
+    here = dataclasses.replace(config, device=rank_device(config.device))
+    run = new_run(scene_folder, output, here, say)
+    check_processes(run)
+    if ranks().first:
+        output.mkdir(parents=True, exist_ok=True)
+        save_config(config, output / "config.json")
     say(
         f"{run.scene.name}: {len(run.split['train'])} photos to train on, {len(run.split['held_out'])} held out, "
         f"{len(run.pipeline.points):,} points, on {run.device}"
@@ -156,34 +188,49 @@ def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: boo
     return run
 
 
+def check_processes(run: Run) -> None:
+    """Raise UserError where a step may have fewer crops than there are processes."""
+    count, scene = ranks().count, run.scene
+    models = Counter(scene.lenses[scene.photos[photo].lens].model for photo in run.split["train"])
+    crops = min(run.config.batch, *models.values())
+    if count > crops:
+        raise UserError(
+            f"there are {count} processes and only {crops} crops in a step: start fewer, or use a larger --batch (at "
+            "most a crop of each trained photo of one lens model)"
+        )
+
+
 def _train_and_evaluate(training: Training) -> dict[str, Any]:
     run, say = training.run, training.say
     with interrupts() as interrupted:
-        _train(training, interrupted)
+        stopped = _train(training, interrupted)
     try:
-        if not not_finite(run.pipeline):
-            _save(training)
+        if ranks().first and not not_finite(run.pipeline):
+            _save(run, training.optimiser)
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"{run.folder}: the last checkpoint cannot be written ({error}); free some space, then --resume continues "
             "from the checkpoint before"
         ) from None
-    if interrupted():
+    if stopped:
         say(f"stopped at step {run.progress.step}; continue with --resume")
         raise KeyboardInterrupt
     with _conclusion(run, say) as stages:
         stages.begin(EXPOSURES)
         run.exposure = None
         model = run.exposure_model()
-        save_exposure(model, run.folder)
+        if ranks().first:
+            save_exposure(model, run.folder)
         stages.say(model.describe())
         if not run.split["held_out"]:
             return {}
         stages.begin(PLOTS)
-        plot_run(run, run.folder / "eval")
+        if ranks().first:
+            plot_run(run, run.folder / "eval")
         stages.begin(SCORES)
         result = evaluate(run, trained_on=machine_name(run.device))
-    training.log.write(run.progress.step, result["mean"], "held_out")
+    if ranks().first:
+        training.log.write(run.progress.step, result["mean"], "held_out")
     return result
 
 
@@ -198,27 +245,30 @@ def _conclusion(run: Run, say: Say) -> Stages:
     return Stages("after the last step", expected, say)
 
 
-def _train(training: Training, interrupted: Callable[[], bool]) -> None:
-    """Take steps until the run is done or interrupted."""
+def _train(training: Training, interrupted: Callable[[], bool]) -> bool:
+    """Take steps until the run is done or interrupted, and return whether it was. Of several processes, all go alike."""
     run, log, callback = training.run, training.log, training.callback
     steps = StepGraphs(run, perceptual_loss(run), training.say)
     saved, start = time.monotonic(), time.monotonic() - run.progress.seconds
     line, recent, undone = ProgressLine(), Recent(), 0
-    means = {"loss": 0.0}
+    values: dict[str, float] = {}
+    means, stopped = {"loss": 0.0}, False
     read_every = 1 if callback is not None or run.device.type == "cpu" else READ_EVERY
     photos = photos_on_gpu(run, training.say)
     batches = BatchPrefetcher(functools.partial(draw_batch, run, photos=photos))
-    while share_done(run) < 1 and not interrupted():
+    while share_done(run) < 1 and not stopped:
         step = run.progress.step
-        recent.add(steps.learning_step(batches.batch(step)))
+        computed = steps.learning_step(batches.batch(step))
+        recent.add(_reduced(training, computed, time.monotonic() - start, interrupted()))
         is_read = (step + 1) % read_every == 0
         if is_read:
             values, means = recent.read()
+        stopped = values.get("interrupted", interrupted()) > 0
         finite = math.isfinite(means["loss"])
         if finite:
             training.optimiser.step(step, share_done(run))
             log.moves(step + 1, align_while_training(run, step + 1, share_done(run)))
-            run.progress = Progress(step + 1, time.monotonic() - start)
+            run.progress = Progress(step + 1, values.get("seconds", time.monotonic() - start))
         if not finite or (_is_checked(run) and not_finite(run.pipeline)):
             undone, recent, means = undone + 1, Recent(), {"loss": 0.0}
             undo(training, undone)
@@ -228,13 +278,25 @@ def _train(training: Training, interrupted: Callable[[], bool]) -> None:
         request = callback(run, values) if callback is not None else None
         if (step + 1) % LOG_EVERY == 0:
             log.write(step + 1, means | {"seconds": run.progress.seconds})
-        if (step + 1) % run.config.evaluate_every == 0 and share_done(run) < 1:
+        if (step + 1) % run.config.evaluate_every == 0 and share_done(run) < 1 and ranks().first:
             _log_snapshot(run, log)
         if request == "save" or time.monotonic() - saved > run.config.checkpoint_seconds:
-            _try_to_save(training)
+            _try_to_save(run, training.optimiser)
             saved = time.monotonic()
     batches.close()
     line.close()
+    return stopped
+
+
+def _reduced(
+    training: Training, values: dict[str, Tensor], seconds: float, interrupted: bool
+) -> dict[str, Tensor]:
+    """Return the values of all processes' step, see `reduce_step`. Where one is lost, what was learned is saved first."""
+    try:
+        return reduce_step(training.run.pipeline, values, seconds, interrupted)
+    except ProcessLostError:
+        _try_to_save(training.run, training.optimiser)
+        raise
 
 
 def _is_checked(run: Run) -> bool:
@@ -255,9 +317,8 @@ def share_done(run: Run) -> float:
     return run.progress.step / run.config.steps
 
 
-def _save(training: Training) -> None:
-    run = training.run
-    save_checkpoint(run.folder / "checkpoints", run.pipeline, training.optimiser.state(), run.progress)
+def _save(run: Run, optimiser: Optimiser) -> None:
+    save_checkpoint(run.folder / "checkpoints", run.pipeline, optimiser.state(), run.progress)
 
 
 def undo(training: Training, times: int) -> None:
@@ -290,14 +351,17 @@ def not_finite(pipeline: Pipeline) -> str:
     return ", ".join(dict.fromkeys(name.removeprefix("tonemapper.").split(".")[0] for name in found))
 
 
-def _try_to_save(training: Training) -> None:
-    """Save a checkpoint of finite numbers. If that fails, as on a full disk, report it and train on."""
-    if not_finite(training.run.pipeline):
-        return  # the next step's loss shows it, and is undone
+def _try_to_save(run: Run, optimiser: Optimiser) -> None:
+    """Save a checkpoint of finite numbers. If that fails, as on a full disk, report it and train on.
+
+    Of several processes, only the first one saves.
+    """
+    if not ranks().first or not_finite(run.pipeline):
+        return  # the next step's loss shows what is not finite, and is undone
     try:
-        _save(training)
+        _save(run, optimiser)
     except (OSError, SafetensorError) as error:
-        step = training.run.progress.step
+        step = run.progress.step
         print(f"\nthe checkpoint of step {step} was not written ({error}); training goes on", file=sys.stderr)
 
 

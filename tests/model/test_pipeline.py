@@ -16,6 +16,7 @@ from adop.run.run import load, open_scene
 from adop.scene.read import load_scene
 from adop.scene.write import save_scene
 from adop.training.loss import training_loss
+from adop.training.sampler import Pixels
 from adop.training.train import train
 
 
@@ -42,7 +43,7 @@ def test_kernels_and_oracles_give_the_same_images_and_gradients(small_folder: Pa
         image = pipeline.photo(rendered.image, camera, photos, leak=True)
         target = torch.cat([cache.image(int(i), image.device)[..., 40:120, 60:156] for i in photos])
         mask = torch.ones(2, 1, 80, 96)
-        loss = training_loss(image, target, mask, config.loss, None, config.render.backend)
+        loss = training_loss(image, Pixels(target, mask), config.loss, None, config.render.backend)
         learned = [pipeline.points.features, pipeline.environment.map, *pipeline.network.parameters()]
         learned += list(pipeline.tonemapper.parameters())
         gradients = torch.autograd.grad(loss.total, learned)

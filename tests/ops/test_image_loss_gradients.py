@@ -9,6 +9,7 @@ from adop.images.metrics.psnr_ssim import psnr
 from adop.ops import Backend
 from adop.ops.image_loss import ImageLossInputs, image_loss_operator, image_loss_sums
 from adop.training.loss import training_loss
+from adop.training.sampler import Pixels
 
 BACKENDS = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
@@ -57,14 +58,14 @@ def test_images_smaller_than_a_window_have_no_structure() -> None:
 
 def test_the_loss_reports_the_psnr() -> None:
     image, target, mask = images(2, 40, 30)
-    loss = training_loss(image, target, mask, LossConfig())
+    loss = training_loss(image, Pixels(target, mask), LossConfig())
     torch.testing.assert_close(loss.psnr, psnr(image.clamp(0, 1), target, mask).mean())
 
 
 def test_the_loss_is_the_same_from_torch() -> None:
     image, target, mask = images(2, 40, 30)
     config = LossConfig(mse=0.5)
-    ours, slow = (training_loss(image, target, mask, config, None, b) for b in ("cpu", "reference"))  # type: ignore[arg-type]
+    ours, slow = (training_loss(image, Pixels(target, mask), config, None, b) for b in ("cpu", "reference"))  # type: ignore[arg-type]
     torch.testing.assert_close(ours.total, slow.total)
     # By definition: means over the masked pixels.
     share = mask.mean()

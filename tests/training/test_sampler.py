@@ -30,7 +30,7 @@ def drawn(scene: Scene, photos: list[int], config: CropConfig, seed: int, step: 
     """Return the batch of a step, cut on the CPU, and its pixels."""
     crops = sample(scene, photos, config, step_generator(seed, step))
     pixels = cut(PhotoCache(scene), crops)
-    return batch_of(crops, pixels), pixels
+    return batch_of(crops, pixels, len(crops.photos)), pixels
 
 
 def test_a_crop_without_zoom_is_a_window_of_the_photo(scene):
@@ -80,7 +80,7 @@ def test_prefetched_batches_belong_to_their_steps():
     def draw(step: int) -> Batch:
         drawn.append(step)
         number = torch.tensor([step])
-        return Batch(number, number, step, Pixels(number, number))
+        return Batch(number, number, step, Pixels(number, number), 1)
 
     batches = BatchPrefetcher(draw)
     assert [int(batches.batch(step).photos) for step in (3, 4, 9, 10)] == [3, 4, 9, 10]
