@@ -31,6 +31,7 @@ adop: point-based neural rendering, from photos to images from any viewpoint, at
   adop compare RUN RUN --output FOLDER             show runs side by side: scores, settings, curves, renders
   adop render RUN --photo NAME | --path | --cameras FILE --output OUT    render PNG, EXR, depth or MP4
   adop view RUN                                    show a run in the browser, or a SCENE before training
+  adop pack RUN                                    pack a run so that views read only the points that they draw
   adop export RUN --to KIND --output PATH          write points, cameras or a mesh for other programs
   adop capture PHOTOS|VIDEO --output SCENE         make a scene of photos: cameras and points
   adop import colmap SPARSE --images DIR --points PLY --output SCENE     make a scene of a COLMAP model

@@ -27,7 +27,7 @@ from adop.cli.tools import (
     info_command,
 )
 from adop.cli.train import train_command
-from adop.cli.view import view_command
+from adop.cli.view import pack_command, view_command
 
 # Each takes its name, for its help page, and the words after it; it returns the exit status.
 COMMANDS: dict[str, Callable[[str, list[str]], int]] = {
@@ -36,6 +36,7 @@ COMMANDS: dict[str, Callable[[str, list[str]], int]] = {
     "compare": compare_command,
     "render": render_command,
     "view": view_command,
+    "pack": pack_command,
     "export": export_command,
     "capture": capture_command,
     "import colmap": import_colmap_command,

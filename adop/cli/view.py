@@ -1,4 +1,4 @@
-"""`adop view`: show a run or a scene in the browser."""
+"""`adop view` and `adop pack`: show a run or a scene in the browser, and pack a run for viewing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from adop.cli.parse import parse_options
-from adop.files import OutputFolder
+from adop.files import OutputFolder, check_writable
 from adop.ranges import Port
 
 
@@ -49,4 +49,32 @@ def view_command(name: str, words: list[str]) -> int:
     favour_rendering()
     with view_run(run, options.host, options.port, options.token, options.output, options.prefix) as viewer:
         wait_for_interrupt(address_text(viewer))
+    return 0
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """Pack a run into one file, RUN/packed.safetensors, from which views read only the points that they draw.
+
+    Rendering and viewing then begin at once and need little memory, however many points there are. Training goes on from
+    the checkpoints, as before; without them, the folder is a run that can be shown but not trained further.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+    scene: Path | None = None
+    """Scene folder. None: where it was during training."""
+
+
+def pack_command(name: str, words: list[str]) -> int:
+    """Run `adop pack` and return the exit status."""
+    options = parse_options(PackOptions, name, words)
+    from adop.run.checkpoint import PACKED, save_packed
+    from adop.run.run import load
+
+    path = options.run / PACKED
+    check_writable(path)
+    run = load(options.run, options.scene, "cpu", packed=False)
+    save_packed(path, run.pipeline, run.progress)
+    print(f"{path}: {len(run.pipeline.points):,} points, {path.stat().st_size / 2**20:,.0f} MiB")
     return 0

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from adop.config import RenderConfig, TrainConfig
 from adop.geometry.camera import Camera
 from adop.model.cameras import LearnedCameras, ViewInfo
-from adop.model.environment import Environment
-from adop.model.environment_lookup import (
+from adop.model.environment import (
     DenseLookup,
+    Environment,
     EnvironmentLookup,
     SparseLookup,
     level_directions,

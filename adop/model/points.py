@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adop.images.srgb import srgb_decode
+from adop.model.point_store import StoredPoints
 from adop.ops import HARMONIC_COEFFICIENTS, Blocks, Points, make_blocks
 from adop.scene.point_cloud import PointCloud, block_order
 
@@ -127,6 +128,15 @@ class LearnedPoints(nn.Module):
         normals = None if self.normals is None else self.normals[mask]
         kept = Points(self.xyz[mask], self.lod_radius[mask], normals)
         self._replace(kept, self.features[mask], self.origin[mask])
+
+    def use_stored(self, stored: StoredPoints) -> None:
+        """Draw points of a file instead, on their own device. They cannot be learned or moved."""
+        self._replace(
+            Points(stored.xyz, stored.radius, stored.normals), stored.features, stored.xyz.new_empty(0)
+        )
+        self.origin = torch.full((1,), -1, dtype=torch.int32, device=stored.xyz.device).expand(len(self))
+        self.features.requires_grad_(False)
+        self._blocks = stored.blocks
 
     def resize(self, count: int) -> None:
         """Make room for `count` points, whose values a checkpoint will set."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from adop.geometry.camera import Camera
 from adop.images.writers import to_uint8
 from adop.model.cameras import ViewInfo
-from adop.model.environment_lookup import pixel_angle
+from adop.model.environment import pixel_angle
 from adop.model.pipeline import Pipeline
 from adop.render.camera_settings import CameraSettings, develop
 

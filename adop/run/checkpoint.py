@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +18,12 @@ from torch import Tensor
 from adop.errors import UserError, one_line, quoted
 from adop.files import check_readable, write_atomically
 from adop.model.pipeline import Pipeline
+from adop.model.point_store import Tile, read_point_store, write_point_store
 from adop.model.points import with_harmonics
 
+PACKED = "packed.safetensors"  # in a run folder, see `save_packed`
+PROGRESS_TEXTS = ("step", "seconds")
+TILE = 1 << 20  # points that are packed at a time
 FORMAT = "adop-checkpoint-4"
 OLDER_FORMAT = "adop-checkpoint-3"  # the same tensors, without the prefixes of points and cameras
 POINT_TENSORS = ("xyz", "lod_radius", "normals", "origin", "features", "xyz_delta")
@@ -84,20 +90,90 @@ def load_checkpoint(path: Path, pipeline: Pipeline) -> Progress:
     # Training changes the number of points and may change the environment's size; other shapes must match.
     if points is not None and points.shape[1:] == (3,) and len(points) != len(pipeline.points):
         pipeline.points.resize(len(points))
+    if "points.features" in model:  # runs before 0.2.0 had no harmonics
+        model["points.features"] = with_harmonics(model["points.features"], pipeline.points.features)
+    _load_model(path, model, pipeline)
+    return _progress(path, metadata)
+
+
+def _load_model(path: Path, model: dict[str, Tensor], pipeline: Pipeline, points: bool = True) -> None:
+    """Load tensors into the pipeline; without `points`, all but those of the points."""
     environment, own = model.get("environment.map"), pipeline.environment
     if not own.fixed and environment is not None and environment.dim() == 4:
         rows = environment.shape[2]
         if rows > 0 and environment.shape == (1, own.map.shape[1], rows, 2 * rows):
             own.resize(rows)
-    if "points.features" in model:  # runs before 0.2.0 had no harmonics
-        model["points.features"] = with_harmonics(model["points.features"], pipeline.points.features)
-    _check_model(path, model, pipeline.state_dict())
+    expected = pipeline.state_dict() if points else _model_without_points(pipeline)
+    _check_model(path, model, expected)
     if not torch.equal(model["tonemapper.trained"].cpu(), pipeline.tonemapper.trained.cpu()):
         raise UserError(
             f"{path}: was trained with other photos held out than the scene and configuration say now; restore the "
             "scene's split.txt, or train again"
         )
-    pipeline.load_state_dict(model)
+    pipeline.load_state_dict(model, strict=points)
+
+
+def _model_without_points(pipeline: Pipeline) -> dict[str, Tensor]:
+    return {name: value for name, value in pipeline.state_dict().items() if not name.startswith("points.")}
+
+
+def save_packed(
+    path: Path, pipeline: Pipeline, progress: Progress, tiles: Sequence[Callable[[], Tile]] | None = None
+) -> None:
+    """Write a pipeline as one file from which views read only the points that they draw, see `adop.model.point_store`.
+
+    Args: tiles: the points; None: those of the pipeline.
+    """
+    others = {
+        f"model.{name}": value.detach().cpu().contiguous()
+        for name, value in _model_without_points(pipeline).items()
+    }
+    metadata = {"step": str(progress.step), "seconds": repr(progress.seconds)}
+    metadata["sha256"] = digest(others, metadata)
+    write_point_store(path, tiles or _tiles(pipeline), others, metadata)
+
+
+def _tiles(pipeline: Pipeline) -> list[Callable[[], Tile]]:
+    """Return the pipeline's points, about a million at a time."""
+    points, features = pipeline.points(), pipeline.points.features
+
+    def tile(first: int) -> Tile:
+        part = slice(first, first + TILE)
+        normals = None if points.normals is None else points.normals[part].cpu()
+        values = (points.xyz[part], points.radius[part], features[part])
+        xyz, radius, rows = (value.detach().cpu() for value in values)
+        return Tile(xyz, radius, normals, rows)
+
+    return [functools.partial(tile, first) for first in range(0, len(pipeline.points), TILE)]
+
+
+def packed_step(path: Path) -> int | None:
+    """Return the step of a packed run, or None where there is no such file or it does not say."""
+    try:
+        check_readable(path)
+        with safe_open(path, framework="pt") as file:
+            return _progress(path, file.metadata() or {}).step
+    except (UserError, OSError, SafetensorError):
+        return None
+
+
+def load_packed(path: Path, pipeline: Pipeline) -> Progress:
+    """Let the pipeline draw the points of a packed run, and load everything else from it; return how far it had come.
+
+    The points themselves are not checked, as that would read all of them.
+
+    Raises: UserError where the file is damaged or belongs to another scene or configuration.
+    """
+    stored, tensors, metadata = read_point_store(path)
+    texts = {name: metadata.get(name, "") for name in PROGRESS_TEXTS}
+    if metadata.get("sha256") != digest(tensors, texts):
+        raise UserError(f"{path}: is damaged, as its hash is not that of its content; delete it")
+    if stored.features.shape[1] != pipeline.points.features.shape[1]:
+        raise UserError(
+            f"{path}: was trained with another configuration; delete it, and use `adop pack` again"
+        )
+    _load_model(path, _with_prefix(tensors, "model."), pipeline, points=False)
+    pipeline.points.use_stored(stored.to(pipeline.device))
     return _progress(path, metadata)
 
 

@@ -22,7 +22,7 @@ from adop.render.camera_settings import CameraSettings
 from adop.render.projection import levelled, render_panorama
 from adop.render.scene_paths import SceneCentre, scene_centre, scene_up
 from adop.render.views import View, Views, render_views
-from adop.run.checkpoint import Progress, checkpoints, load_checkpoint
+from adop.run.checkpoint import PACKED, Progress, checkpoints, load_checkpoint, load_packed, packed_step
 from adop.run.exposure import ExposureModel, fit_exposure, load_exposure, view_statistics
 from adop.run.photos import find_photo, known_exposures, scene_split
 from adop.scene.photo_cache import PhotoCache
@@ -201,13 +201,15 @@ def load(
     scene: Path | None = None,
     device: str | None = None,
     say: Callable[[str], None] = print,
+    packed: bool = True,
 ) -> Run:
-    """Load a trained run from its folder, at its newest checkpoint.
+    """Load a trained run from its folder, at its newest checkpoint, or as `adop pack` has packed it.
 
     Args:
         scene: the scene folder; None: where it was at training.
         device: the device to use; None: the one in the run's configuration.
         say: called with each message.
+        packed: use what `adop pack` wrote, unless it is older than the newest checkpoint. Its points cannot be trained.
 
     Raises: UserError where the folder contains no run, or the scene folder does not exist.
     """
@@ -220,7 +222,8 @@ def load(
     if device is not None:
         config = dataclasses.replace(config, device=device)
     saved = checkpoints(folder / "checkpoints")
-    if not saved:
+    use_packed = packed and _is_packed(folder, saved, say)
+    if not saved and not use_packed:
         raise UserError(f"{folder}: has no checkpoint yet; train it further with --resume")
     where = scene or Path(config.scene)
     if not os.path.isdir(where):
@@ -228,9 +231,23 @@ def load(
             f"{where}: the scene that {folder} was trained on is not there; say where it is with --scene"
         )
     run = new_run(where, folder, config, say)
-    run.progress = load_checkpoint(saved[-1], run.pipeline)
+    if use_packed:
+        run.progress = load_packed(folder / PACKED, run.pipeline)
+    else:
+        run.progress = load_checkpoint(saved[-1], run.pipeline)
     run.pipeline.eval()
     model = load_exposure(folder, len(run.split["held_out"]), run.progress.step)
     if model is not None:
         run.use_exposure(model)
     return run
+
+
+def _is_packed(folder: Path, saved: list[Path], say: Callable[[str], None]) -> bool:
+    """Return whether the folder has a packed run that is as new as its checkpoints."""
+    step = packed_step(folder / PACKED)
+    if step is not None and saved and saved[-1].stem > f"step_{step:08d}":
+        say(
+            f"{folder / PACKED} is of step {step}, before the newest checkpoint, and not used; pack the run again"
+        )
+        return False
+    return step is not None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adop.images.vgg import Vgg
-from adop.model.environment_lookup import SparseLookup
+from adop.model.environment import SparseLookup
 from adop.model.hole_filling import OCCLUSION_LEVELS
 from adop.run.run import Run
 from adop.training.sampler import Batch, Pixels

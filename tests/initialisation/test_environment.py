@@ -15,7 +15,7 @@ from adop.initialisation.environment import (
     cross_validation_error,
     initialise_environment,
 )
-from adop.model.environment_lookup import level_directions
+from adop.model.environment import level_directions
 from adop.run.run import open_scene
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from adop.backend.launch import count_launches
 from adop.config import AlignConfig, DensifyConfig, GrowConfig, RefineConfig, RenderConfig, TrainConfig
 from adop.model.cameras import ViewInfo
-from adop.model.environment_lookup import pixel_angle
+from adop.model.environment import pixel_angle
 from adop.ops import Backend
 from adop.run.run import load, open_scene
 from adop.scene.read import load_scene

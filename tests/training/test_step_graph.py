@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from adop.config import TrainConfig
-from adop.model.environment_lookup import SparseLookup
+from adop.model.environment import SparseLookup
 from adop.run.checkpoint import Progress
 from adop.run.run import Run, new_run
 from adop.training.step import StepInputs, draw_batch, step_inputs

@@ -16,7 +16,7 @@ import torch
 
 from adop.geometry.camera import Camera
 from adop.model.cameras import ViewInfo
-from adop.model.environment_lookup import pixel_angle
+from adop.model.environment import pixel_angle
 from adop.model.pipeline import Pipeline, Radiance
 from adop.run.run import Run
 
