@@ -47,6 +47,7 @@ class Score:
     plain: PictureScores  # exposure and white balance predicted without the photo
     fitted: PictureScores  # of the right half; exposure and white balance fitted on the left half
     corrected: PictureScores  # colours of the plain picture mapped to the photo's, see `correct_colours`
+    psnr_right: float  # dB, of the plain picture's right half, to compare the fitted one with
     psnr_exif: float  # dB, exposure from EXIF alone, neutral white balance
     exposure_fitted: float  # EV, the fitted exposure minus EXIF's
     vgg: (
@@ -56,7 +57,12 @@ class Score:
     def values(self) -> dict[str, Any]:
         """Return the scores by name, as in `eval.json`: psnr, psnr_fitted, psnr_corrected, ..."""
         named = by_name({"": self.plain, "_fitted": self.fitted, "_corrected": self.corrected})
-        others = {"psnr_exif": self.psnr_exif, "exposure_fitted": self.exposure_fitted, "vgg": self.vgg}
+        others = {
+            "psnr_right": self.psnr_right,
+            "psnr_exif": self.psnr_exif,
+            "exposure_fitted": self.exposure_fitted,
+            "vgg": self.vgg,
+        }
         return {"photo": self.photo} | named | others
 
 
@@ -96,6 +102,7 @@ def score_photo(run: Run, photo: int, vgg: Vgg | None = None) -> tuple[Score, He
         plain=of_plain,
         fitted=of_fitted,
         corrected=of_corrected,
+        psnr_right=float(psnr(render, target, right)),
         psnr_exif=float(psnr(from_exif, target, mask)),
         exposure_fitted=float(fit.exposure - pipeline.tonemapper.exposure_start[photo]),
         vgg=None if vgg is None else float(vgg(render, target)),
@@ -242,6 +249,7 @@ def _protocol(run: Run) -> dict[str, Any]:
         "held_out": [names[i] for i in run.split["held_out"]],
         "trained": [names[i] for i in run.split["train"]],
         "psnr": "whole photo; exposure and white balance predicted without the photo, as `exposure` says",
+        "psnr_right": "right half of the plain picture, the pixels that `psnr_fitted` is of",
         "psnr_exif": "whole photo; exposure from EXIF alone, neutral white balance",
         "psnr_fitted": "right half; exposure and white balance fitted on the left half",
         "psnr_corrected": "whole photo; affine colour map of the plain picture fitted to the whole photo",

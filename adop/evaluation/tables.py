@@ -78,6 +78,8 @@ def score_table(result: dict[str, Any]) -> str:
         for picture, title in PICTURES.items():
             cells = "".join(f"{score_text(scores, name, picture):>15}" for name in SCORES)
             lines.append(f"  {title:38}{cells}")
+            if picture == "" and "psnr_right" in scores:
+                lines.append(f"  {'plain, right half only, as fitted':38}{scores['psnr_right']:>15.2f}")
     return "\n".join(lines)
 
 

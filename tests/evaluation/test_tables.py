@@ -22,6 +22,8 @@ def test_the_tables_hold_every_score_and_fit_a_terminal():
     assert rows[2] == ["plain", "0.00", "3.000", "6.000", "9.00"]
     assert rows[4] == ["colour-corrected", "2.00", "5.000", "8.000", "11.00"]
     assert rows[7][1] == "77.12"
+    with_half = score_table(result | {"mean": scores("", psnr_right=1.5)}).splitlines()
+    assert with_half[3].split() == ["plain,", "right", "half", "only,", "as", "fitted", "1.50"]
     first, second = (line.split() for line in each.splitlines()[2:])
     assert first[0] == "ame/photo_000001.jpg" and first[10:] == ["-", "10.00", "11.00"]
     assert second[:4] == ["b.jpg", "0.00", "1.00", "2.00"] and len(second) == 13
