@@ -46,6 +46,11 @@ def ranks() -> Ranks:
     return Ranks(dist.get_rank(), dist.get_world_size())
 
 
+def is_first_started() -> bool:
+    """Return whether this process is the first one that `torchrun` has started, before `joined` is entered."""
+    return not _is_started() or os.environ["RANK"] == "0"
+
+
 def rank_device(name: str) -> str:
     """Return the device of this process: its own GPU where `torchrun` starts one process a GPU, else `name`."""
     if _is_started() and name in ("auto", "cuda") and torch.cuda.is_available():

@@ -88,10 +88,12 @@ def parse_train_options(name: str, words: list[str]) -> tuple[TrainOptions, Trai
 
 def train_command(name: str, words: list[str]) -> int:
     """Run `adop train` and return the exit status."""
+    from adop.ranks import is_first_started
+
     options, base = parse_train_options(name, words)
     if options.resume and (options.output / "config.json").exists():
         _check_resume(base, options.train)
-    if not options.view:
+    if not options.view or not is_first_started():
         _train(options, None)
         return 0
     from adop.viewer.training_view import LiveView
@@ -117,6 +119,7 @@ def _check_resume(begun: TrainConfig, given: TrainConfig) -> None:
 
 def _train(options: TrainOptions, live: LiveView | None) -> None:
     """Train with the options and print the scores."""
+    from adop.ranks import is_first_started
     from adop.scene.scene import demo_scene_folder
     from adop.training.train import train
 
@@ -133,7 +136,7 @@ def _train(options: TrainOptions, live: LiveView | None) -> None:
         watch = live.watch
     with profile or contextlib.nullcontext():
         result = train(Path(scene), options.output, config, options.resume, callback=live, watch=watch)
-    if profile:
+    if profile and is_first_started():
         print(profile.table())
     if result:
         print(score_table(result))

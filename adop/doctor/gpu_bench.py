@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -103,51 +104,69 @@ def _wall(workload: Workload, folder: Path) -> Path:
 
 def _raster(bench: _Bench) -> Iterator[Figure]:
     """Draw the whole wall: every point, with the features' gradient, and with level of detail."""
-    width, height = bench.workload.picture
     for count in bench.workload.points:
-        wall = make_bench_scene(count, device=bench.device)
-        camera = bench_camera(2 * WALL_DISTANCE).to(bench.device)
-        camera = camera.cropped(max(width / camera.width, height / camera.height), 0.0, 0.0, width, height)
-        scene = replace(wall, camera=camera)
-        times = time_passes(
-            scene, RasterConfig(levels=LEVELS, radius_threshold=0.0), "auto", bench.workload.repeats
+        yield from _that_fits(
+            bench, f"{count / 1e6:g} M points", functools.partial(_raster_figures, bench, count)
         )
-        label = f"{count / 1e6:g} M points"
-        yield Figure(f"{label}, every one drawn", times["forward"], "ms")
-        yield Figure(f"{label}, every one drawn", count / times["forward"] / 1e6, "Gpoints/s")
-        yield Figure(f"{label}, every one drawn, with the features' gradient", times["features"], "ms")
-        detailed = time_with_level_of_detail(scene, bench.workload.repeats)
-        yield Figure(f"{label}, level of detail", detailed.forward_ms, "ms")
-        del wall, scene
-        _free(bench.device)
+
+
+def _raster_figures(bench: _Bench, count: int) -> list[Figure]:
+    label, (width, height), repeats = (
+        f"{count / 1e6:g} M points",
+        bench.workload.picture,
+        bench.workload.repeats,
+    )
+    camera = bench_camera(2 * WALL_DISTANCE).to(bench.device)
+    zoom = max(width / camera.width, height / camera.height)
+    wall = make_bench_scene(count, device=bench.device)
+    scene = replace(wall, camera=camera.cropped(zoom, 0.0, 0.0, width, height))
+    every_point = RasterConfig(levels=LEVELS, radius_threshold=0.0)
+    times = time_passes(scene, every_point, "auto", repeats, ("forward", "features"))
+    detailed = time_with_level_of_detail(scene, repeats)
+    return [
+        Figure(f"{label}, every one drawn", times["forward"], "ms"),
+        Figure(f"{label}, every one drawn", count / times["forward"] / 1e6, "Gpoints/s"),
+        Figure(f"{label}, every one drawn, with the features' gradient", times["features"], "ms"),
+        Figure(f"{label}, level of detail", detailed.forward_ms, "ms"),
+    ]
 
 
 def _views(bench: _Bench) -> Iterator[Figure]:
     """Render views of the presets' networks, one at a time, and one with very many points."""
     for name in PRESETS:
-        run = bench.run(name)
-        run.pipeline.config = replace(run.pipeline.config, antialias=False)
-        for width, height in bench.workload.sizes:
-            times = time_frames(run, width, height, bench.workload.repeats)
-            yield Figure(f"view of {name}, {width}x{height}", times.frame, "ms")
-            yield Figure(f"view of {name}, {width}x{height}, on the host", times.host, "ms")
-        if name == "gpu":
-            _put_points(run, make_bench_scene(bench.workload.many_points, device=bench.device))
-            times = time_frames(run, *bench.workload.picture, bench.workload.repeats)
-            many = f"{bench.workload.many_points / 1e6:g} M points"
-            yield Figure(f"view of {name}, {many}", times.frame, "ms")
-            yield Figure(f"view of {name}, {many}", times.per_second, "pictures/s")
-        del run
-        _free(bench.device)
+        yield from _that_fits(bench, f"views of {name}", functools.partial(_view_figures, bench, name))
+    many = f"view of gpu, {bench.workload.many_points / 1e6:g} M points"
+    yield from _that_fits(bench, many, functools.partial(_many_points_figures, bench, many))
+
+
+def _view_figures(bench: _Bench, name: str) -> list[Figure]:
+    run, figures = bench.run(name), []
+    run.pipeline.config = replace(run.pipeline.config, antialias=False)
+    for width, height in bench.workload.sizes:
+        times = time_frames(run, width, height, bench.workload.repeats)
+        label = f"view of {name}, {width}x{height}"
+        figures += [Figure(label, times.frame, "ms"), Figure(f"{label}, on the host", times.host, "ms")]
+    return figures
+
+
+def _many_points_figures(bench: _Bench, label: str) -> list[Figure]:
+    run = bench.run("gpu")
+    run.pipeline.config = replace(run.pipeline.config, antialias=False)
+    _put_points(run, make_bench_scene(bench.workload.many_points, device=bench.device))
+    times = time_frames(run, *bench.workload.picture, bench.workload.repeats)
+    return [Figure(label, times.frame, "ms"), Figure(label, times.per_second, "pictures/s")]
 
 
 def _steps(bench: _Bench) -> Iterator[Figure]:
     """Take training steps of the presets."""
     for name in PRESETS:
-        times, _ = time_steps(bench.run(name), bench.workload.steps)
-        yield Figure(f"training step of {name}", times.step, "ms")
-        yield Figure(f"training step of {name}, CPU time of all threads", times.host, "ms")
-        _free(bench.device)
+        yield from _that_fits(bench, f"training of {name}", functools.partial(_step_figures, bench, name))
+
+
+def _step_figures(bench: _Bench, name: str) -> list[Figure]:
+    times, _ = time_steps(bench.run(name), bench.workload.steps)
+    label = f"training step of {name}"
+    return [Figure(label, times.step, "ms"), Figure(f"{label}, CPU time of all threads", times.host, "ms")]
 
 
 def _together(bench: _Bench) -> Iterator[Figure]:
@@ -188,7 +207,14 @@ def _put_points(run: Run, wall: BenchScene) -> None:
     learned.features.fill_(-1.0)
 
 
-def _free(device: torch.device) -> None:
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+def _that_fits(bench: _Bench, label: str, measure: Callable[[], list[Figure]]) -> list[Figure]:
+    """Return what is measured; nothing, aloud, where the GPU's memory is too small for it."""
+    try:
+        return measure()
+    except torch.OutOfMemoryError:
+        print(f"{label}: not measured, as it needs more memory than this GPU has")
+        return []
+    finally:
+        gc.collect()
+        if bench.device.type == "cuda":
+            torch.cuda.empty_cache()

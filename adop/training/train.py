@@ -253,7 +253,9 @@ def _train(training: Training, interrupted: Callable[[], bool]) -> bool:
     line, recent, undone = ProgressLine(), Recent(), 0
     values: dict[str, float] = {}
     means, stopped = {"loss": 0.0}, False
-    read_every = 1 if callback is not None or run.device.type == "cpu" else READ_EVERY
+    # All processes read at the same steps, whether or not one of them has a callback.
+    watched = callback is not None and ranks().count == 1
+    read_every = 1 if watched or run.device.type == "cpu" else READ_EVERY
     photos = photos_on_gpu(run, training.say)
     batches = BatchPrefetcher(functools.partial(draw_batch, run, photos=photos))
     while share_done(run) < 1 and not stopped:
@@ -275,7 +277,7 @@ def _train(training: Training, interrupted: Callable[[], bool]) -> bool:
             continue
         if is_read:
             line.show(step + 1, share_done(run), means["loss"], means["psnr"])
-        request = callback(run, values) if callback is not None else None
+        request = callback(run, values) if callback is not None and values else None
         if (step + 1) % LOG_EVERY == 0:
             log.write(step + 1, means | {"seconds": run.progress.seconds})
         if (step + 1) % run.config.evaluate_every == 0 and share_done(run) < 1 and ranks().first:

@@ -4,7 +4,7 @@ import json
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -126,8 +126,17 @@ def _measure(config: BenchRasterConfig, device: torch.device) -> dict[str, Any]:
     }
 
 
-def time_passes(scene: BenchScene, config: RasterConfig, backend: Backend, repeats: int) -> dict[str, float]:
-    """Return milliseconds of the forward pass alone, with the gradient of the features, and with all gradients."""
+def time_passes(
+    scene: BenchScene,
+    config: RasterConfig,
+    backend: Backend,
+    repeats: int,
+    names: Sequence[str] = tuple(PASSES),
+) -> dict[str, float]:
+    """Return milliseconds of the forward pass alone, with the gradient of the features, and with all gradients.
+
+    Args: names: of the `PASSES` that are timed.
+    """
     camera, points = scene.camera, scene.points
     leaves = [scene.features, points.xyz, camera.world_to_camera, camera.intrinsics]
     features, xyz, pose, intrinsics = (tensor.clone().requires_grad_() for tensor in leaves)
@@ -152,7 +161,7 @@ def time_passes(scene: BenchScene, config: RasterConfig, backend: Backend, repea
         torch.autograd.grad(levels.features, (features, xyz, pose, intrinsics), weights)
 
     runs = {"forward": forward, "features": feature_gradient, "everything": all_gradients}
-    return {name: median_ms(run, repeats) for name, run in runs.items()}
+    return {name: median_ms(runs[name], repeats) for name in names}
 
 
 def thread_ratio(scene: BenchScene, config: RasterConfig, repeats: int) -> float | None:
