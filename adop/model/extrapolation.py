@@ -65,18 +65,19 @@ def extrapolate(
     if not bool(hole.any()) or not bool(drawn.any()):
         return []
     depth = _spread(torch.where(drawn, levels.depth[grid], 1.0).log(), drawn).exp()
-    pixels = torch.nonzero(hole[0, 0])
-    places = camera.unproject((pixels.flip(1)[None] + 0.5) * 2**grid, depth[hole][None])[0]
+    places = camera.unproject(camera.pixel_centres(grid), depth.flatten(1))[0]
     least_views = min(settings.least_views, max(1, sum(map(len, photos)) // 4))
     unknown = torch.zeros_like(hole)
-    unknown[hole] = _count_views(places, photos, settings.backend) < least_views
+    unknown[hole] = _count_views(places[hole.flatten()], photos, settings.backend) < least_views
     if not bool(unknown.any()):
         return []
-    features = _spread(levels.features[grid], drawn | ~unknown)
-    doubt = (
-        (environment.error_along(camera.rays(grid)) - TRUSTED_ERROR) / (REJECTED_ERROR - TRUSTED_ERROR)
-    ).clamp(0, 1)
+    rays = F.normalize(places - camera.centre(), dim=1).T.reshape(1, 3, *hole.shape[2:])
+    error = environment.error_along(rays)
+    doubt = ((error - TRUSTED_ERROR) / (REJECTED_ERROR - TRUSTED_ERROR)).clamp(0, 1)
     share = unknown * _nearness(drawn) * doubt
+    if not bool(share.any()):
+        return []
+    features = _spread(levels.features[grid], drawn | ~unknown)
     continued = [(features, share)]
     for image in reversed(levels.weight[:grid]):
         features, share = continued[0]
