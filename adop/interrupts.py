@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a question that a loop asks, instead of what may strike anywhere."""
+"""Ctrl-C and SIGTERM as a question that a loop asks, instead of an exception or an end at any point."""
 
 import signal
 import threading
@@ -8,16 +8,15 @@ from contextlib import contextmanager
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns whether the program was asked to end; asked again, it ends at once.
+    """Yield a function that returns whether the program was asked to end; a second Ctrl-C raises KeyboardInterrupt.
 
-    By Ctrl-C, or by SIGTERM, as of `torchrun` and of clusters' queues.
-
+    Ctrl-C asks it, and so does SIGTERM, which `torchrun` and the queues of clusters send, often more than once.
     Signals reach only the main thread; in any other thread the function always returns False.
     """
     pressed: list[int] = []
 
     def press(number: int, frame: object) -> None:
-        if pressed:
+        if pressed and number == signal.SIGINT:
             raise KeyboardInterrupt
         pressed.append(number)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from adop.errors import UserError, one_line
 
 PATIENCE = timedelta(days=2)  # the others wait while the first process prepares a run
+CPU = torch.device("cpu")
 ENDED = "ended"  # key in the processes' store: one of them has said why it ends
 
 Item = TypeVar("Item")
@@ -46,34 +47,45 @@ def ranks() -> Ranks:
     return Ranks(dist.get_rank(), dist.get_world_size())
 
 
-def is_first_started() -> bool:
+def is_first_process() -> bool:
     """Return whether this process is the first one that `torchrun` has started, before `joined` is entered."""
     return not _is_started() or os.environ["RANK"] == "0"
 
 
 def rank_device(name: str) -> str:
-    """Return the device of this process: its own GPU where `torchrun` starts one process a GPU, else `name`."""
-    if _is_started() and name in ("auto", "cuda") and torch.cuda.is_available():
-        return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
-    return name
+    """Return the device of this process: its own GPU where `torchrun` starts one process a GPU, else `name`.
+
+    Raises: UserError where there are fewer GPUs than processes on this machine, or one GPU is named for all.
+    """
+    if not _is_started() or not torch.cuda.is_available() or name == "cpu":
+        return name
+    local, count = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if name not in ("auto", "cuda"):
+        raise UserError(
+            f"--device {name} is one GPU for {local} processes; leave it out, and each has its own"
+        )
+    if local > count:
+        raise UserError(f"{local} processes need as many GPUs, and there are only {count}: start fewer")
+    return f"cuda:{os.environ['LOCAL_RANK']}"
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Ranks]:
+def joined(device: str, advice: str = "start again") -> Iterator[None]:
     """Join the processes that `torchrun` has started, and leave them at the end; without `torchrun`, do nothing.
 
-    Meanwhile only the first process prints.
+    Meanwhile only the first process prints. Numbers that decide what happens next go over the host (gloo), which notices
+    when another process has ended; gradients of GPUs go by NCCL.
 
-    Args: device: of this process, see `rank_device`.
-    Raises: UserError where a process makes out a mistake, or that another one has ended; SystemExit in all processes but
+    Args:
+        device: of this process, see `rank_device`.
+        advice: what to do where another process has ended, for the error.
+
+    Raises: UserError where a process finds a mistake, or that another one has ended; SystemExit in all processes but
         the first to do so.
     """
     if not _is_started() or ranks().count > 1:
-        yield ranks()
+        yield
         return
-    on_gpu = rank_device(device).startswith("cuda")
-    if on_gpu:
-        torch.cuda.set_device(rank_device(device))
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = _store(rank)
     with contextlib.ExitStack() as stack:
@@ -81,28 +93,42 @@ def joined(device: str) -> Iterator[Ranks]:
             nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
             stack.enter_context(contextlib.redirect_stderr(nowhere))
-        dist.init_process_group(
-            "nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=count, timeout=PATIENCE
-        )
         try:
-            yield Ranks(rank, count)
-        except ProcessLostError:
+            own = rank_device(device)
+            on_gpu = own.startswith("cuda") or (own == "auto" and torch.cuda.is_available())
+            if on_gpu:
+                torch.cuda.set_device(own)
+            backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+            dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
+            yield
+        except ProcessLostError as error:
             _end_quietly_if_said(store)
             raise UserError(
-                f"one of the {count} processes ended before its work was done; `--resume` continues a training from its "
-                "newest checkpoint"
+                f"one of the {count} processes ended before its work was done ({error}); {advice}"
             ) from None
         except UserError:
             _end_quietly_if_said(store)
             raise
         finally:
-            dist.destroy_process_group()
+            if dist.is_initialized():
+                dist.destroy_process_group()
 
 
 def wait() -> None:
     """Wait until every process has come here."""
-    if ranks().count > 1:
-        sum_(torch.zeros(1, device=_device()))
+    totals([0.0])
+
+
+def totals(numbers: list[float]) -> list[float]:
+    """Return the sums of numbers over all processes, once every process has come here."""
+    if ranks().count == 1:
+        return numbers
+    return sum_(torch.tensor(numbers, dtype=torch.float64)).tolist()
+
+
+def first_number(number: float) -> float:
+    """Return a number of the first process, once every process has come here."""
+    return totals([number * ranks().first])[0]
 
 
 def sum_(tensor: Tensor) -> Tensor:
@@ -145,11 +171,11 @@ def in_turns(count: int, make: Callable[[int], Item]) -> Iterator[Item]:
                 yield item
             else:
                 with _exchange():
-                    dist.send_object_list([item], 0, device=_device())
+                    dist.send_object_list([item], 0, device=CPU)
         elif own.first:
             received: list[Item] = [None]  # type: ignore[list-item]
             with _exchange():
-                dist.recv_object_list(received, maker, device=_device())
+                dist.recv_object_list(received, maker, device=CPU)
             yield received[0]
 
 
@@ -163,22 +189,17 @@ def _end_quietly_if_said(store: dist.Store) -> None:
         raise SystemExit(2)
 
 
-def _device() -> torch.device:
-    """Return the device whose tensors the processes exchange."""
-    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
-
-
 def _store(rank: int) -> dist.Store:
     """Return the store through which the processes find each other; torchrun's own outlives each of them."""
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     is_master = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True)
-    store = dist.TCPStore(host, port, None, is_master, wait_for_workers=False)
+    store = dist.TCPStore(host, port, None, is_master, PATIENCE, wait_for_workers=False)
     return dist.PrefixStore(f"adop/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 @contextmanager
 def _exchange() -> Iterator[None]:
-    """Tell a lost process from other errors."""
+    """Turn the errors of an exchange, which fails where another process has ended, into `ProcessLostError`."""
     try:
         yield
     except RuntimeError as error:

@@ -58,7 +58,7 @@ class StepTimes:
 
 def bench_training(config: BenchTrainConfig) -> StepTimes:
     """Time training steps of a run and print where their time goes."""
-    run = load(config.run, config.scene, config.device)
+    run = load(config.run, config.scene, config.device, packed=False)
     machine = f"{machine_name(run.device)}, torch {torch.__version__}"
     times, profile = time_steps(run, config.steps)
     print(
@@ -97,7 +97,7 @@ class _Trainer:
     def __init__(self, run: Run) -> None:
         self.run, self.step = run, run.progress.step
         self.optimiser = Optimiser(run.pipeline, run.config.learn, run.config.lr)
-        self.graphs = StepGraphs(run, perceptual_loss(run), lambda _: None)
+        self.graphs = StepGraphs(run, perceptual_loss(run), print)
         photos = photos_on_gpu(run, lambda _: None)
         self.batches = BatchPrefetcher(functools.partial(draw_batch, run, photos=photos))
 

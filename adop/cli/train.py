@@ -88,12 +88,12 @@ def parse_train_options(name: str, words: list[str]) -> tuple[TrainOptions, Trai
 
 def train_command(name: str, words: list[str]) -> int:
     """Run `adop train` and return the exit status."""
-    from adop.ranks import is_first_started
+    from adop.ranks import is_first_process
 
     options, base = parse_train_options(name, words)
     if options.resume and (options.output / "config.json").exists():
         _check_resume(base, options.train)
-    if not options.view or not is_first_started():
+    if not options.view or not is_first_process():
         _train(options, None)
         return 0
     from adop.viewer.training_view import LiveView
@@ -119,7 +119,7 @@ def _check_resume(begun: TrainConfig, given: TrainConfig) -> None:
 
 def _train(options: TrainOptions, live: LiveView | None) -> None:
     """Train with the options and print the scores."""
-    from adop.ranks import is_first_started
+    from adop.ranks import is_first_process
     from adop.scene.scene import demo_scene_folder
     from adop.training.train import train
 
@@ -136,7 +136,7 @@ def _train(options: TrainOptions, live: LiveView | None) -> None:
         watch = live.watch
     with profile or contextlib.nullcontext():
         result = train(Path(scene), options.output, config, options.resume, callback=live, watch=watch)
-    if profile and is_first_started():
+    if profile and is_first_process():
         print(profile.table())
     if result:
         print(score_table(result))

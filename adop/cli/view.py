@@ -56,8 +56,9 @@ def view_command(name: str, words: list[str]) -> int:
 class PackOptions:
     """Pack a run into one file, RUN/packed.safetensors, from which views read only the points that they draw.
 
-    Rendering and viewing then begin at once and need little memory, however many points there are. Training goes on from
-    the checkpoints, as before; without them, the folder is a run that can be shown but not trained further.
+    The run's points are then never read as a whole, so that runs with more points than fit into memory can be shown. The
+    scene's own points still are. Training goes on from the checkpoints, as before; without them, the folder is a run that
+    can be shown but not trained further.
     """
 
     run: tyro.conf.Positional[Path]

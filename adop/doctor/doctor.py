@@ -35,7 +35,7 @@ class DoctorConfig:
     gpu_bench: bool = False
     """Time drawing, views and training steps on a CUDA GPU, on a made-up scene, in some five minutes."""
     json: OutputFile | None = None
-    """Write the numbers of a check, one at a time, to this JSON file."""
+    """Write the check's numbers to this JSON file; needs exactly one check."""
 
 
 def doctor(config: DoctorConfig) -> int:

@@ -26,7 +26,7 @@ from adop.files import write_text
 from adop.ops import RasterConfig
 from adop.progress import Stages
 from adop.run.checkpoint import save_checkpoint
-from adop.run.run import Run, new_run
+from adop.run.run import Run, has_bf16, new_run
 from adop.training.optimiser import Optimiser
 
 PRESETS = ("quick", "gpu", "large")
@@ -74,14 +74,16 @@ def gpu_bench(json_file: Path | None, workload: Workload | None = None, device: 
         Stages("benchmark", EXPECTED, print) as stages,
     ):
         bench = _Bench(workload, where, Path(folder), _wall(workload, Path(folder)))
-        for stage, measure in parts.items():
-            stages.begin(stage)
-            for figure in measure(bench):
-                figures.append(figure)
-                stages.say(f"{figure.name:<66}{figure.value:10.3f} {figure.unit}")
-    if json_file is not None:
-        result = {"machine": machine, "figures": [asdict(figure) for figure in figures]}
-        write_text(json_file, json.dumps(result, indent=1) + "\n")
+        try:
+            for stage, measure in parts.items():
+                stages.begin(stage)
+                for figure in measure(bench):
+                    figures.append(figure)
+                    stages.say(f"{figure.name:<66}{figure.value:10.3f} {figure.unit}")
+        finally:
+            if json_file is not None:
+                result = {"machine": machine, "figures": [asdict(figure) for figure in figures]}
+                write_text(json_file, json.dumps(result, indent=1) + "\n")
     return 0
 
 
@@ -94,7 +96,8 @@ class _Bench:
 
     def run(self, name: str) -> Run:
         """Return an untrained run of a preset; a trained one of as many points takes as long."""
-        config = replace(preset(name), device=str(self.device), scene=str(self.scene))
+        bf16 = has_bf16(self.device)
+        config = replace(preset(name), device=str(self.device), scene=str(self.scene), bf16=bf16)
         return new_run(self.scene, self.folder / name, config, lambda _: None)
 
 
@@ -193,7 +196,7 @@ def _rates(bench: _Bench, run: Run, count: int) -> list[float]:
         subprocess.Popen([*command, "--json", str(file)], stdout=subprocess.DEVNULL) for file in files
     ]
     if any([process.wait() != 0 for process in processes]):
-        raise RuntimeError(f"`adop bench train` failed with {count} at once")
+        raise UserError(f"`adop bench train` failed with {count} at once; see above")
     return [float(json.loads(file.read_text())["per_second"]) for file in files]
 
 

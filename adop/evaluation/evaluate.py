@@ -145,17 +145,25 @@ def scoring_seconds(run: Run) -> float:
 
 
 def score_held_out(
-    run: Run, vgg: Vgg | None = None, callback: Callable[[Score, HeldOutImages], None] | None = None
+    run: Run,
+    vgg: Vgg | None = None,
+    callback: Callable[[Score, HeldOutImages | None], object] | None = None,
+    with_images: bool = False,
 ) -> dict[str, Any]:
     """Return the scores of the held-out photos and their means, as in `eval.json`.
 
     Several processes share the photos; all but the first return no scores.
 
     Args:
-        callback: called with each photo's score and images.
+        callback: called with each photo's score and, `with_images`, its images.
     """
     photos, scores = run.split["held_out"], []
-    for score, images in in_turns(len(photos), lambda number: score_photo(run, photos[number], vgg)):
+
+    def score_one(number: int) -> tuple[Score, HeldOutImages | None]:
+        score, images = score_photo(run, photos[number], vgg)
+        return score, images if with_images else None
+
+    for score, images in in_turns(len(photos), score_one):
         if callback is not None:
             callback(score, images)
         scores.append(score.values())
@@ -209,11 +217,12 @@ def evaluate(
     save_exposure(model, run.folder)
     with Bar(total=2 * len(run.split["held_out"]), desc=SCORES) as bar:
 
-        def keep(score: Score, images: HeldOutImages) -> None:
+        def keep(score: Score, images: HeldOutImages | None) -> None:
+            assert images is not None
             report.add(score.photo, images.photo, images.fitted)
             bar.update()
 
-        result = score_held_out(run, vgg, keep)
+        result = score_held_out(run, vgg, keep, with_images=True)
         untrained = score_held_out(untrained_run(run), vgg, lambda *_: bar.update())
     result["baseline_points"] = untrained["mean"] | {"photos": untrained["photos"]}
     result["protocol"] = _protocol(run)
@@ -236,7 +245,7 @@ def evaluate(
 
 def _help_to_score(run: Run, refine_poses: bool, vgg: Vgg | None) -> None:
     """Score this process's share of the photos for the first process, in its order."""
-    score_held_out(run, vgg)
+    score_held_out(run, vgg, with_images=True)
     score_held_out(untrained_run(run), vgg)
     if refine_poses:
         score_aligned(run, vgg)

@@ -10,9 +10,12 @@ Source: layered point clouds (Gobbetti and Marton 2004), with the random level o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,11 +31,13 @@ from adop.ops.types import BLOCK_STEPS, block_size_for
 from adop.progress import Bar
 
 FORMAT = "adop-points-1"
+DIGEST = "sha256"  # name of the tensor with the hash of all others but the points
 LAYER_RATIO = 4  # points of a layer over those of the one before
 FIRST_LAYER = 1 << 15  # points, at least, of the first layer
 BINS_PER_OCTAVE, BINS = 8, 2048  # of the histogram of radii that the layers are cut from
 CHUNK = 1 << 20  # points that are sorted and bounded at a time
 DTYPES = {
+    "U8": torch.uint8,
     "F64": torch.float64,
     "F32": torch.float32,
     "I64": torch.int64,
@@ -99,7 +104,8 @@ def write_point_store(
         "blocks.falling": torch.zeros(blocks, dtype=torch.bool),
     }
     entries = {f"points.{name}": (torch.float32, shape) for name, shape in shapes.items()}
-    entries |= {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in {**tables, **others}.items()}
+    small = {**tables, **others, DIGEST: torch.zeros(32, dtype=torch.uint8)}
+    entries |= {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in small.items()}
     texts = {**metadata, "format": FORMAT, "block_size": str(size)}
 
     def write(temporary: Path) -> None:
@@ -109,12 +115,25 @@ def write_point_store(
         _bound_blocks(arrays, size, tables)
         for array in arrays.values():
             array.flush()
+        small[DIGEST] = _digest(small, texts)
         with open(temporary, "r+b") as file:
-            for name, tensor in {**tables, **others}.items():
+            for name, tensor in small.items():
                 file.seek(places[name])
                 file.write(tensor.contiguous().numpy().tobytes())
 
+    for unfinished in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+        unfinished.unlink()
     write_atomically(path, write)
+
+
+def _digest(small: Mapping[str, Tensor], texts: Mapping[str, str]) -> Tensor:
+    """Return the SHA-256 [32] of the small tensors and of the texts; the points themselves are not part of it."""
+    result = hashlib.sha256(repr(sorted(texts.items())).encode())
+    for name in sorted(small):
+        if name != DIGEST:
+            result.update(f"{name} {small[name].dtype} {list(small[name].shape)}\n".encode())
+            result.update(small[name].contiguous().numpy().tobytes())
+    return torch.frombuffer(bytearray(result.digest()), dtype=torch.uint8)
 
 
 def _count_radii(tiles: Sequence[Callable[[], Tile]]) -> tuple[np.ndarray, Tile]:
@@ -201,58 +220,106 @@ def _make_file(
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + end)
+        file.flush()
+        allocate(file.fileno(), 8 + len(text) + end)
     return {name: 8 + len(text) + begin for name, begin in begins.items()}
+
+
+def allocate(descriptor: int, size: int) -> None:
+    """Make a file as long as that. A full disk raises OSError now, instead of ending the program while it is mapped."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.truncate(descriptor, size)
 
 
 def _mapped(path: Path, begin: int, shape: tuple[int, ...]) -> np.memmap:
     return np.memmap(path, np.float32, "r+", begin, shape)
 
 
-def read_point_store(path: Path) -> tuple[StoredPoints, dict[str, Tensor], dict[str, str]]:
-    """Return the points of a file, mapped from it, and its other tensors and texts. Raises: UserError."""
+def read_texts(path: Path) -> dict[str, str]:
+    """Return the texts of a file of points. Raises: UserError where it is none."""
     check_readable(path)
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path}: is no readable file of points ({one_line(error)}); delete it") from None
     if metadata.get("format") != FORMAT:
         raise UserError(
             f"{path}: is no file of points of this version of adop, whose format is {FORMAT}; delete it"
         )
-    points = dict(_taken(tensors, "points.", path))
-    tables = dict(_taken(tensors, "blocks.", path))
-    text = metadata.get("block_size", "")
+    return metadata
+
+
+def read_point_store(path: Path) -> tuple[StoredPoints, dict[str, Tensor], dict[str, str]]:
+    """Return the points of a file, mapped from it for reading only, and its other tensors and texts.
+
+    Raises: UserError where the file is damaged; of the points themselves only the number is checked.
+    """
+    texts = read_texts(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = [name for name in file.keys() if not name.startswith("points.")]  # noqa: SIM118
+            small = {name: torch.from_numpy(file.get_tensor(name)) for name in names}
+        points = _map_points(path)
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise UserError(f"{path}: is no readable file of points ({one_line(error)}); delete it") from None
+    digest = small.get(DIGEST)
+    if digest is None or not torch.equal(digest, _digest(small, texts)):
+        raise UserError(f"{path}: is damaged, as its hash is not that of its content; delete it")
+    del small[DIGEST]
+    text = texts.get("block_size", "")
     size = int(text) if text.isdecimal() and len(text) < 10 else 0
     if size < 1 or size % BLOCK_STEPS:
         raise UserError(f"{path}: {quoted(text)} is no size of its blocks; delete it")
+    tables = {name: small.pop(f"blocks.{name}", None) for name in ("lower", "upper", "radius", "falling")}
+    _check_shapes(path, points, tables, size)
+    parts = (points["xyz"], points["radius"], points.get("normals"), points["features"])
+    return StoredPoints(*parts, Blocks(**tables, size=size)), small, texts  # type: ignore[arg-type]
+
+
+def _map_points(path: Path) -> dict[str, Tensor]:
+    """Return the points' tensors by name, mapped for reading only: a file may be larger than the memory.
+
+    The header has been checked by the library before.
+    """
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    points = {}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        for name, entry in header.items():
+            if name.startswith("points."):
+                begin = 8 + length + entry["data_offsets"][0]
+                dtype = {"F32": np.float32}[entry["dtype"]]
+                array = np.memmap(path, dtype, "r", begin, tuple(entry["shape"]))
+                points[name.removeprefix("points.")] = torch.from_numpy(array)
+    return points
+
+
+def _check_shapes(
+    path: Path, points: Mapping[str, Tensor], tables: Mapping[str, Tensor | None], size: int
+) -> None:
+    """Raise UserError unless all tensors are there, in shapes that fit."""
     count, width = _shape_of(points, path)
     blocks = -(-count // size)
-    expected = {
-        "xyz": (count, 3),
-        "radius": (count,),
-        "normals": (count, 3),
-        "features": (count, width),
-    }
-    expected_tables = {
+    shapes = {"xyz": (count, 3), "radius": (count,), "normals": (count, 3), "features": (count, width)}
+    table_shapes = {
         "lower": (blocks, 3),
         "upper": (blocks, 3),
         "radius": (blocks, BLOCK_STEPS),
         "falling": (blocks,),
     }
-    for found, shapes in ((points, expected), (tables, expected_tables)):
-        for name, shape in shapes.items():
+    for found, expected in ((points, shapes), (tables, table_shapes)):
+        for name, shape in expected.items():
             tensor = found.get(name)
             dtype = torch.bool if name == "falling" else torch.float32
             if tensor is None and name == "normals":
                 continue
-            if tensor is None or tensor.shape != shape or tensor.dtype != dtype:
+            if tensor is None or tuple(tensor.shape) != shape or tensor.dtype != dtype:
                 raise UserError(f"{path}: {name} is missing, or not {list(shape)} of {dtype}; delete it")
-    table = Blocks(tables["lower"], tables["upper"], tables["radius"], tables["falling"], size)
-    stored = StoredPoints(points["xyz"], points["radius"], points.get("normals"), points["features"], table)
-    return stored, tensors, metadata
 
 
 def _shape_of(points: Mapping[str, Tensor], path: Path) -> tuple[int, int]:
@@ -261,9 +328,3 @@ def _shape_of(points: Mapping[str, Tensor], path: Path) -> tuple[int, int]:
     if features is None or features.dim() != 2 or not len(features):
         raise UserError(f"{path}: has no points with features; delete it")
     return len(features), features.shape[1]
-
-
-def _taken(tensors: dict[str, Tensor], prefix: str, path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Take the tensors whose names begin with a prefix out of others."""
-    for name in [name for name in tensors if name.startswith(prefix)]:
-        yield name.removeprefix(prefix), tensors.pop(name)

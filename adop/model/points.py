@@ -130,7 +130,8 @@ class LearnedPoints(nn.Module):
         self._replace(kept, self.features[mask], self.origin[mask])
 
     def use_stored(self, stored: StoredPoints) -> None:
-        """Draw points of a file instead, on their own device. They cannot be learned or moved."""
+        """Draw points of a file instead, on their own device. They cannot be learned or moved: on a CPU, the file is
+        mapped for reading only."""
         self._replace(
             Points(stored.xyz, stored.radius, stored.normals), stored.features, stored.xyz.new_empty(0)
         )

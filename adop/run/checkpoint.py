@@ -18,11 +18,10 @@ from torch import Tensor
 from adop.errors import UserError, one_line, quoted
 from adop.files import check_readable, write_atomically
 from adop.model.pipeline import Pipeline
-from adop.model.point_store import Tile, read_point_store, write_point_store
+from adop.model.point_store import Tile, read_point_store, read_texts, write_point_store
 from adop.model.points import with_harmonics
 
 PACKED = "packed.safetensors"  # in a run folder, see `save_packed`
-PROGRESS_TEXTS = ("step", "seconds")
 TILE = 1 << 20  # points that are packed at a time
 FORMAT = "adop-checkpoint-4"
 OLDER_FORMAT = "adop-checkpoint-3"  # the same tensors, without the prefixes of points and cameras
@@ -55,7 +54,7 @@ def save_checkpoint(
     metadata = {"format": FORMAT, "step": str(progress.step), "seconds": repr(progress.seconds)}
     metadata["sha256"] = digest(tensors, metadata)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step_{progress.step:08d}.safetensors"
+    path = checkpoint_file(folder, progress.step)
     for unfinished in folder.glob(".step_*.tmp"):  # of a process that was killed
         unfinished.unlink()
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
@@ -72,6 +71,11 @@ def digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
         result.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         result.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return result.hexdigest()
+
+
+def checkpoint_file(folder: Path, step: int) -> Path:
+    """Return the file of a step's checkpoint."""
+    return folder / f"step_{step:08d}.safetensors"
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -128,9 +132,23 @@ def save_packed(
         f"model.{name}": value.detach().cpu().contiguous()
         for name, value in _model_without_points(pipeline).items()
     }
-    metadata = {"step": str(progress.step), "seconds": repr(progress.seconds)}
-    metadata["sha256"] = digest(others, metadata)
+    saved = checkpoints(path.parent / "checkpoints")
+    metadata = {
+        "step": str(progress.step),
+        "seconds": repr(progress.seconds),
+        "checkpoint": checkpoint_hash(saved[-1]) if saved else "",
+    }
     write_point_store(path, tiles or _tiles(pipeline), others, metadata)
+
+
+def checkpoint_hash(path: Path) -> str:
+    """Return the hash that a checkpoint says it has."""
+    check_readable(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get("sha256", "")
+    except (OSError, SafetensorError):
+        return ""
 
 
 def _tiles(pipeline: Pipeline) -> list[Callable[[], Tile]]:
@@ -147,14 +165,20 @@ def _tiles(pipeline: Pipeline) -> list[Callable[[], Tile]]:
     return [functools.partial(tile, first) for first in range(0, len(pipeline.points), TILE)]
 
 
-def packed_step(path: Path) -> int | None:
-    """Return the step of a packed run, or None where there is no such file or it does not say."""
-    try:
-        check_readable(path)
-        with safe_open(path, framework="pt") as file:
-            return _progress(path, file.metadata() or {}).step
-    except (UserError, OSError, SafetensorError):
-        return None
+def is_packed(folder: Path, say: Callable[[str], None]) -> bool:
+    """Return whether a run's folder has what `save_packed` wrote, made of its newest checkpoint.
+
+    Raises: UserError where the file is damaged.
+    """
+    path, saved = folder / PACKED, checkpoints(folder / "checkpoints")
+    if not path.exists():
+        return False
+    if saved and read_texts(path).get("checkpoint") != checkpoint_hash(saved[-1]):
+        say(
+            f"{path} was not made of the newest checkpoint, and is not used; `adop pack {folder}` makes it anew"
+        )
+        return False
+    return True
 
 
 def load_packed(path: Path, pipeline: Pipeline) -> Progress:
@@ -165,9 +189,6 @@ def load_packed(path: Path, pipeline: Pipeline) -> Progress:
     Raises: UserError where the file is damaged or belongs to another scene or configuration.
     """
     stored, tensors, metadata = read_point_store(path)
-    texts = {name: metadata.get(name, "") for name in PROGRESS_TEXTS}
-    if metadata.get("sha256") != digest(tensors, texts):
-        raise UserError(f"{path}: is damaged, as its hash is not that of its content; delete it")
     if stored.features.shape[1] != pipeline.points.features.shape[1]:
         raise UserError(
             f"{path}: was trained with another configuration; delete it, and use `adop pack` again"

@@ -22,7 +22,14 @@ from adop.render.camera_settings import CameraSettings
 from adop.render.projection import levelled, render_panorama
 from adop.render.scene_paths import SceneCentre, scene_centre, scene_up
 from adop.render.views import View, Views, render_views
-from adop.run.checkpoint import PACKED, Progress, checkpoints, load_checkpoint, load_packed, packed_step
+from adop.run.checkpoint import (
+    PACKED,
+    Progress,
+    checkpoints,
+    is_packed,
+    load_checkpoint,
+    load_packed,
+)
 from adop.run.exposure import ExposureModel, fit_exposure, load_exposure, view_statistics
 from adop.run.photos import find_photo, known_exposures, scene_split
 from adop.scene.photo_cache import PhotoCache
@@ -209,7 +216,7 @@ def load(
         scene: the scene folder; None: where it was at training.
         device: the device to use; None: the one in the run's configuration.
         say: called with each message.
-        packed: use what `adop pack` wrote, unless it is older than the newest checkpoint. Its points cannot be trained.
+        packed: use what `adop pack` wrote, if it was made of the newest checkpoint. Its points cannot be trained.
 
     Raises: UserError where the folder contains no run, or the scene folder does not exist.
     """
@@ -222,7 +229,7 @@ def load(
     if device is not None:
         config = dataclasses.replace(config, device=device)
     saved = checkpoints(folder / "checkpoints")
-    use_packed = packed and _is_packed(folder, saved, say)
+    use_packed = packed and is_packed(folder, say)
     if not saved and not use_packed:
         raise UserError(f"{folder}: has no checkpoint yet; train it further with --resume")
     where = scene or Path(config.scene)
@@ -240,14 +247,3 @@ def load(
     if model is not None:
         run.use_exposure(model)
     return run
-
-
-def _is_packed(folder: Path, saved: list[Path], say: Callable[[str], None]) -> bool:
-    """Return whether the folder has a packed run that is as new as its checkpoints."""
-    step = packed_step(folder / PACKED)
-    if step is not None and saved and saved[-1].stem > f"step_{step:08d}":
-        say(
-            f"{folder / PACKED} is of step {step}, before the newest checkpoint, and not used; pack the run again"
-        )
-        return False
-    return step is not None

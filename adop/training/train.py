@@ -7,7 +7,6 @@ import functools
 import math
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
 
 from adop.backend.choice import choose_device, machine_name
 from adop.config import TrainConfig, save_config
@@ -34,8 +32,16 @@ from adop.preparation.refinement import (
 from adop.preparation.start import preparation, start_from_photos
 from adop.progress import Stages
 from adop.ranges import check_ranges
-from adop.ranks import ProcessLostError, joined, rank_device, ranks, wait
-from adop.run.checkpoint import Progress, checkpoints, load_checkpoint, load_optimiser_state, save_checkpoint
+from adop.ranks import ProcessLostError, first_number, joined, rank_device, ranks, wait
+from adop.run.checkpoint import (
+    PACKED,
+    Progress,
+    checkpoint_file,
+    checkpoints,
+    load_checkpoint,
+    load_optimiser_state,
+    save_checkpoint,
+)
 from adop.run.device_photos import photos_on_gpu
 from adop.run.exposure import save_exposure
 from adop.run.memory import estimate_memory, free_memory, memory_advice
@@ -43,7 +49,7 @@ from adop.run.occluders import load_occluders, save_occluders
 from adop.run.run import Run, has_bf16, new_run
 from adop.training.log import Log, ProgressLine, Recent
 from adop.training.optimiser import Optimiser
-from adop.training.reduction import reduce_step
+from adop.training.processes import agreed, check_processes, reduce_step
 from adop.training.sampler import BatchPrefetcher
 from adop.training.step import draw_batch
 from adop.training.step_graph import StepGraphs
@@ -84,6 +90,8 @@ def train(  # noqa: PLR0913 (public; the last four are optional hooks)
 ) -> dict[str, Any]:
     """Train a scene and return its evaluation, as `eval/eval.json` holds it; without held-out photos, an empty one.
 
+    Of the processes that `torchrun` starts, all but the first return an empty one too.
+
     Args:
         scene_folder: an ADOP scene folder.
         output: the run folder; it is made, or continued with `resume`.
@@ -95,7 +103,8 @@ def train(  # noqa: PLR0913 (public; the last four are optional hooks)
 
     Raises: UserError for mistakes that the user can correct. KeyboardInterrupt on Ctrl-C, after a checkpoint was saved.
     """
-    with joined(config.device), deterministic(choose_device(rank_device(config.device))):
+    advice = "`--resume` continues from the newest checkpoint"
+    with joined(config.device, advice), deterministic(choose_device(rank_device(config.device))):
         run = _open_run(scene_folder, output, config, resume, say)
         start = functools.partial(_start, run, say, disturb, watch)
         optimiser = _begin(run, resume, start, say)
@@ -121,26 +130,32 @@ def _begin(run: Run, resume: bool, start: Callable[[], None], say: Say) -> Optim
 
     Of several processes, the first one starts the run, and the others load the checkpoint of its start.
     """
-    folder = run.folder / "checkpoints"
-    saved = checkpoints(folder) if resume else []
-    if not saved:
+    saved = _newest_checkpoint(run) if resume else None
+    if saved is None:
         if ranks().first:
             start()
             optimiser = Optimiser(run.pipeline, run.config.learn, run.config.lr)
             # The start took minutes, and is what a step that goes wrong is undone to.
             _try_to_save(run, optimiser)
-        wait()
+        saved = None if ranks().count == 1 else _newest_checkpoint(run)
         if ranks().first:
             return optimiser
-        saved = checkpoints(folder)
-    if not saved:
-        raise UserError(f"{folder}: the first process could not write its start there")
-    run.progress = load_checkpoint(saved[-1], run.pipeline)
+    if saved is None:
+        raise UserError(f"{run.folder / 'checkpoints'}: the first process could not write its start there")
+    run.progress = load_checkpoint(saved, run.pipeline)
     load_occluders(run)
     optimiser = Optimiser(run.pipeline, run.config.learn, run.config.lr)
-    optimiser.load(load_optimiser_state(saved[-1]), str(saved[-1]))
+    optimiser.load(load_optimiser_state(saved), str(saved))
     say(f"resumed at step {run.progress.step}")
     return optimiser
+
+
+def _newest_checkpoint(run: Run) -> Path | None:
+    """Return the newest checkpoint that the first process finds, once every process asks; None where there is none."""
+    folder = run.folder / "checkpoints"
+    saved = checkpoints(folder) if ranks().first else []
+    step = first_number(float(saved[-1].stem.removeprefix("step_")) if saved else -1.0)
+    return None if step < 0 else checkpoint_file(folder, int(step))
 
 
 def _start(
@@ -170,11 +185,19 @@ def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: boo
         raise UserError(
             f"{output}: is not empty; add --resume to continue the run there, or choose another --output"
         )
+    if resume and (output / PACKED).exists() and not checkpoints(output / "checkpoints"):
+        raise UserError(
+            f"{output}: has only {PACKED}, which can be shown but not trained further; choose another --output"
+        )
     if config.bf16 is None:
         config = dataclasses.replace(config, bf16=has_bf16(choose_device(config.device)))
     torch.manual_seed(config.seed)
     here = dataclasses.replace(config, device=rank_device(config.device))
+    if not ranks().first:
+        wait()  # until the first process has prepared the points, which takes much memory
     run = new_run(scene_folder, output, here, say)
+    if ranks().first:
+        wait()
     check_processes(run)
     if ranks().first:
         output.mkdir(parents=True, exist_ok=True)
@@ -188,30 +211,19 @@ def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: boo
     return run
 
 
-def check_processes(run: Run) -> None:
-    """Raise UserError where a step may have fewer crops than there are processes."""
-    count, scene = ranks().count, run.scene
-    models = Counter(scene.lenses[scene.photos[photo].lens].model for photo in run.split["train"])
-    crops = min(run.config.batch, *models.values())
-    if count > crops:
-        raise UserError(
-            f"there are {count} processes and only {crops} crops in a step: start fewer, or use a larger --batch (at "
-            "most a crop of each trained photo of one lens model)"
-        )
-
-
 def _train_and_evaluate(training: Training) -> dict[str, Any]:
     run, say = training.run, training.say
     with interrupts() as interrupted:
         stopped = _train(training, interrupted)
-    try:
-        if ranks().first and not not_finite(run.pipeline):
-            _save(run, training.optimiser)
-    except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"{run.folder}: the last checkpoint cannot be written ({error}); free some space, then --resume continues "
-            "from the checkpoint before"
-        ) from None
+        try:
+            if ranks().first and not not_finite(run.pipeline):
+                _save(run, training.optimiser)
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"{run.folder}: the last checkpoint cannot be written ({error}); free some space, then --resume "
+                "continues from the checkpoint before"
+            ) from None
+        wait()
     if stopped:
         say(f"stopped at step {run.progress.step}; continue with --resume")
         raise KeyboardInterrupt
@@ -253,31 +265,34 @@ def _train(training: Training, interrupted: Callable[[], bool]) -> bool:
     line, recent, undone = ProgressLine(), Recent(), 0
     values: dict[str, float] = {}
     means, stopped = {"loss": 0.0}, False
-    # All processes read at the same steps, whether or not one of them has a callback.
-    watched = callback is not None and ranks().count == 1
-    read_every = 1 if watched or run.device.type == "cpu" else READ_EVERY
+    every_step = callback is not None or run.device.type == "cpu" or ranks().count > 1
+    read_every = 1 if every_step else READ_EVERY
     photos = photos_on_gpu(run, training.say)
     batches = BatchPrefetcher(functools.partial(draw_batch, run, photos=photos))
     while share_done(run) < 1 and not stopped:
-        step = run.progress.step
-        computed = steps.learning_step(batches.batch(step))
-        recent.add(_reduced(training, computed, time.monotonic() - start, interrupted()))
+        step, share = run.progress.step, share_done(run)
+        try:
+            recent.add(reduce_step(run.pipeline, steps.learning_step(batches.batch(step))))
+            seconds, asked = agreed(time.monotonic() - start, interrupted())
+        except ProcessLostError:
+            _try_to_save(run, training.optimiser)
+            raise
+        stopped = asked > 0
         is_read = (step + 1) % read_every == 0
         if is_read:
             values, means = recent.read()
-        stopped = values.get("interrupted", interrupted()) > 0
         finite = math.isfinite(means["loss"])
         if finite:
-            training.optimiser.step(step, share_done(run))
-            log.moves(step + 1, align_while_training(run, step + 1, share_done(run)))
-            run.progress = Progress(step + 1, values.get("seconds", time.monotonic() - start))
+            training.optimiser.step(step, share)
+            run.progress = Progress(step + 1, seconds)
+            log.moves(step + 1, align_while_training(run, step + 1, share))
         if not finite or (_is_checked(run) and not_finite(run.pipeline)):
             undone, recent, means = undone + 1, Recent(), {"loss": 0.0}
             undo(training, undone)
             continue
         if is_read:
             line.show(step + 1, share_done(run), means["loss"], means["psnr"])
-        request = callback(run, values) if callback is not None and values else None
+        request = callback(run, values) if callback is not None else None
         if (step + 1) % LOG_EVERY == 0:
             log.write(step + 1, means | {"seconds": run.progress.seconds})
         if (step + 1) % run.config.evaluate_every == 0 and share_done(run) < 1 and ranks().first:
@@ -288,17 +303,6 @@ def _train(training: Training, interrupted: Callable[[], bool]) -> bool:
     batches.close()
     line.close()
     return stopped
-
-
-def _reduced(
-    training: Training, values: dict[str, Tensor], seconds: float, interrupted: bool
-) -> dict[str, Tensor]:
-    """Return the values of all processes' step, see `reduce_step`. Where one is lost, what was learned is saved first."""
-    try:
-        return reduce_step(training.run.pipeline, values, seconds, interrupted)
-    except ProcessLostError:
-        _try_to_save(training.run, training.optimiser)
-        raise
 
 
 def _is_checked(run: Run) -> bool:
@@ -331,14 +335,14 @@ def undo(training: Training, times: int) -> None:
     """
     run, reached = training.run, training.run.progress.step
     broken = not_finite(run.pipeline) or "the loss"
-    saved = checkpoints(run.folder / "checkpoints")
-    if times > MAX_UNDONE or not saved:
+    saved = _newest_checkpoint(run)
+    if times > MAX_UNDONE or saved is None:
         raise UserError(
             f"{run.folder}: training went wrong at step {reached} ({broken} became infinite or no number); start again "
             "with smaller learning rates (--lr.network, --lr.features)"
         )
-    run.progress = load_checkpoint(saved[-1], run.pipeline)
-    training.optimiser.load(load_optimiser_state(saved[-1]), str(saved[-1]))
+    run.progress = load_checkpoint(saved, run.pipeline)
+    training.optimiser.load(load_optimiser_state(saved), str(saved))
     training.optimiser.rate_factor *= UNDONE_RATE**times
     training.log.keep_until(run.progress.step)
     training.say(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -91,7 +92,21 @@ def test_tiles_that_fit_into_one_layer_need_no_normals(tmp_path: Path) -> None:
     assert points.normals is None and len(points.xyz) == 100 and not others
 
 
-@pytest.mark.parametrize("what", ["cut off", "no file of points", "block size", "shape", "pipe"])
+def test_a_full_disk_is_an_error_and_leaves_nothing(
+    tiles: list[Tile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("adop.model.point_store.allocate", no_room)
+    with pytest.raises(OSError, match="No space left"):
+        write_point_store(tmp_path / "points", [lambda: tiles[1]], {}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "what", ["cut off", "block table", "no file of points", "block size", "shape", "pipe"]
+)
 def test_damaged_files_are_refused_in_a_sentence(stored: Path, tmp_path: Path, what: str) -> None:
     path = tmp_path / "points.safetensors"
     content = stored.read_bytes()
@@ -99,6 +114,7 @@ def test_damaged_files_are_refused_in_a_sentence(stored: Path, tmp_path: Path, w
         "cut off": content[:-1000],
         "no file of points": content.replace(b"adop-points-1", b"adop-points-9"),
         "block size": content.replace(b'"block_size": "256"', b'"block_size": "250"'),
+        "block table": content[:-40] + bytes([content[-40] ^ 1]) + content[-39:],
         "shape": content.replace(b"points.radius", b"points.radios"),
     }
     if what == "pipe":

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from adop.errors import UserError
-from adop.run.checkpoint import PACKED, checkpoints, save_packed
+from adop.run.checkpoint import PACKED, save_checkpoint, save_packed
 from adop.run.run import load
+from adop.training.train import train
 from support.command_line import status_of
 
 
@@ -52,13 +53,25 @@ def test_the_command_packs_and_a_packed_folder_needs_no_checkpoints(
     assert "has no checkpoint yet" in capsys.readouterr().err and (folder / PACKED).exists()
 
 
-def test_a_packed_run_older_than_its_checkpoint_is_not_used(packed_folder: Path, tmp_path: Path) -> None:
+def test_a_packed_run_of_another_checkpoint_is_not_used(packed_folder: Path, tmp_path: Path) -> None:
     folder = copy_of(packed_folder, tmp_path)
-    newest = checkpoints(folder / "checkpoints")[-1]
-    newest.rename(newest.with_name("step_00000009.safetensors"))
+    run = load(folder)
+    assert not run.pipeline.points.features.requires_grad
+    whole = load(folder, packed=False)
+    with torch.no_grad():
+        whole.pipeline.points.features += 0.1
+    save_checkpoint(folder / "checkpoints", whole.pipeline, {}, whole.progress)  # of the same step
     said: list[str] = []
     run = load(folder, say=said.append)
-    assert run.pipeline.points.features.requires_grad and "before the newest checkpoint" in said[-1]
+    assert run.pipeline.points.features.requires_grad and "was not made of the newest checkpoint" in said[-1]
+
+
+def test_a_folder_with_a_packed_run_alone_is_not_trained_further(packed_folder: Path, tmp_path: Path) -> None:
+    folder = copy_of(packed_folder, tmp_path)
+    shutil.rmtree(folder / "checkpoints")
+    config = load(folder).config
+    with pytest.raises(UserError, match="can be shown but not trained further"):
+        train(Path(config.scene), folder, config, resume=True, say=lambda _: None)
 
 
 def test_a_damaged_packed_run_is_refused(packed_folder: Path, tmp_path: Path) -> None:

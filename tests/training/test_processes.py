@@ -25,7 +25,8 @@ from adop.errors import UserError
 from adop.ranks import Ranks
 from adop.run.checkpoint import checkpoints
 from adop.run.run import new_run
-from adop.training.train import check_processes, train
+from adop.training.processes import check_processes
+from adop.training.train import train
 from support.command_line import status_of
 from support.fast_training import CONFIG, PHYSICAL_CAMERA_FROM_STEP_1
 
@@ -194,7 +195,7 @@ def test_more_processes_than_crops_are_refused(
 ) -> None:
     run = new_run(tiny_folder, tmp_path, CONFIG, lambda _: None)
     check_processes(run)
-    monkeypatch.setattr("adop.training.train.ranks", lambda: Ranks(0, CONFIG.batch + 1))
+    monkeypatch.setattr("adop.training.processes.ranks", lambda: Ranks(0, CONFIG.batch + 1))
     with pytest.raises(
         UserError, match=f"{CONFIG.batch + 1} processes and only {CONFIG.batch} crops in a step"
     ):
