@@ -88,9 +88,9 @@ def parse_train_options(name: str, words: list[str]) -> tuple[TrainOptions, Trai
 
 def train_command(name: str, words: list[str]) -> int:
     """Run `adop train` and return the exit status."""
+    options, base = parse_train_options(name, words)
     from adop.ranks import is_first_process
 
-    options, base = parse_train_options(name, words)
     if options.resume and (options.output / "config.json").exists():
         _check_resume(base, options.train)
     if not options.view or not is_first_process():
