@@ -75,22 +75,28 @@ def export_run(
 
 def _export_ply(run: Run, output: Path, config: ExportConfig, report: Report) -> str:
     offset = _offset(run, config)
+    points = _points(run, config, offset, report)
+    columns = [*xyz_columns(points.xyz, offset), *surface_columns(points)]
+    learned = feature_columns(run, points.kept) if config.features else []
+    write_atomically(output, lambda file: write_ply_columns(file, [*columns, *learned]))
+    return _point_text(points) + (f" and {len(learned)} learned features" if learned else "")
+
+
+def _points(run: Run, config: ExportConfig, offset: np.ndarray, report: Report) -> ExportedPoints:
+    """Return the points to export, and report how many are left out."""
     points = exported_points(run, config.lens, offset)
-    left_out = len(run.pipeline.points) - len(points.xyz)
+    left_out = len(points.kept) - len(points.xyz)
     if left_out:
         report(
             f"{left_out:,} points outside the crop box, or far outside the scene's own points, are left out."
         )
-    columns = [*xyz_columns(points.xyz, offset), *surface_columns(points)]
-    learned = feature_columns(run) if config.features else []
-    write_atomically(output, lambda file: write_ply_columns(file, [*columns, *learned]))
-    return _point_text(points) + (f" and {len(learned)} learned features" if learned else "")
+    return points
 
 
 def _export_colmap(run: Run, output: Path, config: ExportConfig, report: Report) -> str:
     check_colmap(run)
     offset = _offset(run, config)
-    points = exported_points(run, config.lens, offset)
+    points = _points(run, config, offset, report)
     _write_folder(output, lambda folder: write_colmap(run, points, offset, folder, config.text))
     for sentence in camera_notes(run, "COLMAP"):
         report(sentence)
@@ -102,7 +108,7 @@ def _export_nerfstudio(run: Run, output: Path, config: ExportConfig, report: Rep
     if any(Path(os.path.realpath(photo.file)).is_relative_to(output) for photo in run.scene.photos):
         raise UserError(f"{output}: holds the photos of the scene; choose another output.")
     offset = _offset(run, config)
-    points = exported_points(run, config.lens, offset)
+    points = _points(run, config, offset, report)
 
     def fill(folder: Path) -> None:
         write_nerfstudio(run, offset, folder, config.link)
@@ -119,7 +125,7 @@ def _export_nerfstudio(run: Run, output: Path, config: ExportConfig, report: Rep
 
 
 def _export_gaussians(run: Run, output: Path, config: ExportConfig, report: Report) -> str:
-    points = exported_points(run, config.lens, np.zeros(3))
+    points = _points(run, config, np.zeros(3), report)
     columns = gaussian_columns(points, config.gaussian_size)
     comments = [f"world_offset {_numbers(run.scene.world_offset)}"] if run.scene.world_offset.any() else []
     write_atomically(output, lambda file: write_ply_columns(file, columns, comments))
@@ -134,7 +140,7 @@ def _export_mesh(run: Run, output: Path, config: ExportConfig, report: Report) -
     if ending == ".glb":
         offset = np.zeros(3)
         _report_offset(run, report)
-    points = exported_points(run, config.lens, offset)
+    points = _points(run, config, offset, report)
     mesh = poisson_mesh(points, config.mesh_depth, config.mesh_trim)
     write_atomically(output, lambda file: write_mesh(mesh, file, ending, run.scene.up_vector))
     return f"{len(mesh.vertices):,} coloured vertices, {len(mesh.triangles):,} triangles"

@@ -34,6 +34,7 @@ class ExportedPoints:
     # camera to the point, beside the mean of the directions in which photos see it; None: it does not change.
     slopes: np.ndarray | None
     directions: np.ndarray | None  # [N,3] f32, that mean
+    kept: np.ndarray  # bool, which of the run's points these are
 
     @property
     def colour_bytes(self) -> np.ndarray:
@@ -75,6 +76,7 @@ def exported_points(run: Run, lens: int | None, offset: np.ndarray) -> ExportedP
         colours.detach().cpu().numpy()[kept],
         None if slopes is None else slopes[kept],
         None if directions is None else directions[kept],
+        kept,
     )
 
 
@@ -85,7 +87,7 @@ def exported(run: Run) -> np.ndarray:
     Points that training added may stand for the sky, far behind all that was measured: those that lie outside the box
     around the scene's own points, a little enlarged, would be in the way of other programs.
 
-    Raises: UserError where no point is in the crop box.
+    Raises: UserError where there is no such point.
     """
     box, xyz = load_crop_box(run.folder), run.pipeline.points().xyz.cpu().numpy()
     low, high = run.scene.points.xyz.min(0), run.scene.points.xyz.max(0)
@@ -94,7 +96,10 @@ def exported(run: Run) -> np.ndarray:
     if box is not None:
         inside &= box.contains(xyz)
     if not inside.any():
-        raise UserError(f"{run.folder}: no point lies in its crop box; remove the box in the viewer.")
+        where = (
+            "near the scene's own points" if box is None else "in its crop box; remove the box in the viewer"
+        )
+        raise UserError(f"{run.folder}: no point lies {where}.")
     return inside
 
 
@@ -136,12 +141,12 @@ def surface_columns(points: ExportedPoints) -> list[tuple[str, np.ndarray]]:
     return columns + [(name, colours[:, channel]) for channel, name in enumerate(("red", "green", "blue"))]
 
 
-def feature_columns(run: Run) -> list[tuple[str, np.ndarray]]:
-    """Return the columns of the learned features, see `adop.ops.RasterConfig`, of the points in the crop box.
+def feature_columns(run: Run, kept: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Return the columns of the learned features, see `adop.ops.RasterConfig`, of the points that are kept.
 
     feature_0 to feature_2 are the logarithm of linear light; harmonic_0 to harmonic_8 are [channel, axis].
     """
-    features = run.pipeline.points.features.detach().cpu().numpy()[exported(run)]
+    features = run.pipeline.points.features.detach().cpu().numpy()[kept]
     channels = features.shape[1] - (HARMONIC_COEFFICIENTS if run.pipeline.config.harmonics else 0)
     names = [f"feature_{index}" for index in range(channels)]
     names += [f"harmonic_{index}" for index in range(features.shape[1] - channels)]

@@ -34,7 +34,14 @@ def half_ball() -> Mesh:
         np.vstack([values, row])
         for values, row in ((xyz, [0, 0, 1e4]), (xyz, [0, 0, -1]), (colours, [1, 1, 1]))
     ]
-    points = ExportedPoints(sky[0] + FAR, sky[1].astype(np.float32), sky[2].astype(np.float32), None, None)
+    points = ExportedPoints(
+        sky[0] + FAR,
+        sky[1].astype(np.float32),
+        sky[2].astype(np.float32),
+        None,
+        None,
+        np.ones(len(sky[0]), bool),
+    )
     return poisson_mesh(points, depth=6, trim=0.0)
 
 
