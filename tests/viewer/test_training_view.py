@@ -187,7 +187,10 @@ def test_a_port_in_use_is_reported_at_once():
         LiveView(port=used.getsockname()[1])
 
 
-def test_ctrl_c_stops_a_paused_run_with_a_checkpoint(ball_folder: Path, tmp_path: Path):
+@pytest.mark.parametrize("asked", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+def test_ctrl_c_and_sigterm_stop_a_paused_run_with_a_checkpoint(
+    ball_folder: Path, tmp_path: Path, asked: signal.Signals
+):
     output = tmp_path / "run"
     (tmp_path / "config.json").write_text(
         json.dumps({**dataclasses.asdict(config(ball_folder, 5000)), "scene": str(ball_folder)})
@@ -214,7 +217,7 @@ def test_ctrl_c_stops_a_paused_run_with_a_checkpoint(ball_folder: Path, tmp_path
             client.send(type="training", action="pause")
             client.until(lambda: client.newest("status")["training"]["paused"])
             time.sleep(0.5)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(asked)
             assert process.wait(timeout=60) == 130
         assert checkpoints(output / "checkpoints")
     finally:
