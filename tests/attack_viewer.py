@@ -110,7 +110,15 @@ def main() -> None:
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as errors:
-        command = [sys.executable, "-m", "adop", "view", options.run, "--port", "0", "--output", folder]
+        command = [
+            str(Path(sys.executable).with_name("adop")),
+            "view",
+            options.run,
+            "--port",
+            "0",
+            "--output",
+            folder,
+        ]
         viewer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         try:
             assert viewer.stdout is not None

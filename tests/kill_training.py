@@ -48,7 +48,15 @@ class Task:
 
 def command(scene: Path, config: Path, run: Path, *more: str) -> list[str]:
     """Return the words that train."""
-    words = [sys.executable, "-m", "adop", "train", str(scene), "--config", str(config), "--output", str(run)]
+    words = [
+        str(Path(sys.executable).with_name("adop")),
+        "train",
+        str(scene),
+        "--config",
+        str(config),
+        "--output",
+        str(run),
+    ]
     return [*words, "--device", "cpu", *more]
 
 

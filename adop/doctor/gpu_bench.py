@@ -193,7 +193,8 @@ def _rates(bench: _Bench, run: Run, count: int) -> list[float]:
     command = [sys.executable, "-m", "adop", "bench", "train", str(run.folder), "--device", str(bench.device)]
     command += ["--steps", str(bench.workload.steps_together)]
     processes = [
-        subprocess.Popen([*command, "--json", str(file)], stdout=subprocess.DEVNULL) for file in files
+        subprocess.Popen([*command, "--json", str(file)], stdout=subprocess.DEVNULL, cwd=bench.folder)
+        for file in files
     ]
     if any([process.wait() != 0 for process in processes]):
         raise UserError(f"`adop bench train` failed with {count} at once; see above")

@@ -51,12 +51,12 @@ BY_GRADIENT = replace(
 
 def environment() -> dict[str, str]:
     """Return the environment of the processes: sums of a start are made in one order only on as many threads."""
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    return os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def command(words: list[str], processes: int) -> list[str]:
     """Return the command that runs `adop` in some processes."""
-    alone = [sys.executable, "-m", "adop"]
+    alone = [str(Path(sys.executable).with_name("adop"))]
     together = [
         sys.executable,
         "-m",
@@ -65,7 +65,7 @@ def command(words: list[str], processes: int) -> list[str]:
         "--nproc-per-node",
         str(processes),
     ]
-    return [*(alone if processes == 1 else [*together, "-m", "adop"]), *words]
+    return [*(alone if processes == 1 else [*together, "--no-python", *alone]), *words]
 
 
 def run_adop(words: list[str], processes: int) -> subprocess.CompletedProcess[str]:
@@ -146,7 +146,7 @@ def test_a_killed_process_ends_the_run_with_one_sentence_and_one_process_goes_on
         while not [file for file in checkpoints(run / "checkpoints") if file.stem > "step_00000000"]:
             assert time.monotonic() < until and launcher.poll() is None
             time.sleep(0.1)
-        workers = [p for p in psutil.Process(launcher.pid).children() if "adop" in p.cmdline()]
+        workers = [p for p in psutil.Process(launcher.pid).children() if "train" in p.cmdline()]
         (victim,) = [worker for worker in workers if worker.environ()["RANK"] == str(killed)]
         victim.kill()
         said, _ = launcher.communicate(timeout=60)
