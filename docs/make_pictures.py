@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from adop.images.writers import depth_picture
+from adop.images.writers import depth_picture, to_uint8
 from adop.render.camera_path import pinhole, smooth_path
 from adop.render.camera_settings import CameraSettings
 from adop.render.projection import Projection, render_frame
@@ -26,30 +26,28 @@ FOLDER = Path(__file__).parent
 PHOTO = "square_009.jpg"
 ROW = 1200  # pixels, width of a row of pictures
 GAP = 6  # pixels between two pictures
+PANORAMA_HEIGHT = 398  # pixels
 QUALITY = 85
-PART = (
-    0.28,
-    0.12,
-    0.72,
-    0.62,
-)  # left, top, right and bottom of the part that shows the layers, shares of the photo
+# Left, top, right and bottom of the part that shows the layers, shares of the photo.
+PART = (0.28, 0.12, 0.72, 0.62)
 
 
-def row(pictures: list[np.ndarray], name: str) -> None:
-    """Write pictures side by side."""
-    width = (ROW - GAP * (len(pictures) - 1)) // len(pictures)
-    images = [Image.fromarray(picture) for picture in pictures]
-    height = round(width * images[0].height / images[0].width)
-    result = Image.new("RGB", (ROW, height), (255, 255, 255))
-    for number, image in enumerate(images):
-        result.paste(image.resize((width, height), Image.Resampling.LANCZOS), (number * (width + GAP), 0))
+def side_by_side(pictures: list[np.ndarray], height: int, name: str) -> None:
+    """Write pictures side by side, each of that height."""
+    sizes = [(round(height * picture.shape[1] / picture.shape[0]), height) for picture in pictures]
+    result = Image.new("RGB", (sum(size[0] + GAP for size in sizes) - GAP, height), (255, 255, 255))
+    left = 0
+    for picture, size in zip(pictures, sizes, strict=True):
+        result.paste(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS), (left, 0))
+        left += size[0] + GAP
     result.save(FOLDER / name, quality=QUALITY)
     print(FOLDER / name)
 
 
-def to_bytes(image: torch.Tensor) -> np.ndarray:
-    """Return [H, W, 3] uint8 of an image [3, H, W]."""
-    return (image.clamp(0, 1).permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+def row(pictures: list[np.ndarray], name: str) -> None:
+    """Write pictures of one size side by side, `ROW` pixels wide."""
+    width = (ROW - GAP * (len(pictures) - 1)) // len(pictures)
+    side_by_side(pictures, round(width * pictures[0].shape[0] / pictures[0].shape[1]), name)
 
 
 @torch.no_grad()
@@ -75,7 +73,7 @@ def exposures(run: Run) -> None:
     views = [
         run.render(run.photo_camera(PHOTO), replace(settings, exposure=ev))[0] for ev in (2.0, 0.0, -2.0)
     ]
-    row([to_bytes(view.image) for view in views], "gallery-exposures.jpg")
+    row([to_uint8(view.image) for view in views], "gallery-exposures.jpg")
 
 
 @torch.no_grad()
@@ -89,20 +87,15 @@ def projections(run: Run) -> None:
     camera = pinhole(frame, 600, 400, run.device)
     view = run.render(camera)[0]
     depth = np.repeat(depth_picture(view.depth.cpu().numpy())[..., None], 3, axis=2)
-    row([to_bytes(view.image), depth], "gallery-depth.jpg")
+    row([to_uint8(view.image), depth], "gallery-depth.jpg")
     path = photo_frame(run, first, None)
     fisheye = render_frame(
         run.pipeline, path.frames[0], (500, 500), CameraSettings(), Projection("fisheye", np.pi)
     )
     panorama = run.render_panorama(run.photo_camera(PHOTO), 1000)
-    pictures = [to_bytes(fisheye.image), to_bytes(panorama.image)]
-    height = 398
-    images = [Image.fromarray(p).resize((round(height * p.shape[1] / p.shape[0]), height)) for p in pictures]
-    result = Image.new("RGB", (sum(image.width for image in images) + GAP, height), (255, 255, 255))
-    result.paste(images[0], (0, 0))
-    result.paste(images[1], (images[0].width + GAP, 0))
-    result.save(FOLDER / "gallery-projections.jpg", quality=QUALITY)
-    print(FOLDER / "gallery-projections.jpg")
+    side_by_side(
+        [to_uint8(fisheye.image), to_uint8(panorama.image)], PANORAMA_HEIGHT, "gallery-projections.jpg"
+    )
 
 
 if __name__ == "__main__":

@@ -12,14 +12,13 @@ import argparse
 import dataclasses
 import functools
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
 
-from adop.bench.raster.scene import WALL_BOTTOM, WALL_DISTANCE, WALL_HALF_WIDTH, WALL_TOP
+from adop.bench.raster.scene import WALL_BOTTOM, WALL_DISTANCE, WALL_HALF_WIDTH, WALL_TOP, random_radii
 from adop.config import preset, save_config
 from adop.doctor.wall_scene import make_wall_scene
 from adop.model.point_store import Tile
@@ -62,8 +61,7 @@ def wall_tile(number: int, tiles: int, points: int, width: int) -> Tile:
     x = -WALL_HALF_WIDTH + 2 * WALL_HALF_WIDTH * (number + position[:, 0]) / tiles
     y = WALL_TOP + (WALL_BOTTOM - WALL_TOP) * position[:, 1]
     z = WALL_DISTANCE + 0.01 * torch.randn(points, generator=generator)
-    uniform = torch.rand(5, points, generator=generator).clamp_min(1e-12)
-    radius = (-uniform[:4].log().sum(0) / (math.pi * density)).sqrt() / uniform[4].sqrt()
+    radius = random_radii(points, density, generator)
     xyz = torch.stack((x, y, z), 1)
     order = torch.from_numpy(block_order(xyz.numpy(), radius.numpy()))
     features = torch.zeros(points, width)

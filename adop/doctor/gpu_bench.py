@@ -20,6 +20,7 @@ from adop.bench.raster.benchmark import LEVELS, time_passes, time_with_level_of_
 from adop.bench.raster.scene import WALL_DISTANCE, BenchScene, bench_camera, make_bench_scene
 from adop.bench.training_speed import time_steps
 from adop.config import preset, save_config
+from adop.doctor.gpu_check import no_gpu
 from adop.doctor.wall_scene import make_wall_scene
 from adop.errors import UserError
 from adop.files import write_text
@@ -62,8 +63,7 @@ class Figure:
 def gpu_bench(json_file: Path | None, workload: Workload | None = None, device: str = "cuda") -> int:
     """Measure everything on a made-up scene, print a table and return 0. Raises: UserError without a CUDA GPU."""
     if device == "cuda" and not torch.cuda.is_available():
-        build = torch.version.cuda or "none, a CPU build"
-        raise UserError(f"--gpu-bench needs a CUDA GPU, and torch finds none (its CUDA: {build})")
+        raise UserError(no_gpu("--gpu-bench"))
     workload, where = workload or Workload(), choose_device(device)
     machine = f"{machine_name(where)}, torch {torch.__version__}"
     print(f"{machine}; medians; pictures of the rasterizer {workload.picture[0]}x{workload.picture[1]}")
@@ -73,7 +73,9 @@ def gpu_bench(json_file: Path | None, workload: Workload | None = None, device: 
         tempfile.TemporaryDirectory(prefix="adop-bench-") as folder,
         Stages("benchmark", EXPECTED, print) as stages,
     ):
-        bench = _Bench(workload, where, Path(folder), _wall(workload, Path(folder)))
+        wall = Path(folder) / "wall"
+        scene = make_wall_scene(wall, workload.scene_points, workload.photos, workload.photo_size)
+        bench = _Bench(workload, where, Path(folder), scene)
         try:
             for stage, measure in parts.items():
                 stages.begin(stage)
@@ -99,10 +101,6 @@ class _Bench:
         bf16 = has_bf16(self.device)
         config = replace(preset(name), device=str(self.device), scene=str(self.scene), bf16=bf16)
         return new_run(self.scene, self.folder / name, config, lambda _: None)
-
-
-def _wall(workload: Workload, folder: Path) -> Path:
-    return make_wall_scene(folder / "wall", workload.scene_points, workload.photos, workload.photo_size)
 
 
 def _raster(bench: _Bench) -> Iterator[Figure]:

@@ -42,17 +42,19 @@ class Check:
         return self.error <= self.allowed
 
 
+def no_gpu(option: str) -> str:
+    """Return the sentence that an option needs a GPU where there is none."""
+    build = torch.version.cuda or "none, a CPU build"
+    return f"{option} needs a CUDA GPU, and torch finds none (its CUDA: {build})"
+
+
 def gpu_check(json_file: Path | None) -> int:
     """Print errors and times of everything that a GPU computes; return 1 if an error is too large, else 0.
 
     Raises: UserError without a CUDA GPU.
     """
     if not torch.cuda.is_available():
-        build = torch.version.cuda or "none, a CPU build"
-        raise UserError(
-            f"--gpu-check needs a CUDA GPU, and torch finds none (its CUDA: {build}); "
-            "--compile-matrix checks the kernels without one"
-        )
+        raise UserError(f"{no_gpu('--gpu-check')}; --compile-matrix checks the kernels without one")
     scene = make_bench_scene(POINTS)
     checks = [Check("sparse Adam", adam_error("cuda"), ALLOWED_ADAM)]
     checks.append(Check("training crops", crop_error("cuda"), ALLOWED_CROPS))

@@ -15,9 +15,11 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +31,7 @@ from adop.files import check_readable, write_atomically
 from adop.ops import Blocks, make_blocks
 from adop.ops.types import BLOCK_STEPS, block_size_for
 from adop.progress import Bar
+from adop.scene.point_cloud import sorted_blocks
 
 FORMAT = "adop-points-1"
 DIGEST = "sha256"  # name of the tensor with the hash of all others but the points
@@ -36,13 +39,13 @@ LAYER_RATIO = 4  # points of a layer over those of the one before
 FIRST_LAYER = 1 << 15  # points, at least, of the first layer
 BINS_PER_OCTAVE, BINS = 8, 2048  # of the histogram of radii that the layers are cut from
 CHUNK = 1 << 20  # points that are sorted and bounded at a time
-DTYPES = {
-    "U8": torch.uint8,
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "BOOL": torch.bool,
+DTYPE_NAMES = {  # in the header of a safetensors file
+    torch.uint8: "U8",
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.bool: "BOOL",
 }
 
 
@@ -110,7 +113,10 @@ def write_point_store(
 
     def write(temporary: Path) -> None:
         places = _make_file(temporary, entries, texts)
-        arrays = {name: _mapped(temporary, places[f"points.{name}"], shape) for name, shape in shapes.items()}
+        arrays = {
+            name: np.memmap(temporary, np.float32, "r+", places[f"points.{name}"], shape)
+            for name, shape in shapes.items()
+        }
         _write_layers(tiles, histogram, arrays)
         _bound_blocks(arrays, size, tables)
         for array in arrays.values():
@@ -187,35 +193,31 @@ def _bound_blocks(arrays: Mapping[str, np.ndarray], size: int, tables: Mapping[s
     count = len(arrays["radius"])
     for first in Bar(range(0, count, step), "bounding blocks", -(-count // step)):
         part = slice(first, min(first + step, count))
-        radius = torch.from_numpy(arrays["radius"][part].copy())
-        index = _falling(radius, size)
+        index = sorted_blocks(arrays["radius"][part], size)
         for array in arrays.values():
             array[part] = array[part][index]
-        bounds = make_blocks(torch.from_numpy(arrays["xyz"][part].copy()), radius[index], size)
+        xyz, radius = (torch.from_numpy(arrays[name][part].copy()) for name in ("xyz", "radius"))
+        bounds = make_blocks(xyz, radius, size)
         rows = slice(first // size, first // size + len(bounds.lower))
         for name in ("lower", "upper", "radius", "falling"):
             tables[f"blocks.{name}"][rows] = getattr(bounds, name)
-
-
-def _falling(radius: Tensor, size: int) -> Tensor:
-    """Return the indices that sort each run of `size` radii [M] in falling order; the last run may be shorter."""
-    padded = torch.nn.functional.pad(radius, (0, -len(radius) % size), value=-torch.inf).reshape(-1, size)
-    order = padded.argsort(dim=1, descending=True, stable=True)
-    return (order + torch.arange(len(order))[:, None] * size).reshape(-1)[: len(radius)]
 
 
 def _make_file(
     path: Path, entries: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], texts: Mapping[str, str]
 ) -> dict[str, int]:
     """Write the header of a safetensors file and make room for its tensors; return where each begins."""
-    names = {dtype: name for name, dtype in DTYPES.items()}
     # The larger numbers come first, so that each tensor begins at a multiple of its numbers' size.
     ordered = sorted(entries.items(), key=lambda entry: -entry[1][0].itemsize)
     header: dict[str, object] = {"__metadata__": dict(texts)}
     begins, end = {}, 0
     for name, (dtype, shape) in ordered:
         begins[name], end = end, end + dtype.itemsize * math.prod(shape)
-        header[name] = {"dtype": names[dtype], "shape": list(shape), "data_offsets": [begins[name], end]}
+        header[name] = {
+            "dtype": DTYPE_NAMES[dtype],
+            "shape": list(shape),
+            "data_offsets": [begins[name], end],
+        }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as file:
@@ -233,18 +235,21 @@ def allocate(descriptor: int, size: int) -> None:
         os.truncate(descriptor, size)
 
 
-def _mapped(path: Path, begin: int, shape: tuple[int, ...]) -> np.memmap:
-    return np.memmap(path, np.float32, "r+", begin, shape)
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Yield an open file of points; what is wrong with it is a UserError."""
+    check_readable(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except (OSError, SafetensorError, ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
+        raise UserError(f"{path}: is no readable file of points ({one_line(error)}); delete it") from None
 
 
 def read_texts(path: Path) -> dict[str, str]:
     """Return the texts of a file of points. Raises: UserError where it is none."""
-    check_readable(path)
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-    except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(f"{path}: is no readable file of points ({one_line(error)}); delete it") from None
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
     if metadata.get("format") != FORMAT:
         raise UserError(
             f"{path}: is no file of points of this version of adop, whose format is {FORMAT}; delete it"
@@ -258,13 +263,10 @@ def read_point_store(path: Path) -> tuple[StoredPoints, dict[str, Tensor], dict[
     Raises: UserError where the file is damaged; of the points themselves only the number is checked.
     """
     texts = read_texts(path)
-    try:
-        with safe_open(path, framework="numpy") as file:
-            names = [name for name in file.keys() if not name.startswith("points.")]  # noqa: SIM118
-            small = {name: torch.from_numpy(file.get_tensor(name)) for name in names}
+    with _opened(path) as file:
+        names = [name for name in file.keys() if not name.startswith("points.")]  # noqa: SIM118
+        small = {name: torch.from_numpy(file.get_tensor(name)) for name in names}
         points = _map_points(path)
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise UserError(f"{path}: is no readable file of points ({one_line(error)}); delete it") from None
     digest = small.get(DIGEST)
     if digest is None or not torch.equal(digest, _digest(small, texts)):
         raise UserError(f"{path}: is damaged, as its hash is not that of its content; delete it")

@@ -65,7 +65,7 @@ def order(
     first = morton_order(xyz)
     uniform = 1.0 - np.random.default_rng(seed).random(len(xyz))  # (0,1]: never divides by zero
     lod = (radius[first] * np.sqrt(1.0 / uniform)).astype(np.float32)
-    inside = _sorted_blocks(lod)
+    inside = sorted_blocks(lod)
     index = first[inside]
 
     def take(values: np.ndarray | None, dtype: type) -> np.ndarray | None:
@@ -99,13 +99,14 @@ def thinned(cloud: PointCloud, count: int) -> PointCloud:
 def block_order(xyz: np.ndarray, lod_radius: np.ndarray) -> np.ndarray:
     """Return the indices [N] that put points into Morton order, each block of 256 sorted by falling lod_radius."""
     first = morton_order(xyz)
-    return first[_sorted_blocks(lod_radius[first])]
+    return first[sorted_blocks(lod_radius[first])]
 
 
-def _sorted_blocks(lod_radius: np.ndarray) -> np.ndarray:
+def sorted_blocks(lod_radius: np.ndarray, size: int = BLOCK) -> np.ndarray:
+    """Return the indices [N] that sort each block of `size` points by falling lod_radius; the last may be shorter."""
     count = len(lod_radius)
-    blocks = np.pad(-lod_radius, (0, -count % BLOCK), constant_values=np.inf).reshape(-1, BLOCK)
-    inside = np.argsort(blocks, axis=1, kind="stable") + BLOCK * np.arange(len(blocks))[:, None]
+    blocks = np.pad(-lod_radius, (0, -count % size), constant_values=np.inf).reshape(-1, size)
+    inside = np.argsort(blocks, axis=1, kind="stable") + size * np.arange(len(blocks))[:, None]
     return inside.reshape(-1)[:count]
 
 

@@ -1,7 +1,7 @@
 """The scene that benchmarks draw: a wall of points under open sky, half of it in view, with any number of points."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,17 +23,6 @@ class BenchScene:
     camera: Camera
     points: Points
     features: Tensor
-
-    def to(self, device: torch.device | str) -> "BenchScene":
-        """Return the scene on a device."""
-        points, blocks = self.points, self.points.blocks
-        moved = replace(
-            points,
-            xyz=points.xyz.to(device),
-            radius=points.radius.to(device),
-            blocks=None if blocks is None else blocks.to(device),
-        )
-        return BenchScene(self.camera.to(device), moved, self.features.to(device))
 
 
 def bench_camera(distance: float = WALL_DISTANCE) -> Camera:
@@ -64,15 +53,20 @@ def make_bench_scene(count: int, seed: int = 0, device: torch.device | str = "cp
     for tile, size in zip(_morton_tiles(), sizes, strict=True):
         part = slice(first, first + size)
         xyz[part] = _tile_points(tile, size, generator)
-        uniform = torch.rand(5, size, generator=generator, device=device).clamp_min(1e-12)
-        fourth = (-uniform[:4].log().sum(0) / (math.pi * density)).sqrt()
-        radius[part] = fourth / uniform[4].sqrt()
+        radius[part] = random_radii(size, density, generator)
         first += size
     block_size = block_size_for(count)
     _sort_blocks(xyz, radius, block_size)
     features = torch.rand(count, 4, generator=generator, device=device)
     blocks = make_blocks(xyz, radius, block_size)
     return BenchScene(bench_camera().to(device), Points(xyz, radius, None, blocks), features)
+
+
+def random_radii(count: int, density: float, generator: torch.Generator) -> Tensor:
+    """Return level-of-detail radii [count] of points spread over a plane, see `make_bench_scene`; density: per m2."""
+    uniform = torch.rand(5, count, generator=generator, device=generator.device).clamp_min(1e-12)
+    fourth = (-uniform[:4].log().sum(0) / (math.pi * density)).sqrt()
+    return fourth / uniform[4].sqrt()
 
 
 def _morton_tiles() -> list[tuple[int, int]]:
