@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from adop.config import OccludersConfig, PruneConfig
 from adop.initialisation.photometry import PointSamples, sampled_log_radiance
 from adop.initialisation.reduced_photos import offset_log
 from adop.model.pipeline import Pipeline
+from adop.scene.photo_cache import PhotoCache
 
 MIN_CONFIDENCE = 0.1  # of a photo's value, below which it is too dark or too bright to contradict anything
 CONSENSUS_ROUNDS = 4  # of the mean over photos that leaves out those which differ
@@ -20,6 +22,9 @@ CELLS = 128  # squares along the longer side of a photo, in which points are cou
 WINDOW = 5  # squares along each side of the windows that are judged
 MIN_HIDDEN = 0.002  # share of a photo: less is chance
 MIN_JUDGED = 0.2  # share of a window's points whose colour the other photos must agree on
+SPREAD_REACH = 20.0  # squares: how near a judged square must be to speak for one without judged points
+SPREAD_COLOUR = 0.06  # of a photo's values: how alike, in colour and in texture
+SPREAD_WEIGHT = 4.0  # alike squares nearby, fewer than which say nothing
 
 
 @torch.no_grad()
@@ -59,12 +64,13 @@ def remove_unsupported(
 
 @torch.no_grad()
 def find_occluders(
-    pipeline: Pipeline, point_samples: dict[int, PointSamples], config: OccludersConfig
+    pipeline: Pipeline, cache: PhotoCache, point_samples: dict[int, PointSamples], config: OccludersConfig
 ) -> dict[int, Tensor]:
     """Return [H, W] bool by photo, the pixels in which something hides the points that other photos agree on.
 
     A passer-by, leaves close to the camera or a lens flare: most points there have another colour than in nearly all
-    other photos. Photos without such pixels are left out.
+    other photos. It goes on where no points judge, as leaves do before the sky, as far as the photo looks the same.
+    Photos without such pixels are left out.
 
     Args:
         point_samples: by photo, see `adop.initialisation.photometry.sample_points`.
@@ -85,9 +91,9 @@ def find_occluders(
     for i, s in samples.items():
         others, agreed = showing[s.points] - clear[i].float(), agreeing[s.points] - alike[i].float()
         judged = clear[i] & (agreed >= config.min_views) & (agreed >= config.min_agreement * others)
-        hidden = _windows(pipeline, i, s.points, judged, difference[i] > config.min_difference)
-        if hidden.float().mean() > MIN_HIDDEN:
-            result[i] = hidden
+        cells = _judged_cells(pipeline, i, s.points, judged, difference[i] > config.min_difference)
+        if cells.hidden.float().mean() > MIN_HIDDEN:
+            result[i] = _spread(cells, cache.image(i, device))
     return result
 
 
@@ -116,8 +122,17 @@ def _consensus(views: list[tuple[Tensor, Tensor, Tensor]], count: int, tolerance
     return mean
 
 
-def _windows(pipeline: Pipeline, photo: int, points: Tensor, judged: Tensor, differs: Tensor) -> Tensor:
-    """Return [H, W] bool, the pixels of a photo around which most judged points differ.
+@dataclass(frozen=True)
+class _Cells:
+    """What the points say of the squares of a photo."""
+
+    side: int  # pixels
+    hidden: Tensor  # [h, w] bool, most judged points around the square differ
+    judged: Tensor  # [h, w] bool, judged points lie in the square itself, and enough around it
+
+
+def _judged_cells(pipeline: Pipeline, photo: int, points: Tensor, judged: Tensor, differs: Tensor) -> _Cells:
+    """Return what the points say of a photo's squares.
 
     Args:
         points: [M] indices; judged: [M] bool; differs: [M] bool.
@@ -131,6 +146,47 @@ def _windows(pipeline: Pipeline, photo: int, points: Tensor, judged: Tensor, dif
     drawn = levels.weight[level]
     counts = torch.cat((drawn, levels.features[level] * drawn), 1)
     sums = F.avg_pool2d(counts, WINDOW, stride=1, padding=WINDOW // 2)[0]
-    hidden = (sums[2] > 0.5 * sums[1]) & (sums[1] > MIN_JUDGED * sums[0])
-    side = 2**level
-    return hidden.repeat_interleave(side, 0).repeat_interleave(side, 1)[: camera.height, : camera.width]
+    enough = sums[1] > MIN_JUDGED * sums[0]
+    return _Cells(2**level, (sums[2] > 0.5 * sums[1]) & enough, (counts[0, 1] > 0) & enough)
+
+
+def _spread(cells: _Cells, image: Tensor) -> Tensor:
+    """Return [H, W] bool, the hidden pixels: squares without judged points are as the judged ones that look like them.
+
+    Args:
+        image: [1, 3, H, W] the photo, 0 to 1.
+
+    Source: a vote of the judged squares, weighted as by a bilateral filter (Tomasi and Manduchi 1998).
+    """
+    look, judged, found = _look_of_cells(image, cells), cells.judged.flatten(), cells.hidden.flatten()
+    asked = (cells.hidden | ~cells.judged).flatten().nonzero()[:, 0]
+    votes = [_votes(look[part], look[judged], found[judged]) for part in asked.split(1024)]
+    alike = torch.zeros_like(found).index_put((asked,), torch.cat(votes) > 0).reshape(cells.hidden.shape)
+    outline = F.max_pool2d(alike[None].float(), 3, stride=1, padding=1)[0] > 0  # squares that show some of it
+    hidden = cells.hidden | (outline & ~cells.judged)
+    height, width = image.shape[2:]
+    return hidden.repeat_interleave(cells.side, 0).repeat_interleave(cells.side, 1)[:height, :width]
+
+
+def _votes(asked: Tensor, known: Tensor, hidden: Tensor) -> Tensor:
+    """Return [A] by how much the squares that are hidden outvote the others, less what is needed to say anything.
+
+    Args:
+        asked: [A, 6]; known: [K, 6], see `_look_of_cells`; hidden: [K] bool.
+    """
+    weight = torch.exp(-0.5 * torch.cdist(asked, known).square())
+    return weight @ (2 * hidden.float() - 1) - SPREAD_WEIGHT
+
+
+def _look_of_cells(image: Tensor, cells: _Cells) -> Tensor:
+    """Return [h * w, 6] place, colour and texture of each square, in units of what counts as near and alike."""
+    height, width = cells.hidden.shape
+    pad = (0, width * cells.side - image.shape[3], 0, height * cells.side - image.shape[2])
+    whole = F.pad(image, pad, mode="replicate")
+    mean = F.avg_pool2d(whole, cells.side)
+    grey = whole.mean(1, keepdim=True)
+    variance = F.avg_pool2d(grey.square(), cells.side) - F.avg_pool2d(grey, cells.side).square()
+    look = torch.cat((mean, variance.clamp_min(0).sqrt()), 1)[0] / SPREAD_COLOUR
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    place = torch.stack((rows, columns)).to(look) / SPREAD_REACH
+    return torch.cat((place, look)).flatten(1).T

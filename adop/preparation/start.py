@@ -108,7 +108,7 @@ def leave_out_occluders(run: Run, samples: dict[int, PointSamples], own: Tensor,
     """
     if not run.config.occluders.enabled:
         return
-    occluders = find_occluders(run.pipeline, samples, run.config.occluders)
+    occluders = find_occluders(run.pipeline, run.cache, samples, run.config.occluders)
     for photo, hidden in occluders.items():
         run.cache.leave_out(photo, hidden)
         samples[photo] = sample_points(run.pipeline, run.cache, photo)

@@ -55,15 +55,32 @@ def test_floaters_are_removed_and_the_scene_remains(demo_folder: Path):
 
 
 def test_what_hides_the_scene_in_one_photo_is_found(demo_folder: Path, tmp_path: Path):
-    scene = load_scene(demo_folder, report=lambda _: None)
+    truth, hidden = _found_in_one_photo(demo_folder, tmp_path, (slice(180, 300), slice(160, 310)))
+    assert (hidden & truth).sum() > 0.9 * truth.sum()
+    assert (hidden & ~truth).sum() < 0.015 * truth.size
+
+
+def test_what_hides_the_scene_is_found_before_the_sky_too_where_no_point_judges(
+    demo_folder: Path, tmp_path: Path
+):
+    truth, hidden = _found_in_one_photo(demo_folder, tmp_path, (slice(0, 160), slice(240, 400)))
+    sky = slice(0, 60)
+    assert (hidden & truth)[sky].sum() > 0.8 * truth[sky].sum()
+    assert (hidden & ~truth).sum() < 0.03 * truth.size  # the sky itself remains
+
+
+def _found_in_one_photo(
+    folder: Path, work: Path, painted: tuple[slice, slice]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Paint leaves into a photo of the demo scene; return [H, W] bool, where, and what is found to hide the scene."""
+    scene = load_scene(folder, report=lambda _: None)
     hiding, photos = 9, list(range(1, len(scene.photos), 4))
     image = imageio.imread(scene.photos[hiding].file).copy()
-    height, width = image.shape[:2]
-    truth = np.zeros((height, width), dtype=bool)
-    truth[height // 2 : height // 2 + 120, width // 3 : width // 3 + 150] = True
+    truth = np.zeros(image.shape[:2], dtype=bool)
+    truth[painted] = True
     noise = np.random.default_rng(0).integers(0, 60, (*truth.shape, 3), dtype=np.uint8)
     image[truth] = (noise + np.array([20, 120, 20], dtype=np.uint8))[truth]  # like leaves
-    file = tmp_path / "hidden.png"
+    file = work / "hidden.png"
     imageio.imwrite(file, image)
     changed = list(scene.photos)
     changed[hiding] = dataclasses.replace(changed[hiding], file=file)
@@ -74,9 +91,8 @@ def test_what_hides_the_scene_in_one_photo_is_found(demo_folder: Path, tmp_path:
     cache = PhotoCache(scene)
     point_samples = {photo: sample_points(pipeline, cache, photo) for photo in photos}
     calibrate(pipeline, point_samples, LearnConfig())
-    found = find_occluders(pipeline, point_samples, OccludersConfig())
+    found = find_occluders(pipeline, cache, point_samples, OccludersConfig())
     hidden = found.pop(hiding).numpy()
-    assert (hidden & truth).sum() > 0.9 * truth.sum()
-    assert (hidden & ~truth).sum() < 0.015 * truth.size
     assert all(float(other.float().mean()) < 0.01 for other in found.values())
-    assert find_occluders(pipeline, point_samples, OccludersConfig(min_views=len(photos))) == {}
+    assert find_occluders(pipeline, cache, point_samples, OccludersConfig(min_views=len(photos))) == {}
+    return truth, hidden
