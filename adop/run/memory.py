@@ -15,6 +15,7 @@ from adop.scene.photo_cache import CACHE_BYTES
 GIB = 2**30
 # Measured on the CPU as the growth of the process's memory, and rounded up; a GPU's own use has not been measured.
 PROGRAM_BYTES = 450 << 20  # torch, and what else is loaded
+CUDA_BUILD_BYTES = 350 << 20  # what torch takes more where it is built for CUDA, on a CPU too
 BYTES_PER_SAMPLE = 32  # of a point that a photo shows, before the first step
 BYTES_PER_START_POINT = 600  # of a point of the scene, while colours and exposures are fitted
 SHOWN_SHARE = 0.5  # of a photo's pixels that show a point of their own
@@ -63,7 +64,7 @@ def estimate_memory(run: Run) -> MemoryEstimate:
         points=count * (BYTES_PER_POINT + BYTES_PER_CHANNEL * channels),
         samples=BYTES_PER_SAMPLE * samples + BYTES_PER_START_POINT * len(run.pipeline.points),
         step=max(crops * activations, max(pixels) * BYTES_PER_PICTURE_PIXEL),
-        program=PROGRAM_BYTES,
+        program=PROGRAM_BYTES + (0 if torch.version.cuda is None else CUDA_BUILD_BYTES),
     )
 
 

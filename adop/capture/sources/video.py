@@ -27,6 +27,8 @@ _FORMATS = (
     "gif,apng,mjpeg,yuv4mpegpipe,nut,rm"
 )
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+# Before version 19, metadata that are not UTF-8 were an error unless said otherwise.
+_METADATA = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 _SMALL_BYTES, _MAX_COMPRESSION = (
     30_000_000,
     1000,
@@ -146,7 +148,7 @@ def _decode(video: Path, stage: str) -> Iterator[av.VideoFrame]:
     count = 0
     try:
         # An absolute path, as FFmpeg takes what precedes a colon for a protocol.
-        with av.open(os.path.abspath(video), options=_OPTIONS, metadata_errors="replace") as container:
+        with av.open(os.path.abspath(video), options=_OPTIONS, **_METADATA) as container:
             if not container.streams.video:
                 raise UserError(f"{video}: is not a video; use a folder of photos or a video.")
             stream = container.streams.video[0]
