@@ -44,8 +44,9 @@ class RenderConfig:
 class NetworkConfig:
     """Turn the pyramid into radiance."""
 
-    kind: Literal["decoder", "unet", "none"] = "decoder"
-    """decoder: a small network from coarse to fine; unet: ADOP's gated U-Net; none: only the hole-filled points."""
+    kind: Literal["light", "decoder", "unet", "none"] = "light"
+    """light: a small network from coarse to fine; decoder: the same with more work for what comes from coarser levels;
+    unet: ADOP's gated U-Net; none: only the hole-filled points."""
     width: Annotated[int, Range(1, 1024)] = 16
     """Channels of the decoder, or of the U-Net's finest level (each coarser level has twice as many)."""
     residual: bool = True

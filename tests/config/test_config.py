@@ -130,7 +130,7 @@ def test_a_stage_has_at_most_twelve_options():
         ('{"zoom": 1}', "must be a list of 2 numbers"),
         ('{"preset": "huge"}', "quick, gpu or large"),
         ('{"network": {"kind": 3}}', "must be a text"),
-        ('{"network": {"kind": "big"}}', "must be one of decoder, unet, none, not 'big'"),
+        ('{"network": {"kind": "big"}}', "must be one of light, decoder, unet, none, not 'big'"),
         ('{"learn": {"poses": -1}}', "must be on, off, or the step"),
         ('{"minutes": "two"}', "minutes must be a number"),
         ('{"bf16": 1}', "bf16 must be true or false"),

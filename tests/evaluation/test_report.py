@@ -104,7 +104,7 @@ def test_the_settings_are_few_and_all_others_are_folded(tmp_path: Path):
     for fact in (
         "1,234,567",
         "8 of 256 × 256 px per step",
-        "decoder, 32 channels wide",
+        "light decoder, 32 channels wide",
         "10.0 min",
         "one large machine",
     ):

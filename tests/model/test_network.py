@@ -1,4 +1,4 @@
-"""Both networks: the paper's size, the identity at the start, images of any size."""
+"""The networks: the paper's size, the identity at the start, images of any size."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_the_plain_unet_has_the_papers_size():
     assert sum(p.numel() for p in network.parameters()) == 574_651
 
 
-@pytest.mark.parametrize("kind", ["decoder", "unet"])
+@pytest.mark.parametrize("kind", ["light", "decoder", "unet"])
 @pytest.mark.parametrize("size", [(64, 64), (33, 50), (17, 9)])
 def test_starts_as_the_hole_filled_points(kind: str, size: tuple[int, int]):
     levels = pyramid(*size, 4)
@@ -40,7 +40,7 @@ def test_starts_as_the_hole_filled_points(kind: str, size: tuple[int, int]):
     assert torch.allclose(picture, base.colours[0], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["decoder", "unet"])
+@pytest.mark.parametrize("kind", ["light", "decoder", "unet"])
 def test_output_scales_with_the_brightness_of_the_scene(kind: str):
     """Twice the light in, twice the light out: the network does not depend on exposure."""
     torch.manual_seed(0)
@@ -64,10 +64,11 @@ def test_a_gated_convolution_of_parts_equals_that_of_their_concatenation():
     torch.testing.assert_close(gated(first, second), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["light", "decoder", "unet"])
 @pytest.mark.parametrize("residual", [True, False])
-def test_every_parameter_learns(residual: bool):
+def test_every_parameter_learns(residual: bool, kind: str):
     levels = pyramid(32, 32, 4)
-    network = NeuralRenderer(NetworkConfig(kind="unet", residual=residual), 4, 4)
+    network = NeuralRenderer(NetworkConfig(kind=kind, residual=residual), 4, 4)
     torch.nn.init.normal_(network.body.final.weight, std=0.1)
     (network(levels, base_of(levels)) ** 2).mean().backward()
     assert all(p.grad is not None and bool((p.grad != 0).any()) for p in network.parameters())

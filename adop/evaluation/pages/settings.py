@@ -48,7 +48,7 @@ def network_text(config: TrainConfig) -> str:
     network, levels = config.network, config.render.levels
     if network.kind == "none":
         return f"none: hole-filled points on {levels} levels"
-    name = "U-Net" if network.kind == "unet" else network.kind
+    name = {"unet": "U-Net", "light": "light decoder"}.get(network.kind, network.kind)
     return f"{name}, {network.width} channels wide, on {levels} levels of {config.render.features} features"
 
 
