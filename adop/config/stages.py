@@ -45,10 +45,10 @@ class NetworkConfig:
     """Turn the pyramid into radiance."""
 
     kind: Literal["light", "decoder", "unet", "none"] = "light"
-    """light: a small network from coarse to fine; decoder: the same with more work for what comes from coarser levels;
-    unet: ADOP's gated U-Net; none: only the hole-filled points."""
-    width: Annotated[int, Range(1, 1024)] = 16
-    """Channels of the decoder, or of the U-Net's finest level (each coarser level has twice as many)."""
+    """light: a small network from coarse to fine; decoder: one with gated convolutions, slower; unet: ADOP's gated U-Net;
+    none: only the hole-filled points."""
+    width: Annotated[int, Range(1, 1024)] = 24
+    """Channels of a decoder, or of the U-Net's finest level (each coarser level has twice as many)."""
     residual: bool = True
     """Add the network's output, zero at first, to the hole-filled points. Off: the output alone, as in ADOP."""
 

@@ -97,7 +97,7 @@ def preset(name: str, say: Callable[[str], None] = print) -> TrainConfig:
         crop=512,
         evaluate_every=5000,
         checkpoint_seconds=300.0,
-        network=NetworkConfig(width=32),
+        network=NetworkConfig(width=48),
         densify=DensifyConfig(max_points=8_000_000, max_photos=256),
         refine=RefineConfig(align_every=1500),
         lr=LearningRateConfig(features=0.02, network=2e-3),

@@ -23,7 +23,7 @@ BYTES_PER_CHANNEL = (
     20  # of a point's features: the value, its gradient, two moments, and a copy while points are added
 )
 BYTES_PER_POINT = 200  # positions, normals, blocks, and where it lies in each crop
-BYTES_PER_ACTIVATION = 30  # of a crop's pixel, for each channel of the network
+BYTES_PER_ACTIVATION = 25  # of a crop's pixel, for each channel of the network
 BYTES_PER_PIXEL = 120  # of a crop, besides
 BYTES_PER_PICTURE_PIXEL = 600  # of a whole photo that is rendered
 CONTAINER_FILES = (

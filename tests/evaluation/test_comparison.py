@@ -51,7 +51,7 @@ def test_the_means_are_over_the_photos_that_all_runs_held_out(three: list[Path])
         "Left out, because third lacks 2 photos: a, d.",
     )
     settings = dict(comparison.settings())
-    assert settings == {"batch": ["4", "8", "4"], "network.width": ["16", "16", "32"]}
+    assert settings == {"batch": ["4", "8", "4"], "network.width": ["24", "24", "32"]}
 
 
 def test_the_best_of_a_row_is_the_highest_the_lowest_or_the_nearest_to_one():
@@ -73,7 +73,7 @@ def test_the_page_shows_every_run(three: list[Path], tmp_path: Path):
         assert imageio.imread(tmp_path / "out" / file).shape == (12, 16, 3)
     means = [[scores_of(f"{run.name} {p}")["psnr_fitted"] for p in ("b", "c")] for run in three]
     assert ["fitted", *(f"{np.mean(pair):.2f}" for pair in means)] in page.rows
-    assert ["network.width", "16", "16", "32"] in page.rows
+    assert ["network.width", "24", "24", "32"] in page.rows
     assert "was trained on 1 photo: a." in page.text and "say little" in page.text
     chosen = [[v["value"] for t, v in page.elements if t == "option" and "selected" in v][i] for i in (0, 1)]
     sides = {v["class"]: v["src"] for t, v in page.elements if t == "img" and v.get("class")}

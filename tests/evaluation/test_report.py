@@ -109,7 +109,7 @@ def test_the_settings_are_few_and_all_others_are_folded(tmp_path: Path):
         "one large machine",
     ):
         assert fact in page.text
-    assert ["batch", "8", "4"] in page.rows and ["network.width", "32", "16"] in page.rows
+    assert ["batch", "8", "4"] in page.rows and ["network.width", "32", "24"] in page.rows
     assert ["learn.rolling-shutter", "off"] in page.rows and ["bf16", "on"] in page.rows
     listed = [row[0] for row in page.rows if row[0] in {option.name for option in options(TrainConfig())}]
     assert len(listed) == len(set(listed)) == len(options(TrainConfig())) > 90
