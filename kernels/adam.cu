@@ -4,7 +4,8 @@
 // One index is one row [C] of the parameter.
 KERNEL(sparse_adam, SparseAdamArguments) {
     const int64 channels = args.channels;
-    const real beta1 = (real)args.beta1, beta2 = (real)args.beta2;
+    const real beta1 = (real)args.beta1, beta2 = (real)args.beta2, epsilon = (real)args.epsilon;
+    const real *rates = args.rates, *decays = args.decays;
     int last = 0;  // neighbouring rows often have the same count, which saves the powers
     real scale1 = 0, scale2 = 0;
     FOR_EACH (n, args.rows) {
@@ -18,13 +19,14 @@ KERNEL(sparse_adam, SparseAdamArguments) {
             scale1 = (real)(1 / (1 - pow(args.beta1, (double)step)));
             scale2 = (real)(1 / (1 - pow(args.beta2, (double)step)));
         }
-        for (int64 c = 0; c < channels; ++c) {
-            const int64 i = n * channels + c;
+        real* average = args.average + n * channels;
+        real *square = args.square + n * channels, *parameter = args.parameter + n * channels;
+        LANE_LOOP for (int64 c = 0; c < channels; ++c) {
             const real g = gradient[c];
-            args.average[i] = beta1 * args.average[i] + (1 - beta1) * g;
-            args.square[i] = beta2 * args.square[i] + (1 - beta2) * g * g;
-            const real change = args.average[i] * scale1 / (sqrt(args.square[i] * scale2) + (real)args.epsilon);
-            args.parameter[i] -= args.rates[c] * (change + args.decays[c] * args.parameter[i]);
+            average[c] = beta1 * average[c] + (1 - beta1) * g;
+            square[c] = beta2 * square[c] + (1 - beta2) * g * g;
+            const real change = average[c] * scale1 / (sqrt(square[c] * scale2) + epsilon);
+            parameter[c] -= rates[c] * (change + decays[c] * parameter[c]);
         }
     }
 }

@@ -28,6 +28,7 @@ struct Pair {
 #define LANES 1
 #define ROLLED _Pragma("unroll 1")
 #define SUM_LOOP(...) ROLLED
+#define LANE_LOOP
 #define FOR_EACH(i, count)                                                                 \
     for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x, end_ = (count); i < end_; \
          i += (int64)gridDim.x * blockDim.x)
@@ -148,8 +149,10 @@ static void parallel_for(int64 tasks, int threads, const Body& body) {
 #define PRAGMA(text) _Pragma(#text)
 #define UNROLL PRAGMA(GCC unroll 16)
 // Before a loop inside a kernel: ROLLED is not unrolled on a GPU, where that would take too many registers. SUM_LOOP is
-// not either, and on a CPU it is vectorised: it adds to the scalars that are named.
+// not either, and on a CPU it is vectorised: it adds to the scalars that are named. LANE_LOOP only is vectorised there:
+// no pass of it may read what another one writes.
 #define ROLLED
+#define LANE_LOOP PRAGMA(omp simd)
 #define LANES 8
 #define SUM_LOOP(...) PRAGMA(omp simd reduction(+ : __VA_ARGS__))
 #define FOR_EACH_PIXEL_BY(pragma, x, y, columns, rows)                                                          \
