@@ -225,9 +225,10 @@ def _similarity(
 
 def _box_mean(image: Tensor) -> Tensor:
     """Return the means of images [P, C, h, w] over windows of `WINDOW_PX` pixels; outside the image is 0."""
-    reach = WINDOW_PX // 2
-    rows = F.avg_pool2d(image, (WINDOW_PX, 1), stride=1, padding=(reach, 0))
-    return F.avg_pool2d(rows, (1, WINDOW_PX), stride=1, padding=(0, reach))
+    channels, reach = image.shape[1], WINDOW_PX // 2
+    weight = image.new_full((channels, 1, WINDOW_PX, 1), 1 / WINDOW_PX)  # on a CPU much faster than avg_pool2d
+    rows = F.conv2d(image, weight, padding=(reach, 0), groups=channels)
+    return F.conv2d(rows, weight.transpose(2, 3), padding=(0, reach), groups=channels)
 
 
 def _best_depth(scores: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
