@@ -139,12 +139,18 @@ def _closed(image: Tensor) -> Tensor:
     Source: morphological closing (Serra 1982) by a square as wide as two gaps.
     """
     grown = F.pad(_dilated(image), [REACH] * 4)
-    return F.max_pool2d(1 - grown, 2 * REACH + 1, stride=1) == 0
+    return _largest_around(1 - grown, padding=0) == 0
 
 
 def _dilated(image: Tensor) -> Tensor:
     """Return 1 where a true pixel of a bool image [1, 1, H, W] lies within reach, else 0."""
-    return F.max_pool2d(image.float(), 2 * REACH + 1, stride=1, padding=REACH)
+    return _largest_around(image.float(), padding=REACH)
+
+
+def _largest_around(image: Tensor, padding: int) -> Tensor:
+    """Return the largest values within reach of an image's [1, 1, H, W] pixels: of rows first, then of columns."""
+    rows = F.max_pool2d(image, (1, 2 * REACH + 1), stride=1, padding=(0, padding))
+    return F.max_pool2d(rows, (2 * REACH + 1, 1), stride=1, padding=(padding, 0))
 
 
 def _doubled(image: Tensor, like: Tensor) -> Tensor:
