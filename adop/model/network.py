@@ -155,8 +155,12 @@ class NeuralRenderer(nn.Module):
             return
         more = 4 if self.kind == "light" else 5
         channels = [features + more if self.residual else features] * levels
-        build = {"light": LightDecoder, "decoder": Decoder, "unet": UNet}[self.kind]
-        self.body = build(channels, config.width, 6 if self.residual else 3)
+        kinds: dict[str, type[LightDecoder | Decoder | UNet]] = {
+            "light": LightDecoder,
+            "decoder": Decoder,
+            "unet": UNet,
+        }
+        self.body = kinds[self.kind](channels, config.width, 6 if self.residual else 3)
         if self.residual:
             for parameter in self.body.final.parameters():
                 nn.init.zeros_(parameter)

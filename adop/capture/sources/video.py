@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -28,7 +29,9 @@ _FORMATS = (
 )
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 # Before version 19, metadata that are not UTF-8 were an error unless said otherwise.
-_METADATA = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+_METADATA: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+)
 _SMALL_BYTES, _MAX_COMPRESSION = (
     30_000_000,
     1000,
