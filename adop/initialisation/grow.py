@@ -78,40 +78,22 @@ def grow_points(pipeline: Pipeline, cache: PhotoCache, photos: list[int], config
     reduced = reduce_photos(pipeline, cache, photos, config.longest_side)
     fill_levels, added = pipeline.config.fill_levels, 0
     holes = {index: photo.holes(PASSING_LEVELS) for index, photo in reduced.items()}
-    searched = _holes_of_surfaces(reduced, holes, photos, config)
+    with_holes = [index for index in photos if holes[index].float().mean() > MIN_HOLES]
+    chosen = spread_photos(with_holes, config.max_photos)
     if config.stereo:
         stereo_levels = min(config.stereo_levels, fill_levels)
-        added = _add(
-            pipeline, _stereo_candidates(reduced, searched, stereo_levels, config), config.max_points
-        )
+        found = _stereo_candidates(reduced, chosen, holes, stereo_levels, config)
+        added = _add(pipeline, found, config.max_points)
         reduced = update_depth(pipeline, reduced) if added else reduced
     if added >= config.max_points:
         return added
     found = []
-    for photo, hole in searched.items():
+    for photo in chosen:
         neighbours = [reduced[i] for i in nearest_photos(reduced, photo, config.neighbour_photos)]
-        hole = hole & reduced[photo].holes(fill_levels)
-        found.append(_depth_hypotheses(reduced[photo], neighbours, config, hole))
+        candidates = _depth_hypotheses(reduced[photo], neighbours, config, fill_levels)
+        found.append(_without_background(candidates, reduced[photo].camera.centre(), reduced, holes))
     added += _add(pipeline, found, config.max_points - added)
     return added + _continue_surfaces(pipeline, reduced, holes, config, config.max_points - added)
-
-
-def _holes_of_surfaces(
-    reduced: dict[int, ReducedPhoto], holes: dict[int, Tensor], photos: list[int], config: GrowConfig
-) -> dict[int, Tensor]:
-    """Return the holes [1, 1, h, w] bool to search for surfaces, by photo: what the far background does not fill."""
-    with_holes = [index for index in photos if holes[index].float().mean() > MIN_HOLES]
-    result = {}
-    for index in spread_photos(with_holes, config.max_photos):
-        photo, pixels = reduced[index], torch.nonzero(holes[index][0, 0])
-        row, column = pixels.unbind(1)
-        inverse_depth = photo.filled_inverse_depth()[0, 0, row, column].clamp_min(MIN_INVERSE_DEPTH)
-        candidates = _candidates_at(photo, pixels, 1 / inverse_depth)
-        hole = holes[index].clone()
-        hole[0, 0, row, column] = ~_is_background(candidates, photo.camera.centre(), reduced, holes)
-        if hole.float().mean() > MIN_HOLES:
-            result[index] = hole
-    return result
 
 
 def _continue_surfaces(
@@ -133,8 +115,8 @@ def _continue_surfaces(
         photo = update_depth(pipeline, {index: reduced[index]})[index]
         others = {i: other for i, other in reduced.items() if i != index}
         candidates = _continued(photo, list(others.values()), config, pipeline.config.fill_levels)
-        background = _is_background(candidates, photo.camera.centre(), others, holes)
-        added += _add(pipeline, [candidates[~background]], max_points - added)
+        candidates = _without_background(candidates, photo.camera.centre(), others, holes)
+        added += _add(pipeline, [candidates], max_points - added)
     return added
 
 
@@ -194,12 +176,16 @@ def _add(pipeline: Pipeline, found: list[Candidates], max_points: int) -> int:
 
 
 def _stereo_candidates(
-    reduced: dict[int, ReducedPhoto], searched: dict[int, Tensor], fill_levels: int, config: GrowConfig
+    reduced: dict[int, ReducedPhoto],
+    chosen: list[int],
+    holes: dict[int, Tensor],
+    fill_levels: int,
+    config: GrowConfig,
 ) -> list[Candidates]:
-    """Return what stereo finds in the searched holes of photos and another of these photos confirms."""
+    """Return what stereo finds in the holes of the chosen photos and another of them confirms."""
     pyramid, maps = photo_pyramid(reduced), {}
-    for photo in Bar(searched, desc="stereo in holes"):
-        depths = depth_map(pyramid, photo, searched[photo] & reduced[photo].holes(fill_levels), config)
+    for photo in Bar(chosen, desc="stereo in holes"):
+        depths = depth_map(pyramid, photo, fill_levels, config)
         if depths is not None:
             maps[photo] = depths
     result = []
@@ -207,14 +193,15 @@ def _stereo_candidates(
         pixels = torch.nonzero(depths.found)
         z = 1 / depths.inverse_depth[pixels[:, 0], pixels[:, 1]]
         candidates = _candidates_at(reduced[photo], pixels, z)
-        result.append(candidates[consistent_depths(maps, reduced, photo, candidates.xyz)])
+        candidates = candidates[consistent_depths(maps, reduced, photo, candidates.xyz)]
+        result.append(_without_background(candidates, reduced[photo].camera.centre(), reduced, holes))
     return result
 
 
-def _is_background(
+def _without_background(
     candidates: Candidates, centre: Tensor, photos: dict[int, ReducedPhoto], holes: dict[int, Tensor]
-) -> Tensor:
-    """Return [M] bool, whether candidates of the photo with this centre are part of the far background, such as the sky.
+) -> Candidates:
+    """Return the candidates of the photo with this centre that are not part of the far background, such as the sky.
 
     They are if many photos see past all points in their direction, and most of these show the same light there.
     Beside an outline, photos agree on the sky at the depth of the outline too.
@@ -230,7 +217,8 @@ def _is_background(
         showing += inside & photo.inside_mask()[0, 0, row, column]
         passing += past
         agreeing += past & (difference.abs().amax(1) < MAX_LOG_DIFFERENCE)
-    return (passing > MIN_PASSING * showing) & (agreeing > MIN_AGREEING * passing)
+    background = (passing > MIN_PASSING * showing) & (agreeing > MIN_AGREEING * passing)
+    return candidates[~background]
 
 
 def _candidates_at(photo: ReducedPhoto, pixels: Tensor, z: Tensor) -> Candidates:
@@ -244,12 +232,10 @@ def _candidates_at(photo: ReducedPhoto, pixels: Tensor, z: Tensor) -> Candidates
 
 
 def _depth_hypotheses(
-    photo: ReducedPhoto, neighbours: list[ReducedPhoto], config: GrowConfig, holes: Tensor
+    photo: ReducedPhoto, neighbours: list[ReducedPhoto], config: GrowConfig, fill_levels: int
 ) -> Candidates:
-    """Return candidates in holes of a photo, at depths close to the surrounding depth, where its neighbours agree.
-
-    Args: holes: [1, 1, h, w] bool.
-    """
+    """Return candidates in the holes of a photo, at depths close to the surrounding depth, where its neighbours agree."""
+    holes = photo.holes(fill_levels)
     # Clipped pixels agree with every other clipped pixel, wherever it is.
     pixels = torch.nonzero((holes & ~photo.clipped)[0, 0])
     inverse_depth = photo.filled_inverse_depth()[0, 0, pixels[:, 0], pixels[:, 1]].clamp_min(

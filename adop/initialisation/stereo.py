@@ -49,8 +49,8 @@ def photo_pyramid(photos: dict[int, ReducedPhoto]) -> PhotoPyramid:
     return result
 
 
-def depth_map(pyramid: PhotoPyramid, reference: int, holes: Tensor, config: GrowConfig) -> DepthMap | None:
-    """Return the depths that stereo finds in holes [1, 1, h, w] of a reference photo; None where it cannot find any.
+def depth_map(pyramid: PhotoPyramid, reference: int, fill_levels: int, config: GrowConfig) -> DepthMap | None:
+    """Return the depths that stereo finds in the holes of a reference photo; None where it cannot find any.
 
     At the coarsest size all depths from the nearest points to infinity are tried, about a pixel of disparity apart;
     at finer sizes a few around the best. The score of a depth is the mean similarity of windows in the better half of
@@ -59,7 +59,7 @@ def depth_map(pyramid: PhotoPyramid, reference: int, holes: Tensor, config: Grow
     Source: plane sweeping (Collins 1996) with the best-half rule for occlusions (Kang, Szeliski and Chai 2001).
     """
     photo = pyramid[0][reference]
-    holes = holes & ~photo.clipped
+    holes = photo.holes(fill_levels) & ~photo.clipped
     has_point = photo.has_point()
     if not bool(holes.any()) or not bool(has_point.any()):
         return None

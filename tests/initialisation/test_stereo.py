@@ -67,10 +67,7 @@ def views_of(world, clipped: bool = False) -> tuple[dict[int, ReducedPhoto], dic
 def test_the_depth_of_a_slanted_plane_is_found():
     views, true = views_of(slanted_plane)
     config = GrowConfig()
-    maps = {
-        photo: depth_map(photo_pyramid(views), photo, views[photo].holes(FILL_LEVELS), config)
-        for photo in views
-    }
+    maps = {photo: depth_map(photo_pyramid(views), photo, FILL_LEVELS, config) for photo in views}
     depths = maps[2]
     assert depths is not None
     hole = views[2].holes(FILL_LEVELS)[0, 0]
@@ -89,7 +86,7 @@ def test_the_depth_of_a_slanted_plane_is_found():
 @pytest.mark.parametrize(("world", "clipped"), [(sky, False), (slanted_plane, True)])
 def test_nothing_is_found_in_the_sky_or_in_clipped_photos(world, clipped: bool):
     views, _ = views_of(world, clipped)
-    depths = depth_map(photo_pyramid(views), 2, views[2].holes(FILL_LEVELS), GrowConfig())
+    depths = depth_map(photo_pyramid(views), 2, FILL_LEVELS, GrowConfig())
     assert depths is None or depths.found.sum() < 0.04 * views[2].holes(FILL_LEVELS).sum()
 
 
