@@ -158,10 +158,11 @@ def _spread(cells: _Cells, image: Tensor) -> Tensor:
 
     Source: a vote of the judged squares, weighted as by a bilateral filter (Tomasi and Manduchi 1998).
     """
-    look, judged, found = _look_of_cells(image, cells), cells.judged.flatten(), cells.hidden.flatten()
-    asked = (cells.hidden | ~cells.judged).flatten().nonzero()[:, 0]
-    votes = [_votes(look[part], look[judged], found[judged]) for part in asked.split(1024)]
-    alike = torch.zeros_like(found).index_put((asked,), torch.cat(votes) > 0).reshape(cells.hidden.shape)
+    look = _look_of_cells(image, cells)
+    known, found = look[cells.judged.flatten()], cells.hidden[cells.judged]
+    asked = cells.hidden | ~cells.judged
+    votes = [_votes(part, known, found) for part in look[asked.flatten()].split(1024)]
+    alike = asked.masked_scatter(asked, torch.cat(votes) > 0)
     outline = F.max_pool2d(alike[None].float(), 3, stride=1, padding=1)[0] > 0  # squares that show some of it
     hidden = cells.hidden | (outline & ~cells.judged)
     height, width = image.shape[2:]

@@ -226,9 +226,8 @@ def _similarity(
 def _box_mean(image: Tensor) -> Tensor:
     """Return the means of images [P, C, h, w] over windows of `WINDOW_PX` pixels; outside the image is 0."""
     channels, reach = image.shape[1], WINDOW_PX // 2
-    weight = image.new_full(
-        (channels, 1, WINDOW_PX, 1), 1 / WINDOW_PX
-    )  # on a CPU much faster than avg_pool2d
+    # On a CPU much faster than avg_pool2d.
+    weight = image.new_full((channels, 1, WINDOW_PX, 1), 1 / WINDOW_PX)
     rows = F.conv2d(image, weight, padding=(reach, 0), groups=channels)
     return F.conv2d(rows, weight.transpose(2, 3), padding=(0, reach), groups=channels)
 
