@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from adop.errors import UserError, one_line
+from adop.interrupts import ignore_termination
 
 PATIENCE = timedelta(days=2)  # the others wait while the first process prepares a run
 CPU = torch.device("cpu")
@@ -199,8 +200,12 @@ def _store(rank: int) -> dist.Store:
 
 @contextmanager
 def _exchange() -> Iterator[None]:
-    """Turn the errors of an exchange, which fails where another process has ended, into `ProcessLostError`."""
+    """Turn the errors of an exchange, which fails where another process has ended, into `ProcessLostError`.
+
+    `torchrun` sends SIGTERM to those that are left, which must not end them before they have said why they end.
+    """
     try:
         yield
     except RuntimeError as error:
+        ignore_termination()
         raise ProcessLostError(one_line(error)) from error

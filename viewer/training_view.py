@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from adop.config import TrainConfig
 from adop.errors import UserError
+from adop.interrupts import Handler, signals_call
 from adop.progress import Stages
 from adop.run.run import Run
 from adop.training.train import share_done
@@ -205,7 +204,7 @@ class LiveView:
 
     def _wait_while_paused(self) -> None:
         """Wait until training is resumed or Ctrl-C is pressed."""
-        with _on_interrupt(self._resume):
+        with signals_call(_act_first(self._resume)):
             self._gate.open_until(lambda: not self.paused)
         self._measure_speed()
 
@@ -272,24 +271,12 @@ class LiveView:
             self.viewer.close()
 
 
-@contextmanager
-def _on_interrupt(act: Callable[[], None]) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM call `act` before their handlers; only on the main thread, which alone receives signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def _act_first(act: Callable[[], None]) -> Callable[[int, Handler], None]:
+    """Return what a signal calls: `act`, then the handler before."""
 
-    def handle(number: int, frame: Any) -> None:
+    def handle(number: int, before: Handler) -> None:
         act()
-        handler = before[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
+        if callable(before):
+            before(number, None)
 
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return handle
