@@ -10,9 +10,9 @@ KERNEL(sparse_adam, SparseAdamArguments) {
     real scale1 = 0, scale2 = 0;
     FOR_EACH (n, args.rows) {
         const real* gradient = args.gradient + n * channels;
-        bool touched = false;
-        for (int64 c = 0; c < channels; ++c) touched |= gradient[c] != 0;
-        if (!touched) continue;
+        real size = 0;
+        SUM_LOOP(size) for (int64 c = 0; c < channels; ++c) size += abs(gradient[c]);
+        if (size == 0) continue;
         const int step = ++args.steps[n];
         if (step != last) {
             last = step;

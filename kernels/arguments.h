@@ -137,7 +137,8 @@ ARGUMENTS(ProjectArguments, PROJECT_FIELDS)
     FIELD(BandArguments, bands) \
     FIELD(ProjectedArguments, projected) \
     FIELD(real*, grad_uv) /* [B, N, 2] or null */ \
-    FIELD(int64, level)
+    FIELD(real*, rows)    /* [row_count, R] a row for each pixel of all levels, see rasterize.cu */ \
+    FIELD(int64, row_count)
 ARGUMENTS(RasterizeArguments, RASTERIZE_FIELDS)
 
 #define DRAW_FIELDS(FIELD) \

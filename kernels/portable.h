@@ -7,6 +7,9 @@
 // SLOT(slots) is the index of a place for partial sums: on a CPU each chunk has its own, so that the sums do not depend
 // on the number of threads. LANES numbers are computed at once where compilers vectorise a loop; load_pair reads two
 // neighbours, on a CPU in one go. Floats are never contracted, so that both compilers round alike.
+//
+// Peers are the threads of a warp that add to the same row of sums, of which the first adds for all: find_peers, then
+// sum_of_peers, then add_four in the one that is_first. On a CPU every thread is alone.
 #pragma once
 
 #ifndef ADOP_REAL
@@ -51,6 +54,47 @@ DEVICE real load(const real* address) { return *(const volatile real*)address; }
 // Positive floats have the order of their bits.
 DEVICE void atomic_min(float* address, float value) { atomicMin((int*)address, __float_as_int(value)); }
 DEVICE void atomic_min(double* address, double value) { atomicMin((int64*)address, __double_as_longlong(value)); }
+
+// The warp's lanes that add to the same place at the same time, as bits, and how many of them come before this one.
+struct Peers {
+    unsigned adding, same;  // all lanes that add, and those of them that add to the same place
+    int lane, before;
+};
+DEVICE Peers find_peers(const real* place) {
+    const int lane = threadIdx.x % 32;
+    const unsigned adding = __activemask(), same = __match_any_sync(adding, (unsigned long long)place);
+    return {adding, same, lane, __popc(same & ((1u << lane) - 1))};
+}
+DEVICE bool is_first(const Peers& peers) { return peers.before == 0; }
+DEVICE int count_peers(const Peers& peers) { return __popc(peers.same); }
+// Leaves the sum of all peers in the first one. In each round a lane adds the next one's values, and every other one is
+// done. Source: Westphal, Voting and Shuffling to Optimize Atomic Operations, 2015.
+DEVICE void sum_of_peers(const Peers& peers, real* values) {
+    unsigned after = peers.same & ~((2u << peers.lane) - 1);
+    for (int place = peers.before; __any_sync(peers.adding, after); place >>= 1) {
+        const int next = __ffs(after) - 1;
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+            const real other = __shfl_sync(peers.adding, values[k], next < 0 ? peers.lane : next);
+            if (next >= 0) values[k] += other;
+        }
+        after &= __ballot_sync(peers.adding, place % 2 == 0);
+    }
+}
+// Adds four numbers at an address that is a multiple of theirs.
+DEVICE void add_four(real* address, const real* values) {
+#if __CUDA_ARCH__ >= 900
+    if (sizeof(real) == 4) {
+        asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(address)),
+                     "f"((float)values[0]), "f"((float)values[1]), "f"((float)values[2]), "f"((float)values[3])
+                     : "memory");
+        return;
+    }
+#endif
+#pragma unroll
+    for (int k = 0; k < 4; ++k)
+        if (values[k] != 0) atomicAdd(address + k, values[k]);
+}
 
 #else
 
@@ -199,6 +243,14 @@ DEVICE void atomic_add(real* address, real value) {
     real before = load(address), after;
     do after = before + value;
     while (!__atomic_compare_exchange(address, &before, &after, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+}
+struct Peers {};
+DEVICE Peers find_peers(const real*) { return {}; }
+DEVICE bool is_first(const Peers&) { return true; }
+DEVICE int count_peers(const Peers&) { return 1; }
+DEVICE void sum_of_peers(const Peers&, real*) {}
+DEVICE void add_four(real* address, const real* values) {
+    for (int k = 0; k < 4; ++k) atomic_add(address + k, values[k]);
 }
 DEVICE void atomic_min(real* address, real value) {
     real before = load(address);

@@ -1,20 +1,43 @@
 // Entry points of rasterize in the order by point: depth, blending, normalising, and the two backward passes.
 //
-// Depth must be filled with +inf, weight and image with 0. One index is one (view, point), or one pixel of a level.
+// A pixel's numbers lie side by side in a row of R, so that a point reads or adds them at once: C values, one more, and
+// zeros up to a multiple of four. The rows of level 0 come first, within a level those of the first view. One index is
+// one (view, point), or one row.
 #include "arguments.h"
 #include "harmonics.h"
 #include "linalg.h"
 #include "pyramid.h"
 #include "slopes.h"
 
+DEVICE int64 row_size(const PyramidArguments& pyramid) { return (pyramid.channels / 4 + 1) * 4; }
+
 struct Cell {
     int64 pixel;  // within [B, H_l, W_l]
     int64 plane;  // H_l * W_l
 };
 
+DEVICE int64 plane_of(const PyramidArguments& pyramid, int level) {
+    return (int64)level_extent(pyramid.width, level) * level_extent(pyramid.height, level);
+}
 DEVICE Cell find_cell(const PyramidArguments& pyramid, int64 view, int x, int y, int level) {
-    const int64 columns = level_extent(pyramid.width, level), plane = columns * level_extent(pyramid.height, level);
-    return {view * plane + (y >> level) * columns + (x >> level), plane};
+    const int64 plane = plane_of(pyramid, level);
+    return {view * plane + (int64)(y >> level) * level_extent(pyramid.width, level) + (x >> level), plane};
+}
+
+struct LevelCell {
+    int level;
+    Cell cell;
+};
+DEVICE LevelCell find_row(const PyramidArguments& pyramid, int64 row) {
+    int level = 0;
+    int64 plane = plane_of(pyramid, 0);
+    for (; row >= pyramid.views * plane; plane = plane_of(pyramid, ++level)) row -= pyramid.views * plane;
+    return {level, {row, plane}};
+}
+// Where the first channel of a pixel lies in an image.
+DEVICE int64 channel_of(const PyramidArguments& pyramid, const Cell& cell) {
+    const int64 view = pyramid.views == 1 ? 0 : cell.pixel / cell.plane;
+    return cell.pixel + view * (pyramid.channels - 1) * cell.plane;
 }
 
 // How many levels a point is drawn at: those with radius_px / 2^l >= radius_threshold.
@@ -33,6 +56,14 @@ DEVICE bool is_drawn(const RasterizeArguments& args, int64 i) {
 // What a point's depth is compared with: points within the tolerance of the nearest one count.
 DEVICE real tolerance_of(const PyramidArguments& pyramid) { return (real)(1 + pyramid.depth_tolerance); }
 
+// One index is one row.
+KERNEL(raster_clear, RasterizeArguments) {
+    FOR_EACH (i, args.row_count) {
+        const LevelCell at = find_row(args.bands.pyramid, i);
+        args.bands.pyramid.depth[at.level][at.cell.pixel] = (real)float_of_bits(0x7f800000);  // infinity
+    }
+}
+
 KERNEL(raster_depth, RasterizeArguments) {
     const PyramidArguments& pyramid = args.bands.pyramid;
     const int64 points = args.bands.blocks.points;
@@ -40,58 +71,85 @@ KERNEL(raster_depth, RasterizeArguments) {
         if (!is_drawn(args, i)) continue;
         const real z = args.projected.z[i];
         const int x = (int)args.projected.uv[2 * i], y = (int)args.projected.uv[2 * i + 1];
+        const int64 view = pyramid.views == 1 ? 0 : i / points;
         const int count = count_detail_levels(pyramid, args.projected.radius_px[i]);
         for (int level = 0; level < count; ++level) {
-            real* depth = pyramid.depth[level] + find_cell(pyramid, i / points, x, y, level).pixel;
+            real* depth = pyramid.depth[level] + find_cell(pyramid, view, x, y, level).pixel;
             if (z < load(depth)) atomic_min(depth, z);
         }
     }
 }
 
+// Rows must hold zeros; they get the sums of the features and the weight.
 KERNEL(raster_blend, RasterizeArguments) {
     const PyramidArguments& pyramid = args.bands.pyramid;
-    const int64 points = args.bands.blocks.points, channels = pyramid.channels;
+    const int64 points = args.bands.blocks.points, channels = pyramid.channels, size = row_size(pyramid);
     FOR_EACH (i, pyramid.views * points) {
         if (!is_drawn(args, i)) continue;
-        const int64 view = i / points;
+        const int64 view = pyramid.views == 1 ? 0 : i / points;
         const real* feature = pyramid.features + (i - view * points) * pyramid.row;
         const Vec3 change = harmonic_change(pyramid, view, i - view * points);
         const real z = args.projected.z[i];
         const int x = (int)args.projected.uv[2 * i], y = (int)args.projected.uv[2 * i + 1];
         const int count = count_detail_levels(pyramid, args.projected.radius_px[i]);
+        real* rows = args.rows;
         for (int level = 0; level < count; ++level) {
             const Cell cell = find_cell(pyramid, view, x, y, level);
+            real* row = rows + cell.pixel * size;
+            rows += pyramid.views * cell.plane * size;
             if (!(z <= pyramid.depth[level][cell.pixel] * tolerance_of(pyramid))) continue;
-            atomic_add(pyramid.weight[level] + cell.pixel, 1);
-            real* image = pyramid.image[level] + view * (channels - 1) * cell.plane + cell.pixel;
-            for (int64 c = 0; c < channels; ++c) atomic_add(image + c * cell.plane, feature[c] + component(change, c));
+            const Peers peers = find_peers(row);
+            for (int64 first = 0; first <= channels; first += 4) {
+                real four[4];
+                for (int k = 0; k < 4; ++k)
+                    four[k] = first + k < channels ? feature[first + k] + component(change, first + k) : 0;
+                if (first < channels) sum_of_peers(peers, four);
+                for (int k = 0; k < 4; ++k)
+                    if (first + k == channels) four[k] = (real)count_peers(peers);
+                if (is_first(peers)) add_four(row + first, four);
+            }
         }
     }
 }
 
-// One index is one pixel of level args.level in one view.
+// One index is one row, whose sums become a pixel of the weight and of the image.
 KERNEL(raster_normalise, RasterizeArguments) {
     const PyramidArguments& pyramid = args.bands.pyramid;
-    const int level = (int)args.level;
-    const int64 plane = (int64)level_extent(pyramid.width, level) * level_extent(pyramid.height, level);
-    FOR_EACH (i, pyramid.views * plane) {
-        const real weight = pyramid.weight[level][i];
-        const int64 first = i + i / plane * (pyramid.channels - 1) * plane;
-        for (int64 c = 0; c < pyramid.channels; ++c) {
-            real* value = pyramid.image[level] + first + c * plane;
-            if (weight > 0) *value /= weight;
-            else *value = pyramid.background[level][pyramid.background_full ? first + c * plane : c];
+    const int64 channels = pyramid.channels, size = row_size(pyramid);
+    FOR_EACH (i, args.row_count) {
+        const LevelCell at = find_row(pyramid, i);
+        const real *sums = args.rows + i * size, *background = pyramid.background[at.level];
+        const real weight = sums[channels];
+        const int64 first = channel_of(pyramid, at.cell);
+        pyramid.weight[at.level][at.cell.pixel] = weight;
+        for (int64 c = 0; c < channels; ++c) {
+            const int64 place = first + c * at.cell.plane;
+            pyramid.image[at.level][place] =
+                weight > 0 ? sums[c] / weight : background[pyramid.background_full ? place : c];
         }
+    }
+}
+
+// One index is one row, which gets the gradient of a pixel's sums, and its depth.
+KERNEL(raster_load_gradients, RasterizeArguments) {
+    const PyramidArguments& pyramid = args.bands.pyramid;
+    const int64 channels = pyramid.channels, size = row_size(pyramid);
+    FOR_EACH (i, args.row_count) {
+        const LevelCell at = find_row(pyramid, i);
+        const real weight = pyramid.weight[at.level][at.cell.pixel];
+        const real* grad = args.bands.gradients.image[at.level] + channel_of(pyramid, at.cell);
+        real* row = args.rows + i * size;
+        for (int64 c = 0; c < channels; ++c) row[c] = weight > 0 ? grad[c * at.cell.plane] / weight : 0;
+        row[channels] = pyramid.depth[at.level][at.cell.pixel];
     }
 }
 
 // One index is one point, which owns its row of the features' gradient.
 KERNEL(raster_backward_features, RasterizeArguments) {
     const PyramidArguments& pyramid = args.bands.pyramid;
-    const PyramidGradientArguments& gradients = args.bands.gradients;
-    const int64 points = args.bands.blocks.points, channels = pyramid.channels;
+    const int64 points = args.bands.blocks.points, channels = pyramid.channels, size = row_size(pyramid);
     FOR_EACH (n, points) {
-        real* row = gradients.features + n * pyramid.row;
+        real* out = args.bands.gradients.features + n * pyramid.row;
         for (int64 view = 0; view < pyramid.views; ++view) {
             const int64 i = view * points + n;
             if (!is_drawn(args, i)) continue;
@@ -99,18 +157,18 @@ KERNEL(raster_backward_features, RasterizeArguments) {
             const real z = args.projected.z[i];
             const int x = (int)args.projected.uv[2 * i], y = (int)args.projected.uv[2 * i + 1];
             const int count = count_detail_levels(pyramid, args.projected.radius_px[i]);
+            const real* rows = args.rows;
             for (int level = 0; level < count; ++level) {
                 const Cell cell = find_cell(pyramid, view, x, y, level);
-                if (!(z <= pyramid.depth[level][cell.pixel] * tolerance_of(pyramid))) continue;
-                const real weight = pyramid.weight[level][cell.pixel];
-                const real* grad = gradients.image[level] + view * (channels - 1) * cell.plane + cell.pixel;
+                const real* row = rows + cell.pixel * size;
+                rows += pyramid.views * cell.plane * size;
+                if (!(z <= row[channels] * tolerance_of(pyramid))) continue;
                 for (int64 c = 0; c < channels; ++c) {
-                    const real g = grad[c * cell.plane] / weight;
-                    row[c] += g;
-                    if (c < 3) add_component(colour, c, g);
+                    out[c] += row[c];
+                    if (c < 3) add_component(colour, c, row[c]);
                 }
             }
-            add_harmonic_gradient(pyramid, view, n, colour, row);
+            add_harmonic_gradient(pyramid, view, n, colour, out);
         }
     }
 }

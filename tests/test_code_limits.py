@@ -75,7 +75,7 @@ def test_tests_lie_in_folders_named_after_those_of_adop() -> None:
     folders |= {"docs", "kernels", "scenes", "viewer"}
     tests = [file for file in sources({".py"}) if file.name.startswith("test_")]
     elsewhere = [name_of(file) for file in tests if file.parent.name not in folders]
-    of_modules = [f"tests/test_{name}.py" for name in ("files", "progress", "ranges")]
+    of_modules = [f"tests/test_{name}.py" for name in ("files", "interrupts", "progress", "ranges")]
     assert elsewhere == ["tests/test_code_limits.py", *of_modules]
 
 

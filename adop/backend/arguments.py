@@ -126,7 +126,7 @@ class RasterizeArguments(ctypes.Structure):
     _fields_ = (
         ("bands", BandArguments),
         ("projected", ProjectedArguments),
-        *_fields(("pointer", "grad_uv"), ("integer", "level")),
+        *_fields(("pointer", "grad_uv rows"), ("integer", "row_count")),
     )
 
 

@@ -170,15 +170,22 @@ def _empty_pyramid(inputs: RasterizeInputs) -> PyramidTensors:
 def rasterize_by_point(inputs: RasterizeInputs) -> PyramidTensors:
     """Draw with one thread per point and atomic sums: the order of a GPU, which tests run on a CPU too."""
     drawn = _empty_pyramid(inputs)
-    torch._foreach_zero_([*drawn.images, *drawn.weights])
-    for depth in drawn.depths:
-        depth.fill_(torch.inf)
-    count = inputs.projected.z.numel()
-    series = [Launch("raster_depth", count), Launch("raster_blend", count)]
-    for level, weight in enumerate(drawn.weights):
-        series.append(Launch("raster_normalise", weight.numel(), {"level": level}))
-    launch(RasterizeArguments, series, _forward_values(inputs, drawn), inputs.features)
+    count, rows = inputs.projected.z.numel(), _empty_rows(drawn).zero_()
+    counts = {"clear": len(rows), "depth": count, "blend": count, "normalise": len(rows)}
+    series = [Launch(f"raster_{kernel}", number) for kernel, number in counts.items()]
+    values = {**_forward_values(inputs, drawn), **_row_values(rows)}
+    launch(RasterizeArguments, series, values, inputs.features)
     return drawn
+
+
+def _empty_rows(drawn: PyramidTensors) -> Tensor:
+    """Return [pixels of all levels, R]: room for the rows of the order by point, see `kernels/rasterize.cu`."""
+    size = (drawn.images[0].shape[1] // 4 + 1) * 4
+    return drawn.weights[0].new_empty(sum(weight.numel() for weight in drawn.weights), size)
+
+
+def _row_values(rows: Tensor) -> Values:
+    return {"rows": rows, "row_count": len(rows)}
 
 
 def _forward_values(inputs: RasterizeInputs, drawn: PyramidTensors) -> Values:
@@ -230,7 +237,9 @@ def _zero_gradients(inputs: RasterizeGradientInputs) -> RasterizeGradients:
     return RasterizeGradients(torch.zeros_like(inputs.features), torch.zeros_like(inputs.projected.uv))
 
 
-def _backward(inputs: RasterizeGradientInputs, series: list[Launch]) -> RasterizeGradients:
+def _backward(
+    inputs: RasterizeGradientInputs, series: list[Launch], rows: Tensor | None = None
+) -> RasterizeGradients:
     result, grads = _zero_gradients(inputs), [grad.contiguous() for grad in inputs.grads]
     features = Features(inputs.features, inputs.xyz, inputs.centres)
     pyramid = pyramid_values(features, inputs.drawn, inputs.settings)
@@ -244,6 +253,7 @@ def _backward(inputs: RasterizeGradientInputs, series: list[Launch]) -> Rasteriz
         },
         "projected": inputs.projected._asdict(),
         "grad_uv": result.uv if inputs.spatial else None,
+        **({} if rows is None else _row_values(rows)),
     }
     launch(RasterizeArguments, series, values, inputs.features)
     return result
@@ -251,10 +261,12 @@ def _backward(inputs: RasterizeGradientInputs, series: list[Launch]) -> Rasteriz
 
 def rasterize_backward_by_point(inputs: RasterizeGradientInputs) -> RasterizeGradients:
     """Gather gradients with one thread per point, as `rasterize_by_point` draws."""
-    series = [Launch("raster_backward_features", inputs.features.shape[0])]
+    rows = _empty_rows(inputs.drawn)
+    points = inputs.features.shape[0]
+    series = [Launch("raster_load_gradients", len(rows)), Launch("raster_backward_features", points)]
     if inputs.spatial and (inputs.ghosts is not None or inputs.settings.bilinear):
         series.append(Launch("raster_backward_uv", inputs.projected.z.numel()))
-    return _backward(inputs, series)
+    return _backward(inputs, series, rows)
 
 
 def _rasterize_backward(inputs: RasterizeGradientInputs) -> RasterizeGradients:
