@@ -31,10 +31,13 @@ class StageStatus:
     number: int  # of the stage, from 1
     count: int  # of stages
     seconds_left: float  # of all stages, estimated
+    done: str = ""  # how much of the stage's present loop, as "3 of 8"
 
     def __str__(self) -> str:
         """Return one line of text."""
-        return f"{self.work}, {self.number} of {self.count}: {self.stage}, {duration(self.seconds_left)} left"
+        done = f" ({self.done})" if self.done else ""
+        left = duration(self.seconds_left)
+        return f"{self.work}, {self.number} of {self.count}: {self.stage}{done}, {left} left in all"
 
 
 def duration(seconds: float) -> str:
@@ -48,19 +51,26 @@ class Stages:
     """Named stages of work, as a context manager: shows the present stage and the time left while it is entered.
 
     On a terminal one line is rewritten; elsewhere a line is printed at each stage, and every few seconds. Bars (`Bar`)
-    that run meanwhile, on the thread that entered, are not shown: they tell how much of the stage is done.
+    that run meanwhile, on the thread that entered, are not shown: they tell how much of the stage is done. A bar within
+    another one tells nothing.
 
     Args:
         work: what is done, for the line.
-        expected: seconds that each stage will take, roughly, in order. What is measured corrects them as a whole.
+        expected: seconds that each stage will take, roughly, in order; of a stage with several bars in turn, those of
+            each bar. What is measured corrects them as a whole.
         say: prints a sentence; use `self.say` while the stages run, which keeps it apart from the line.
     """
 
-    def __init__(self, work: str, expected: dict[str, float], say: Callable[[str], None] = print) -> None:
-        self._work, self._expected, self._say = work, expected, say
+    def __init__(
+        self, work: str, expected: dict[str, float | tuple[float, ...]], say: Callable[[str], None] = print
+    ) -> None:
+        self._work, self._say = work, say
+        self._expected = {name: _bars(seconds) for name, seconds in expected.items()}
         self._names = list(expected)
         self._stage = 0
-        self._share = 0.0  # of the stage that is done
+        self._bar: Bar | None = None  # that runs
+        self._bars_begun = 0  # in the stage
+        self._share = self._least_share = 0.0  # of the bar, or of a stage without bars, that is done
         self._begun = time.monotonic()
         self._terminal = sys.stderr.isatty()
         self._lock = threading.Lock()  # guards the output
@@ -68,23 +78,41 @@ class Stages:
 
     def begin(self, stage: str) -> None:
         """Begin a stage; those before it are done or were left out."""
-        before, self._stage, self._share = self._stage, self._names.index(stage), 0.0
+        before, self._stage = self._stage, self._names.index(stage)
+        self._bar, self._bars_begun, self._share, self._least_share = None, 0, 0.0, 0.0
         if self._stage != before:
             self._show()
 
     def done(self, share: float) -> None:
-        """Set how much of the present stage is done, in [0, 1]."""
-        self._share = min(max(share, 0.0), 1.0)
+        """Set how much of the present bar, or of a stage without bars, is done, in [0, 1]."""
+        self._share = min(max(share, self._least_share), 1.0)
+
+    def begin_bar(self, bar: Bar) -> bool:
+        """Begin the stage's next bar; return False where another one runs."""
+        if self._bar is not None:
+            return False
+        expected = len(self._expected[self._names[self._stage]])
+        self._least_share = 0.0 if self._bars_begun < expected else self._share  # one more: nothing goes back
+        self._share = self._least_share
+        self._bar, self._bars_begun = bar, self._bars_begun + 1
+        return True
+
+    def end_bar(self, bar: Bar) -> None:
+        """End a bar."""
+        if self._bar is bar:
+            self._bar = None
 
     def status(self) -> StageStatus:
         """Return the present stage and the time left."""
-        seconds = list(self._expected.values())
-        done = sum(seconds[: self._stage]) + self._share * seconds[self._stage]
+        name, seconds = self._names[self._stage], list(self._expected.values())
+        bars, bar = seconds[self._stage], self._bar
+        begun = min(max(self._bars_begun, 1), len(bars))
+        done = sum(map(sum, seconds[: self._stage])) + sum(bars[: begun - 1]) + self._share * bars[begun - 1]
         elapsed = time.monotonic() - self._begun
         factor = (elapsed + TRUSTED_SECONDS) / (done + TRUSTED_SECONDS)
-        name = self._names[self._stage]
-        left = factor * (sum(seconds) - done)
-        return StageStatus(self._work, name, self._stage + 1, len(seconds), left)
+        left = factor * (sum(map(sum, seconds)) - done)
+        counted = f"{bar.n} of {bar.total}" if bar is not None and bar.total else ""
+        return StageStatus(self._work, name, self._stage + 1, len(seconds), left, counted)
 
     def say(self, text: str) -> None:
         """Print a sentence above the line."""
@@ -125,6 +153,10 @@ class Stages:
             print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
 
 
+def _bars(seconds: float | tuple[float, ...]) -> tuple[float, ...]:
+    return seconds if isinstance(seconds, tuple) else (seconds,)
+
+
 class Bar(tqdm):
     """The progress of a loop, which leaves nothing behind on a terminal; elsewhere a line is printed every few seconds.
 
@@ -133,17 +165,25 @@ class Bar(tqdm):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._stages = _running.get()
+        self._tells = False  # the stages
         self._drawn = self._stages is None and sys.stderr.isatty()
         self._shown = time.monotonic()  # the last line
         hidden = {} if self._drawn else {"file": io.StringIO()}
         super().__init__(*args, leave=False, dynamic_ncols=True, **hidden, **options)
+        self._tells = self._stages is not None and self._stages.begin_bar(self)
+
+    def close(self) -> None:
+        """End the bar."""
+        super().close()
+        if self._stages is not None:
+            self._stages.end_bar(self)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Draw the bar, print a line, or tell the stages how much is done."""
         if self._drawn:
             return bool(super().display(msg, pos))
         if self._stages is not None:
-            if self.total:
+            if self._tells and self.total:
                 self._stages.done(self.n / self.total)
         elif time.monotonic() - self._shown >= QUIET_SECONDS:
             self._shown = time.monotonic()

@@ -15,7 +15,7 @@ def test_each_stage_is_shown_with_the_time_left_from_the_start(capsys: pytest.Ca
     with Stages("work", {"first": 30.0, "second": 90.0}) as stages:
         stages.begin("second")
     shown = capsys.readouterr().err.splitlines()
-    assert shown == ["work, 1 of 2: first, 2:00 left", "work, 2 of 2: second, 0:13 left"]
+    assert shown == ["work, 1 of 2: first, 2:00 left in all", "work, 2 of 2: second, 0:13 left in all"]
 
 
 def test_a_line_appears_from_time_to_time_though_nothing_advances(
@@ -44,6 +44,24 @@ def test_a_bar_tells_the_stages_how_much_is_done_and_is_not_drawn(capsys: pytest
                 100 * (1 - i / 4) * 5 / (5 + 25 * i), rel=0.05
             )
     assert "hidden" not in capsys.readouterr().err
+
+
+def test_bars_in_turn_have_their_expected_shares_and_a_bar_within_one_tells_nothing():
+    """Of 1,000 seconds that have passed, and work of 200 that was expected."""
+
+    def left(done: float) -> float:
+        return pytest.approx((1000 + 5) / (done + 5) * (200 - done), rel=0.01)
+
+    with Stages("work", {"first": (30.0, 70.0), "second": 100.0}) as stages:
+        stages._begun = time.monotonic() - 1000
+        for i in Bar(range(2), mininterval=0, miniters=1):
+            for _ in Bar(range(5), mininterval=0, miniters=1):
+                assert f"({i} of 2)" in str(stages.status())
+                assert stages.status().seconds_left == left(30 * i / 2)
+        for i in Bar(range(2), mininterval=0, miniters=1):
+            assert stages.status().seconds_left == left(30 + 70 * i / 2)
+        for _ in Bar(range(2), mininterval=0, miniters=1):  # one more than was expected
+            assert stages.status().seconds_left == left(100)
 
 
 def test_a_bar_without_a_terminal_prints_a_line_from_time_to_time(

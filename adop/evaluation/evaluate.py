@@ -170,11 +170,13 @@ def score_held_out(
     return {"mean": mean_scores(scores) if scores else {}, "photos": scores}
 
 
-def score_aligned(run: Run, vgg: Vgg | None = None) -> dict[str, Any]:
+def score_aligned(
+    run: Run, vgg: Vgg | None = None, callback: Callable[[Score, HeldOutImages | None], object] | None = None
+) -> dict[str, Any]:
     """Return the scores after each held-out photo's pose is aligned with the photo itself; the poses are then restored.
 
     These scores tell errors of the poses from errors of the image. They do not measure novel views, because the
-    alignment has seen the photos.
+    alignment has seen the photos. Args: callback: see `score_held_out`.
     """
     cameras, photos = run.pipeline.cameras, run.split["held_out"]
     poses = cameras.poses[photos].clone()
@@ -183,7 +185,7 @@ def score_aligned(run: Run, vgg: Vgg | None = None) -> dict[str, Any]:
     try:
         held_out = PhotoSet(run.pipeline, run.cache, photos)
         moves = align_cameras(held_out, align, only_poses, render_network, finest_only=True)
-        result = score_held_out(run, vgg)
+        result = score_held_out(run, vgg, callback)
     finally:
         cameras.set_poses(photos, poses)
     if not ranks().first:
@@ -215,7 +217,8 @@ def evaluate(
         return {}
     report = Report(run.folder)
     save_exposure(model, run.folder)
-    with Bar(total=2 * len(run.split["held_out"]), desc=SCORES) as bar:
+    aligned: dict[str, Any] = {}
+    with Bar(total=(3 if refine_poses else 2) * len(run.split["held_out"]), desc=SCORES) as bar:
 
         def keep(score: Score, images: HeldOutImages | None) -> None:
             assert images is not None
@@ -224,11 +227,13 @@ def evaluate(
 
         result = score_held_out(run, vgg, keep, with_images=True)
         untrained = score_held_out(untrained_run(run), vgg, lambda *_: bar.update())
+        if refine_poses:
+            aligned = score_aligned(run, vgg, lambda *_: bar.update())
     result["baseline_points"] = untrained["mean"] | {"photos": untrained["photos"]}
     result["protocol"] = _protocol(run)
     result["exposure"] = model.summary() | {"description": model.describe()}
-    if refine_poses:
-        result["poses_refined"] = score_aligned(run, vgg)
+    if aligned:
+        result["poses_refined"] = aligned
         result["protocol"]["poses_refined"] = (
             "the same, after each photo's pose is aligned with the photo itself"
         )

@@ -31,11 +31,12 @@ def preparation(run: Run, say: Say) -> Stages:
     """Return the stages of `start_from_photos`."""
     photos, config = len(run.split["train"]), run.config
     # Seconds on two CPU cores, roughly: the time left is corrected by what is measured.
-    expected = {
+    searched = min(photos, config.grow.max_photos) if config.grow.enabled else 0
+    expected: dict[str, float | tuple[float, ...]] = {
         CAMERAS: 0.3 * photos,
-        PHYSICAL_CAMERA: 10 + 1e-5 * len(run.pipeline.points),
+        PHYSICAL_CAMERA: (0.1 * photos, 8 + 1e-5 * len(run.pipeline.points)),  # points are looked up first
         OCCLUDERS: 0.1 * photos,
-        HOLES: float(min(photos, config.grow.max_photos)) if config.grow.enabled else 0.0,
+        HOLES: (0.8 * searched, 0.2 * searched),  # by stereo, then where few photos look
         GAPS: 20.0 if config.densify.enabled else 0.0,
         ENVIRONMENT: 0.1 * photos,
     }
