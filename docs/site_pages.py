@@ -1,6 +1,6 @@
 """Pages of the site that other files already hold: the options of every command, and the format of a scene folder.
 
-A hook of mkdocs (`mkdocs.yml`). From a page of its own, `commands.md` and `scene-folder.md` are linked like others.
+A hook of mkdocs (`mkdocs.yml`). In the folder, `commands.md` and `scene-folder.md` only say where to find what they hold here.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ HELP_COLUMNS = 100
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages to those of the folder."""
+    """Put the pages in the place of those of the folder."""
     for name, text in (("commands.md", commands_page()), ("scene-folder.md", scene_page())):
+        if (short := files.get_file_from_path(name)) is not None:
+            files.remove(short)
         files.append(File.generated(config, name, content=text))
     return files
 

@@ -64,8 +64,8 @@ def open_run_or_scene(folder: Path, scene: Path | None, device: str, say: Callab
         return load(folder, scene, device, say)
     if not (folder / "dataset.ini").is_file():
         raise UserError(
-            f"{folder}: contains neither a run (config.json) nor a scene (dataset.ini); "
-            "`adop train` makes runs, `adop import` makes scenes"
+            f"{folder}: {'contains' if folder.exists() else 'is no folder with'} neither a run (config.json) nor a "
+            "scene (dataset.ini); `adop train` makes runs, `adop capture` and `adop import` make scenes"
         )
     run = points_of_scene(folder, preset("quick"), device, say)
     run.folder /= run.scene.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections import deque
 from collections.abc import Iterator
@@ -209,7 +210,9 @@ def _check_output(options: RenderOptions) -> None:
     output, ending = options.output, options.output.suffix.lower()
     photo = options.subject.photo is not None
     fitting = tuple(IMAGE_ENDINGS) if photo else VIDEO_ENDINGS
-    if ending in (*IMAGE_ENDINGS, *VIDEO_ENDINGS, *OTHER_ENDINGS) and ending not in fitting:
+    known = (*IMAGE_ENDINGS, *VIDEO_ENDINGS, *OTHER_ENDINGS)
+    mistyped = not output.is_dir() and difflib.get_close_matches(ending, known, n=1)
+    if (ending in known or mistyped) and ending not in fitting:
         what = "a photo's view" if photo else "a path"
         raise UserError(
             f"{output}: {what} is not written as {ending}; choose {', '.join(fitting)}, or no ending"

@@ -20,7 +20,8 @@ UNITS = {
 }
 EXPLANATIONS = {
     "": "exposure and white balance are predicted without the photo; the whole photo is scored.",
-    "_fitted": "exposure and white balance are fitted on the photo's left half; only its right half is scored.",
+    "_fitted": "exposure and white balance are fitted on the photo's left half; only its right half is scored, so that "
+    "it may be below the plain score, which is of both halves.",
     "_corrected": "the plain picture after the affine map of its colours that fits the photo best, which tells what "
     "remains if colours are disregarded.",
 }
@@ -72,7 +73,8 @@ def few_photos_text(count: int) -> str:
 
 def score_table(result: dict[str, Any]) -> str:
     """Return the mean scores of an evaluation as a table: a row for each picture, of what was trained and what not."""
-    lines = [f"{'held-out photos, mean':40}" + "".join(f"{title:>15}" for title in SCORES.values())]
+    titles = SCORES | {"psnr": "PSNR, dB"}
+    lines = [f"{'held-out photos, mean':40}" + "".join(f"{title:>15}" for title in titles.values())]
     for label, scores in groups(result).items():
         lines.append(label)
         for picture, title in PICTURES.items():

@@ -74,10 +74,10 @@ class ExposureModel:
         best = min(errors, key=errors.__getitem__)
         better = ""
         if round(errors[best], 3) < round(errors[used], 3):
-            better = f"; {words[best]} with {errors[best]:.3f} is not clearly better"
+            better = f" ({words[best]}: {errors[best]:.3f} EV, not clearly better)"
         return (
-            f"exposure: of held-out photos from {words[used]} (trained photos that are left out are off by "
-            f"{errors[used]:.3f} EV{better}), of other views from {words[seen]} ({errors[seen]:.3f} EV)"
+            f"exposure of held-out photos: from {words[used]}, which misses that of trained photos by "
+            f"{errors[used]:.3f} EV{better}; of other views: from {words[seen]}, which misses it by {errors[seen]:.3f} EV"
         )
 
     def expect(self, tonemapper: Tonemapper) -> None:

@@ -203,6 +203,19 @@ def new_run(scene_folder: Path, folder: Path, config: TrainConfig, say: Callable
     return Run(folder, config, scene, cache, pipeline, split, Progress(0, 0.0))
 
 
+def check_run_folder(folder: Path) -> None:
+    """Raise UserError where a folder contains no run."""
+    if (folder / "config.json").is_file():
+        return
+    if not folder.exists():
+        raise UserError(f"{folder}: there is no such folder; `adop train` makes the folder of a run")
+    if (folder / "dataset.ini").is_file():
+        raise UserError(
+            f"{folder}: is a scene and not a run; train it first: adop train {folder} --output RUN"
+        )
+    raise UserError(f"{folder}: is not a run folder, as it has no config.json; `adop train` makes one")
+
+
 def load(
     folder: Path | str,
     scene: Path | None = None,
@@ -221,10 +234,7 @@ def load(
     Raises: UserError where the folder contains no run, or the scene folder does not exist.
     """
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise UserError(
-            f"{folder}: is not a run folder, as it has no config.json; `adop train --output` makes one"
-        )
+    check_run_folder(folder)
     config = load_config(folder / "config.json", say)
     if device is not None:
         config = dataclasses.replace(config, device=device)
@@ -237,7 +247,7 @@ def load(
         raise UserError(
             f"{where}: the scene that {folder} was trained on is not there; say where it is with --scene"
         )
-    run = new_run(where, folder, config, say)
+    run = new_run(where, folder, config, lambda _: None)
     if use_packed:
         run.progress = load_packed(folder / PACKED, run.pipeline)
     else:

@@ -37,6 +37,10 @@ def load_scene(folder: Path, report: Report = print) -> Scene:
     Raises: UserError naming the file and line, what is wrong, and what to do.
     """
     folder = Path(folder)
+    if not folder.exists():
+        raise UserError(
+            f"{folder}: there is no such folder; 'adop capture PHOTOS --output SCENE' makes a scene."
+        )
     if not (folder / "dataset.ini").is_file():
         raise UserError(f"{folder}: not a scene folder (no dataset.ini); {_how_to_make(folder)}.")
     ini = _Ini(folder / "dataset.ini", "SceneDatasetParams")

@@ -59,7 +59,7 @@ def densify_scene(
         raw = _joined(scene, raw)
     # Several photos found each point: one far from all others is no outlier.
     points = prepare(raw, scene.views, PrepareConfig(outlier=0.0), report)
-    report(f"{len(points):,} points; the scene had {len(scene.points):,} before.")
+    report(f"{len(points):,} points after stereo, {len(scene.points):,} before it.")
     scene = replace(scene, points=points)
     if output is not None:
         scene = save_scene(scene, Path(output))

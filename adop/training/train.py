@@ -105,11 +105,22 @@ def train(  # noqa: PLR0913 (public; the last four are optional hooks)
     """
     advice = "`--resume` continues from the newest checkpoint"
     with joined(config.device, advice), deterministic(choose_device(rank_device(config.device))):
-        run = _open_run(scene_folder, output, config, resume, say)
-        start = functools.partial(_start, run, say, disturb, watch)
-        optimiser = _begin(run, resume, start, say)
+        with _said_if_interrupted(say, "interrupted before the first step; the same command starts again"):
+            run = _open_run(scene_folder, output, config, resume, say)
+            start = functools.partial(_start, run, say, disturb, watch)
+            optimiser = _begin(run, resume, start, say)
         with closing(Log(output, run.progress.step, say, writes=ranks().first)) as log:
             return _train_and_evaluate(Training(run, optimiser, log, say, callback))
+
+
+@contextmanager
+def _said_if_interrupted(say: Say, sentence: str) -> Iterator[None]:
+    """Say what to do where Ctrl-C is pressed meanwhile."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(sentence)
+        raise
 
 
 @contextmanager
@@ -146,7 +157,8 @@ def _begin(run: Run, resume: bool, start: Callable[[], None], say: Say) -> Optim
     load_occluders(run)
     optimiser = Optimiser(run.pipeline, run.config.learn, run.config.lr)
     optimiser.load(load_optimiser_state(saved), str(saved))
-    say(f"resumed at step {run.progress.step}")
+    done = ", the last; more --steps (or --minutes) train on" if share_done(run) >= 1 else ""
+    say(f"resumed at step {run.progress.step}{done}")
     return optimiser
 
 
@@ -227,7 +239,8 @@ def _train_and_evaluate(training: Training) -> dict[str, Any]:
     if stopped:
         say(f"stopped at step {run.progress.step}; continue with --resume")
         raise KeyboardInterrupt
-    with _conclusion(run, say) as stages:
+    after = "interrupted after the last step; --resume computes the scores again"
+    with _said_if_interrupted(say, after), _conclusion(run, say) as stages:
         stages.begin(EXPOSURES)
         run.exposure = None
         model = run.exposure_model()

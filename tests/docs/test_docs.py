@@ -22,9 +22,10 @@ pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="docs/ is not beside t
 
 @pytest.fixture
 def workplace(trained_folder: Path, tmp_path: Path) -> Path:
-    """A folder with a run in runs/demo."""
+    """A folder with a run in runs/demo and in runs/mine."""
     (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "demo").symlink_to(trained_folder)
+    for name in ("demo", "mine"):
+        (tmp_path / "runs" / name).symlink_to(trained_folder)
     return tmp_path
 
 

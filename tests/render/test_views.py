@@ -184,6 +184,10 @@ def write_path(file: Path, world_to_camera: np.ndarray) -> None:
     ("words", "message"),
     [
         ("render RUN --output x.png", "exactly one of"),
+        ("render RUN --path --output EMPTY/walk.mp5", "is not written as .mp5; choose .mp4"),
+        ("render EMPTY/run --path --output EMPTY/walk.mp4", "there is no such folder"),
+        ("eval SCENE", "is a scene and not a run; train it first: adop train"),
+        ("train EMPTY/scene --output EMPTY/out", "there is no such folder; 'adop capture"),
         ("eval EMPTY", "has no config.json"),
         ("train EMPTY/nowhere --output EMPTY/out", "nowhere"),
         ("fly", "no command"),
@@ -192,8 +196,9 @@ def write_path(file: Path, world_to_camera: np.ndarray) -> None:
 def test_mistakes_end_in_a_sentence(
     run: Run, words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
-    places = {"RUN": str(run.folder), "EMPTY": str(tmp_path)}
-    typed = words.replace("RUN", places["RUN"]).replace("EMPTY", places["EMPTY"]).split()
+    for place, folder in {"RUN": run.folder, "EMPTY": tmp_path, "SCENE": run.config.scene}.items():
+        words = words.replace(place, str(folder))
+    typed = words.split()
     assert status_of(typed, monkeypatch) == 2
     said = capsys.readouterr().err
     assert message in said and "Traceback" not in said

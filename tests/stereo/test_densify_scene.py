@@ -101,7 +101,7 @@ def test_the_command_replaces_the_points_and_keeps_the_old_ones(sparse_folder, t
     words = [str(folder), "--longest-side", "160", "--coarse-sweeps", "2", "--middle-sweeps", "1"]
     assert densify_command("adop densify", words) == 0
     after = load_scene(folder, report=pytest.fail).points  # the prepared points are those of the new file
-    assert f"{len(after):,} points; the scene had {len(before):,} before." in capsys.readouterr().out
+    assert f"{len(after):,} points after stereo, {len(before):,} before it." in capsys.readouterr().out
     assert len(after) > 5 * len(before)
     positions = {tuple(row) for row in after.xyz}
     assert np.mean([tuple(row) in positions for row in before.xyz]) > 0.9

@@ -15,6 +15,7 @@ from adop.evaluation.pages.settings import duration_text, length_text, network_t
 from adop.evaluation.tables import PICTURES, SCORES, groups
 from adop.files import read_json
 from adop.images.photo_files import open_photo
+from adop.run.run import check_run_folder
 
 Scores = dict[str, float | None]  # by name and picture, as in eval.json
 PICTURE = re.compile(
@@ -83,10 +84,7 @@ def read_evaluation(folder: Path) -> EvaluatedRun:
 
     Raises: UserError where the folder is no run, was not evaluated, or its evaluation lacks something.
     """
-    if not (folder / "config.json").is_file():
-        raise UserError(
-            f"{folder}: is not a run folder, as it has no config.json; `adop train --output` makes one."
-        )
+    check_run_folder(folder)
     file = folder / "eval" / "eval.json"
     if not file.is_file():
         raise UserError(f"{folder}: was not evaluated; `adop eval {folder}` does so.")
