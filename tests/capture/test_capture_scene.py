@@ -174,6 +174,12 @@ def test_a_missing_folder_is_refused(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_one_photo_in_the_place_of_a_folder_is_refused(tmp_path, capsys):
+    Image.new("RGB", (300, 200)).save(tmp_path / "one.jpg")
+    assert capture(tmp_path / "one.jpg", "--output", tmp_path / "scene") == 2
+    assert "one.jpg: is one photo; name the folder that it lies in" in capsys.readouterr().err
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("stage", ["Stage 2", "Stage 3", "Stage 4"])
 def test_a_killed_capture_goes_on_to_the_same_scene(stage, captured, tmp_path):

@@ -103,6 +103,8 @@ def _collect_photos(source: Path, work: Path, config: CaptureConfig, report: Rep
             if not _is_current(mask, folder / name):
                 (folder / name).unlink(missing_ok=True)
                 _link(mask, folder / name)
+    elif source.suffix.lower() in _CAPTURED and source.is_file():
+        raise UserError(f"{source}: is one photo; name the folder that it lies in, or a video.")
     elif source.is_file():
         names = extract_frames(source, work, config, report)
         files = [folder / name for name in names]
