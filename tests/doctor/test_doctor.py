@@ -31,12 +31,12 @@ def test_it_says_what_runs_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert "CPU kernels" in said and re.search("^backends +reference, cpu", said, re.MULTILINE)
 
 
-def test_every_kernel_compiles_for_an_old_and_a_new_gpu() -> None:
+def test_every_kernel_compiles_for_a_gpu() -> None:
+    """For the one with vector atomics; .ci/run compiles for all."""
     pytest.importorskip("cuda.bindings.nvrtc")
-    for architecture, real in ((75, "float"), (120, "double")):
-        reports = compile_kernels(architecture, real)
-        assert [r.name for r in reports] == kernel_names() and len(reports) > 15
-        assert all(r.spill_bytes == 0 and 0 < r.registers < 255 for r in reports)
+    reports = compile_kernels(90)
+    assert [r.name for r in reports] == kernel_names() and len(reports) > 15
+    assert all(r.spill_bytes == 0 and 0 < r.registers < 255 for r in reports)
 
 
 @pytest.mark.slow
