@@ -27,8 +27,8 @@ MAY_CHANGE_ON_RESUME = {"steps", "minutes", "evaluate_every", "checkpoint_second
 class StartOptions:
     """The options that decide which values the others start from."""
 
-    output: Path = Path("runs/demo")
-    """Run folder."""
+    output: Path | None = None
+    """Run folder. None: runs/ and the name of the scene's folder."""
     resume: bool = False
     """Continue the run in the output folder from its newest checkpoint."""
     config: Path | None = None
@@ -45,9 +45,9 @@ class TrainOptions:
     """
 
     scene: tyro.conf.Positional[Path | None] = None
-    """Scene folder (`adop import` makes one). None: the demo scene that ships with adop."""
-    output: OutputFolder = StartOptions.output
-    """Run folder."""
+    """Scene folder (`adop capture` or `adop import` makes one). None: the demo scene that ships with adop."""
+    output: OutputFolder | None = StartOptions.output
+    """Run folder. None: runs/ and the name of the scene's folder."""
     resume: bool = StartOptions.resume
     """Continue the run in the output folder from its newest checkpoint."""
     profile: bool = False
@@ -73,7 +73,9 @@ def parse_train_options(name: str, words: list[str]) -> tuple[TrainOptions, Trai
     """
     start, others = tyro.cli(StartOptions, prog=name, args=words, return_unknown_args=True, add_help=False)
     chosen = preset(start.preset or "quick")
-    if start.resume and (start.output / "config.json").exists():
+    if start.resume and start.output is None:
+        raise UserError("--resume continues the run of a folder; name it with --output")
+    if start.resume and start.output is not None and (start.output / "config.json").exists():
         base = load_config(start.output / "config.json")
     elif start.config is not None:
         base = load_config(start.config)
@@ -90,17 +92,20 @@ def train_command(name: str, words: list[str]) -> int:
     """Run `adop train` and return the exit status."""
     options, base = parse_train_options(name, words)
     from adop.ranks import is_first_process
+    from adop.scene.scene import demo_scene_folder
 
-    if options.resume and (options.output / "config.json").exists():
+    scene = options.scene or (Path(options.train.scene) if options.train.scene else demo_scene_folder())
+    output = options.output or Path("runs") / scene.resolve().name
+    if options.resume and (output / "config.json").exists():
         _check_resume(base, options.train)
     if not options.view or not is_first_process():
-        _train(options, None)
+        _train(options, scene, output, None)
         return 0
     from adop.viewer.training_view import LiveView
 
     live = LiveView(options.host, options.port, options.token)
     try:
-        _train(options, live)
+        _train(options, scene, output, live)
     except BaseException:
         live.close()
         raise
@@ -117,14 +122,12 @@ def _check_resume(begun: TrainConfig, given: TrainConfig) -> None:
         raise UserError(f"--resume continues the run with its own options; leave out {', '.join(fixed)}")
 
 
-def _train(options: TrainOptions, live: LiveView | None) -> None:
+def _train(options: TrainOptions, scene: Path, output: Path, live: LiveView | None) -> None:
     """Train with the options and print the scores."""
     from adop.ranks import is_first_process
-    from adop.scene.scene import demo_scene_folder
     from adop.training.train import train
 
-    scene = options.scene or (Path(options.train.scene) if options.train.scene else demo_scene_folder())
-    config = dataclasses.replace(options.train, scene=str(Path(scene).resolve()))
+    config = dataclasses.replace(options.train, scene=str(scene.resolve()))
     profile = None
     if options.profile:
         from adop.bench.step_profile import StepProfile
@@ -132,12 +135,12 @@ def _train(options: TrainOptions, live: LiveView | None) -> None:
         profile = StepProfile()
     watch = None
     if live is not None:
-        live.show_points(Path(scene), options.output, config)
+        live.show_points(scene, output, config)
         watch = live.watch
     with profile or contextlib.nullcontext():
-        result = train(Path(scene), options.output, config, options.resume, callback=live, watch=watch)
+        result = train(scene, output, config, options.resume, callback=live, watch=watch)
     if profile and is_first_process():
         print(profile.table())
     if result:
         print(score_table(result))
-        print(f"results: {options.output / 'eval' / 'index.html'}")
+        print(f"results: {output / 'eval' / 'index.html'}")

@@ -69,7 +69,7 @@ def test_options_are_laid_over_the_preset():
     assert options.scene == Path("scenes/mine")
     assert options.train.preset == "gpu" and options.train.batch == preset("gpu").batch
     assert options.train.lr.features == 0.5
-    assert options.output == Path("runs/demo") and not options.resume
+    assert options.output is None and not options.resume
 
 
 def test_spellings_with_an_equals_sign_and_an_underscore_work():
@@ -105,6 +105,8 @@ def test_a_resumed_run_keeps_its_options(tmp_path: Path):
     options, base = parse_train_options("adop train", ["--resume", "--output", str(tmp_path), "--steps", "9"])
     assert base == preset("gpu")
     assert options.resume and options.output == tmp_path and options.train.steps == 9
+    with pytest.raises(UserError, match="name it with --output"):
+        parse_train_options("adop train", ["--resume"])
     for words in (["--lr.features", "0.5"], ["--preset", "quick"], ["--test-every", "3"]):
         name = words[0].removeprefix("--").split(".")[0]
         with pytest.raises(UserError, match=f"leave out {name}"):
