@@ -1,6 +1,6 @@
 """Pages of the site that other files already hold: the options of every command, and the format of a scene folder.
 
-A hook of mkdocs (`mkdocs.yml`). In the folder, `commands.md` and `scene-folder.md` only say where to find what they hold here.
+A hook of mkdocs (`mkdocs.yml`). In the folder, `commands.md` and `scene-folder.md` only say where their contents are.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from adop.images.metrics.colour_correction import correct_colours
 from adop.images.metrics.psnr_ssim import psnr
 from adop.images.vgg import Vgg
 from adop.initialisation.environment import initialise_environment
-from adop.model.pipeline import build_pipeline
+from adop.model.pipeline import Pipeline, Radiance, build_pipeline
 from adop.model.tonemapper import Photometry
 from adop.progress import Bar
 from adop.ranks import in_turns, ranks
@@ -50,6 +50,7 @@ class Score:
     psnr_right: float  # dB, of the plain picture's right half, to compare the fitted one with
     psnr_exif: float  # dB, exposure from EXIF alone, neutral white balance
     exposure_fitted: float  # EV, the fitted exposure minus EXIF's
+    covered: float  # share of the photo in which points are drawn, holes that are filled included
     vgg: (
         float | None
     )  # distance of VGG features, exposure as for the plain picture; None: no weights are given
@@ -61,6 +62,7 @@ class Score:
             "psnr_right": self.psnr_right,
             "psnr_exif": self.psnr_exif,
             "exposure_fitted": self.exposure_fitted,
+            "covered": self.covered,
             "vgg": self.vgg,
         }
         return {"photo": self.photo} | named | others
@@ -82,7 +84,8 @@ def score_photo(run: Run, photo: int, vgg: Vgg | None = None) -> tuple[Score, He
     index = torch.tensor([photo])
     camera = pipeline.camera(index)
     views = pipeline.cameras.view_info([photo], [1.0], trained=False)
-    radiance = pipeline.new_view(camera, views).image
+    rendered = pipeline.new_view(camera, views)
+    radiance = rendered.image
     target = run.cache.image(photo, device)
     mask = photo_mask(run.cache, photo, device)
     left, right = half_masks(mask)
@@ -105,9 +108,16 @@ def score_photo(run: Run, photo: int, vgg: Vgg | None = None) -> tuple[Score, He
         psnr_right=float(psnr(render, target, right)),
         psnr_exif=float(psnr(from_exif, target, mask)),
         exposure_fitted=float(fit.exposure - pipeline.tonemapper.exposure_start[photo]),
+        covered=covered_share(pipeline, rendered),
         vgg=None if vgg is None else float(vgg(render, target)),
     )
     return score, HeldOutImages(target[0].cpu(), render[0].cpu(), fitted[0].cpu())
+
+
+def covered_share(pipeline: Pipeline, rendered: Radiance) -> float:
+    """Return the share of a view in which points are drawn, as far as holes between them are filled."""
+    weights = rendered.levels.weight
+    return float((weights[min(pipeline.fill_levels, len(weights) - 1)] > 0).float().mean())
 
 
 def photo_mask(cache: PhotoCache, photo: int, device: torch.device) -> Tensor:
@@ -269,5 +279,6 @@ def _protocol(run: Run) -> dict[str, Any]:
         "psnr_corrected": "whole photo; affine colour map of the plain picture fitted to the whole photo",
         "ssim, flip, edge_contrast": "the same three pictures; masked pixels do not count",
         "flip": "0 is no visible difference, 67 pixels per degree",
+        "covered": "share of the photo in which points are drawn; elsewhere the environment shows, or a blur",
         "edge_contrast": "contrast at the photo's edges, render over photo; 1 is as sharp as the photo",
     }

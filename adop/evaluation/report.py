@@ -26,7 +26,7 @@ from adop.evaluation.pages.plot_files import plot_figure, write_plot
 from adop.evaluation.pages.score_tables import mean_table, option_table, photo_table
 from adop.evaluation.pages.settings import changed, options
 from adop.evaluation.run_plots import CAPTIONS
-from adop.evaluation.tables import few_photos_text, flicker_text
+from adop.evaluation.tables import covered_text, few_photos_text, flicker_text
 from adop.images.writers import to_uint8
 
 MAX_SHOWN_ERROR = 0.25  # absolute error that error images show white
@@ -134,8 +134,9 @@ def _photo_section(photo: EvaluatedPhoto) -> str:
     pictures = {kind: Picture(photo.pictures[kind], kind, photo.size) for kind in KINDS}
     captions = ("photo", "render, exposure fitted", "error")
     small = thumbnails(list(zip(pictures.values(), captions, strict=True)), photo.name, columns=3)
+    covered = "" if photo.covered is None else f"<p><small>{text(covered_text(photo.covered))}</small></p>"
     content = (
         f'<div class="columns pair">{slider(pictures["photo"], pictures["render"], photo.name)}'
-        f"<div>{small}{ERROR_SCALE}{photo_table(photo.scores)}</div></div>"
+        f"<div>{small}{ERROR_SCALE}{photo_table(photo.scores)}{covered}</div></div>"
     )
     return card(photo.name, content, "photo")

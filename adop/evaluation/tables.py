@@ -98,6 +98,16 @@ def photo_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def covered_text(share: float) -> str:
+    """Return a sentence on the share of a photo in which points are drawn."""
+    if share > 0.995:
+        return "Points are drawn everywhere in this photo."
+    return (
+        f"Points are drawn in {share:.0%} of this photo. Elsewhere the environment shows, as in the sky, or a blur of "
+        "what lies around; more photos of such a place, from several sides, give it points."
+    )
+
+
 def flicker_text(flicker: dict[str, Any]) -> str:
     """Return the flicker of `eval.json` as one sentence."""
     if flicker["difference_of_255"] is None:

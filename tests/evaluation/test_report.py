@@ -161,6 +161,9 @@ def test_a_trained_run_has_its_page(trained_folder: Path):
     page = page_of(trained_folder)
     assert f"{run.means['trained']['psnr_fitted']:.2f}" == f"{result['mean']['psnr_fitted']:.2f}"
     assert run.photos[0].name in page.text and f"{result['points']:,}" in page.text
+    shares = [photo.covered for photo in run.photos]
+    assert all(0.5 < share < 0.99 for share in shares)  # the sky has no points
+    assert all(f"Points are drawn in {share:.0%} of this photo." in page.text for share in shares)
     assert {f"plots/{name}.svg" for name in ("exposures", "response", "vignette")} <= page.files()
     assert not any("moves" in file for file in page.files())  # neither cameras nor points are refined there
 

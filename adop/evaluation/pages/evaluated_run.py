@@ -32,6 +32,7 @@ class EvaluatedPhoto:
     scores: Scores
     pictures: dict[str, str]  # of each of `KINDS`: its path from the folder of the evaluation
     size: tuple[int, int]  # width, height, px
+    covered: float | None  # share of the photo in which points are drawn; None: written by an older version
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def _photo(folder: Path, values: dict[str, Any]) -> EvaluatedPhoto:
     sizes = {_picture_size(folder, pictures[kind]) for kind in KINDS}
     if len(sizes) > 1:
         raise ValueError(f"pictures of one size of {name}")
-    return EvaluatedPhoto(name, _scores(values), pictures, sizes.pop())
+    return EvaluatedPhoto(name, _scores(values), pictures, sizes.pop(), _score(values.get("covered")))
 
 
 def _picture_size(folder: Path, picture: str) -> tuple[int, int]:
