@@ -20,6 +20,10 @@ TRUSTED_ERROR, REJECTED_ERROR = (
 )  # in sRGB: up to the first the environment is trusted, from the second not
 NEAREST = 100  # photos nearest to the view that are tested for visibility
 
+# What continues on each level of a view: features [1, C, H_l, W_l] and the share [1, 1, H_l, W_l] by which they show in
+# empty pixels; empty where nothing does.
+Continued = list[tuple[Tensor, Tensor]]
+
 
 @dataclass(frozen=True)
 class Extrapolation:
@@ -39,7 +43,7 @@ def extrapolate(
     photos: list[Camera],
     environment: Environment,
     settings: Extrapolation,
-) -> list[tuple[Tensor, Tensor]]:
+) -> Continued:
     """Return what continues into space that hardly any photo saw, and how much of it shows.
 
     Empty pixels are assumed to be as far away as what is drawn around them. If at least `settings.least_views` photos
@@ -54,8 +58,7 @@ def extrapolate(
         photos: cameras of the trained photos nearest to the view, one batch for each lens model and size.
         environment: what shows in empty pixels.
 
-    Returns: per level, features [1, C, H_l, W_l] and the share [1, 1, H_l, W_l] by which they replace the
-        environment's in empty pixels. Empty where every place is known or nothing is drawn.
+    Returns: see `Continued`; empty where every place is known or nothing is drawn.
     """
     grid = min(settings.fill_levels, len(levels.weight) - 1)
     if grid == 0:
@@ -90,7 +93,7 @@ def extrapolate(
     return continued
 
 
-def composite_extrapolation(levels: Levels, continued: list[tuple[Tensor, Tensor]]) -> Levels:
+def composite_extrapolation(levels: Levels, continued: Continued) -> Levels:
     """Return the levels with what `extrapolate` found in their empty pixels."""
     parts = zip(levels.features, levels.weight, continued, strict=True)
     images = [torch.where(weight > 0, image, image.lerp(*other)) for image, weight, other in parts]

@@ -20,7 +20,7 @@ from adop.model.environment import (
     level_directions,
     pixel_angle,
 )
-from adop.model.extrapolation import NEAREST, Extrapolation, composite_extrapolation, extrapolate
+from adop.model.extrapolation import NEAREST, Continued, Extrapolation, composite_extrapolation, extrapolate
 from adop.model.hole_filling import OCCLUSION_LEVELS, FilledPyramid, fill_holes, filled_depth
 from adop.model.network import NeuralRenderer
 from adop.model.points import LearnedPoints
@@ -140,19 +140,22 @@ class Pipeline(nn.Module):
         mip_levels = self.environment.mip_levels(angle, self.config.levels)
         return ViewInputs(camera, SparseLookup(self.cameras.ray_grid(camera, views), mip_levels))
 
-    def radiance(self, view: ViewInputs, extrapolate: bool = False) -> Radiance:
+    def radiance(self, view: ViewInputs) -> Radiance:
         """Render views, linear light.
-
-        Args:
-            extrapolate: continue what is drawn into space that hardly any photo saw, see
-                `adop.model.extrapolation`; B = 1.
 
         Gradients: exact to features, environment and network; with ghosts, the published approximation to poses,
         lenses and points.
         """
-        levels, background = self._draw_over_environment(view)
-        if extrapolate and self.config.extrapolation_views > 0:
-            levels, background = self._extrapolate(view.camera, levels, background)
+        return self._radiance(self._draw_over_environment(view), [])
+
+    def _radiance(self, drawn: tuple[Levels, list[Tensor] | None], continued: Continued) -> Radiance:
+        """Return the radiance of levels over their environment's light, with what continues in their empty pixels."""
+        levels, background = drawn
+        if continued:
+            levels = composite_extrapolation(levels, continued)
+        if continued and background is not None:
+            parts = zip(background, continued, strict=True)
+            background = [image.lerp(other[:, :3].exp(), share) for image, (other, share) in parts]
         filled = self.fill_holes(levels, background)
         return Radiance(self.network(levels, filled), levels, filled)
 
@@ -166,10 +169,14 @@ class Pipeline(nn.Module):
         """Render the cameras' views, linear light: `view_inputs` and `radiance` at once.
 
         Args:
+            extrapolate: continue what is drawn into space that hardly any photo saw, see
+                `adop.model.extrapolation`; B = 1.
             antialias: the image is the mean of this view and of others moved by a fraction of a pixel, so that it
                 depends less on which points share a pixel; see `ANTIALIAS_PX`. The pyramid is that of this view.
         """
-        rendered = self.radiance(self.view_inputs(camera, views), extrapolate)
+        drawn = self._draw_over_environment(self.view_inputs(camera, views))
+        continued = self._continued(camera, drawn[0]) if extrapolate else []
+        rendered = self._radiance(drawn, continued)
         if not antialias:
             return rendered
         image = rendered.image
@@ -177,7 +184,8 @@ class Pipeline(nn.Module):
             angle = 2 * math.pi * number / ANTIALIAS_VIEWS
             x, y = ANTIALIAS_PX * math.sin(angle), ANTIALIAS_PX * math.cos(angle)
             moved = camera.cropped(1.0, x, y, camera.width, camera.height)
-            image = image + self.radiance(self.view_inputs(moved), extrapolate).image
+            # What continues is blurred, and the same for a view moved as little as this.
+            image = image + self._radiance(self._draw_over_environment(self.view_inputs(moved)), continued).image
         return replace(rendered, image=image / (1 + ANTIALIAS_VIEWS))
 
     def new_view(self, camera: Camera, views: ViewInfo | None = None) -> Radiance:
@@ -204,19 +212,14 @@ class Pipeline(nn.Module):
         levels = draw(camera, points, features, raster, images, view.ghosts, self.backend)
         return levels, [image[:, :3].exp() for image in images]
 
-    def _extrapolate(
-        self, camera: Camera, levels: Levels, background: list[Tensor] | None
-    ) -> tuple[Levels, list[Tensor] | None]:
+    def _continued(self, camera: Camera, levels: Levels) -> Continued:
+        """Return what continues beyond the levels of a view; nothing where that is switched off."""
+        if self.config.extrapolation_views == 0:
+            return []
         trained = torch.nonzero(self.tonemapper.trained)[:, 0]
         photos = self.cameras.nearest(camera.centre()[0], trained, NEAREST)
         settings = Extrapolation(self.config.extrapolation_views, self.config.fill_levels, self.backend)
-        continued = extrapolate(levels, camera, photos, self.environment, settings)
-        if not continued:
-            return levels, background
-        if background is not None:
-            parts = zip(background, continued, strict=True)
-            background = [image.lerp(other[:, :3].exp(), share) for image, (other, share) in parts]
-        return composite_extrapolation(levels, continued), background
+        return extrapolate(levels, camera, photos, self.environment, settings)
 
     def photo(
         self,
