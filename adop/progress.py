@@ -6,7 +6,7 @@ import io
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,6 +18,8 @@ QUIET_SECONDS = 4.5  # between lines where the output is not a terminal
 REDRAW_SECONDS = 0.25  # of the line on a terminal
 TRUSTED_SECONDS = 5.0  # of expected work that the estimate of the time left weighs against what was measured
 CLEAR_LINE = "\r\x1b[K"
+
+Expected = Mapping[str, float | tuple[float, ...]]  # seconds of each stage, or of each of its bars
 
 _running: ContextVar[Stages | None] = ContextVar("running stages", default=None)
 
@@ -61,9 +63,7 @@ class Stages:
         say: prints a sentence; use `self.say` while the stages run, which keeps it apart from the line.
     """
 
-    def __init__(
-        self, work: str, expected: dict[str, float | tuple[float, ...]], say: Callable[[str], None] = print
-    ) -> None:
+    def __init__(self, work: str, expected: Expected, say: Callable[[str], None] = print) -> None:
         self._work, self._say = work, say
         self._expected = {name: _bars(seconds) for name, seconds in expected.items()}
         self._names = list(expected)

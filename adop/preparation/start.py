@@ -18,7 +18,7 @@ from adop.preparation.refinement import (
     refine_poses_with_points,
     refines_poses_with_points,
 )
-from adop.progress import Bar, Stages
+from adop.progress import Bar, Expected, Stages
 from adop.run.photos import start_exposures
 from adop.run.run import Run
 
@@ -32,7 +32,7 @@ def preparation(run: Run, say: Say) -> Stages:
     photos, config = len(run.split["train"]), run.config
     # Seconds on two CPU cores, roughly: the time left is corrected by what is measured.
     searched = min(photos, config.grow.max_photos) if config.grow.enabled else 0
-    expected: dict[str, float | tuple[float, ...]] = {
+    expected: Expected = {
         CAMERAS: 0.3 * photos,
         PHYSICAL_CAMERA: (0.1 * photos, 8 + 1e-5 * len(run.pipeline.points)),  # points are looked up first
         OCCLUDERS: 0.1 * photos,
