@@ -185,7 +185,9 @@ class Pipeline(nn.Module):
             x, y = ANTIALIAS_PX * math.sin(angle), ANTIALIAS_PX * math.cos(angle)
             moved = camera.cropped(1.0, x, y, camera.width, camera.height)
             # What continues is blurred, and the same for a view moved as little as this.
-            image = image + self._radiance(self._draw_over_environment(self.view_inputs(moved)), continued).image
+            image = (
+                image + self._radiance(self._draw_over_environment(self.view_inputs(moved)), continued).image
+            )
         return replace(rendered, image=image / (1 + ANTIALIAS_VIEWS))
 
     def new_view(self, camera: Camera, views: ViewInfo | None = None) -> Radiance:
