@@ -38,7 +38,7 @@ PARTS: tuple[tuple[str, type | ModuleType, str], ...] = (
     ("rays", LearnedCameras, "ray_grid"),
     ("draw", adop.model.pipeline, "draw"),
     ("environment", Environment, "composite"),
-    ("extrapolation", Pipeline, "_extrapolate"),
+    ("extrapolation", Pipeline, "_continued"),
     ("hole filling", Pipeline, "fill_holes"),
     ("network", NeuralRenderer, "forward"),
     ("physical camera", adop.render.views, "develop"),
