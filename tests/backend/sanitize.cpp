@@ -109,7 +109,8 @@ struct Scene {
         byte* ghosts = memory.zeros<byte>(VIEWS * POINTS);
         for (int i = 0; i < VIEWS * POINTS; ++i) ghosts[i] = uniform(0, 1) < 0.3;
         bands.blocks = cull.blocks, pyramid.ghosts = ghosts, pyramid.features = memory.random(POINTS * CHANNELS, 0, 1);
-        pyramid.views = VIEWS, pyramid.width = WIDTH, pyramid.height = HEIGHT, pyramid.channels = CHANNELS;
+        pyramid.views = VIEWS, pyramid.width = WIDTH, pyramid.height = HEIGHT,
+        pyramid.channels = pyramid.row = CHANNELS;
         pyramid.levels = LEVELS, pyramid.depth_tolerance = 0.01, pyramid.radius_threshold = 0.6;
         for (int l = 0; l < LEVELS; ++l) {
             pyramid.image[l] = memory.reals(VIEWS * CHANNELS * plane(l)),
@@ -122,6 +123,8 @@ struct Scene {
         bands.hits.band_rows = 16, bands.hits.chunks = BLOCKS / 16 + 1;
         bands.hits.hits = memory.zeros<Hit>(VIEWS * POINTS);
         bands.hits.offsets = memory.zeros<int64>(VIEWS * (count_bins(bands) + 1) * bands.hits.chunks);
+        for (int l = 0; l < LEVELS; ++l) rasterize.row_count += VIEWS * plane(l);
+        rasterize.rows = memory.reals(rasterize.row_count * row_size(pyramid));
         rasterize.grad_uv = memory.reals(2 * VIEWS * POINTS), project.grad_uv = rasterize.grad_uv;
         rasterize.projected = project.projected;
         draw.bands = bands, draw.camera = camera, draw.points = points, draw.grad_xyz = project.grad_xyz;
@@ -227,7 +230,8 @@ static void run_sparse_adam(Scene& s) {
     a.parameter = memory.reals(POINTS * CHANNELS, 1), a.gradient = s.rasterize.bands.gradients.features;
     a.average = memory.reals(POINTS * CHANNELS), a.square = memory.reals(POINTS * CHANNELS);
     a.steps = memory.zeros<int>(POINTS), a.rows = POINTS, a.channels = CHANNELS;
-    a.rate = 0.1, a.beta1 = 0.9, a.beta2 = 0.99, a.epsilon = 1e-8;
+    a.rates = memory.reals(CHANNELS, 0.1), a.decays = memory.reals(CHANNELS, 1), a.beta1 = 0.9, a.beta2 = 0.99,
+    a.epsilon = 1e-8;
     check(launch_sparse_adam(&a, POINTS, THREADS));
 }
 
@@ -256,10 +260,11 @@ static double run(bool moving, int distortion_size, const LensKernels& kernels) 
     for (s.project.view = 0; s.project.view < VIEWS; ++s.project.view)
         check(kernels.project(&s.project, POINTS, THREADS));
     RasterizeArguments& rasterize = s.rasterize;
+    check(launch_raster_clear(&rasterize, rasterize.row_count, THREADS));
     check(launch_raster_depth(&rasterize, VIEWS * POINTS, THREADS));
     check(launch_raster_blend(&rasterize, VIEWS * POINTS, THREADS));
-    for (rasterize.level = 0; rasterize.level < LEVELS; ++rasterize.level)
-        check(launch_raster_normalise(&rasterize, VIEWS * plane((int)rasterize.level), THREADS));
+    check(launch_raster_normalise(&rasterize, rasterize.row_count, THREADS));
+    check(launch_raster_load_gradients(&rasterize, rasterize.row_count, THREADS));
     check(launch_raster_backward_features(&rasterize, POINTS, THREADS));
     check(launch_raster_backward_uv(&rasterize, VIEWS * POINTS, THREADS));
     for (s.project.view = 0; s.project.view < VIEWS; ++s.project.view)

@@ -56,9 +56,10 @@ def test_sources_are_found_and_hashed(tmp_path: Path) -> None:
     assert "raster_depth" in build.kernel_names() and "project_backward_ocam" in build.kernel_names()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", ["thread", "undefined,address"])
-@pytest.mark.parametrize("real", ["float", "double"])
+@pytest.mark.parametrize(
+    "real", [pytest.param("float", marks=pytest.mark.long), pytest.param("double", marks=pytest.mark.slow)]
+)
 def test_sanitizers_find_nothing(sanitizer: str, real: str, tmp_path: Path) -> None:
     """Run every kernel on four threads, watched for data races and for accesses out of bounds."""
     if not sys.platform.startswith("linux"):
