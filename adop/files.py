@@ -77,20 +77,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write(temporary path)` and move the result to `path`, so that no reader ever sees a half-written file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write(temporary)
-        temporary.chmod(0o666 & ~umask())  # some libraries let nobody else read what they write
+        temporary.chmod(mode)  # some libraries let nobody else read what they write
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def umask() -> int:
-    """Return the permissions that new files do not get."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_text(path: Path, text: str) -> None:

@@ -41,3 +41,15 @@ def test_a_place_that_cannot_be_written_is_named_and_nothing_is_made(tmp_path: P
     with pytest.raises(UserError, match="cannot be written"):
         check_writable(Path("/proc/adop/file"))
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_others_may_read_what_they_may_read_of_other_files(tmp_path: Path):
+    """A library may write a file that only its owner reads."""
+
+    def write(path: Path) -> None:
+        path.write_text("text")
+        path.chmod(0o600)
+
+    write_atomically(tmp_path / "own", write)
+    (tmp_path / "other").write_text("text")
+    assert (tmp_path / "own").stat().st_mode == (tmp_path / "other").stat().st_mode

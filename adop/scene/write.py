@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from adop.errors import UserError, quoted
-from adop.files import umask
 from adop.geometry.lens import Lens
 from adop.geometry.rigid_motion import invert_rigid
 from adop.images.photo_files import photo_size, write_reduced, write_reduced_mask
@@ -54,7 +53,7 @@ def save_scene(scene: Scene, folder: Path, link: bool = False, force: bool = Fal
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             _write(scene, temporary, link)
-            temporary.chmod(0o777 & ~umask())
+            temporary.chmod(0o777 & ~_umask())
             replace_folder(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -224,3 +223,9 @@ def _write_photo(
 
 def _is_within(file: Path, folder: Path) -> bool:
     return Path(os.path.abspath(file)).is_relative_to(folder)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
