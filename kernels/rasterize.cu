@@ -16,6 +16,9 @@ struct Cell {
     int64 plane;  // H_l * W_l
 };
 
+// Of the numbers of all views one after the other, `each` a view: the view of the i-th. Most often there is only one.
+DEVICE int64 view_of(const PyramidArguments& pyramid, int64 i, int64 each) { return pyramid.views == 1 ? 0 : i / each; }
+
 DEVICE int64 plane_of(const PyramidArguments& pyramid, int level) {
     return (int64)level_extent(pyramid.width, level) * level_extent(pyramid.height, level);
 }
@@ -36,8 +39,7 @@ DEVICE LevelCell find_row(const PyramidArguments& pyramid, int64 row) {
 }
 // Where the first channel of a pixel lies in an image.
 DEVICE int64 channel_of(const PyramidArguments& pyramid, const Cell& cell) {
-    const int64 view = pyramid.views == 1 ? 0 : cell.pixel / cell.plane;
-    return cell.pixel + view * (pyramid.channels - 1) * cell.plane;
+    return cell.pixel + view_of(pyramid, cell.pixel, cell.plane) * (pyramid.channels - 1) * cell.plane;
 }
 
 // How many levels a point is drawn at: those with radius_px / 2^l >= radius_threshold.
@@ -71,7 +73,7 @@ KERNEL(raster_depth, RasterizeArguments) {
         if (!is_drawn(args, i)) continue;
         const real z = args.projected.z[i];
         const int x = (int)args.projected.uv[2 * i], y = (int)args.projected.uv[2 * i + 1];
-        const int64 view = pyramid.views == 1 ? 0 : i / points;
+        const int64 view = view_of(pyramid, i, points);
         const int count = count_detail_levels(pyramid, args.projected.radius_px[i]);
         for (int level = 0; level < count; ++level) {
             real* depth = pyramid.depth[level] + find_cell(pyramid, view, x, y, level).pixel;
@@ -86,7 +88,7 @@ KERNEL(raster_blend, RasterizeArguments) {
     const int64 points = args.bands.blocks.points, channels = pyramid.channels, size = row_size(pyramid);
     FOR_EACH (i, pyramid.views * points) {
         if (!is_drawn(args, i)) continue;
-        const int64 view = pyramid.views == 1 ? 0 : i / points;
+        const int64 view = view_of(pyramid, i, points);
         const real* feature = pyramid.features + (i - view * points) * pyramid.row;
         const Vec3 change = harmonic_change(pyramid, view, i - view * points);
         const real z = args.projected.z[i];

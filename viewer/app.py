@@ -63,9 +63,10 @@ def open_run_or_scene(folder: Path, scene: Path | None, device: str, say: Callab
     if (folder / "config.json").is_file():
         return load(folder, scene, device, say)
     if not (folder / "dataset.ini").is_file():
+        found = "contains neither a run (config.json) nor a scene (dataset.ini)"
         raise UserError(
-            f"{folder}: {'contains' if folder.exists() else 'is no folder with'} neither a run (config.json) nor a "
-            "scene (dataset.ini); `adop train` makes runs, `adop capture` and `adop import` make scenes"
+            f"{folder}: {found if folder.exists() else 'there is no such folder'}; `adop train` makes runs, "
+            "`adop capture` and `adop import` make scenes"
         )
     run = points_of_scene(folder, preset("quick"), device, say)
     run.folder /= run.scene.name

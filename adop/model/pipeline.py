@@ -153,9 +153,9 @@ class Pipeline(nn.Module):
         levels, background = drawn
         if continued:
             levels = composite_extrapolation(levels, continued)
-        if continued and background is not None:
-            parts = zip(background, continued, strict=True)
-            background = [image.lerp(other[:, :3].exp(), share) for image, (other, share) in parts]
+            if background is not None:
+                parts = zip(background, continued, strict=True)
+                background = [image.lerp(other[:, :3].exp(), share) for image, (other, share) in parts]
         filled = self.fill_holes(levels, background)
         return Radiance(self.network(levels, filled), levels, filled)
 
@@ -185,9 +185,8 @@ class Pipeline(nn.Module):
             x, y = ANTIALIAS_PX * math.sin(angle), ANTIALIAS_PX * math.cos(angle)
             moved = camera.cropped(1.0, x, y, camera.width, camera.height)
             # What continues is blurred, and the same for a view moved as little as this.
-            image = (
-                image + self._radiance(self._draw_over_environment(self.view_inputs(moved)), continued).image
-            )
+            drawn = self._draw_over_environment(self.view_inputs(moved))
+            image = image + self._radiance(drawn, continued).image
         return replace(rendered, image=image / (1 + ANTIALIAS_VIEWS))
 
     def new_view(self, camera: Camera, views: ViewInfo | None = None) -> Radiance:

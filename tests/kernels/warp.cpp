@@ -2,6 +2,7 @@
 // the hardware lets them. For tests.
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <condition_variable>
@@ -89,31 +90,22 @@ static unsigned __ballot_sync(unsigned mask, int test) {
     return lanes_where(mask, meet(mask, test), [](unsigned long long other) { return other != 0; });
 }
 static int __any_sync(unsigned mask, unsigned test) { return __ballot_sync(mask, test != 0) != 0; }
+// The bits of a value as those of another type, the rest of which are zeros.
+template <class To, class From>
+static To same_bits(From from) {
+    To to = 0;
+    std::memcpy(&to, &from, std::min(sizeof to, sizeof from));
+    return to;
+}
 template <class Number>
 static Number __shfl_sync(unsigned mask, Number value, int lane) {
-    unsigned long long bits = 0;
-    std::memcpy(&bits, &value, sizeof value);
-    bits = meet(mask, bits)[lane];
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
+    return same_bits<Number>(meet(mask, same_bits<unsigned long long>(value))[lane]);
 }
 static int __popc(unsigned bits) { return __builtin_popcount(bits); }
 static int __ffs(unsigned bits) { return __builtin_ffs(bits); }
-static float __int_as_float(int bits) {
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
-}
-static int __float_as_int(float value) {
-    int bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-static long long __double_as_longlong(double value) {
-    long long bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
+static float __int_as_float(int bits) { return same_bits<float>(bits); }
+static int __float_as_int(float value) { return same_bits<int>(value); }
+static long long __double_as_longlong(double value) { return same_bits<long long>(value); }
 static std::atomic<int> atomic_additions;
 template <class Number>
 static void atomicAdd(Number* address, Number value) {
