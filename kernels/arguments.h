@@ -234,8 +234,19 @@ ARGUMENTS(ImageLossArguments, IMAGE_LOSS_FIELDS)
     FIELD(double, tolerance)
 ARGUMENTS(HoleFillingArguments, HOLE_FILLING_FIELDS)
 
+// The rays of views, see rays.h.
+#define RAY_FIELDS(FIELD) \
+    FIELD(const real*, local)           /* [B, 3, rows, columns] directions in camera space, evenly from corner to corner */ \
+    FIELD(const real*, world_to_camera) /* [B, 4, 4] */ \
+    FIELD(const real*, crop)            /* [B, 3] zoom and offset on the full photo */ \
+    FIELD(const real*, photo_size)      /* [B, 2] width and height of the full photo */ \
+    FIELD(int64, rows) \
+    FIELD(int64, columns)
+ARGUMENTS(RayArguments, RAY_FIELDS)
+
 // See environment.cu.
 #define ENVIRONMENT_FIELDS(FIELD) \
+    FIELD(RayArguments, rays) \
     FIELD(ConstLevels, image)             /* [B, C, H_l, W_l] */ \
     FIELD(ConstLevels, weight)            /* [B, 1, H_l, W_l] */ \
     FIELD(Levels, composite)              /* [B, C, H_l, W_l] */ \
@@ -244,15 +255,9 @@ ARGUMENTS(HoleFillingArguments, HOLE_FILLING_FIELDS)
     FIELD(Levels, grad_image)             /* [B, C, H_l, W_l] */ \
     FIELD(const real*, texels)            /* [map_rows << mip_level, map_columns << mip_level, C] */ \
     FIELD(real*, grad_texels)             /* the same */ \
-    FIELD(const real*, rays)              /* [B, 3, ray_rows, ray_columns] */ \
-    FIELD(const real*, world_to_camera)   /* [B, 4, 4] */ \
-    FIELD(const real*, crop)              /* [B, 3] */ \
-    FIELD(const real*, photo_size)        /* [B, 2] */ \
     FIELD(int64, channels) \
     FIELD(int64, width) \
     FIELD(int64, height) \
-    FIELD(int64, ray_rows) \
-    FIELD(int64, ray_columns) \
     FIELD(int64, map_rows) \
     FIELD(int64, map_columns) \
     FIELD(int64, mip_level) \
@@ -275,6 +280,30 @@ ARGUMENTS(EnvironmentArguments, ENVIRONMENT_FIELDS)
     FIELD(int64, taps) \
     FIELD(int64, rows_kept)
 ARGUMENTS(CropArguments, CROP_FIELDS)
+
+// See reproject.cu. P photos, K chosen for each view, L lenses.
+#define REPROJECT_FIELDS(FIELD) \
+    FIELD(CameraArguments, camera)   /* of the P photos, their pixels those that are kept */ \
+    FIELD(RayArguments, rays)        /* of the views */ \
+    FIELD(const real*, depth)        /* [B, 1, H, W] depth; infinite where no surface is */ \
+    FIELD(const int64*, chosen)      /* [B, K] photo, or -1 */ \
+    FIELD(const byte*, pixels)       /* of each photo [h, w, 3] */ \
+    FIELD(const real*, surfaces)     /* of each photo [ceil(h / 2), ceil(w / 2)] depth */ \
+    FIELD(const int64*, places)      /* [P, 5] where its pixels and surfaces begin, w, h, its lens */ \
+    FIELD(const real*, curve)        /* [L, 3, 256] logarithm of the light that a value stands for */ \
+    FIELD(const real*, gain)         /* [P, 3] logarithm of what the camera multiplies light by */ \
+    FIELD(const real*, vignette)     /* [L, 5] coefficients of r2, r4, r6 and the centre, in half diagonals */ \
+    FIELD(real*, scratch)            /* [B, 13, H, W] */ \
+    FIELD(real*, shown)              /* [B, 8, H, W] */ \
+    FIELD(int64, width) \
+    FIELD(int64, height) \
+    FIELD(int64, chosen_count) \
+    FIELD(int64, depth_along_axis)   /* whether the views' depth is along their axis, or the distance */ \
+    FIELD(int64, view) \
+    FIELD(double, tolerance)         /* share of its depth by which a surface may differ */ \
+    FIELD(double, far)               /* distance of what is infinitely far, scene units */
+ARGUMENTS(ReprojectArguments, REPROJECT_FIELDS)
+
 // See patch_match.cu.
 #define PATCH_MATCH_FIELDS(FIELD) \
     FIELD(ConstLevels, sources)         /* of each source [h, w] */ \

@@ -8,6 +8,7 @@
 #include "hole_filling.cu"
 #include "environment.cu"
 #include "crops.cu"
+#include "reproject.cu"
 #include "patch_match.cu"
 
 #include "bands_backward.h"

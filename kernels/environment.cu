@@ -4,30 +4,14 @@
 // Per level l: image (C channels) and weight in, composite out: the image, with the map's features where the weight is
 // 0. coordinates [B, 2, H_l, W_l] keeps column and row on the map, which is texels [map_rows << mip_level, map_columns
 // << mip_level, C] averaged over squares of 2^mip_level; too few pixels need a square for its average to be stored.
-// rays [B, 3, ray_rows, ray_columns]: directions in camera space at points spread evenly from corner to corner of the
-// full photo. Levels and views are launched one by one. One index is one pixel.
+// Levels and views are launched one by one. One index is one pixel.
 #include "arguments.h"
 #include "functions.h"
-#include "linalg.h"
 #include "pyramid.h"
+#include "rays.h"
 
 #define PI 3.14159265358979323846
 
-// Linear interpolation along one axis: two neighbours, and the weight of the second.
-struct Interpolation {
-    int first, second;
-    real weight;
-};
-DEVICE int clamp_index(int i, int count) {
-    const int low = i > 0 ? i : 0;
-    return low < count - 1 ? low : count - 1;
-}
-// Of rows or columns 0 to count - 1; positions beyond take the outermost.
-DEVICE Interpolation interpolate(real position, int count) {
-    const real low = floor(position);
-    const int at = low >= -1 ? (int)low : -1;
-    return {clamp_index(at, count), clamp_index(at + 1, count), position - low};
-}
 // The same where the last column is the first one's neighbour; `position` from -1 to count, or NaN.
 DEVICE Interpolation interpolate_wrapped(real position, int count) {
     const real low = floor(position);
@@ -36,44 +20,6 @@ DEVICE Interpolation interpolate_wrapped(real position, int count) {
             : at >= count ? at - count
                           : at,
             at + 1 >= count ? at + 1 - count : at + 1, position - low};
-}
-
-// One coordinate of a ray, interpolated between four points of the grid.
-DEVICE real interpolate_ray(const real* plane, const Interpolation& x, const Interpolation& y, int columns) {
-    const real *above = plane + y.first * columns, *below = plane + y.second * columns;
-    const real top = above[x.first] + (above[x.second] - above[x.first]) * x.weight;
-    const real bottom = below[x.first] + (below[x.second] - below[x.first]) * x.weight;
-    return top + (bottom - top) * y.weight;
-}
-
-// From a pixel of a level to a position on the ray grid, and from the camera to the world.
-struct RayLookup {
-    const real* rays;
-    int columns, rows;
-    real scale_x, shift_x, scale_y, shift_y;
-    Pose pose;
-};
-DEVICE RayLookup load_rays(const EnvironmentArguments& args, int64 view, int level) {
-    const real *crop = args.crop + 3 * view, *size = args.photo_size + 2 * view, *m = args.world_to_camera + 16 * view;
-    RayLookup s;
-    s.columns = (int)args.ray_columns, s.rows = (int)args.ray_rows;
-    s.rays = args.rays + 3 * view * s.columns * s.rows;
-    s.scale_x = (s.columns - 1) / (crop[0] * size[0]), s.scale_y = (s.rows - 1) / (crop[0] * size[1]);
-    const real pixel = (real)(1 << level);
-    s.shift_x = (pixel / 2 + crop[1]) * s.scale_x, s.shift_y = (pixel / 2 + crop[2]) * s.scale_y;
-    s.scale_x *= pixel, s.scale_y *= pixel;
-    UNROLL
-    for (int i = 0; i < 12; ++i) s.pose.m[i] = m[i];
-    return s;
-}
-
-// The world direction of a pixel; its length is arbitrary.
-DEVICE Vec3 find_direction(const RayLookup& s, int pixel_x, int pixel_y) {
-    const Interpolation x = interpolate(pixel_x * s.scale_x + s.shift_x, s.columns);
-    const Interpolation y = interpolate(pixel_y * s.scale_y + s.shift_y, s.rows);
-    const int plane = s.columns * s.rows;
-    const real a = interpolate_ray(s.rays, x, y, s.columns), b = interpolate_ray(s.rays + plane, x, y, s.columns);
-    return rotate_transposed(s.pose, {a, b, interpolate_ray(s.rays + 2 * plane, x, y, s.columns)});
 }
 
 // Column and row of a direction on the map, in texels; whole numbers are edges.
@@ -114,7 +60,7 @@ KERNEL(environment_forward, EnvironmentArguments) {
               rows = level_extent(args.height, level);
     const int map_rows = (int)args.map_rows, map_columns = (int)args.map_columns;
     const int64 plane = (int64)columns * rows, channels = args.channels, view = args.view;
-    const RayLookup rays = load_rays(args, view, level);
+    const RayLookup rays = load_rays(args.rays, view, level);
     real *column = args.coordinates[level] + 2 * view * plane, *row = column + plane;
     // For every pixel, because that is faster than to branch.
     FOR_EACH_PIXEL (x, y, columns, rows) {

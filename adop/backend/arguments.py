@@ -183,13 +183,22 @@ class HoleFillingArguments(ctypes.Structure):
     )
 
 
+class RayArguments(ctypes.Structure):
+    """The rays of views on a grid."""
+
+    _fields_ = _fields(("pointer", "local world_to_camera crop photo_size"), ("integer", "rows columns"))
+
+
 class EnvironmentArguments(ctypes.Structure):
     """The arguments of the kernels of environment.cu."""
 
-    _fields_ = _fields(
-        ("levels", "image weight composite coordinates grad_composite grad_image"),
-        ("pointer", "texels grad_texels rays world_to_camera crop photo_size"),
-        ("integer", "channels width height ray_rows ray_columns map_rows map_columns mip_level level view"),
+    _fields_ = (
+        ("rays", RayArguments),
+        *_fields(
+            ("levels", "image weight composite coordinates grad_composite grad_image"),
+            ("pointer", "texels grad_texels"),
+            ("integer", "channels width height map_rows map_columns mip_level level view"),
+        ),
     )
 
 
@@ -199,6 +208,20 @@ class CropArguments(ctypes.Structure):
     _fields_ = _fields(
         ("pointer", "photos masks windows first weights rows target mask"),
         ("integer", "views side taps rows_kept"),
+    )
+
+
+class ReprojectArguments(ctypes.Structure):
+    """The arguments of the kernels of reproject.cu."""
+
+    _fields_ = (
+        ("camera", CameraArguments),
+        ("rays", RayArguments),
+        *_fields(
+            ("pointer", "depth chosen pixels surfaces places curve gain vignette scratch shown"),
+            ("integer", "width height chosen_count depth_along_axis view"),
+            ("double", "tolerance far"),
+        ),
     )
 
 
@@ -232,8 +255,10 @@ STRUCTURES: tuple[type[ctypes.Structure], ...] = (
     TonemapArguments,
     ImageLossArguments,
     HoleFillingArguments,
+    RayArguments,
     EnvironmentArguments,
     CropArguments,
+    ReprojectArguments,
     PatchMatchArguments,
 )
 

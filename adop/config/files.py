@@ -61,6 +61,8 @@ REMOVED = {
     "grow.depths": [1.0, 0.9, 1.1, 0.75, 1.3],
     "refine.align.sigma": 0.7,
 }
+# Options that runs had not yet, and the values that leave these runs as they were.
+ADDED: dict[str, dict[str, Any]] = {"network": {"photos": 0}}
 
 
 def save_config(config: TrainConfig, path: Path) -> None:
@@ -84,6 +86,7 @@ def load_config(path: Path, say: Callable[[str], None] = print) -> TrainConfig:
         base = preset(name if isinstance(name, str) else quoted(name), lambda text: say(f"{path}: {text}"))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    values = _with_added(values, dataclasses.asdict(base))
     renamed: list[str] = []
     ignored: list[str] = []
     values = values | {"preset": base.preset}
@@ -99,6 +102,16 @@ def load_config(path: Path, say: Callable[[str], None] = print) -> TrainConfig:
     config = _merge(base, values, str(path))
     check_ranges(config, lambda name: f"{path}: {name}")
     return config
+
+
+def _with_added(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a file; where it has all other options of a stage, a run saved it before one was added."""
+    result = dict(values)
+    for stage, added in ADDED.items():
+        given = result.get(stage)
+        if isinstance(given, dict) and set(base[stage]) - set(given) == set(added):
+            result[stage] = given | added
+    return result
 
 
 def _with_present_names(

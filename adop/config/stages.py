@@ -51,6 +51,8 @@ class NetworkConfig:
     """Channels of a decoder, or of the U-Net's finest level (each coarser level has twice as many)."""
     residual: bool = True
     """Add the network's output, zero at first, to the hole-filled points. Off: the output alone, as in ADOP."""
+    photos: Annotated[int, Range(0, 16)] = 4
+    """Number of trained photos that the network also sees, as far as they show what a view shows. 0, or no residual: none."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from adop.config import NetworkConfig
 from adop.model.hole_filling import FilledPyramid, upsample
 from adop.ops import Levels
+from adop.reprojection.reproject import CHANNELS
 
 
 class GatedConv(nn.Module):
@@ -136,7 +137,8 @@ class NeuralRenderer(nn.Module):
     With `config.residual` the output is `filled * exp(r1) + brightness * r2`, where `filled` is the hole-filled points,
     `brightness` their mean, and r1, r2 are the network's outputs. They are zero at the start, so that the first step
     already shows an image, and all inputs are divided by the brightness, so that the network need not know the
-    exposure. Otherwise the output is the exponential of the paper's plain network on the raw levels.
+    exposure. With `config.photos` the finest level also gets what photos show of the view, and `filled` is mixed with it
+    by shares that the network finds too, a third each at the start. Otherwise the output is the exponential of the paper's plain network on the raw levels.
 
     Args:
         config: which network, and how wide.
@@ -151,28 +153,36 @@ class NeuralRenderer(nn.Module):
         super().__init__()
         self.bf16 = bf16
         self.kind, self.residual = config.kind, config.residual
+        self.photos = 0
         if self.kind == "none":
             return
         more = 4 if self.kind == "light" else 5
         channels = [features + more if self.residual else features] * levels
+        self.photos = config.photos if self.residual else 0
+        if self.photos > 0:
+            channels[0] += CHANNELS
         kinds: dict[str, type[LightDecoder | Decoder | UNet]] = {
             "light": LightDecoder,
             "decoder": Decoder,
             "unet": UNet,
         }
-        self.body = kinds[self.kind](channels, config.width, 6 if self.residual else 3)
+        outputs = 3 if not self.residual else 6 if self.photos == 0 else 9
+        self.body = kinds[self.kind](channels, config.width, outputs)
         if self.residual:
             for parameter in self.body.final.parameters():
                 nn.init.zeros_(parameter)
 
-    def forward(self, levels: Levels, filled: FilledPyramid) -> Tensor:
-        """Return the radiance [B, 3, H, W], linear light, >= 0. Gradients: exact."""
-        if not self.bf16:
-            return self._radiance(levels, filled)
-        with torch.autocast(filled.colours[0].device.type, torch.bfloat16):
-            return self._radiance(levels, filled)
+    def forward(self, levels: Levels, filled: FilledPyramid, shown: Tensor | None = None) -> Tensor:
+        """Return the radiance [B, 3, H, W], linear light, >= 0. Gradients: exact to levels and filled.
 
-    def _radiance(self, levels: Levels, filled: FilledPyramid) -> Tensor:
+        Args: shown: [B, 8, H, W] what photos show of the view, see `adop.reprojection.reproject`; None: nothing.
+        """
+        if not self.bf16:
+            return self._radiance(levels, filled, shown)
+        with torch.autocast(filled.colours[0].device.type, torch.bfloat16):
+            return self._radiance(levels, filled, shown)
+
+    def _radiance(self, levels: Levels, filled: FilledPyramid, shown: Tensor | None) -> Tensor:
         if self.kind == "none":
             return filled.colours[0]
         if not self.residual:
@@ -184,13 +194,18 @@ class NeuralRenderer(nn.Module):
         for level, image in enumerate(levels.features):
             own = torch.where(filled.valid[level] > 0, image[:, :3] - log_brightness, 0.0)
             compressed = _compress(filled.colours[level] / brightness)
-            shown = [filled.valid[level], filled.occlusion[level]]
+            covered = [filled.valid[level], filled.occlusion[level]]
             if self.kind == "light":
-                shown = [shown[0] - shown[1]]  # eight channels: CPUs convolve nine at half the speed
-            parts = (own, image[:, 3:], *shown, compressed)
+                covered = [covered[0] - covered[1]]  # eight channels: CPUs convolve nine at half the speed
+            parts = [own, image[:, 3:], *covered, compressed]
+            if level == 0 and self.photos > 0:
+                seen = _relative(shown, image, log_brightness)
+                parts += seen
             inputs.append(torch.cat([part.to(precision, memory_format=layout) for part in parts], dim=1))
-        change, offset = self.body(inputs).float().chunk(2, dim=1)
         picture = filled.colours[0] / brightness
+        change, offset, *shares = self.body(inputs).float().split(3, dim=1)
+        if shares:
+            picture = _blend(picture, seen, shares[0])
         return brightness * (picture * change.clamp(-8, 8).exp() + offset).clamp_min(0)
 
     @staticmethod
@@ -209,6 +224,24 @@ def _upsample(hidden: Tensor, like: Tensor) -> Tensor:
     """Return `hidden` at twice its size in its own precision, to which autocast on a CPU would not keep."""
     with torch.autocast(hidden.device.type, enabled=False):
         return upsample(hidden, like)
+
+
+def _relative(shown: Tensor | None, like: Tensor, log_brightness: Tensor) -> list[Tensor]:
+    """Return what photos show, see `reproject`: logarithm of light relative to the brightness, and 0 where none does."""
+    if shown is None:
+        shown = like.new_zeros(like.shape[0], CHANNELS, *like.shape[2:])
+    nearest, any_, mean, share = shown.split((3, 1, 3, 1), dim=1)
+    return [(nearest - log_brightness) * any_, any_, (mean - log_brightness) * any_, share]
+
+
+def _blend(picture: Tensor, seen: list[Tensor], shares: Tensor) -> Tensor:
+    """Return the mean of the filled points, the nearest photo and the mean photo, where photos show anything.
+
+    Args: shares: [B, 3, H, W] of the three, before they are made positive and to add up to 1.
+    """
+    nearest, any_, mean, _ = seen
+    of_points, of_nearest, of_mean = shares.softmax(1).unsqueeze(2).unbind(1)
+    return picture.lerp((nearest.exp() * of_nearest + mean.exp() * of_mean) + picture * of_points, any_)
 
 
 def _compress(x: Tensor) -> Tensor:

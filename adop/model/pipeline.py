@@ -26,13 +26,19 @@ from adop.model.network import NeuralRenderer
 from adop.model.points import LearnedPoints
 from adop.model.tonemapper import Photometry, Tonemapper
 from adop.ops import Backend, Levels, Points, Projection, RasterConfig, choose_backend, draw, project
+from adop.ops.environment import RayGrid
 from adop.ops.tonemap import tonemap_photo
+from adop.reprojection.photo_table import PhotoTable, choose_photos
+from adop.reprojection.reproject import reproject
 from adop.scene.scene import Scene
 
 PositionGradient = Literal["ghost", "bilinear"]
 NEAR = 1e-3  # nearest depth that is drawn, relative to the scene's extent
 ANTIALIAS_VIEWS = 3  # besides its own, of which a picture is the mean
 ANTIALIAS_PX = 0.25  # how far they are moved
+FAR = 1e4  # distance that stands for infinitely far, relative to the scene's extent
+
+_Drawn = tuple[Levels, list[Tensor] | None]  # and the environment's light per level, where it is looked up densely
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,20 @@ class Radiance:
 
 
 @dataclass(frozen=True)
+class ChosenPhotos:
+    """Which photos views look up, and where."""
+
+    rows: Tensor  # [B, K] of the table, -1: none
+    rays: RayGrid  # of the views
+
+
+@dataclass(frozen=True)
 class ViewInputs:
     """Views to render, with all decisions that are made on the CPU."""
 
     camera: Camera
     lookup: EnvironmentLookup
+    photos: ChosenPhotos | None = None  # that the network sees too
     ghosts: Tensor | None = None  # [B, N] bool, points that are left out and compared with the image instead
     thinning: float = 1.0  # factor on the smallest radius that is drawn: the density falls by its square
 
@@ -77,6 +92,7 @@ class Pipeline(nn.Module):
         self.points, self.cameras = points, cameras
         self.environment, self.network, self.tonemapper = environment, network, tonemapper
         self.config = config
+        self.photos: PhotoTable | None = None  # that views look up; see adop.run.photo_lookup
         self.fill_levels = min(config.fill_levels, config.levels)
         self.raster = RasterConfig(
             levels=config.levels,
@@ -125,20 +141,33 @@ class Pipeline(nn.Module):
         return draw(camera, self.points(), features, raster, background, backend=self.backend)
 
     def view_inputs(
-        self, camera: Camera, views: ViewInfo | None = None, ghosts: Tensor | None = None
+        self,
+        camera: Camera,
+        views: ViewInfo | None = None,
+        ghosts: Tensor | None = None,
+        own: list[int] | None = None,
+        rows: Tensor | None = None,
     ) -> ViewInputs:
         """Return what rendering the cameras' views needs.
 
         Args:
             views: what is known of them on the CPU; None: it is read from the device, which waits for it.
             ghosts: [B, N] bool, points that are not drawn and have the published gradient; None: no such gradient.
+            own: [B] photos that these are views of, so that they are not looked up; None: of no photos.
+            rows: [B, K] of the photos that are looked up; None: they are chosen here.
         """
         angle = pixel_angle(camera) if views is None else views.pixel_angle
         dense = self.config.fill_levels <= OCCLUSION_LEVELS or ghosts is not None or self.moves_by_gradient()
-        if dense or self.backend == "reference":
-            return ViewInputs(camera, DenseLookup(angle), ghosts)
-        mip_levels = self.environment.mip_levels(angle, self.config.levels)
-        return ViewInputs(camera, SparseLookup(self.cameras.ray_grid(camera, views), mip_levels))
+        dense = dense or self.backend == "reference"
+        rays = None if dense and self.photos is None else self.cameras.ray_grid(camera, views)
+        chosen = None
+        if self.photos is not None and rays is not None:
+            if rows is None:
+                rows = choose_photos(self.photos, camera, self.network.photos, own, self.backend)
+            chosen = ChosenPhotos(rows, rays)
+        if dense or rays is None:
+            return ViewInputs(camera, DenseLookup(angle), chosen, ghosts)
+        return ViewInputs(camera, SparseLookup(rays, self.environment.mip_levels(angle, self.config.levels)), chosen)
 
     def radiance(self, view: ViewInputs) -> Radiance:
         """Render views, linear light.
@@ -146,18 +175,30 @@ class Pipeline(nn.Module):
         Gradients: exact to features, environment and network; with ghosts, the published approximation to poses,
         lenses and points.
         """
-        return self._radiance(self._draw_over_environment(view), [])
+        return self._radiance(view, [])
 
-    def _radiance(self, drawn: tuple[Levels, list[Tensor] | None], continued: Continued) -> Radiance:
-        """Return the radiance of levels over their environment's light, with what continues in their empty pixels."""
-        levels, background = drawn
+    def _radiance(self, view: ViewInputs, continued: Continued, drawn: _Drawn | None = None) -> Radiance:
+        """Return the radiance of views, with what continues in the empty pixels of their levels."""
+        levels, background = drawn or self._draw_over_environment(view)
         if continued:
             levels = composite_extrapolation(levels, continued)
             if background is not None:
                 parts = zip(background, continued, strict=True)
                 background = [image.lerp(other[:, :3].exp(), share) for image, (other, share) in parts]
         filled = self.fill_holes(levels, background)
-        return Radiance(self.network(levels, filled), levels, filled)
+        return Radiance(self.network(levels, filled, self._shown(view, levels, filled)), levels, filled)
+
+    @torch.no_grad()
+    def _shown(self, view: ViewInputs, levels: Levels, filled: FilledPyramid) -> Tensor | None:
+        """Return what photos show at the places that views see, or None where none are looked up."""
+        if view.photos is None or self.photos is None:
+            return None
+        depth = filled_depth(levels, filled, self.fill_levels)
+        light = self.tonemapper.light_of_photos(self.photos.photos)
+        far = FAR * self.points.extent
+        return reproject(
+            self.photos, view.photos.rows, view.camera, view.photos.rays, depth, light, far, self.backend
+        )
 
     def render(
         self,
@@ -165,6 +206,7 @@ class Pipeline(nn.Module):
         views: ViewInfo | None = None,
         extrapolate: bool = False,
         antialias: bool = False,
+        own: list[int] | None = None,
     ) -> Radiance:
         """Render the cameras' views, linear light: `view_inputs` and `radiance` at once.
 
@@ -173,10 +215,12 @@ class Pipeline(nn.Module):
                 `adop.model.extrapolation`; B = 1.
             antialias: the image is the mean of this view and of others moved by a fraction of a pixel, so that it
                 depends less on which points share a pixel; see `ANTIALIAS_PX`. The pyramid is that of this view.
+            own: [B] photos that these are views of, and that are not looked up for them; see `adop.reprojection`.
         """
-        drawn = self._draw_over_environment(self.view_inputs(camera, views))
+        view = self.view_inputs(camera, views, own=own)
+        drawn = self._draw_over_environment(view)
         continued = self._continued(camera, drawn[0]) if extrapolate else []
-        rendered = self._radiance(drawn, continued)
+        rendered = self._radiance(view, continued, drawn)
         if not antialias:
             return rendered
         image = rendered.image
@@ -184,9 +228,9 @@ class Pipeline(nn.Module):
             angle = 2 * math.pi * number / ANTIALIAS_VIEWS
             x, y = ANTIALIAS_PX * math.sin(angle), ANTIALIAS_PX * math.cos(angle)
             moved = camera.cropped(1.0, x, y, camera.width, camera.height)
-            # What continues is blurred, and the same for a view moved as little as this.
-            drawn = self._draw_over_environment(self.view_inputs(moved))
-            image = image + self._radiance(drawn, continued).image
+            # What continues is blurred, and the same for a view moved as little as this; so are the photos' places.
+            rows = None if view.photos is None else view.photos.rows
+            image = image + self._radiance(self.view_inputs(moved, rows=rows), continued).image
         return replace(rendered, image=image / (1 + ANTIALIAS_VIEWS))
 
     def new_view(self, camera: Camera, views: ViewInfo | None = None) -> Radiance:
@@ -202,7 +246,7 @@ class Pipeline(nn.Module):
         tolerance = self.config.occlusion_tolerance
         return fill_holes(levels, background, self.fill_levels, tolerance, self.backend)
 
-    def _draw_over_environment(self, view: ViewInputs) -> tuple[Levels, list[Tensor] | None]:
+    def _draw_over_environment(self, view: ViewInputs) -> _Drawn:
         """Return the levels, and the environment's light per level where it is looked up densely."""
         camera, points, features, lookup = view.camera, self.points(), self.points.features, view.lookup
         raster = replace(self.view_raster, radius_threshold=self.view_raster.radius_threshold * view.thinning)

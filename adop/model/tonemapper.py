@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from adop.images.srgb import srgb_decode
 from adop.ops.tonemap import PhysicalCamera, srgb_encode
+from adop.reprojection.reproject import Light
 
 UNKNOWN_EXPOSURE_TRUST = 1.0  # EV, of exposures that were estimated from the photos
+DARKEST = 1e-4  # light that black stands for, where its logarithm is needed
 RESPONSE_SAMPLES = 25  # of the response curve
 LEAK = 0.01  # slope beyond the range in training, so that clipped values can come back
 
@@ -232,6 +234,16 @@ class Tonemapper(nn.Module):
         low, high = curve.gather(2, above - 1), curve.gather(2, above)
         within = ((flat - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
         return srgb_decode((above - 1 + within).reshape(size) / (RESPONSE_SAMPLES - 1))
+
+    @torch.no_grad()
+    def light_of_photos(self, photos: Tensor) -> Light:
+        """Return what the values of photos [P] mean, for `reproject`."""
+        curve = self.response_logits
+        values = torch.linspace(0, 1, 256, device=curve.device).expand(len(curve), 3, 1, 256)
+        light = self.linearise_response(values, torch.arange(len(curve), device=curve.device))
+        vignette = torch.cat((self.vignette_coefficients, self.vignette_centre), dim=1)
+        gain = _gain(self.photometry(photos, trained=True)).log()
+        return Light(light[:, :, 0].clamp_min(DARKEST).log(), gain, vignette.detach())
 
     @torch.no_grad()
     def linearise_colours(self, linear: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class RayGrid:
 class RayTensors(NamedTuple):
     """The tensors of a RayGrid, contiguous and in the images' precision."""
 
-    rays: Tensor
+    local: Tensor
     photo_size: Tensor
     crop: Tensor
     world_to_camera: Tensor
@@ -54,13 +54,11 @@ class CompositeLevels(NamedTuple):
 
 def _values(images: list[Tensor], weights: list[Tensor], grid: RayTensors) -> Values:
     return {
-        **grid._asdict(),
+        "rays": {**grid._asdict(), "rows": grid.local.shape[2], "columns": grid.local.shape[3]},
         "weight": weights,
         "channels": images[0].shape[1],
         "height": images[0].shape[2],
         "width": images[0].shape[3],
-        "ray_rows": grid.rays.shape[2],
-        "ray_columns": grid.rays.shape[3],
     }
 
 
@@ -201,11 +199,11 @@ def _composite_reference(inputs: EnvironmentInputs) -> list[Tensor]:
 @torch.no_grad()
 def _level_directions(grid: RayTensors, level: int, size: tuple[int, int]) -> Tensor:
     """Return the world directions [B, 3, H_l, W_l] of a level's pixels, of any length."""
-    centres = [(torch.arange(count).to(grid.rays) + 0.5) * 2**level for count in size]
+    centres = [(torch.arange(count).to(grid.local) + 0.5) * 2**level for count in size]
     v, u = torch.meshgrid(*centres, indexing="ij")
     full = (torch.stack((u, v), -1) + grid.crop[:, None, None, 1:]) / grid.crop[:, None, None, :1]
     position = 2 * full / grid.photo_size[:, None, None] - 1
-    local = F.grid_sample(grid.rays, position, mode="bilinear", padding_mode="border", align_corners=True)
+    local = F.grid_sample(grid.local, position, mode="bilinear", padding_mode="border", align_corners=True)
     return torch.einsum("bji,bjhw->bihw", grid.world_to_camera[:, :3, :3], local)
 
 

@@ -17,6 +17,7 @@ from adop.refine.alignment_equations import RefinedParameters
 from adop.refine.bundle_adjustment import refine_poses_and_points
 from adop.refine.move_points import move_points
 from adop.refine.photo_set import PhotoSet, render_network
+from adop.run.photo_lookup import follow_cameras
 from adop.run.run import Run
 
 Say = Callable[[str], None]
@@ -127,6 +128,7 @@ def align_while_training(run: Run, step: int, share: float) -> list[CameraMove]:
     copy_first_(run.pipeline.cameras.state_dict().values())
     if not ranks().first:
         run.pipeline.cameras.invalidate()
+    follow_cameras(run.pipeline, run.cache)
     return moves
 
 

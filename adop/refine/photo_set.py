@@ -55,7 +55,7 @@ def render_points(pipeline: Pipeline, camera: Camera, photo: Tensor) -> Renderin
 
 def render_network(pipeline: Pipeline, camera: Camera, photo: Tensor) -> Rendering:
     """Render the scene with the network and the environment."""
-    rendered = pipeline.render(camera)
+    rendered = pipeline.render(camera, own=photo.tolist())
     image = pipeline.photo(rendered.image, camera, photo)
     return Rendering(image.clamp(0, 1), pipeline.depth(rendered))
 

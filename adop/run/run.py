@@ -31,6 +31,7 @@ from adop.run.checkpoint import (
     load_packed,
 )
 from adop.run.exposure import ExposureModel, fit_exposure, load_exposure, view_statistics
+from adop.run.photo_lookup import look_up_photos
 from adop.run.photos import find_photo, known_exposures, scene_split
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.point_cloud import thinned
@@ -253,6 +254,7 @@ def load(
     else:
         run.progress = load_checkpoint(saved[-1], run.pipeline)
     run.pipeline.eval()
+    look_up_photos(run.pipeline, run.cache, run.split["train"])
     model = load_exposure(folder, len(run.split["held_out"]), run.progress.step)
     if model is not None:
         run.use_exposure(model)

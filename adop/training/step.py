@@ -10,15 +10,17 @@ from torch import Tensor
 from adop.config import TrainConfig
 from adop.images.vgg import Vgg
 from adop.model.cameras import ViewInfo
-from adop.model.pipeline import Pipeline, ViewInputs
+from adop.model.pipeline import ChosenPhotos, Pipeline, ViewInputs
 from adop.ops import sample_ghosts
 from adop.ranks import ranks, sum_
+from adop.reprojection.photo_table import NONE
 from adop.run.device_photos import DevicePhotos, crop_table, cut_crops
 from adop.run.run import Run
 from adop.training.loss import BatchPart, training_loss
 from adop.training.sampler import Batch, CropConfig, Pixels, batch_of, cut, sample, step_generator
 
 THINNING_STEPS = 4  # densities between that of all points and the least
+WITHOUT_PHOTOS = 0.1  # share of the crops
 PRIOR_EVERY = 4  # steps: the physical camera changes slowly, and its prior costs a fiftieth of a step
 
 
@@ -72,14 +74,24 @@ def step_inputs(run: Run, batch: Batch) -> StepInputs:
         draw, own = step_generator(config.seed + 1, step), ranks()
         ghosts = sample_ghosts(pipeline.raster, batch.whole, len(pipeline.points), draw)
         ghosts = ghosts[own.rank :: own.count].to(device)
+    view = pipeline.view_inputs(camera, views, ghosts, own=batch.photos.tolist())
     return StepInputs(
-        view=replace(pipeline.view_inputs(camera, views, ghosts), thinning=thinning(config, step)),
+        view=replace(view, photos=_some(view.photos, config, step), thinning=thinning(config, step)),
         views=views,
         photos=photos,
         pixels=pixels,
         prior=step % PRIOR_EVERY == 0,
         part=None if ranks().count == 1 else BatchPart(len(photos) / batch.whole, sum_(pixels.mask.sum())),
     )
+
+
+def _some(photos: ChosenPhotos | None, config: TrainConfig, step: int) -> ChosenPhotos | None:
+    """Return the photos that a step's crops look up: of some crops none, so that the network can do without."""
+    if photos is None:
+        return None
+    generator = step_generator(config.seed + 3, step)
+    without = torch.rand(len(photos.rows), 1, generator=generator) < WITHOUT_PHOTOS
+    return replace(photos, rows=photos.rows.masked_fill(without.to(photos.rows.device), NONE))
 
 
 def thinning(config: TrainConfig, step: int) -> float:

@@ -152,6 +152,7 @@ def input_tensors(inputs: StepInputs) -> list[Tensor]:
     parts = [camera.intrinsics, camera.distortion, camera.world_to_camera, camera.crop, camera.photo_height]
     parts += [] if camera.motion is None else [camera.motion]
     parts += [rays.local, rays.size, rays.crop, rays.world_to_camera]
+    parts += [] if inputs.view.photos is None else [inputs.view.photos.rows]
     parts += [] if inputs.part is None else [inputs.part.counted]
     return [*parts, inputs.photos, inputs.pixels.target, inputs.pixels.mask]
 
@@ -173,6 +174,8 @@ def copied(inputs: StepInputs) -> StepInputs:
     own = type(rays)(*(part.clone(memory_format=torch.contiguous_format) for part in parts))
     photos, pixels = inputs.photos.clone(), inputs.pixels
     pixels = Pixels(pixels.target.clone(), pixels.mask.clone())
-    view = replace(inputs.view, camera=camera, lookup=replace(lookup, rays=own))
+    chosen = inputs.view.photos
+    chosen = None if chosen is None else replace(chosen, rows=chosen.rows.clone(), rays=own)
+    view = replace(inputs.view, camera=camera, lookup=replace(lookup, rays=own), photos=chosen)
     part = None if inputs.part is None else replace(inputs.part, counted=inputs.part.counted.clone())
     return replace(inputs, view=view, photos=photos, pixels=pixels, part=part)

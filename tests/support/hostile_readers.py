@@ -33,7 +33,7 @@ from adop.render.nerfstudio_path import file_path, path_json
 from adop.run.checkpoint import Progress, load_checkpoint, load_optimiser_state, save_checkpoint
 from adop.run.exposure import ExposureModel, load_exposure, save_exposure
 from adop.run.exposure_model import ViewPrediction
-from adop.run.occluders import load_occluders
+from adop.preparation.occluders import load_occluders
 from adop.run.run import Run
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.ply import read_ply, write_ply

@@ -1,0 +1,1 @@
+"""What the photos near a view show at the places that its pixels see."""

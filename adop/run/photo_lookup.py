@@ -1,0 +1,123 @@
+"""The trained photos of a run, made ready to be looked up from other views."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adop.geometry.camera import Camera
+from adop.model.hole_filling import filled_depth
+from adop.model.pipeline import Pipeline
+from adop.ops import Points, project
+from adop.reprojection.photo_table import SAMPLES, PhotoTable, table_cameras
+from adop.reprojection.reproject import FAR, TOLERANCE
+from adop.scene.photo_cache import PhotoCache
+
+MOST_PIXELS = 500_000_000  # of all photos together, four bytes each; more are reduced
+SEED = 0  # of the points by which photos are chosen
+
+
+@torch.no_grad()
+def look_up_photos(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> None:
+    """Let views look up these photos from now on, if the network has learned from such photos or is to.
+
+    Those of one lens model are kept, the commonest. Cameras and points are taken as they are: after they have moved,
+    call `follow_cameras`.
+
+    Raises: UserError naming a photo that cannot be read.
+    """
+    pipeline.photos = None
+    if pipeline.network.photos == 0 or not photos or pipeline.moves_by_gradient():
+        return
+    models = [pipeline.cameras.lens_model[pipeline.cameras.lens_of[photo]] for photo in photos]
+    commonest = Counter(models).most_common(1)[0][0]
+    kept = [photo for photo, model in zip(photos, models, strict=True) if model == commonest]
+    scale = _reduction(pipeline, kept)
+    cameras = [pipeline.cameras.photo(photo).reduced(scale) for photo in kept]
+    device = pipeline.device
+    pixels = [_pixels(cache, photo, scale, camera) for photo, camera in zip(kept, cameras, strict=True)]
+    chosen = torch.randint(len(pipeline.points), (SAMPLES,), generator=torch.Generator().manual_seed(SEED))
+    sizes = torch.tensor([[camera.width, camera.height] for camera in cameras])
+    areas = torch.stack((3 * sizes.prod(1), ((sizes + 1) // 2).prod(1)), 1)
+    begins = areas.cumsum(0) - areas
+    lenses = torch.tensor([[pipeline.cameras.lens_of[photo]] for photo in kept])
+    pipeline.photos = _following(
+        PhotoTable(
+            model=commonest,
+            cameras=table_cameras(cameras),
+            pixels=torch.cat([part.flatten() for part in pixels]).to(device),
+            surfaces=torch.empty(int(areas[:, 1].sum()), device=device),
+            places=torch.cat((begins, sizes, lenses), 1).to(device),
+            samples=pipeline.points().xyz[chosen.to(device)].detach(),
+            seen=torch.empty(len(kept), SAMPLES, dtype=torch.bool, device=device),
+            rows={photo: row for row, photo in enumerate(kept)},
+            photos=torch.tensor(kept, device=device),
+        ),
+        pipeline,
+        cache,
+    )
+
+
+@torch.no_grad()
+def follow_cameras(pipeline: Pipeline, cache: PhotoCache) -> None:
+    """Look photos up from where their cameras are by now; nothing where none are looked up."""
+    if pipeline.photos is not None:
+        pipeline.photos = _following(pipeline.photos, pipeline, cache)
+
+
+def _following(table: PhotoTable, pipeline: Pipeline, cache: PhotoCache) -> PhotoTable:
+    """Return the table with cameras, surfaces and what photos see of the points, written in place of the former ones."""
+    kept = list(table.rows)
+    scale = _reduction(pipeline, kept)
+    cameras = [pipeline.cameras.photo(photo).reduced(scale) for photo in kept]
+    points = Points(table.samples, torch.ones_like(table.samples[:, 0]))
+    for row, (photo, camera) in enumerate(zip(kept, cameras, strict=True)):
+        surface = _surface(pipeline, cache, photo, camera)
+        begin = int(table.places[row, 1])
+        table.surfaces[begin : begin + surface.numel()] = surface.flatten()
+        found = project(camera, points, 1e-9, pipeline.backend)
+        at = (found.uv[0] / 2).long()
+        depth = surface[at[:, 1].clamp_max(surface.shape[0] - 1), at[:, 0].clamp_max(surface.shape[1] - 1)]
+        table.seen[row] = found.visible[0] & ((found.z[0] - depth).abs() < TOLERANCE * found.z[0])
+    for target, tensor in zip(table.cameras, table_cameras(cameras), strict=True):
+        if target is not None and tensor is not None:
+            target.copy_(tensor)
+    return table
+
+
+def _surface(pipeline: Pipeline, cache: PhotoCache, photo: int, camera: Camera) -> Tensor:
+    """Return [ceil(h/2), ceil(w/2)] the depth that a photo's camera sees, see `PhotoTable`."""
+    raster = replace(pipeline.raster, levels=pipeline.fill_levels)
+    levels = pipeline.draw(camera, pipeline.points.features[:, :3], raster)
+    filled = pipeline.fill_holes(levels, None)
+    depth = filled_depth(levels, filled, pipeline.fill_levels)
+    nearest = -F.max_pool2d(-depth, 2, ceil_mode=True)[0, 0]  # so that what is beside an outline is not looked up
+    surface = nearest.clamp_max(FAR)
+    mask = cache.mask(photo)
+    if mask is not None:
+        counts = F.adaptive_avg_pool2d(mask[None, None].float().to(surface.device), surface.shape)
+        surface = torch.where(counts[0, 0] > 0.99, surface, 0.0)
+    return surface
+
+
+def _reduction(pipeline: Pipeline, photos: list[int]) -> int:
+    """Return the whole factor by which photos are reduced so that all of them have at most `MOST_PIXELS`."""
+    sizes = [pipeline.cameras.lens_size[pipeline.cameras.lens_of[photo]] for photo in photos]
+    pixels = sum(width * height for width, height in sizes)
+    scale = 1
+    while pixels > MOST_PIXELS * scale**2:
+        scale += 1
+    return scale
+
+
+def _pixels(cache: PhotoCache, photo: int, scale: int, camera: Camera) -> Tensor:
+    """Return a photo's pixels [h, w, 3] u8, averaged over scale x scale of them."""
+    whole = cache.get(photo)
+    if scale == 1:
+        return whole
+    reduced = F.avg_pool2d(whole.permute(2, 0, 1)[None].float(), scale)[0].permute(1, 2, 0)
+    return reduced[: camera.height, : camera.width].round().to(torch.uint8)
