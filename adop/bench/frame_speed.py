@@ -36,10 +36,12 @@ WARM_UP = 3  # frames that do not count
 # What rendering a view calls, in order, as attributes of the class or module that they are looked up in.
 PARTS: tuple[tuple[str, type | ModuleType, str], ...] = (
     ("rays", LearnedCameras, "ray_grid"),
+    ("choice of photos", adop.model.pipeline, "choose_photos"),
     ("draw", adop.model.pipeline, "draw"),
     ("environment", Environment, "composite"),
     ("extrapolation", Pipeline, "_continued"),
     ("hole filling", Pipeline, "fill_holes"),
+    ("photos", Pipeline, "_shown"),
     ("network", NeuralRenderer, "forward"),
     ("physical camera", adop.render.views, "develop"),
     ("depth", Pipeline, "depth"),

@@ -52,7 +52,7 @@ class NetworkConfig:
     residual: bool = True
     """Add the network's output, zero at first, to the hole-filled points. Off: the output alone, as in ADOP."""
     photos: Annotated[int, Range(0, 16)] = 4
-    """Number of trained photos that the network also sees, as far as they show what a view shows. 0, or no residual: none."""
+    """Number of trained photos that the network also sees, where they show what a view shows. 0, or no residual: none."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from adop.bench.raster.scene import bench_camera, make_bench_scene
 from adop.config import EnvironmentConfig
+from adop.geometry.camera import Camera
 from adop.model.environment import Environment
 from adop.model.hole_filling import fill_holes
 from adop.model.tonemapper import Tonemapper
@@ -17,6 +19,8 @@ from adop.ops import Backend, Levels, RasterConfig, draw
 from adop.ops.environment import RayGrid
 from adop.ops.image_loss import image_loss_sums
 from adop.ops.tonemap import tonemap_photo
+from adop.reprojection.photo_table import PhotoTable, table_cameras
+from adop.reprojection.reproject import Light, reproject
 from adop.stereo.patch_match import plane_costs, random_planes, sweep_planes
 from adop.stereo.problem import StereoProblem, StereoView, Sweep
 
@@ -116,12 +120,45 @@ def stereo(device: str, backend: Backend) -> list[Tensor]:
     return [tensor.cpu() for tensor in (costs, planes, lower)]
 
 
+def photos(device: str, backend: Backend) -> list[Tensor]:
+    """Return what three photos of a wall show of it in another view; smooth, so that rounding chooses no other values."""
+    camera = bench_camera().scaled(SCALE)
+    size = torch.tensor([camera.width, camera.height])
+    cameras = [_moved(camera, shift).to(device) for shift in (-0.1, 0.05, 0.2)]
+    row = torch.linspace(40, 200, camera.width).to(torch.uint8)
+    pixels = row[None, :, None].expand(camera.height, -1, 3).flatten().repeat(len(cameras))
+    halves, rows = (size + 1) // 2, torch.arange(len(cameras))
+    numbers = (3 * int(size.prod()), int(halves.prod()))
+    places = [*(rows * number for number in numbers), *(torch.full_like(rows, int(n)) for n in (*size, 0))]
+    surfaces = torch.full((len(cameras) * numbers[1],), 4.0)
+    parts = (pixels, surfaces, torch.stack(places, 1), torch.zeros(1, 3), torch.ones(len(cameras), 1).bool())
+    packed, near, begin, samples, seen = (part.to(device) for part in parts)
+    lenses = table_cameras(cameras)
+    table = PhotoTable(camera.model, lenses, packed, near, begin, samples, seen, {}, rows.to(device))
+    curve, gain = (torch.arange(256.0) / 100).expand(1, 3, 256), torch.zeros(len(cameras), 3)
+    light = Light(*(part.contiguous().to(device) for part in (curve, gain, torch.full((1, 5), -0.01))))
+    whole = torch.tensor([[1.0, 0.0, 0.0]])
+    grid = (camera.ray_grid(129), size[None].float(), whole, camera.world_to_camera)
+    rays = RayGrid(*(tensor.to(device) for tensor in grid))
+    depth = torch.full((1, 1, camera.height, camera.width), 4.0, device=device)
+    chosen = torch.tensor([[2, -1, 0, 1]], device=device)
+    return [reproject(table, chosen, camera.to(device), rays, depth, light, 1e5, backend).cpu()]
+
+
+def _moved(camera: Camera, shift: float) -> Camera:
+    """Return a camera (B = 1) that is moved sideways."""
+    pose = camera.world_to_camera.clone()
+    pose[0, 0, 3] += shift
+    return replace(camera, world_to_camera=pose)
+
+
 OPERATIONS: dict[str, Callable[[str, Backend], list[Tensor]]] = {
     "hole filling": hole_filling,
     "environment": environment,
     "physical camera": physical_camera,
     "loss": image_loss,
     "stereo": stereo,
+    "photos": photos,
 }
 
 

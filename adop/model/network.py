@@ -137,8 +137,9 @@ class NeuralRenderer(nn.Module):
     With `config.residual` the output is `filled * exp(r1) + brightness * r2`, where `filled` is the hole-filled points,
     `brightness` their mean, and r1, r2 are the network's outputs. They are zero at the start, so that the first step
     already shows an image, and all inputs are divided by the brightness, so that the network need not know the
-    exposure. With `config.photos` the finest level also gets what photos show of the view, and `filled` is mixed with it
-    by shares that the network finds too, a third each at the start. Otherwise the output is the exponential of the paper's plain network on the raw levels.
+    exposure. With `config.photos` the finest level also sees what photos show of the view, and `filled` is mixed with
+    that, by shares that the network finds, too. Otherwise the output is the exponential of the paper's plain network on
+    the raw levels.
 
     Args:
         config: which network, and how wide.

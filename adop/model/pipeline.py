@@ -38,7 +38,8 @@ ANTIALIAS_VIEWS = 3  # besides its own, of which a picture is the mean
 ANTIALIAS_PX = 0.25  # how far they are moved
 FAR = 1e4  # distance that stands for infinitely far, relative to the scene's extent
 
-_Drawn = tuple[Levels, list[Tensor] | None]  # and the environment's light per level, where it is looked up densely
+# Levels, and the environment's light on each, where it is looked up densely.
+_Drawn = tuple[Levels, list[Tensor] | None]
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,8 @@ class Pipeline(nn.Module):
             chosen = ChosenPhotos(rows, rays)
         if dense or rays is None:
             return ViewInputs(camera, DenseLookup(angle), chosen, ghosts)
-        return ViewInputs(camera, SparseLookup(rays, self.environment.mip_levels(angle, self.config.levels)), chosen)
+        mip_levels = self.environment.mip_levels(angle, self.config.levels)
+        return ViewInputs(camera, SparseLookup(rays, mip_levels), chosen)
 
     def radiance(self, view: ViewInputs) -> Radiance:
         """Render views, linear light.

@@ -15,7 +15,8 @@ from adop.ops.projection import CameraTensors, camera_tensors
 
 SAMPLES = 1024  # points by which photos are chosen
 MIN_ANGLE = 0.03  # radians: photos that see a point under less of an angle are equally good
-ENOUGH = 10.0  # sum of 1 / angle over the chosen photos at which another one that sees a point gains half as much
+# Sum of 1 / angle over the photos that are chosen already at which another one that sees a point gains half as much.
+ENOUGH = 10.0
 NONE = -1  # in the place of a photo that is not there
 
 
@@ -26,7 +27,7 @@ class PhotoTable:
     model: str
     cameras: CameraTensors  # of the P photos at the size that is kept
     pixels: Tensor  # [bytes] u8, of each photo [h, w, 3]
-    surfaces: Tensor  # of each photo [ceil(h/2), ceil(w/2)] depth; 0: looked through nothing that counts; 1e30: far
+    surfaces: Tensor  # of each photo [ceil(h/2), ceil(w/2)] depth; 0: does not count, 1e30: infinitely far
     places: Tensor  # [P, 5] int64 where its pixels and its surfaces begin, w, h, and its lens
     samples: Tensor  # [S, 3] points of the scene
     seen: Tensor  # [P, S] bool, whether a photo sees a point
@@ -59,7 +60,8 @@ def choose_photos(
     Source: greedy choice by angle and coverage, as in image-based rendering (Buehler et al. 2001, unstructured
     lumigraph; Hedman et al. 2018, deep blending).
     """
-    inside = project(camera, Points(table.samples, torch.ones_like(table.samples[:, 0])), 1e-9, backend).visible
+    points = Points(table.samples, torch.ones_like(table.samples[:, 0]))
+    inside = project(camera, points, 1e-9, backend).visible
     towards = F.normalize(table.samples - camera.centre()[:, None], dim=2)  # [B, S, 3]
     from_photos = F.normalize(table.samples - pose_centres(table.cameras.world_to_camera)[:, None], dim=2)
     cosine = torch.einsum("bsc,psc->bps", towards, from_photos)

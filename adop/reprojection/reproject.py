@@ -22,6 +22,7 @@ CHANNELS = 8  # of what the photos show, see `reproject`
 SCRATCH = 13  # planes of memory that the kernel needs for a view, as in kernels/reproject.cu
 TOLERANCE = 0.02  # share of its depth by which a surface may differ from the one that a photo sees
 FAR = 1e30  # depth of what has none, as in kernels/reproject.cu
+TABLE = ("pixels", "surfaces", "places")  # what the kernel takes as a PhotoTable has it
 MIN_ANGLE, BORDER, MIN_VIGNETTE = 0.02, 0.03, 0.05  # likewise
 
 
@@ -83,7 +84,7 @@ def _reproject(inputs: ReprojectInputs) -> Tensor:
             "columns": inputs.rays.ray_local.shape[3],
         },
         **inputs.light._asdict(),
-        **{name: getattr(inputs, name) for name in ("depth", "chosen", "pixels", "surfaces", "places", "far")},
+        **{name: getattr(inputs, name) for name in ("depth", "chosen", "far", *TABLE)},
         "scratch": depth.new_empty(views, SCRATCH, height, width),
         "shown": result,
         "width": width,
@@ -143,14 +144,9 @@ def _reproject_reference(inputs: ReprojectInputs) -> Tensor:
     views = []
     for view, depth in enumerate(inputs.depth):
         places, directions = _places(inputs, view)
-        shown, weights, agreements = [], [], []
-        for row in inputs.chosen[view].tolist():
-            if row != NONE:
-                for part, values in zip(
-                    (shown, weights, agreements), _look_up(inputs, row, places, directions, depth), strict=True
-                ):
-                    part.append(values)
-        views.append(_merged(shown, weights, agreements, inputs.chosen.shape[1], depth))
+        rows = [row for row in inputs.chosen[view].tolist() if row != NONE]
+        photos = [_look_up(inputs, row, places, directions, depth) for row in rows]
+        views.append(_merged(photos, inputs.chosen.shape[1], depth))
     return torch.stack(views)
 
 
@@ -191,9 +187,8 @@ def _look_up(
     agrees = torch.where(counts * agrees > 1e-6, agrees, 0.0)
     pixels = inputs.pixels[begin:][: 3 * width * height].reshape(1, height, width, 3).permute(0, 3, 1, 2)
     size = uv.new_tensor([width, height])
-    values = F.grid_sample(
-        pixels.to(uv), (2 * uv / size - 1)[None, None], "bilinear", "border", align_corners=False
-    )[0, :, 0]
+    position = (2 * uv / size - 1)[None, None]
+    values = F.grid_sample(pixels.to(uv), position, "bilinear", "border", align_corners=False)[0, :, 0]
     low = values.long().clamp_max(254)
     curve = inputs.light.curve[lens]
     light = curve.gather(1, low).lerp(curve.gather(1, low + 1), values - low)
@@ -212,19 +207,18 @@ def _project(
     motion, height = None, None
     if cameras.shutter is not None:
         motion, height = cameras.shutter[one, :6], cameras.shutter[one, 6]
-    parts = (cameras.intrinsics[one], cameras.distortion[one], cameras.world_to_camera[one], cameras.crop[one])
+    lens = (cameras.intrinsics[one], cameras.distortion[one])
+    parts = (*lens, cameras.world_to_camera[one], cameras.crop[one])
     camera = Camera(inputs.model, *size, *parts, motion, height)  # type: ignore[arg-type]
     seen = project(camera, Points(places, torch.zeros_like(places[:, 0])), 1e-9, "reference")
     return seen.uv[0], seen.z[0], seen.visible[0]
 
 
-def _merged(
-    shown: list[Tensor], weights: list[Tensor], agreements: list[Tensor], count: int, depth: Tensor
-) -> Tensor:
+def _merged(photos: list[tuple[Tensor, Tensor, Tensor]], count: int, depth: Tensor) -> Tensor:
     """Return [8, H, W] of the light [3, M], weights [M] and agreements [M] of photos, see `reproject`."""
-    if not shown:
+    if not photos:
         return depth.new_zeros(CHANNELS, *depth.shape[1:])
-    light, weight, agreement = torch.stack(shown), torch.stack(weights), torch.stack(agreements)
+    light, weight, agreement = (torch.stack(parts) for parts in zip(*photos, strict=True))
     best = weight.argmax(0)
     any_ = weight.amax(0) > 0
     nearest = light.gather(0, best[None, None].expand(1, 3, -1))[0]

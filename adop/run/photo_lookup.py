@@ -95,11 +95,12 @@ def _surface(pipeline: Pipeline, cache: PhotoCache, photo: int, camera: Camera) 
     levels = pipeline.draw(camera, pipeline.points.features[:, :3], raster)
     filled = pipeline.fill_holes(levels, None)
     depth = filled_depth(levels, filled, pipeline.fill_levels)
-    nearest = -F.max_pool2d(-depth, 2, ceil_mode=True)[0, 0]  # so that what is beside an outline is not looked up
-    surface = nearest.clamp_max(FAR)
+    # The nearer surface beside an outline, so that its colours are not looked up for what is behind it.
+    surface = (-F.max_pool2d(-depth, 2, ceil_mode=True)[0, 0]).clamp_max(FAR)
     mask = cache.mask(photo)
     if mask is not None:
-        counts = F.adaptive_avg_pool2d(mask[None, None].float().to(surface.device), surface.shape)
+        rows, columns = surface.shape
+        counts = F.adaptive_avg_pool2d(mask[None, None].float().to(surface.device), (rows, columns))
         surface = torch.where(counts[0, 0] > 0.99, surface, 0.0)
     return surface
 

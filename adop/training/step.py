@@ -75,8 +75,9 @@ def step_inputs(run: Run, batch: Batch) -> StepInputs:
         ghosts = sample_ghosts(pipeline.raster, batch.whole, len(pipeline.points), draw)
         ghosts = ghosts[own.rank :: own.count].to(device)
     view = pipeline.view_inputs(camera, views, ghosts, own=batch.photos.tolist())
+    chosen = _some(view.photos, batch.whole, config, step)
     return StepInputs(
-        view=replace(view, photos=_some(view.photos, config, step), thinning=thinning(config, step)),
+        view=replace(view, photos=chosen, thinning=thinning(config, step)),
         views=views,
         photos=photos,
         pixels=pixels,
@@ -85,12 +86,15 @@ def step_inputs(run: Run, batch: Batch) -> StepInputs:
     )
 
 
-def _some(photos: ChosenPhotos | None, config: TrainConfig, step: int) -> ChosenPhotos | None:
-    """Return the photos that a step's crops look up: of some crops none, so that the network can do without."""
+def _some(photos: ChosenPhotos | None, whole: int, config: TrainConfig, step: int) -> ChosenPhotos | None:
+    """Return the photos that a step's crops look up: of some crops none, so that the network can do without.
+
+    Args: whole: how many crops the batch of all processes has.
+    """
     if photos is None:
         return None
-    generator = step_generator(config.seed + 3, step)
-    without = torch.rand(len(photos.rows), 1, generator=generator) < WITHOUT_PHOTOS
+    own, generator = ranks(), step_generator(config.seed + 3, step)
+    without = torch.rand(whole, 1, generator=generator)[own.rank :: own.count] < WITHOUT_PHOTOS
     return replace(photos, rows=photos.rows.masked_fill(without.to(photos.rows.device), NONE))
 
 

@@ -24,6 +24,7 @@ from adop.evaluation.run_plots import plot_run
 from adop.images.vgg import Vgg
 from adop.interrupts import interrupts
 from adop.model.pipeline import Pipeline
+from adop.preparation.occluders import load_occluders, save_occluders
 from adop.preparation.refinement import (
     align_while_training,
     check_method,
@@ -45,7 +46,6 @@ from adop.run.checkpoint import (
 from adop.run.device_photos import photos_on_gpu
 from adop.run.exposure import save_exposure
 from adop.run.memory import estimate_memory, free_memory, memory_advice
-from adop.preparation.occluders import load_occluders, save_occluders
 from adop.run.photo_lookup import look_up_photos
 from adop.run.run import Run, has_bf16, new_run
 from adop.training.log import Log, ProgressLine, Recent

@@ -102,7 +102,8 @@ def test_a_wall_shows_the_light_that_photos_took_of_it(backend: Backend) -> None
         x, y, _ = photo.unproject(photo.pixel_centres(0), depth)[0].unbind(1)
         wanted = (1.4 + 0.2 * x + 0.1 * y)[:, None] + physical.gain[row]
         half = (WIDTH**2 + HEIGHT**2) ** 0.5 / 2
-        at = (photo.pixel_centres(0)[0] - torch.tensor([WIDTH, HEIGHT]) / 2) / half - torch.tensor([0.02, -0.01])
+        centre = torch.tensor([WIDTH / 2 + 0.02 * half, HEIGHT / 2 - 0.01 * half])
+        at = (photo.pixel_centres(0)[0] - centre) / half
         r2 = at.square().sum(1)
         wanted = wanted + (1 + r2 * (-0.2 + r2 * 0.05)).log()[:, None]
         taken.append((100 * wanted).round().clamp(0, 255).to(torch.uint8).reshape(HEIGHT, WIDTH, 3))
