@@ -22,7 +22,7 @@ from adop.model.tonemapper import srgb_encode
 from adop.ops import Backend, Projection, RasterConfig, project, rasterize
 from adop.ranges import Count, Natural, Positive, Seed
 from adop.refine.alignment_equations import image_gradient, masked_blur
-from adop.run.photos import scene_split
+from adop.run.photos.scene_photos import scene_split
 from adop.run.run import open_scene
 from adop.scene.scene import demo_scene_folder
 

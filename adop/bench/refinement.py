@@ -34,7 +34,7 @@ from adop.evaluation.photometric_truth import (
 )
 from adop.files import OutputFile, OutputFolder, write_text
 from adop.ranges import Count, NotNegative, Seed
-from adop.run.photos import known_exposures
+from adop.run.photos.scene_photos import known_exposures
 from adop.run.run import Run
 from adop.scene.scene import demo_scene_folder
 from adop.training.train import train

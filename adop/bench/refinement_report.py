@@ -10,7 +10,7 @@ import numpy as np
 
 from adop.evaluation.photometric_truth import PhysicalCamera, compare, learned_camera
 from adop.evaluation.plots import plot_camera, plot_errors
-from adop.run.photos import known_exposures
+from adop.run.photos.scene_photos import known_exposures
 from adop.run.run import Run
 
 Errors = dict[str, list[float]]  # errors by name, one for each photo, lens or point that was measured

@@ -231,7 +231,7 @@ def _encoding(options: RenderOptions) -> Encoding:
 def _render_photo(run: Run, options: RenderOptions, photo: str) -> None:
     """Render one photo's view, and print the files that were written."""
     from adop.render.output import render_path, save_view
-    from adop.run.photos import find_photo
+    from adop.run.photos.scene_photos import find_photo
     from adop.run.render import photo_frame, render_photo
 
     output, formats = options.output, options.formats
@@ -279,7 +279,7 @@ def _path(run: Run, options: RenderOptions) -> CameraPath:
     from adop.render.camera_path import frame_count, photos_path, sized_path
     from adop.render.nerfstudio_path import file_path
     from adop.render.scene_paths import spiral, turntable
-    from adop.run.photos import find_photo
+    from adop.run.photos.scene_photos import find_photo
     from adop.run.render import refined_scene
 
     subject, width = options.subject, options.shape.width

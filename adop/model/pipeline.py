@@ -93,7 +93,7 @@ class Pipeline(nn.Module):
         self.points, self.cameras = points, cameras
         self.environment, self.network, self.tonemapper = environment, network, tonemapper
         self.config = config
-        self.photos: PhotoTable | None = None  # that views look up; see adop.run.photo_lookup
+        self.photos: PhotoTable | None = None  # that views look up; see adop.run.photos.photo_lookup
         self.fill_levels = min(config.fill_levels, config.levels)
         self.raster = RasterConfig(
             levels=config.levels,
@@ -195,12 +195,14 @@ class Pipeline(nn.Module):
         """Return what photos show at the places that views see, or None where none are looked up."""
         if view.photos is None or self.photos is None:
             return None
-        depth = filled_depth(levels, filled, self.fill_levels)
+        level, chosen = self.network.photo_level, view.photos
+        finest = Levels(levels.features[level:], levels.weight[level:], levels.depth[level:])
+        valid = filled._replace(valid=filled.valid[level:])
+        depth = filled_depth(finest, valid, max(self.fill_levels - level, 1))
+        rays = replace(chosen.rays, crop=chosen.rays.crop / 2**level)
         light = self.tonemapper.light_of_photos(self.photos.photos)
         far = FAR * self.points.extent
-        return reproject(
-            self.photos, view.photos.rows, view.camera, view.photos.rays, depth, light, far, self.backend
-        )
+        return reproject(self.photos, chosen.rows, view.camera, rays, depth, light, far, self.backend)
 
     def render(
         self,

@@ -17,7 +17,7 @@ from adop.refine.alignment_equations import RefinedParameters
 from adop.refine.bundle_adjustment import refine_poses_and_points
 from adop.refine.move_points import move_points
 from adop.refine.photo_set import PhotoSet, render_network
-from adop.run.photo_lookup import follow_cameras
+from adop.run.photos.photo_lookup import follow_cameras
 from adop.run.run import Run
 
 Say = Callable[[str], None]

@@ -19,7 +19,7 @@ from adop.preparation.refinement import (
     refines_poses_with_points,
 )
 from adop.progress import Bar, Expected, Stages
-from adop.run.photos import start_exposures
+from adop.run.photos.scene_photos import start_exposures
 from adop.run.run import Run
 
 Say = Callable[[str], None]

@@ -9,6 +9,7 @@ import psutil
 import torch
 
 from adop.config import TrainConfig
+from adop.run.photos.photo_lookup import MOST_PIXELS
 from adop.run.run import Run
 from adop.scene.photo_cache import CACHE_BYTES
 
@@ -37,7 +38,7 @@ TIGHT = 0.9  # of the free memory, above which other programs may make it too li
 class MemoryEstimate:
     """Bytes that a training needs at once, by what they are for."""
 
-    photos: int  # pixels that are kept
+    photos: int  # pixels that are kept, and those that other views look up
     points: int
     samples: int  # what photos show of the points, before the first step
     step: int  # a step's crops, or a whole picture, whichever takes more
@@ -60,12 +61,17 @@ def estimate_memory(run: Run) -> MemoryEstimate:
     activations = BYTES_PER_PIXEL + BYTES_PER_ACTIVATION * config.network.width
     samples = sum(min(round(SHOWN_SHARE * pixels[photo]), count) for photo in run.split["train"])
     return MemoryEstimate(
-        photos=min(CACHE_BYTES, 3 * sum(pixels)),
+        photos=min(CACHE_BYTES, 3 * sum(pixels)) + _looked_up_bytes(config, sum(pixels)),
         points=count * (BYTES_PER_POINT + BYTES_PER_CHANNEL * channels),
         samples=BYTES_PER_SAMPLE * samples + BYTES_PER_START_POINT * len(run.pipeline.points),
         step=max(crops * activations, max(pixels) * BYTES_PER_PICTURE_PIXEL),
         program=PROGRAM_BYTES + (0 if torch.version.cuda is None else CUDA_BUILD_BYTES),
     )
+
+
+def _looked_up_bytes(config: TrainConfig, pixels: int) -> int:
+    """Return what photos take that other views look up: three channels, and a quarter of a depth, for each pixel."""
+    return 4 * min(pixels, MOST_PIXELS) if config.network.photos > 0 else 0
 
 
 def free_memory(device: torch.device) -> int:

@@ -31,8 +31,9 @@ from adop.run.checkpoint import (
     load_packed,
 )
 from adop.run.exposure import ExposureModel, fit_exposure, load_exposure, view_statistics
-from adop.run.photo_lookup import look_up_photos
-from adop.run.photos import find_photo, known_exposures, scene_split
+from adop.run.photos.occluders import load_occluders
+from adop.run.photos.photo_lookup import look_up_photos
+from adop.run.photos.scene_photos import find_photo, known_exposures, scene_split
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.point_cloud import thinned
 from adop.scene.read import load_scene
@@ -254,6 +255,7 @@ def load(
     else:
         run.progress = load_checkpoint(saved[-1], run.pipeline)
     run.pipeline.eval()
+    run.split["train"] = load_occluders(folder, run.scene, run.cache, run.split["train"])
     look_up_photos(run.pipeline, run.cache, run.split["train"])
     model = load_exposure(folder, len(run.split["held_out"]), run.progress.step)
     if model is not None:

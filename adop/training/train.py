@@ -24,7 +24,6 @@ from adop.evaluation.run_plots import plot_run
 from adop.images.vgg import Vgg
 from adop.interrupts import interrupts
 from adop.model.pipeline import Pipeline
-from adop.preparation.occluders import load_occluders, save_occluders
 from adop.preparation.refinement import (
     align_while_training,
     check_method,
@@ -46,7 +45,8 @@ from adop.run.checkpoint import (
 from adop.run.device_photos import photos_on_gpu
 from adop.run.exposure import save_exposure
 from adop.run.memory import estimate_memory, free_memory, memory_advice
-from adop.run.photo_lookup import look_up_photos
+from adop.run.photos.occluders import load_occluders, save_occluders
+from adop.run.photos.photo_lookup import look_up_photos
 from adop.run.run import Run, has_bf16, new_run
 from adop.training.log import Log, ProgressLine, Recent
 from adop.training.optimiser import Optimiser
@@ -155,7 +155,7 @@ def _begin(run: Run, resume: bool, start: Callable[[], None], say: Say) -> Optim
     if saved is None:
         raise UserError(f"{run.folder / 'checkpoints'}: the first process could not write its start there")
     run.progress = load_checkpoint(saved, run.pipeline)
-    load_occluders(run)
+    run.split["train"] = load_occluders(run.folder, run.scene, run.cache, run.split["train"])
     optimiser = Optimiser(run.pipeline, run.config.learn, run.config.lr)
     optimiser.load(load_optimiser_state(saved), str(saved))
     done = ", the last; more --steps (or --minutes) train on" if share_done(run) >= 1 else ""
@@ -184,7 +184,7 @@ def _start(
     if watch is not None:
         watch(stages)
     start_from_photos(run, stages)
-    save_occluders(run)
+    save_occluders(run.folder, run.scene, run.cache)
 
 
 def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: bool, say: Say) -> Run:

@@ -13,7 +13,7 @@ from adop.errors import UserError
 from adop.importers.import_config import ImportConfig
 from adop.importers.import_scene import import_colmap, import_nerfstudio
 from adop.importers.splits import held_out_photos
-from adop.run.photos import scene_split
+from adop.run.photos.scene_photos import scene_split
 from adop.scene.info import scene_info
 from adop.scene.ply import write_ply
 from adop.scene.read import load_scene

@@ -9,7 +9,7 @@ from adop.config import TrainConfig
 from adop.initialisation.background import measure_background
 from adop.initialisation.reduced_photos import ReducedPhoto, reduce_photos
 from adop.model.pipeline import build_pipeline
-from adop.run.photos import known_exposures
+from adop.run.photos.scene_photos import known_exposures
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.read import load_scene
 

@@ -12,7 +12,7 @@ from adop.initialisation.consistency import find_occluders, remove_unsupported
 from adop.initialisation.photometry import colour_points, sample_points
 from adop.initialisation.physical_camera import calibrate
 from adop.model.pipeline import build_pipeline
-from adop.run.photos import known_exposures
+from adop.run.photos.scene_photos import known_exposures
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.read import load_scene
 

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from adop.config import DensifyConfig, TrainConfig
 from adop.initialisation.densify import densify
 from adop.model.pipeline import Pipeline, build_pipeline
-from adop.run.photos import known_exposures
+from adop.run.photos.scene_photos import known_exposures
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.read import load_scene
 from adop.scene.scene import Scene

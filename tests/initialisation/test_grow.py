@@ -13,7 +13,7 @@ from adop.config import GrowConfig, TrainConfig
 from adop.initialisation.grow import grow_points
 from adop.model.pipeline import build_pipeline
 from adop.ops import project
-from adop.run.photos import known_exposures
+from adop.run.photos.scene_photos import known_exposures
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.read import load_scene
 from adop.scene.scene import Scene

@@ -11,7 +11,7 @@ from adop.config import LearnConfig, TrainConfig
 from adop.initialisation.photometry import sample_points
 from adop.initialisation.physical_camera import calibrate
 from adop.model.pipeline import Pipeline, build_pipeline
-from adop.run.photos import known_exposures
+from adop.run.photos.scene_photos import known_exposures
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.read import load_scene
 from adop.scene.scene import demo_scene_folder

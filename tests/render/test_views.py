@@ -18,7 +18,7 @@ from adop.images.writers import depth_picture
 from adop.render.camera_path import Frame, photos_path, pinhole
 from adop.render.camera_settings import CameraSettings
 from adop.render.output import render_path, save_path_views, save_view
-from adop.run.photos import find_photo
+from adop.run.photos.scene_photos import find_photo
 from adop.run.render import render_camera, render_photo
 from adop.run.run import Run, load
 from support.command_line import status_of

@@ -8,7 +8,7 @@ import torch
 
 from adop.config import TrainConfig
 from adop.initialisation.photometry import PointSamples, sample_points
-from adop.run.photos import start_exposures
+from adop.run.photos.scene_photos import start_exposures
 from adop.run.run import Run, new_run
 
 

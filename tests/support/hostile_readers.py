@@ -27,13 +27,13 @@ from adop.images.exif import read_exposure_table
 from adop.importers.programs.colmap import read_colmap, read_points3d
 from adop.importers.programs.nerfstudio import read_transforms
 from adop.model.pipeline import build_pipeline
-from adop.preparation.occluders import load_occluders
 from adop.render.camera_path import CameraPath, Frame
 from adop.render.key_frames import KeyFrame, KeyPath, load_key_path, save_key_path
 from adop.render.nerfstudio_path import file_path, path_json
 from adop.run.checkpoint import Progress, load_checkpoint, load_optimiser_state, save_checkpoint
 from adop.run.exposure import ExposureModel, load_exposure, save_exposure
 from adop.run.exposure_model import ViewPrediction
+from adop.run.photos.occluders import load_occluders
 from adop.run.run import Run
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.ply import read_ply, write_ply
@@ -266,8 +266,8 @@ def _make_occluders(folder: Path) -> None:
 
 
 def _load_occluders(folder: Path) -> None:
-    split = {"train": [0, 1], "held_out": []}
-    load_occluders(dataclasses.replace(small_run(), folder=folder, split=split))
+    run = small_run()
+    load_occluders(folder, run.scene, run.cache, [0, 1])
 
 
 def _video_readers() -> dict[str, Reader]:

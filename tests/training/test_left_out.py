@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adop.run.photos import split_photos
+from adop.run.photos.scene_photos import split_photos
 from adop.scene.read import load_scene
 from adop.scene.write import save_scene
 from adop.training.train import train

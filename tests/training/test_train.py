@@ -32,7 +32,7 @@ from adop.errors import UserError
 from adop.geometry.rigid_motion import se3_exp
 from adop.images.photo_files import read_mask
 from adop.run.checkpoint import checkpoints
-from adop.run.photos import split_photos
+from adop.run.photos.scene_photos import split_photos
 from adop.run.run import load
 from adop.scene.read import load_scene
 from adop.scene.scene import Photo

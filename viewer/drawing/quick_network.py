@@ -26,15 +26,21 @@ class QuickNetwork(nn.Module):
     Source: ratio images, as in joint upsampling (Kopf et al. 2007).
     """
 
+    photo_level = 1  # half the size, as the network works
+
     def __init__(self, network: NeuralRenderer) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.photos = network, network.photos
 
-    def forward(self, levels: Levels, filled: FilledPyramid) -> Tensor:
-        """Return the radiance [B, 3, H, W], linear light, >= 0."""
+    def forward(self, levels: Levels, filled: FilledPyramid, shown: Tensor | None = None) -> Tensor:
+        """Return the radiance [B, 3, H, W], linear light, >= 0.
+
+        Args: shown: [B, 8, H_1, W_1] what photos show, at the second level's size; None: nothing.
+        """
         coarse = self.network(
             Levels(*(_without_finest(images) for images in (levels.features, levels.weight, levels.depth))),
             FilledPyramid(*(_without_finest(images) for images in filled)),
+            shown,
         )
         fine, dark = filled.colours[0], DARK * self.network.brightness(filled)
         detail = (fine + dark) / (_enlarged(filled.colours[1], fine) + dark)

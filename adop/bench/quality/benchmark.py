@@ -21,7 +21,7 @@ from adop.evaluation.evaluate import score_held_out
 from adop.files import OutputFile, OutputFolder, write_text
 from adop.ranges import Count, Positive, Seed
 from adop.run.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
-from adop.run.photos import scene_split
+from adop.run.photos.scene_photos import scene_split
 from adop.run.run import Run, load
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.read import load_scene

@@ -1,4 +1,4 @@
-"""The photos of a run: which are trained on, what their EXIF says of exposure, and how they are found by name."""
+"""The photos of a scene: which are trained on, what their EXIF says of exposure, and how they are found by name."""
 
 from __future__ import annotations
 
