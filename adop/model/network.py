@@ -150,8 +150,6 @@ class NeuralRenderer(nn.Module):
     Source: ADOP (Rückert et al. 2022); the residual form and its inputs are ours.
     """
 
-    photo_level = 0  # of the pyramid, whose pixels look photos up
-
     def __init__(self, config: NetworkConfig, levels: int, features: int, bf16: bool = False) -> None:
         super().__init__()
         self.bf16 = bf16

@@ -195,14 +195,10 @@ class Pipeline(nn.Module):
         """Return what photos show at the places that views see, or None where none are looked up."""
         if view.photos is None or self.photos is None:
             return None
-        level, chosen = self.network.photo_level, view.photos
-        finest = Levels(levels.features[level:], levels.weight[level:], levels.depth[level:])
-        valid = filled._replace(valid=filled.valid[level:])
-        depth = filled_depth(finest, valid, max(self.fill_levels - level, 1))
-        rays = replace(chosen.rays, crop=chosen.rays.crop / 2**level)
+        depth = filled_depth(levels, filled, self.fill_levels)
         light = self.tonemapper.light_of_photos(self.photos.photos)
-        far = FAR * self.points.extent
-        return reproject(self.photos, chosen.rows, view.camera, rays, depth, light, far, self.backend)
+        chosen, far = view.photos, FAR * self.points.extent
+        return reproject(self.photos, chosen.rows, view.camera, chosen.rays, depth, light, far, self.backend)
 
     def render(
         self,

@@ -137,11 +137,18 @@ struct Scene {
     }
 };
 
+static RayArguments make_rays(Scene& s) {
+    RayArguments rays = RayArguments();
+    rays.world_to_camera = s.camera.world_to_camera, rays.crop = s.camera.crop;
+    rays.photo_size = s.memory.reals(2 * VIEWS, 100);
+    rays.rows = 5, rays.columns = 7, rays.local = s.memory.random(VIEWS * 3 * 35, 0.2, 1);
+    return rays;
+}
+
 static void run_environment(Scene& s) {
     Memory& memory = s.memory;
     EnvironmentArguments a = EnvironmentArguments();
-    a.world_to_camera = s.camera.world_to_camera, a.crop = s.camera.crop, a.photo_size = memory.reals(2 * VIEWS, 100);
-    a.ray_rows = 5, a.ray_columns = 7, a.rays = memory.reals(VIEWS * 3 * 35, 1);
+    a.rays = make_rays(s);
     a.texels = memory.reals(16 * 32 * CHANNELS, 1), a.grad_texels = memory.reals(16 * 32 * CHANNELS);
     a.channels = CHANNELS, a.width = WIDTH, a.height = HEIGHT;
     for (int l = 0; l < LEVELS; ++l) {
@@ -154,6 +161,29 @@ static void run_environment(Scene& s) {
         for (a.view = 0; a.view < VIEWS; ++a.view) check(launch_environment_forward(&a, plane(l), THREADS));
         for (a.view = 0; a.view < VIEWS; ++a.view) check(launch_environment_backward(&a, plane(l), 1));
     }
+}
+
+typedef const char* (*Reproject)(const ReprojectArguments*, int64, int);
+static void run_reproject(Scene& s, Reproject launch) {
+    Memory& memory = s.memory;
+    ReprojectArguments a = ReprojectArguments();
+    const int64 halves = plane(1);
+    a.camera = s.camera, a.rays = make_rays(s);
+    a.depth = memory.random(VIEWS * plane(0), 2, 4), a.surfaces = memory.random(VIEWS * halves, 2, 4);
+    int64 *places = memory.zeros<int64>(5 * VIEWS), *chosen = memory.zeros<int64>(3 * VIEWS);
+    for (int v = 0; v < VIEWS; ++v) {
+        const int64 place[5] = {3 * plane(0) * v, halves * v, WIDTH, HEIGHT, 0};
+        for (int i = 0; i < 5; ++i) places[5 * v + i] = place[i];
+        chosen[3 * v + 1] = 1, chosen[3 * v + 2] = -1;
+    }
+    a.places = places, a.chosen = chosen, a.pixels = memory.zeros<byte>(3 * VIEWS * plane(0));
+    a.curve = memory.reals(3 * 256, 0.5), a.gain = memory.reals(3 * VIEWS), a.vignette = memory.reals(5, 0.01);
+    a.scratch = memory.reals(SCRATCH * VIEWS * plane(0)), a.shown = memory.reals(8 * VIEWS * plane(0));
+    a.width = WIDTH, a.height = HEIGHT, a.chosen_count = 3, a.depth_along_axis = 1, a.tolerance = 1, a.far = 1e4;
+    for (a.view = 0; a.view < VIEWS; ++a.view) check(launch(&a, plane(0), THREADS));
+    double seen = 0;
+    for (int64 i = 0; i < 8 * VIEWS * plane(0); ++i) seen += a.shown[i];
+    if (!(seen > 0)) check("photos show nothing");
 }
 
 static void run_hole_filling(Scene& s, bool background) {
@@ -245,6 +275,7 @@ struct LensKernels {
     const char* (*project_backward)(const ProjectArguments*, int64, int);
     const char* (*draw)(const DrawArguments*, int64, int);
     const char* (*draw_backward)(const DrawArguments*, int64, int);
+    Reproject reproject;
 };
 
 static double run(bool moving, int distortion_size, const LensKernels& kernels) {
@@ -280,7 +311,7 @@ static double run(bool moving, int distortion_size, const LensKernels& kernels) 
         check(kernels.draw_backward(&s.draw, 0, THREADS));
     }
     run_sparse_adam(s), run_environment(s), run_hole_filling(s, false), run_hole_filling(s, true);
-    run_tonemap(s), run_image_loss(s);
+    run_tonemap(s), run_image_loss(s), run_reproject(s, kernels.reproject);
     std::fill(rasterize.bands.hits.offsets,
               rasterize.bands.hits.offsets + VIEWS * (count_bins(rasterize.bands) + 1) * rasterize.bands.hits.chunks,
               0);
@@ -292,10 +323,11 @@ static double run(bool moving, int distortion_size, const LensKernels& kernels) 
     return by_point;
 }
 
-#define KERNELS(name, limit, reach)                                                                 \
-    LensKernels {                                                                                   \
-        limit, reach, launch_lens_bounds_##name, launch_cull_##name, launch_project_forward_##name, \
-            launch_project_backward_##name, launch_draw_forward_##name, launch_draw_backward_##name \
+#define KERNELS(name, limit, reach)                                                                  \
+    LensKernels {                                                                                    \
+        limit, reach, launch_lens_bounds_##name, launch_cull_##name, launch_project_forward_##name,  \
+            launch_project_backward_##name, launch_draw_forward_##name, launch_draw_backward_##name, \
+            launch_reproject_##name                                                                  \
     }
 
 int main() {
