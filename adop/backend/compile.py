@@ -28,6 +28,7 @@ CUDA_FILES = (
     "hole_filling.cu",
     "environment.cu",
     "crops.cu",
+    "reproject.cu",
     "patch_match.cu",
 )
 

@@ -19,7 +19,7 @@ from adop.ops import Backend, Levels, RasterConfig, draw
 from adop.ops.environment import RayGrid
 from adop.ops.image_loss import image_loss_sums
 from adop.ops.tonemap import tonemap_photo
-from adop.reprojection.photo_table import PhotoTable, table_cameras
+from adop.reprojection.photo_table import PhotoTable, photo_cameras
 from adop.reprojection.reproject import Light, reproject
 from adop.stereo.patch_match import plane_costs, random_planes, sweep_planes
 from adop.stereo.problem import StereoProblem, StereoView, Sweep
@@ -133,7 +133,7 @@ def photos(device: str, backend: Backend) -> list[Tensor]:
     surfaces = torch.full((len(cameras) * numbers[1],), 4.0)
     parts = (pixels, surfaces, torch.stack(places, 1), torch.zeros(1, 3), torch.ones(len(cameras), 1).bool())
     packed, near, begin, samples, seen = (part.to(device) for part in parts)
-    lenses = table_cameras(cameras)
+    lenses = photo_cameras(cameras)
     table = PhotoTable(camera.model, lenses, packed, near, begin, samples, seen, {}, rows.to(device))
     curve, gain = (torch.arange(256.0) / 100).expand(1, 3, 256), torch.zeros(len(cameras), 3)
     light = Light(*(part.contiguous().to(device) for part in (curve, gain, torch.full((1, 5), -0.01))))

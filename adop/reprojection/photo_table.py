@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from adop.geometry.camera import Camera
+from adop.geometry.lens_model import monotonic_radius
 from adop.ops import Backend, Points, project
-from adop.ops.projection import CameraTensors, camera_tensors
 
 SAMPLES = 1024  # points by which photos are chosen
 MIN_ANGLE = 0.03  # radians: photos that see a point under less of an angle are equally good
@@ -20,12 +21,23 @@ ENOUGH = 10.0
 NONE = -1  # in the place of a photo that is not there
 
 
+class PhotoCameras(NamedTuple):
+    """The cameras of P photos of one lens model, as the kernels read them."""
+
+    world_to_camera: Tensor  # [P, 4, 4]
+    intrinsics: Tensor  # [P, 4]
+    distortion: Tensor  # [P, D]
+    crop: Tensor  # [P, 3] zoom and offset of the pixels that are kept on the photo
+    limit: Tensor  # [P] the largest field radius that the lens shows
+    shutter: Tensor | None  # [P, 7] motion and rows of the whole photo; None where no camera moves
+
+
 @dataclass(frozen=True)
 class PhotoTable:
     """P photos of one lens model, one after the other on one device."""
 
     model: str
-    cameras: CameraTensors  # of the P photos at the size that is kept
+    cameras: PhotoCameras
     pixels: Tensor  # [bytes] u8, of each photo [h, w, 3]
     surfaces: Tensor  # of each photo [ceil(h/2), ceil(w/2)] depth; 0: does not count, 1e30: infinitely far
     places: Tensor  # [P, 5] int64 where its pixels and its surfaces begin, w, h, and its lens
@@ -83,17 +95,23 @@ def choose_photos(
     return torch.cat(chosen, 1)
 
 
-def table_cameras(cameras: list[Camera]) -> CameraTensors:
+def photo_cameras(cameras: list[Camera]) -> PhotoCameras:
     """Return the tensors of single cameras of one lens model, one after the other."""
-    parts = [camera_tensors(camera, camera.intrinsics) for camera in cameras]
-    motions = [part.shutter for part in parts]
-    still = parts[0].intrinsics.new_zeros(1, 7)
-    still[:, 6] = 1.0
-    joined = {
-        name: torch.cat([getattr(part, name) for part in parts])
-        for name in CameraTensors._fields
-        if name != "shutter"
-    }
-    moving = [still if motion is None else motion for motion in motions]
-    shutter = None if all(motion is None for motion in motions) else torch.cat(moving)
-    return CameraTensors(**joined, shutter=shutter)
+    distortion = torch.cat([camera.distortion.detach() for camera in cameras])
+    return PhotoCameras(
+        world_to_camera=torch.cat([camera.world_to_camera.detach() for camera in cameras]).contiguous(),
+        intrinsics=torch.cat([camera.intrinsics.detach() for camera in cameras]),
+        distortion=distortion,
+        crop=torch.cat([camera.crop for camera in cameras]).to(distortion),
+        limit=monotonic_radius(cameras[0].model, distortion),
+        shutter=_shutters(cameras),
+    )
+
+
+def _shutters(cameras: list[Camera]) -> Tensor | None:
+    """Return the cameras' motions and the rows of their photos [P, 7]; None where no camera moves."""
+    if all(camera.motion is None for camera in cameras):
+        return None
+    rows = torch.cat([camera.photo_height for camera in cameras])[:, None]
+    motions = [rows.new_zeros(1, 6) if camera.motion is None else camera.motion for camera in cameras]
+    return torch.cat((torch.cat(motions).to(rows), rows), 1)

@@ -15,8 +15,7 @@ from adop.backend.operator import Operator
 from adop.geometry.camera import Camera
 from adop.ops import Points, project
 from adop.ops.environment import RayGrid
-from adop.ops.projection import CameraTensors
-from adop.reprojection.photo_table import NONE, PhotoTable, pose_centres
+from adop.reprojection.photo_table import NONE, PhotoCameras, PhotoTable, pose_centres
 
 CHANNELS = 8  # of what the photos show, see `reproject`
 SCRATCH = 13  # planes of memory that the kernel needs for a view, as in kernels/reproject.cu
@@ -49,7 +48,7 @@ class ReprojectInputs(NamedTuple):
     depth: Tensor
     rays: ViewRays
     chosen: Tensor
-    cameras: CameraTensors
+    cameras: PhotoCameras
     pixels: Tensor
     surfaces: Tensor
     places: Tensor

@@ -43,7 +43,7 @@ class StepGraphs:
         self.enabled = can_capture(run)
         self.replayed = 0  # steps so far
         self._graphs: dict[Hashable, Captured] = {}
-        self._blocks: Any = None
+        self._read: tuple[Any, Any] = (None, None)  # what the graphs read besides their inputs
         self._pool: Any = None  # memory of the graphs, from the first capture on
         if self.enabled:
             self._stream = torch.cuda.Stream(run.device)
@@ -69,9 +69,10 @@ class StepGraphs:
         return captured.values
 
     def _captured(self, inputs: StepInputs, parameters: Sequence[Tensor]) -> Captured | None:
-        blocks = self.run.pipeline.points().blocks
-        if blocks is not self._blocks:  # points have moved: the graphs read them at old addresses
-            self._blocks = blocks
+        pipeline = self.run.pipeline
+        read = (pipeline.points().blocks, pipeline.photos)
+        if any(new is not old for new, old in zip(read, self._read, strict=True)):
+            self._read = read  # points or photos have moved: the graphs read them at old addresses
             self._forget()
         kind = _kind(inputs)
         if kind not in self._graphs and len(self._graphs) < MOST_GRAPHS:

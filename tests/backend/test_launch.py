@@ -29,7 +29,10 @@ from adop.ops.hole_filling import HoleFillingSettings, fill_holes
 from adop.ops.image_loss import image_loss_sums
 from adop.ops.rasterization import HIT_BYTES
 from adop.ops.tonemap import PhysicalCamera, tonemap_photo
+from adop.reprojection.photo_table import choose_photos
+from adop.reprojection.reproject import reproject
 from adop.training.sparse_adam import AdamSettings, RowMoments, sparse_adam_
+from support.looked_up_photos import HEIGHT, WIDTH, photo_camera, photo_light, photo_table, rays_of
 from support.strategies import draw_with_gradients, make_scene
 
 REALS = [("float", torch.float32), ("double", torch.float64)]
@@ -148,6 +151,14 @@ def run_every_op(backend: Backend) -> None:
     param = torch.ones(5, 4)
     moments = RowMoments(torch.zeros(5, 4), torch.zeros(5, 4), torch.zeros(5, dtype=torch.int32))
     sparse_adam_(param, torch.ones(5, 4), moments, AdamSettings(0.1), backend)
+    view, surfaces = photo_camera("opencv", 0.0), torch.full((1, HEIGHT // 2, WIDTH // 2), 4.0)
+    pixels, depth = (
+        torch.zeros(1, HEIGHT, WIDTH, 3, dtype=torch.uint8),
+        torch.full((1, 1, HEIGHT, WIDTH), 4.0),
+    )
+    table = photo_table([photo_camera("opencv", 0.2)], pixels, surfaces)
+    chosen = choose_photos(table, view, 1, backend=backend)
+    assert reproject(table, chosen, view, rays_of(view), depth, photo_light(1), 1e5, backend)[0, 3].any()
 
 
 def test_the_reference_launches_no_kernel() -> None:

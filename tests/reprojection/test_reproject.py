@@ -6,67 +6,12 @@ import pytest
 import torch
 
 from adop.backend.operator import flatten
-from adop.geometry.camera import Camera
 from adop.ops import Backend
-from adop.ops.environment import RayGrid
-from adop.reprojection.photo_table import PhotoTable, choose_photos, table_cameras
-from adop.reprojection.reproject import FAR, Light, ReprojectInputs, ViewRays, reproject, reproject_operator
+from adop.reprojection.photo_table import choose_photos
+from adop.reprojection.reproject import FAR, ReprojectInputs, ViewRays, reproject, reproject_operator
+from support.looked_up_photos import HEIGHT, WIDTH, photo_camera, photo_light, photo_table, rays_of
 
 BACKENDS = ["cpu", "reference", pytest.param("cuda", marks=pytest.mark.cuda)]
-WIDTH, HEIGHT = 60, 40
-DISTORTION = {"opencv": 8, "fisheye": 4, "ocam": 20}
-
-
-def camera(model: str, x: float, angle: float = 0.0, motion: bool = False) -> Camera:
-    """Return a camera at x that looks along z, turned by an angle around y."""
-    rotation = torch.eye(3)
-    rotation[0, 0] = rotation[2, 2] = torch.tensor(angle).cos()
-    rotation[0, 2], rotation[2, 0] = -torch.tensor(angle).sin(), torch.tensor(angle).sin()
-    pose = torch.eye(4)[None]
-    pose[0, :3, :3], pose[0, :3, 3] = rotation, -rotation @ torch.tensor([x, 0.0, 0.0])
-    distortion = torch.zeros(1, DISTORTION[model])
-    if model == "opencv":
-        distortion[0, :2] = torch.tensor([0.05, -0.01])
-    if model == "fisheye":
-        distortion[0, 0] = 0.02
-    if model == "ocam":
-        distortion[0, 0], distortion[0, 3], distortion[0, 4], distortion[0, 5] = 1.0, 0.5, 63.0, 40.0
-    moving = torch.tensor([[0.02, 0.01, 0.0, 0.001, -0.002, 0.003]]) if motion else None
-    intrinsics = torch.tensor([[40.0, 40.0, 30.0, 20.0]])
-    return Camera(model, WIDTH, HEIGHT, intrinsics, distortion, pose, motion=moving)  # type: ignore[arg-type]
-
-
-def rays_of(view: Camera) -> RayGrid:
-    size = torch.tensor([[float(view.width), float(view.height)]])
-    whole = torch.tensor([[1.0, 0.0, 0.0]])
-    return RayGrid(view.ray_grid(129), size, whole, view.world_to_camera)
-
-
-def table(cameras: list[Camera], pixels: torch.Tensor, surfaces: torch.Tensor) -> PhotoTable:
-    """Return the table of photos [P, H, W, 3] u8 that see surfaces [P, H/2, W/2]."""
-    count = len(cameras)
-    rows = torch.arange(count)
-    places = [rows * 3 * WIDTH * HEIGHT, rows * WIDTH * HEIGHT // 4]
-    places += [torch.full_like(rows, value) for value in (WIDTH, HEIGHT, 0)]
-    samples = torch.tensor([[-0.5, 0.0, 5.0], [0.0, 0.1, 5.0], [0.5, 0.0, 5.0], [50.0, 0.0, 5.0]])
-    return PhotoTable(
-        cameras[0].model,
-        table_cameras(cameras),
-        pixels.flatten(),
-        surfaces.flatten(),
-        torch.stack(places, 1),
-        samples,
-        torch.ones(count, len(samples), dtype=torch.bool),
-        {photo: row for row, photo in enumerate(range(10, 10 + count))},
-        torch.arange(10, 10 + count),
-    )
-
-
-def light(photos: int) -> Light:
-    """Return a physical camera of which a value v means the light exp(v / 100), times 1 / gain and 1 / vignette."""
-    curve = (torch.arange(256.0) / 100).expand(1, 3, 256).contiguous()
-    gain = torch.linspace(-0.3, 0.4, 3 * photos).reshape(photos, 3)
-    return Light(curve, gain, torch.tensor([[-0.2, 0.05, 0.0, 0.02, -0.01]]))
 
 
 @pytest.mark.parametrize("backend", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
@@ -74,15 +19,15 @@ def light(photos: int) -> Light:
 @pytest.mark.parametrize("model", ["opencv", "fisheye", "ocam"])
 def test_the_kernel_is_plain_torch(model: str, motion: bool, backend: Backend) -> None:
     generator = torch.Generator().manual_seed(0)
-    cameras = [camera(model, x, a, motion) for x, a in ((-0.4, -0.05), (0.1, 0.02), (0.5, 0.1))]
+    cameras = [photo_camera(model, x, a, motion) for x, a in ((-0.4, -0.05), (0.1, 0.02), (0.5, 0.1))]
     pixels = torch.randint(256, (3, HEIGHT, WIDTH, 3), generator=generator, dtype=torch.uint8)
     surfaces = 4 + 0.3 * torch.rand(3, HEIGHT // 2, WIDTH // 2, generator=generator)
     surfaces[:, :4] = FAR
     depth = 4 + 0.3 * torch.rand(1, 1, HEIGHT, WIDTH, generator=generator)
     depth[:, :, :9] = torch.inf
-    view, chosen = camera(model, 0.05), torch.tensor([[2, 0, -1, 1]])
-    photos = table(cameras, pixels, surfaces)
-    arguments = (photos, chosen, view, rays_of(view), depth, light(3), 1e5)
+    view, chosen = photo_camera(model, 0.05), torch.tensor([[2, 0, -1, 1]])
+    photos = photo_table(cameras, pixels, surfaces)
+    arguments = (photos, chosen, view, rays_of(view), depth, photo_light(3), 1e5)
     expected, got = reproject(*arguments, backend="reference"), reproject(*arguments, backend=backend)
     assert 0.2 < float(expected[0, 3].mean()) < 0.99
     assert (expected[0, 3, :8] > 0).any() and (expected[0, 3, 10:] > 0).any()
@@ -95,8 +40,8 @@ def test_the_kernel_is_plain_torch(model: str, motion: bool, backend: Backend) -
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_wall_shows_the_light_that_photos_took_of_it(backend: Backend) -> None:
     # The wall z = 4 whose brightness rises with x, photographed by definition: value = 100 (light's logarithm).
-    cameras = [camera("opencv", x) for x in (-0.4, 0.3)]
-    physical, taken = light(2), []
+    cameras = [photo_camera("opencv", x) for x in (-0.4, 0.3)]
+    physical, taken = photo_light(2), []
     for row, photo in enumerate(cameras):
         depth = torch.full((1, WIDTH * HEIGHT), 4.0)
         x, y, _ = photo.unproject(photo.pixel_centres(0), depth)[0].unbind(1)
@@ -107,8 +52,8 @@ def test_a_wall_shows_the_light_that_photos_took_of_it(backend: Backend) -> None
         r2 = at.square().sum(1)
         wanted = wanted + (1 + r2 * (-0.2 + r2 * 0.05)).log()[:, None]
         taken.append((100 * wanted).round().clamp(0, 255).to(torch.uint8).reshape(HEIGHT, WIDTH, 3))
-    photos = table(cameras, torch.stack(taken), torch.full((2, HEIGHT // 2, WIDTH // 2), 4.0))
-    view = camera("opencv", 0.0)
+    photos = photo_table(cameras, torch.stack(taken), torch.full((2, HEIGHT // 2, WIDTH // 2), 4.0))
+    view = photo_camera("opencv", 0.0)
     depth = torch.full((1, 1, HEIGHT, WIDTH), 4.0)
     shown = reproject(photos, torch.tensor([[0, 1]]), view, rays_of(view), depth, physical, 1e5, backend)
     x, y, _ = view.unproject(view.pixel_centres(0), depth.flatten(1))[0].T.reshape(3, HEIGHT, WIDTH)
@@ -122,32 +67,36 @@ def test_a_wall_shows_the_light_that_photos_took_of_it(backend: Backend) -> None
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_something_hides_or_a_mask_leaves_out_is_not_shown(backend: Backend) -> None:
-    cameras = [camera("opencv", 0.2)]
+    cameras = [photo_camera("opencv", 0.2)]
     pixels = torch.full((1, HEIGHT, WIDTH, 3), 100, dtype=torch.uint8)
-    view, depth = camera("opencv", 0.0), torch.full((1, 1, HEIGHT, WIDTH), 4.0)
+    view, depth = photo_camera("opencv", 0.0), torch.full((1, 1, HEIGHT, WIDTH), 4.0)
     for hidden in (2.0, FAR, 0.0):  # something nearer, nothing at all, masked
-        photos = table(cameras, pixels, torch.full((1, HEIGHT // 2, WIDTH // 2), hidden))
-        shown = reproject(photos, torch.tensor([[0]]), view, rays_of(view), depth, light(1), 1e5, backend)
+        photos = photo_table(cameras, pixels, torch.full((1, HEIGHT // 2, WIDTH // 2), hidden))
+        shown = reproject(
+            photos, torch.tensor([[0]]), view, rays_of(view), depth, photo_light(1), 1e5, backend
+        )
         assert not shown.any()
     sky = reproject(
-        table(cameras, pixels, torch.full((1, HEIGHT // 2, WIDTH // 2), FAR)),
+        photo_table(cameras, pixels, torch.full((1, HEIGHT // 2, WIDTH // 2), FAR)),
         torch.tensor([[0]]),
         view,
         rays_of(view),
         torch.full_like(depth, torch.inf),
-        light(1),
+        photo_light(1),
         1e5,
         backend,
     )
     assert float(sky[0, 3].mean()) > 0.9
-    none = reproject(photos, torch.tensor([[-1, -1]]), view, rays_of(view), depth, light(1), 1e5, backend)
+    none = reproject(
+        photos, torch.tensor([[-1, -1]]), view, rays_of(view), depth, photo_light(1), 1e5, backend
+    )
     assert not none.any()
 
 
 def test_the_operator_is_registered_right() -> None:
-    view = camera("opencv", 0.0)
-    photos = table(
-        [camera("opencv", 0.2)],
+    view = photo_camera("opencv", 0.0)
+    photos = photo_table(
+        [photo_camera("opencv", 0.2)],
         torch.full((1, HEIGHT, WIDTH, 3), 100, dtype=torch.uint8),
         torch.full((1, HEIGHT // 2, WIDTH // 2), 4.0),
     )
@@ -160,7 +109,7 @@ def test_the_operator_is_registered_right() -> None:
         photos.pixels,
         photos.surfaces,
         photos.places,
-        light(1),
+        photo_light(1),
         "opencv",
         True,
         1e5,
@@ -169,14 +118,14 @@ def test_the_operator_is_registered_right() -> None:
 
 
 def test_near_photos_are_chosen_first_and_never_the_views_own() -> None:
-    cameras = [camera("opencv", x) for x in (1.0, 0.1, -0.6, 0.0)]
-    photos = table(
+    cameras = [photo_camera("opencv", x) for x in (1.0, 0.1, -0.6, 0.0)]
+    photos = photo_table(
         cameras,
         torch.zeros(4, HEIGHT, WIDTH, 3, dtype=torch.uint8),
         torch.full((4, HEIGHT // 2, WIDTH // 2), 4.0),
     )
-    view = camera("opencv", 0.0)
+    view = photo_camera("opencv", 0.0)
     assert choose_photos(photos, view, 2).tolist()[0] == [3, 1]
     assert choose_photos(photos, view, 5, own=[13]).tolist() == [[1, 2, 0, -1, -1]]
-    away = camera("opencv", 0.0, angle=3.1)
+    away = photo_camera("opencv", 0.0, angle=3.1)
     assert choose_photos(photos, away, 2).tolist() == [[-1, -1]]

@@ -13,7 +13,7 @@ from adop.geometry.camera import Camera
 from adop.model.hole_filling import filled_depth
 from adop.model.pipeline import Pipeline
 from adop.ops import Points, project
-from adop.reprojection.photo_table import SAMPLES, PhotoTable, table_cameras
+from adop.reprojection.photo_table import SAMPLES, PhotoTable, photo_cameras
 from adop.reprojection.reproject import FAR, TOLERANCE
 from adop.scene.photo_cache import PhotoCache
 
@@ -48,7 +48,7 @@ def look_up_photos(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> 
     pipeline.photos = _following(
         PhotoTable(
             model=commonest,
-            cameras=table_cameras(cameras),
+            cameras=photo_cameras(cameras),
             pixels=torch.cat([part.flatten() for part in pixels]).to(device),
             surfaces=torch.empty(int(areas[:, 1].sum()), device=device),
             places=torch.cat((begins, sizes, lenses), 1).to(device),
@@ -70,7 +70,10 @@ def follow_cameras(pipeline: Pipeline, cache: PhotoCache) -> None:
 
 
 def _following(table: PhotoTable, pipeline: Pipeline, cache: PhotoCache) -> PhotoTable:
-    """Return the table with cameras, surfaces and what photos see of the points, written in place of the former ones."""
+    """Return the table with cameras, surfaces and what photos see of the points.
+
+    They are written in place of the former ones, which CUDA graphs read, unless cameras have begun to move.
+    """
     kept = list(table.rows)
     scale = _reduction(pipeline, kept)
     cameras = [pipeline.cameras.photo(photo).reduced(scale) for photo in kept]
@@ -83,7 +86,10 @@ def _following(table: PhotoTable, pipeline: Pipeline, cache: PhotoCache) -> Phot
         at = (found.uv[0] / 2).long()
         depth = surface[at[:, 1].clamp_max(surface.shape[0] - 1), at[:, 0].clamp_max(surface.shape[1] - 1)]
         table.seen[row] = found.visible[0] & ((found.z[0] - depth).abs() < TOLERANCE * found.z[0])
-    for target, tensor in zip(table.cameras, table_cameras(cameras), strict=True):
+    found_cameras = photo_cameras(cameras)
+    if (table.cameras.shutter is None) != (found_cameras.shutter is None):
+        return replace(table, cameras=found_cameras)
+    for target, tensor in zip(table.cameras, found_cameras, strict=True):
         if target is not None and tensor is not None:
             target.copy_(tensor)
     return table
