@@ -274,7 +274,7 @@ def _conclusion(run: Run, say: Say) -> Stages:
 def _train(training: Training, interrupted: Callable[[], bool]) -> bool:
     """Take steps until the run is done or interrupted, and return whether it was. Of several processes, all go alike."""
     run, log, callback = training.run, training.log, training.callback
-    look_up_photos(run.pipeline, run.cache, run.split["train"])
+    look_up_photos(run.pipeline, run.cache, run.split["train"], training.say)
     steps = StepGraphs(run, perceptual_loss(run), training.say)
     saved, start = time.monotonic(), time.monotonic() - run.progress.seconds
     line, recent, undone = ProgressLine(), Recent(), 0

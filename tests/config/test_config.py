@@ -153,3 +153,4 @@ def test_a_whole_configuration_of_version_0_1_0_loads():
     assert (config.test_every, config.crop, config.refine.align_every) == (8, 96, 20)
     assert config.refine.points.grouped and config.refine.points.sizes == (0.03, 0.0075, 0.0025)
     assert len(said) == 1 and "former names" in said[0]
+    assert config.network.photos == 0  # a run of that time has a network without them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -22,11 +23,15 @@ SEED = 0  # of the points by which photos are chosen
 
 
 @torch.no_grad()
-def look_up_photos(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> None:
+def look_up_photos(
+    pipeline: Pipeline, cache: PhotoCache, photos: list[int], say: Callable[[str], None] = lambda _: None
+) -> None:
     """Let views look up these photos from now on, if the network has learned from such photos or is to.
 
     Those of one lens model are kept, the commonest. Cameras and points are taken as they are: after they have moved,
     call `follow_cameras`.
+
+    Args: say: gets a sentence where photos are left out or reduced.
 
     Raises: UserError naming a photo that cannot be read.
     """
@@ -37,6 +42,14 @@ def look_up_photos(pipeline: Pipeline, cache: PhotoCache, photos: list[int]) -> 
     commonest = Counter(models).most_common(1)[0][0]
     kept = [photo for photo, model in zip(photos, models, strict=True) if model == commonest]
     scale = _reduction(pipeline, kept)
+    if len(kept) < len(photos):
+        say(
+            f"other views look up {len(kept)} of {len(photos)} photos: those of the commonest lens model, {commonest}"
+        )
+    if scale > 1:
+        say(
+            f"other views look up the photos at 1/{scale} of their size: they have too many pixels to be kept whole"
+        )
     cameras = [pipeline.cameras.photo(photo).reduced(scale) for photo in kept]
     device = pipeline.device
     pixels = [_pixels(cache, photo, scale, camera) for photo, camera in zip(kept, cameras, strict=True)]
@@ -98,11 +111,10 @@ def _following(table: PhotoTable, pipeline: Pipeline, cache: PhotoCache) -> Phot
 def _surface(pipeline: Pipeline, cache: PhotoCache, photo: int, camera: Camera) -> Tensor:
     """Return [ceil(h/2), ceil(w/2)] the depth that a photo's camera sees, see `PhotoTable`."""
     raster = replace(pipeline.raster, levels=pipeline.fill_levels)
-    levels = pipeline.draw(camera, pipeline.points.features[:, :3], raster)
+    half = camera.cropped(0.5, 0.0, 0.0, (camera.width + 1) // 2, (camera.height + 1) // 2)
+    levels = pipeline.draw(half, pipeline.points.features[:, :3], raster)
     filled = pipeline.fill_holes(levels, None)
-    depth = filled_depth(levels, filled, pipeline.fill_levels)
-    # The nearer surface beside an outline, so that its colours are not looked up for what is behind it.
-    surface = (-F.max_pool2d(-depth, 2, ceil_mode=True)[0, 0]).clamp_max(FAR)
+    surface = filled_depth(levels, filled, pipeline.fill_levels)[0, 0].clamp_max(FAR)
     mask = cache.mask(photo)
     if mask is not None:
         rows, columns = surface.shape
