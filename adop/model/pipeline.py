@@ -160,13 +160,15 @@ class Pipeline(nn.Module):
         angle = pixel_angle(camera) if views is None else views.pixel_angle
         dense = self.config.fill_levels <= OCCLUSION_LEVELS or ghosts is not None or self.moves_by_gradient()
         dense = dense or self.backend == "reference"
-        rays = None if dense and self.photos is None else self.cameras.ray_grid(camera, views)
-        chosen = None
-        if self.photos is not None and rays is not None:
+        table = self.photos if self.network.photos > 0 else None
+        if dense and table is None:
+            return ViewInputs(camera, DenseLookup(angle), ghosts=ghosts)
+        rays, chosen = self.cameras.ray_grid(camera, views), None
+        if table is not None:
             if rows is None:
-                rows = choose_photos(self.photos, camera, self.network.photos, own, self.backend)
+                rows = choose_photos(table, camera, self.network.photos, own, self.backend)
             chosen = ChosenPhotos(rows, rays)
-        if dense or rays is None:
+        if dense:
             return ViewInputs(camera, DenseLookup(angle), chosen, ghosts)
         mip_levels = self.environment.mip_levels(angle, self.config.levels)
         return ViewInputs(camera, SparseLookup(rays, mip_levels), chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from adop.render.camera_settings import CameraSettings, develop
@@ -13,10 +14,13 @@ from adop.viewer.session.frame_schedule import FrameSchedule, Quality, SentFrame
 from support.viewer_client import Client
 
 
-def test_the_quick_picture_is_like_the_full_one_and_leaves_the_pipeline_as_it_was(run: Run):
+def test_the_quick_picture_is_like_the_full_one_and_leaves_the_pipeline_as_it_was(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+):
     photo = run.split["held_out"][0]
     pipeline, camera = run.pipeline, run.photo_camera(photo).scaled(0.5)
     network = pipeline.network
+    monkeypatch.setattr(pipeline, "photos", None)  # which the quick picture does not look up either
     with torch.no_grad():
         full = render_radiance(pipeline, camera).radiance
         with quicker(pipeline):
@@ -26,10 +30,10 @@ def test_the_quick_picture_is_like_the_full_one_and_leaves_the_pipeline_as_it_wa
         settings = CameraSettings(exposure=run.photo_settings(photo).exposure)
         images = [develop(pipeline.tonemapper, r.image, settings) for r in (full, quick)]
     error = (images[0] - images[1]).abs()
-    assert 0 < error.mean() < 0.03  # another way, and nearly the same picture
+    assert 0 < error.mean() < 0.02  # another way, and nearly the same picture
     plain = torch.nn.functional.interpolate(images[0], scale_factor=0.5, mode="area")
     plain = torch.nn.functional.interpolate(plain, images[0].shape[2:], mode="bilinear")
-    assert error.square().mean() < (images[0] - plain).square().mean()  # than at half the resolution
+    assert error.square().mean() < 0.25 * (images[0] - plain).square().mean()  # than at half the resolution
 
 
 def sent(schedule: FrameSchedule, scale: float, quality: Quality, moving: bool = False) -> None:

@@ -14,7 +14,6 @@ from adop.model.pipeline import Pipeline
 from adop.ops import Levels
 from adop.ops.hole_filling import FilledPyramid
 
-MOST_PHOTOS = 2  # that are looked up
 MAX_RATIO = 4.0  # by which a pixel may be brighter or darker than what surrounds it
 DARK = 0.02  # of the mean light, below which differences do not count
 
@@ -22,47 +21,28 @@ DARK = 0.02  # of the mean light, below which differences do not count
 class QuickNetwork(nn.Module):
     """Let a network see the pyramid without its finest level, as in a picture of half the size, and add the detail.
 
-    The detail is that of the photos that are looked up, or of the hole-filled points: how much brighter each pixel is
-    than the level above it.
+    Photos are not looked up, which takes as long as the points.
+
+    The detail is that of the hole-filled points: how much brighter each is than the level above it.
 
     Source: ratio images, as in joint upsampling (Kopf et al. 2007).
     """
 
+    photos = 0  # that are looked up
+
     def __init__(self, network: NeuralRenderer) -> None:
         super().__init__()
         self.network = network
-        self.photos = min(MOST_PHOTOS, network.photos)
 
-    def forward(self, levels: Levels, filled: FilledPyramid, shown: Tensor | None = None) -> Tensor:
-        """Return the radiance [B, 3, H, W], linear light, >= 0.
-
-        Args: shown: [B, 8, H, W] what photos show, see `adop.reprojection.reproject`; None: nothing.
-        """
-        fine, above, dark = *filled.colours[:2], DARK * self.network.brightness(filled)
-        half = None
-        if shown is not None:
-            half = _halved(shown)
-            fine, above = _with_photos(fine, shown), _with_photos(above, half)
+    def forward(self, levels: Levels, filled: FilledPyramid, shown: None = None) -> Tensor:
+        """Return the radiance [B, 3, H, W], linear light, >= 0."""
         coarse = self.network(
             Levels(*(_without_finest(images) for images in (levels.features, levels.weight, levels.depth))),
             FilledPyramid(*(_without_finest(images) for images in filled)),
-            half,
         )
-        detail = (fine + dark) / (_enlarged(above, fine) + dark)
+        fine, dark = filled.colours[0], DARK * self.network.brightness(filled)
+        detail = (fine + dark) / (_enlarged(filled.colours[1], fine) + dark)
         return _enlarged(coarse, fine) * detail.clamp(1 / MAX_RATIO, MAX_RATIO)
-
-
-def _halved(shown: Tensor) -> Tensor:
-    """Return what photos show, at half the size: the mean of the pixels that they show."""
-    size = [(side + 1) // 2 for side in shown.shape[2:]]
-    # Of four pixels each, and quicker than average pooling on a CPU. All channels are 0 where photos show nothing.
-    halved = F.interpolate(shown, size=size, mode="bilinear", align_corners=False)
-    return halved / halved[:, 3:4].clamp_min(1e-6)
-
-
-def _with_photos(light: Tensor, shown: Tensor) -> Tensor:
-    """Return light [B, 3, H, W] with the mean photo in its place where photos show anything."""
-    return light.lerp(shown[:, 4:7].exp(), shown[:, 3:4])
 
 
 def _without_finest(images: list[Tensor]) -> list[Tensor]:
