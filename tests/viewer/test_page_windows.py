@@ -150,6 +150,8 @@ def test_depth_shows_the_nearest_surface(page: Any):
 def test_a_distance_and_a_note_are_drawn_and_kept(page: Any):
     with_panel(page, lambda: (page.uncheck("#cameras"), page.click("#measure")))
     box = page.locator("#overlay").bounding_box()
+    # Some pixels of the picture are green too, and their number changes until it is final.
+    browser.until(page, "adop.frame && adop.frame.final")
     before = drawn(page, GREEN)
     for count, share in enumerate((0.4, 0.6), 1):
         page.mouse.click(box["x"] + share * box["width"], box["y"] + 0.8 * box["height"])
