@@ -15,7 +15,7 @@ from adop.geometry.colmap_lens import colmap_lens, colmap_pose
 from adop.geometry.lens import Lens
 from adop.geometry.lens_model import DISTORTION_SIZE, Model, project_lens, unproject_lens
 from adop.geometry.nerfstudio_lens import nerfstudio_lens, nerfstudio_pose
-from adop.geometry.rigid_motion import Vector, look_at_pose
+from adop.geometry.rigid_motion import Vector, look_at_pose, pose_centres
 from adop.geometry.rolling_shutter import row_time, undo_motion
 
 # Fixed-point steps that find the row at which a camera at rest sees a point. Each multiplies the error by the share of
@@ -257,8 +257,7 @@ class Camera:
 
     def centre(self) -> Tensor:
         """Return the camera centres [B, 3] in the world."""
-        rotation, translation = self.world_to_camera[:, :3, :3], self.world_to_camera[:, :3, 3:]
-        return -(rotation.transpose(1, 2) @ translation).squeeze(-1)
+        return pose_centres(self.world_to_camera)
 
     def unproject(self, uv: Tensor, z: Tensor, directions: Tensor | None = None) -> Tensor:
         """Return the world points [B, N, 3] seen at `uv` [B, N, 2] of the crop at depth `z` [B, N].

@@ -14,6 +14,12 @@ from adop.errors import UserError
 Vector = Sequence[float] | np.ndarray | Tensor  # three numbers
 
 
+def pose_centres(world_to_camera: Tensor) -> Tensor:
+    """Return the camera centres [B, 3] in the world of poses [B, 4, 4]."""
+    rotation, translation = world_to_camera[:, :3, :3], world_to_camera[:, :3, 3:]
+    return -(rotation.transpose(1, 2) @ translation).squeeze(-1)
+
+
 def skew(vector: Tensor) -> Tensor:
     """Return the cross-product matrices [..., 3, 3] of vectors [..., 3]."""
     x, y, z = vector.unbind(-1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from adop.geometry.camera import Camera, Model
-from adop.geometry.rigid_motion import se3_exp
+from adop.geometry.rigid_motion import pose_centres, se3_exp
 from adop.ops.environment import RayGrid
 from adop.scene.scene import Scene
 
@@ -190,8 +190,7 @@ class LearnedCameras(nn.Module):
     @torch.no_grad()
     def nearest(self, position: Tensor, photos: Tensor, most: int) -> list[Camera]:
         """Return the cameras of those of `photos` nearest to a world position [3], one batch a lens model and size."""
-        poses = self.world_to_camera(photos)
-        centres = -(poses[:, :3, :3].transpose(1, 2) @ poses[:, :3, 3:])[:, :, 0]
+        centres = pose_centres(self.world_to_camera(photos))
         chosen = photos[(centres - position).norm(dim=1).argsort()[:most]]
         alike: dict[tuple[str, int, int], list[int]] = {}
         for photo in chosen.tolist():

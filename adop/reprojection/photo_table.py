@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adop.geometry.camera import Camera
 from adop.geometry.lens_model import monotonic_radius
+from adop.geometry.rigid_motion import pose_centres
 from adop.ops import Backend, Points, project
 
 SAMPLES = 1024  # points by which photos are chosen
@@ -50,11 +51,6 @@ class PhotoTable:
     def bytes(self) -> int:
         """How much memory the table takes."""
         return self.pixels.nbytes + self.surfaces.nbytes + self.seen.nbytes
-
-
-def pose_centres(world_to_camera: Tensor) -> Tensor:
-    """Return the camera centres [P, 3] of poses [P, 4, 4]."""
-    return -(world_to_camera[:, :3, :3].transpose(1, 2) @ world_to_camera[:, :3, 3:])[:, :, 0]
 
 
 @torch.no_grad()

@@ -13,9 +13,10 @@ from adop.backend.choice import Backend, choose_backend
 from adop.backend.launch import each_view, launch
 from adop.backend.operator import Operator
 from adop.geometry.camera import Camera
+from adop.geometry.rigid_motion import pose_centres
 from adop.ops import Points, project
 from adop.ops.environment import RayGrid
-from adop.reprojection.photo_table import NONE, PhotoCameras, PhotoTable, pose_centres
+from adop.reprojection.photo_table import NONE, PhotoCameras, PhotoTable
 
 CHANNELS = 8  # of what the photos show, see `reproject`
 SCRATCH = 13  # planes of memory that the kernel needs for a view, as in kernels/reproject.cu

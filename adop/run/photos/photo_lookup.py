@@ -50,7 +50,7 @@ def look_up_photos(
         say(
             f"other views look up the photos at 1/{scale} of their size: they have too many pixels to be kept whole"
         )
-    cameras = [pipeline.cameras.photo(photo).reduced(scale) for photo in kept]
+    cameras = _cameras(pipeline, kept, scale)
     device = pipeline.device
     pixels = [_pixels(cache, photo, scale, camera) for photo, camera in zip(kept, cameras, strict=True)]
     chosen = torch.randint(len(pipeline.points), (SAMPLES,), generator=torch.Generator().manual_seed(SEED))
@@ -70,6 +70,7 @@ def look_up_photos(
             rows={photo: row for row, photo in enumerate(kept)},
             photos=torch.tensor(kept, device=device),
         ),
+        cameras,
         pipeline,
         cache,
     )
@@ -79,19 +80,18 @@ def look_up_photos(
 def follow_cameras(pipeline: Pipeline, cache: PhotoCache) -> None:
     """Look photos up from where their cameras are by now; nothing where none are looked up."""
     if pipeline.photos is not None:
-        pipeline.photos = _following(pipeline.photos, pipeline, cache)
+        kept = list(pipeline.photos.rows)
+        cameras = _cameras(pipeline, kept, _reduction(pipeline, kept))
+        pipeline.photos = _following(pipeline.photos, cameras, pipeline, cache)
 
 
-def _following(table: PhotoTable, pipeline: Pipeline, cache: PhotoCache) -> PhotoTable:
-    """Return the table with cameras, surfaces and what photos see of the points.
+def _following(table: PhotoTable, cameras: list[Camera], pipeline: Pipeline, cache: PhotoCache) -> PhotoTable:
+    """Return the table with its photos' present cameras, surfaces and what photos see of the points.
 
     They are written in place of the former ones, which CUDA graphs read, unless cameras have begun to move.
     """
-    kept = list(table.rows)
-    scale = _reduction(pipeline, kept)
-    cameras = [pipeline.cameras.photo(photo).reduced(scale) for photo in kept]
     points = Points(table.samples, torch.ones_like(table.samples[:, 0]))
-    for row, (photo, camera) in enumerate(zip(kept, cameras, strict=True)):
+    for row, (photo, camera) in enumerate(zip(table.rows, cameras, strict=True)):
         surface = _surface(pipeline, cache, photo, camera)
         begin = int(table.places[row, 1])
         table.surfaces[begin : begin + surface.numel()] = surface.flatten()
@@ -131,6 +131,11 @@ def _reduction(pipeline: Pipeline, photos: list[int]) -> int:
     while pixels > MOST_PIXELS * scale**2:
         scale += 1
     return scale
+
+
+def _cameras(pipeline: Pipeline, photos: list[int], scale: int) -> list[Camera]:
+    """Return the cameras of photos that are reduced by a factor."""
+    return [pipeline.cameras.photo(photo).reduced(scale) for photo in photos]
 
 
 def _pixels(cache: PhotoCache, photo: int, scale: int, camera: Camera) -> Tensor:
