@@ -154,12 +154,11 @@ class NeuralRenderer(nn.Module):
         super().__init__()
         self.bf16 = bf16
         self.kind, self.residual = config.kind, config.residual
-        self.photos = 0
+        self.photos = config.photos if self.residual and self.kind != "none" else 0
         if self.kind == "none":
             return
         more = 4 if self.kind == "light" else 5
         channels = [features + more if self.residual else features] * levels
-        self.photos = config.photos if self.residual else 0
         if self.photos > 0:
             channels[0] += CHANNELS
         kinds: dict[str, type[LightDecoder | Decoder | UNet]] = {
