@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -93,7 +94,7 @@ class Pipeline(nn.Module):
         self.points, self.cameras = points, cameras
         self.environment, self.network, self.tonemapper = environment, network, tonemapper
         self.config = config
-        self.photos: PhotoTable | None = None  # that views look up; see adop.run.photos.photo_lookup
+        self._photos: PhotoTable | Callable[[], PhotoTable | None] | None = None
         self.fill_levels = min(config.fill_levels, config.levels)
         self.raster = RasterConfig(
             levels=config.levels,
@@ -113,6 +114,18 @@ class Pipeline(nn.Module):
     def backend(self) -> Backend:
         """The backend that runs every op: the configured one, on the device where the points live."""
         return choose_backend(self.config.backend, self.device)
+
+    @property
+    def photos(self) -> PhotoTable | None:
+        """The photos that views look up; see `adop.run.photos.photo_lookup`. They may be set as a function that makes
+        them ready, which is called when they are first needed."""
+        if callable(self._photos):
+            self._photos = self._photos()
+        return self._photos
+
+    @photos.setter
+    def photos(self, photos: PhotoTable | Callable[[], PhotoTable | None] | None) -> None:
+        self._photos = photos
 
     def camera(
         self, photos: Tensor, crop: Tensor | None = None, size: tuple[int, int] | None = None

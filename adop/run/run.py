@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from adop.run.checkpoint import (
 )
 from adop.run.exposure import ExposureModel, fit_exposure, load_exposure, view_statistics
 from adop.run.photos.occluders import load_occluders
-from adop.run.photos.photo_lookup import look_up_photos
+from adop.run.photos.photo_lookup import ready_photos
 from adop.run.photos.scene_photos import find_photo, known_exposures, scene_split
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.point_cloud import thinned
@@ -256,7 +257,8 @@ def load(
         run.progress = load_checkpoint(saved[-1], run.pipeline)
     run.pipeline.eval()
     run.split["train"] = load_occluders(folder, run.scene, run.cache, run.split["train"])
-    look_up_photos(run.pipeline, run.cache, run.split["train"])
+    # Decoding all photos is left to the first view: much of what is done with a run renders none.
+    run.pipeline.photos = functools.partial(ready_photos, run.pipeline, run.cache, run.split["train"])
     model = load_exposure(folder, len(run.split["held_out"]), run.progress.step)
     if model is not None:
         run.use_exposure(model)

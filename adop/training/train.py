@@ -46,7 +46,7 @@ from adop.run.device_photos import photos_on_gpu
 from adop.run.exposure import save_exposure
 from adop.run.memory import estimate_memory, free_memory, memory_advice
 from adop.run.photos.occluders import load_occluders, save_occluders
-from adop.run.photos.photo_lookup import look_up_photos
+from adop.run.photos.photo_lookup import ready_photos
 from adop.run.run import Run, has_bf16, new_run
 from adop.training.log import Log, ProgressLine, Recent
 from adop.training.optimiser import Optimiser
@@ -274,7 +274,7 @@ def _conclusion(run: Run, say: Say) -> Stages:
 def _train(training: Training, interrupted: Callable[[], bool]) -> bool:
     """Take steps until the run is done or interrupted, and return whether it was. Of several processes, all go alike."""
     run, log, callback = training.run, training.log, training.callback
-    look_up_photos(run.pipeline, run.cache, run.split["train"], training.say)
+    run.pipeline.photos = ready_photos(run.pipeline, run.cache, run.split["train"], training.say)
     steps = StepGraphs(run, perceptual_loss(run), training.say)
     saved, start = time.monotonic(), time.monotonic() - run.progress.seconds
     line, recent, undone = ProgressLine(), Recent(), 0

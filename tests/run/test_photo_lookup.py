@@ -11,8 +11,9 @@ import torch
 from adop.config import NetworkConfig, TrainConfig
 from adop.reprojection.photo_table import PhotoTable
 from adop.run.photos import photo_lookup
-from adop.run.photos.photo_lookup import follow_cameras, look_up_photos
-from adop.run.run import Run, new_run
+from adop.run.photos.photo_lookup import follow_cameras, ready_photos
+from adop.run.run import Run, load, new_run
+from adop.scene.photo_cache import PhotoCache
 from adop.training.step import WITHOUT_PHOTOS, draw_batch, step_inputs
 
 CONFIG = TrainConfig(crop=96, batch=3, device="cpu", test_every=3)
@@ -21,7 +22,7 @@ CONFIG = TrainConfig(crop=96, batch=3, device="cpu", test_every=3)
 @pytest.fixture
 def run(tiny_folder: Path) -> Run:
     run = new_run(tiny_folder, Path(), CONFIG, lambda _: None)
-    look_up_photos(run.pipeline, run.cache, run.split["train"])
+    run.pipeline.photos = ready_photos(run.pipeline, run.cache, run.split["train"])
     return run
 
 
@@ -90,7 +91,7 @@ def test_what_is_left_out_of_a_photo_is_not_looked_up(run: Run) -> None:
     height, width = run.cache.get(photo).shape[:2]
     for other in run.split["train"]:
         run.cache.leave_out(other, torch.ones(height, width, dtype=torch.bool))
-    look_up_photos(run.pipeline, run.cache, run.split["train"])
+    run.pipeline.photos = ready_photos(run.pipeline, run.cache, run.split["train"])
     assert whole[3].any() and not shown_in(run, photo, own=True).any()
 
 
@@ -98,7 +99,7 @@ def test_too_many_pixels_are_reduced_aloud(run: Run, monkeypatch: pytest.MonkeyP
     photo, said = run.split["train"][1], list[str]()
     whole, before = shown_in(run, photo, own=True), table_of(run).bytes
     monkeypatch.setattr(photo_lookup, "MOST_PIXELS", len(run.split["train"]) * 120 * 90)
-    look_up_photos(run.pipeline, run.cache, run.split["train"], said.append)
+    run.pipeline.photos = ready_photos(run.pipeline, run.cache, run.split["train"], said.append)
     assert table_of(run).bytes < 0.3 * before
     assert said == [
         "other views look up the photos at 1/2 of their size: they have too many pixels to be kept whole"
@@ -112,7 +113,26 @@ def test_too_many_pixels_are_reduced_aloud(run: Run, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("network", [NetworkConfig(photos=0), NetworkConfig(kind="unet", residual=False)])
 def test_networks_without_photos_look_none_up(tiny_folder: Path, network: NetworkConfig) -> None:
     run = new_run(tiny_folder, Path(), dataclasses.replace(CONFIG, network=network), lambda _: None)
-    look_up_photos(run.pipeline, run.cache, run.split["train"])
+    run.pipeline.photos = ready_photos(run.pipeline, run.cache, run.split["train"])
     assert run.pipeline.photos is None
     with torch.no_grad():
         assert run.pipeline.render(run.photo_camera(1)).image.isfinite().all()
+
+
+def test_a_loaded_run_decodes_photos_when_it_first_renders(
+    trained_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded, get = set[int](), PhotoCache.get
+
+    def count(cache: PhotoCache, photo: int) -> torch.Tensor:
+        decoded.add(photo)
+        return get(cache, photo)
+
+    monkeypatch.setattr(PhotoCache, "get", count)
+    run = load(trained_folder)
+    assert not decoded
+    with torch.no_grad():
+        run.pipeline.render(run.photo_camera(1))
+    assert decoded == set(run.split["train"])
+    table = run.pipeline.photos
+    assert table is not None and run.pipeline.photos is table

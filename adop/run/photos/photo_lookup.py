@@ -23,10 +23,10 @@ SEED = 0  # of the points by which photos are chosen
 
 
 @torch.no_grad()
-def look_up_photos(
+def ready_photos(
     pipeline: Pipeline, cache: PhotoCache, photos: list[int], say: Callable[[str], None] = lambda _: None
-) -> None:
-    """Let views look up these photos from now on, if the network has learned from such photos or is to.
+) -> PhotoTable | None:
+    """Return photos that views can look up, or None where the network neither has learned from photos nor is to.
 
     Those of one lens model are kept, the commonest. Cameras and points are taken as they are: after they have moved,
     call `follow_cameras`.
@@ -35,9 +35,8 @@ def look_up_photos(
 
     Raises: UserError naming a photo that cannot be read.
     """
-    pipeline.photos = None
     if pipeline.network.photos == 0 or not photos or pipeline.moves_by_gradient():
-        return
+        return None
     models = [pipeline.cameras.lens_model[pipeline.cameras.lens_of[photo]] for photo in photos]
     commonest = Counter(models).most_common(1)[0][0]
     kept = [photo for photo, model in zip(photos, models, strict=True) if model == commonest]
@@ -58,7 +57,7 @@ def look_up_photos(
     areas = torch.stack((3 * sizes.prod(1), ((sizes + 1) // 2).prod(1)), 1)
     begins = areas.cumsum(0) - areas
     lenses = torch.tensor([[pipeline.cameras.lens_of[photo]] for photo in kept])
-    pipeline.photos = _following(
+    return _following(
         PhotoTable(
             model=commonest,
             cameras=photo_cameras(cameras),
