@@ -61,8 +61,8 @@ REMOVED = {
     "grow.depths": [1.0, 0.9, 1.1, 0.75, 1.3],
     "refine.align.sigma": 0.7,
 }
-# Options that runs had not yet, and the values that leave these runs as they were.
-ADDED: dict[str, dict[str, Any]] = {"network": {"photos": 0}}
+# Options that runs had not yet, in the order in which they came, and the values that leave these runs as they were.
+ADDED: dict[str, dict[str, Any]] = {"network": {"photos": 0, "start": "none"}}
 
 
 def save_config(config: TrainConfig, path: Path) -> None:
@@ -105,12 +105,16 @@ def load_config(path: Path, say: Callable[[str], None] = print) -> TrainConfig:
 
 
 def _with_added(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of a file; where it has all other options of a stage, a run saved it before one was added."""
+    """Return the values of a file; where it has all other options of a stage, a run saved it before some were added."""
     result = dict(values)
     for stage, added in ADDED.items():
         given = result.get(stage)
-        if isinstance(given, dict) and set(base[stage]) - set(given) == set(added):
-            result[stage] = given | added
+        if not isinstance(given, dict):
+            continue
+        missing = set(base[stage]) - set(given)
+        latest = list(added)[len(added) - len(missing) :]
+        if missing == set(latest):
+            result[stage] = given | {name: added[name] for name in latest}
     return result
 
 

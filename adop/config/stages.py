@@ -53,6 +53,9 @@ class NetworkConfig:
     """Add the network's output, zero at first, to the hole-filled points. Off: the output alone, as in ADOP."""
     photos: Annotated[int, Range(0, 16)] = 4
     """Number of trained photos that the network also sees, where they show what a view shows. 0, or no residual: none."""
+    start: str = "auto"
+    """What it starts from: a run's folder, or a file of `adop export --to network`. auto: the network that comes with
+    adop, if it has this kind and size; none: nothing."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from adop.export.points import (
     xyz_columns,
 )
 from adop.files import write_atomically, write_text
+from adop.run.checkpoint import save_network
 from adop.run.run import Run
 from adop.scene.prepare import Report
 from adop.scene.write import replace_folder
@@ -49,7 +50,7 @@ def export_run(
             cameras, points and photos, a folder with transforms.json. 3dgs: the points as small Gaussians, for splat
             viewers; what the network does is lost. mesh: a surface through the points. lut: the learned response of a
             lens, see `adop.export.physical_camera.response_cube`. csv: how the photos were exposed, see
-            `photometry_table` there.
+            `photometry_table` there. network: the network alone, from which other runs can start.
         output: a file whose ending fits the kind; for colmap and nerfstudio a folder that is new or empty.
         report: called with a sentence for each thing that the user may want to know, at last with what was written.
 
@@ -68,6 +69,7 @@ def export_run(
         "mesh": _export_mesh,
         "lut": _export_response,
         "csv": _export_photometry,
+        "network": _export_network,
     }[kind]
     content = write(run, output, config, report)
     report(f"{output}: {content}, {_size_text(output)}")
@@ -154,6 +156,13 @@ def _export_response(run: Run, output: Path, config: ExportConfig, report: Repor
 def _export_photometry(run: Run, output: Path, config: ExportConfig, report: Report) -> str:
     write_text(output, photometry_table(run))
     return f"{len(run.scene.photos)} photos; exposures in EV (stops), white balance as factors"
+
+
+def _export_network(run: Run, output: Path, _: ExportConfig, __: Report) -> str:
+    if run.pipeline.network.kind == "none":
+        raise UserError("the run has no network")
+    save_network(output, run.pipeline, run.progress)
+    return f"a network of kind {run.pipeline.network.kind}; `adop train SCENE --network.start {output}` starts from it"
 
 
 def _offset(run: Run, config: ExportConfig) -> np.ndarray:

@@ -11,7 +11,7 @@ from adop.errors import UserError, quoted
 from adop.files import check_writable
 from adop.ranges import Fraction, Natural, Range, check_ranges
 
-Kind = Literal["ply", "colmap", "nerfstudio", "3dgs", "mesh", "lut", "csv"]
+Kind = Literal["ply", "colmap", "nerfstudio", "3dgs", "mesh", "lut", "csv", "network"]
 
 # How the output of each kind may end; without an ending it is a folder.
 ENDINGS: dict[Kind, tuple[str, ...]] = {
@@ -22,6 +22,7 @@ ENDINGS: dict[Kind, tuple[str, ...]] = {
     "mesh": (".ply", ".obj", ".glb"),
     "lut": (".cube",),
     "csv": (".csv",),
+    "network": (".safetensors",),
 }
 FILE_ENDINGS = {ending for endings in ENDINGS.values() for ending in endings} | {
     ".json",

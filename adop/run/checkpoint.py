@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 from adop.errors import UserError, one_line, quoted
@@ -25,6 +25,7 @@ PACKED = "packed.safetensors"  # in a run folder, see `save_packed`
 TILE = 1 << 20  # points that are packed at a time
 FORMAT = "adop-checkpoint-4"
 OLDER_FORMAT = "adop-checkpoint-3"  # the same tensors, without the prefixes of points and cameras
+USE_OLDER = "delete it to use an older one"
 POINT_TENSORS = ("xyz", "lod_radius", "normals", "origin", "features", "xyz_delta")
 CAMERA_TENSORS = ("poses", "motion", "photo_lens", "photo_size", "intrinsics", "distortion", "pose_delta")
 
@@ -50,17 +51,29 @@ def save_checkpoint(
     """
     tensors = {f"model.{name}": value for name, value in pipeline.state_dict().items()}
     tensors |= {f"optimiser.{name}": value for name, value in optimiser_state.items()}
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    metadata = {"format": FORMAT, "step": str(progress.step), "seconds": repr(progress.seconds)}
-    metadata["sha256"] = digest(tensors, metadata)
     folder.mkdir(parents=True, exist_ok=True)
     path = checkpoint_file(folder, progress.step)
     for unfinished in folder.glob(".step_*.tmp"):  # of a process that was killed
         unfinished.unlink()
+    tensors, metadata = _content(tensors, progress)
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
     for old in checkpoints(folder)[:-keep]:
         old.unlink()
     return path
+
+
+def save_network(path: Path, pipeline: Pipeline, progress: Progress) -> None:
+    """Write a file of the network alone, from which other runs can start; see `load_network`."""
+    tensors = {f"model.network.{name}": value for name, value in pipeline.network.state_dict().items()}
+    content = save(*_content(tensors, progress))
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def _content(tensors: dict[str, Tensor], progress: Progress) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return what a file holds: tensors as they are saved, and metadata with their hash."""
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    metadata = {"format": FORMAT, "step": str(progress.step), "seconds": repr(progress.seconds)}
+    return tensors, metadata | {"sha256": digest(tensors, metadata)}
 
 
 def digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
@@ -98,6 +111,20 @@ def load_checkpoint(path: Path, pipeline: Pipeline) -> Progress:
         model["points.features"] = with_harmonics(model["points.features"], pipeline.points.features)
     _load_model(path, model, pipeline)
     return _progress(path, metadata)
+
+
+def load_network(path: Path, pipeline: Pipeline) -> bool:
+    """Load the network of a run's checkpoint, or of what `save_network` wrote; return whether its kind and size fit.
+
+    Raises: UserError where the file is damaged.
+    """
+    model = _with_prefix(_read(path, "choose another network")[0], "model.network.")
+    expected = pipeline.network.state_dict()
+    if {name: value.shape for name, value in model.items()} != {n: v.shape for n, v in expected.items()}:
+        return False
+    _check_model(path, model, expected)
+    pipeline.network.load_state_dict(model)
+    return True
 
 
 def _load_model(path: Path, model: dict[str, Tensor], pipeline: Pipeline, points: bool = True) -> None:
@@ -241,21 +268,20 @@ def load_optimiser_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors and the metadata of a checkpoint, whose hash is checked where it has one."""
+def _read(path: Path, advice: str = USE_OLDER) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of a checkpoint, whose hash is checked where it has one.
+
+    Args: advice: what to do about a damaged one.
+    """
     check_readable(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(
-            f"{path}: is not a readable checkpoint ({one_line(error)}); delete it to use an older one"
-        ) from None
+        raise UserError(f"{path}: is not a readable checkpoint ({one_line(error)}); {advice}") from None
     if "sha256" in metadata and metadata["sha256"] != digest(tensors, metadata):
-        raise UserError(
-            f"{path}: is damaged, as its hash is not that of its content; delete it to use an older one"
-        )
+        raise UserError(f"{path}: is damaged, as its hash is not that of its content; {advice}")
     if metadata.get("format") == OLDER_FORMAT:
         return {_current_name(name): value for name, value in tensors.items()}, metadata
     if metadata.get("format") != FORMAT:

@@ -154,3 +154,17 @@ def test_a_whole_configuration_of_version_0_1_0_loads():
     assert config.refine.points.grouped and config.refine.points.sizes == (0.03, 0.0075, 0.0025)
     assert len(said) == 1 and "former names" in said[0]
     assert config.network.photos == 0  # a run of that time has a network without them
+
+
+def test_a_run_keeps_what_it_did_before_options_were_added(tmp_path: Path):
+    path, whole = tmp_path / "config.json", dataclasses.asdict(TrainConfig())
+    for missing, photos, start in (
+        (("photos", "start"), 0, "none"),
+        (("start",), 4, "none"),
+        (("photos",), 4, "auto"),  # no run: a file with some options
+        ((), 4, "auto"),
+    ):
+        network = {name: value for name, value in whole["network"].items() if name not in missing}
+        path.write_text(json.dumps(whole | {"network": network}))
+        config = load_config(path)
+        assert (config.network.photos, config.network.start) == (photos, start)

@@ -115,6 +115,7 @@ def full_disk() -> Iterator[None]:
         ),
         ("lut", "a.cube", ExportConfig()),
         ("csv", "a.csv", ExportConfig()),
+        ("network", "a.safetensors", ExportConfig()),
         ("colmap", "folder", ExportConfig()),
         ("colmap", "folder", ExportConfig(text=True)),
         ("nerfstudio", "folder", ExportConfig(link=True)),
