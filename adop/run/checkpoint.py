@@ -17,6 +17,7 @@ from torch import Tensor
 
 from adop.errors import UserError, one_line, quoted
 from adop.files import check_readable, write_atomically
+from adop.model.network import NeuralRenderer
 from adop.model.pipeline import Pipeline
 from adop.model.point_store import Tile, read_point_store, read_texts, write_point_store
 from adop.model.points import with_harmonics
@@ -62,9 +63,9 @@ def save_checkpoint(
     return path
 
 
-def save_network(path: Path, pipeline: Pipeline, progress: Progress) -> None:
+def save_network(path: Path, network: NeuralRenderer, progress: Progress) -> None:
     """Write a file of the network alone, from which other runs can start; see `load_network`."""
-    tensors = {f"model.network.{name}": value for name, value in pipeline.network.state_dict().items()}
+    tensors = {f"model.network.{name}": value for name, value in network.state_dict().items()}
     content = save(*_content(tensors, progress))
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
@@ -113,17 +114,17 @@ def load_checkpoint(path: Path, pipeline: Pipeline) -> Progress:
     return _progress(path, metadata)
 
 
-def load_network(path: Path, pipeline: Pipeline) -> bool:
+def load_network(path: Path, network: NeuralRenderer) -> bool:
     """Load the network of a run's checkpoint, or of what `save_network` wrote; return whether its kind and size fit.
 
     Raises: UserError where the file is damaged.
     """
     model = _with_prefix(_read(path, "choose another network")[0], "model.network.")
-    expected = pipeline.network.state_dict()
+    expected = network.state_dict()
     if {name: value.shape for name, value in model.items()} != {n: v.shape for n, v in expected.items()}:
         return False
     _check_model(path, model, expected)
-    pipeline.network.load_state_dict(model)
+    network.load_state_dict(model)
     return True
 
 

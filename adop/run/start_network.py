@@ -26,10 +26,10 @@ def start_network(run: Run, say: Callable[[str], None]) -> None:
         return
     if start == "auto":
         file = SHIPPED / f"{network.kind}_{run.config.network.width}.safetensors"
-        if file.exists() and load_network(file, run.pipeline):
+        if file.exists() and load_network(file, network):
             say("network: starts from the one that comes with adop (--network.start none: from nothing)")
         return
-    if not load_network(_file(Path(start)), run.pipeline):
+    if not load_network(_file(Path(start)), network):
         raise UserError(
             f"{start}: its network has another kind or size than this run's; give it the same options --network and "
             "--render, or --network.start none"

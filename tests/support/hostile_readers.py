@@ -21,16 +21,25 @@ from adop.capture.capture_config import CaptureConfig
 from adop.capture.sources.video import extract_frames
 from adop.config import NetworkConfig, RenderConfig, TrainConfig, load_config
 from adop.config.files import save_config
+from adop.errors import UserError
 from adop.evaluation.photometric_truth import read_truth
 from adop.geometry.colmap_lens import colmap_lens, colmap_pose
 from adop.images.exif import read_exposure_table
 from adop.importers.programs.colmap import read_colmap, read_points3d
 from adop.importers.programs.nerfstudio import read_transforms
+from adop.model.network import NeuralRenderer
 from adop.model.pipeline import build_pipeline
 from adop.render.camera_path import CameraPath, Frame
 from adop.render.key_frames import KeyFrame, KeyPath, load_key_path, save_key_path
 from adop.render.nerfstudio_path import file_path, path_json
-from adop.run.checkpoint import Progress, load_checkpoint, load_optimiser_state, save_checkpoint
+from adop.run.checkpoint import (
+    Progress,
+    load_checkpoint,
+    load_network,
+    load_optimiser_state,
+    save_checkpoint,
+    save_network,
+)
 from adop.run.exposure import ExposureModel, load_exposure, save_exposure
 from adop.run.exposure_model import ViewPrediction
 from adop.run.photos.occluders import load_occluders
@@ -215,6 +224,19 @@ def _load_checkpoint(folder: Path) -> None:
     Optimiser(run.pipeline, run.config.learn, run.config.lr).load(load_optimiser_state(file), str(file))
 
 
+def _small_network() -> NeuralRenderer:
+    return NeuralRenderer(NetworkConfig(width=4), levels=2, features=4)
+
+
+def _make_network(folder: Path) -> None:
+    save_network(folder / "network.safetensors", _small_network(), Progress(3, 1.5))
+
+
+def _load_network(folder: Path) -> None:
+    if not load_network(folder / "network.safetensors", _small_network()):
+        raise UserError("the network has another size")
+
+
 def _make_exposure(folder: Path) -> None:
     errors = {kind: {"mean": 0.1, "neighbours": 0.2} for kind in ("exposure", "white_balance")}
     chosen = {"exposure": "mean", "white_balance": "neighbours"}
@@ -324,6 +346,7 @@ def _readers() -> dict[str, Reader]:
         ),
         "checkpoint": Reader(_make_checkpoint, _load_checkpoint, checkpoint),
         "checkpoint without hash": Reader(_make_unhashed, _load_checkpoint, checkpoint),
+        "network": Reader(_make_network, _load_network, {"network.safetensors": "safetensors"}),
         "exposure.json": Reader(_make_exposure, lambda d: load_exposure(d, 2, 3), {"exposure.json": "json"}),
         "truth.json": Reader(_make_truth, _read_truths, {"truth.json": "json", "demo.json": "json"}),
         "occluders": Reader(_make_occluders, _load_occluders, {"occluders/000_photo0.png": "png"}),
