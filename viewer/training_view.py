@@ -14,7 +14,7 @@ from adop.errors import UserError
 from adop.interrupts import Handler, signals_call
 from adop.progress import Stages
 from adop.run.run import Run
-from adop.training.train import share_done
+from adop.training.loop import share_done
 from adop.viewer.app import address_text, points_of_scene
 from adop.viewer.drawing.render_thread import RenderThread
 from adop.viewer.server.server import Viewer

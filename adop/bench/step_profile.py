@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 import adop.model.pipeline
-import adop.training.step
-import adop.training.step_graph
+import adop.training.steps.step
+import adop.training.steps.step_graph
 from adop.model.cameras import LearnedCameras
 from adop.model.environment import Environment
 from adop.model.network import NeuralRenderer
 from adop.model.pipeline import Pipeline
 from adop.training.optimiser import Optimiser
-from adop.training.sampler import BatchPrefetcher
+from adop.training.steps.sampler import BatchPrefetcher
 
 WARM_UP = 20  # steps that do not count: threads start, memory is allocated, kernels are loaded
 
@@ -40,7 +40,7 @@ class Stage:
 # of the stage before it starts.
 STAGES = (
     Stage("batch", BatchPrefetcher, "batch"),
-    Stage("crops", adop.training.step, "batch_pixels"),
+    Stage("crops", adop.training.steps.step, "batch_pixels"),
     Stage("rays", LearnedCameras, "ray_grid"),
     Stage("choice of photos", adop.model.pipeline, "choose_photos"),
     Stage("draw", adop.model.pipeline, "draw", lambda levels: levels.features[0]),
@@ -49,7 +49,7 @@ STAGES = (
     Stage("photos", Pipeline, "_shown"),
     Stage("network", NeuralRenderer, "forward", lambda radiance: radiance),
     Stage("physical camera", Pipeline, "photo", lambda image: image),
-    Stage("loss", adop.training.step, "training_loss", lambda loss: loss.total),
+    Stage("loss", adop.training.steps.step, "training_loss", lambda loss: loss.total),
     Stage("backward", Tensor, "backward"),
     Stage("optimiser", Optimiser, "step"),
 )
@@ -95,7 +95,7 @@ class StepProfile:
 
     def __enter__(self) -> StepProfile:
         """Wrap the functions of all stages."""
-        self._replaced.put(adop.training.step_graph, "can_capture", lambda run: False)
+        self._replaced.put(adop.training.steps.step_graph, "can_capture", lambda run: False)
         for stage in STAGES:
             self._replaced.put(stage.owner, stage.function, self._timed(stage))
         return self

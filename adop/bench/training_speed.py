@@ -17,11 +17,12 @@ from adop.files import OutputFile, write_text
 from adop.ranges import Count
 from adop.run.device_photos import photos_on_gpu
 from adop.run.run import Run, load
+from adop.training.loop import perceptual_loss
 from adop.training.optimiser import Optimiser
-from adop.training.sampler import BatchPrefetcher
-from adop.training.step import draw_batch
-from adop.training.step_graph import StepGraphs
-from adop.training.train import deterministic, perceptual_loss
+from adop.training.steps.sampler import BatchPrefetcher
+from adop.training.steps.step import draw_batch
+from adop.training.steps.step_graph import StepGraphs
+from adop.training.train import deterministic
 
 WARM_UP = 10  # steps that do not count: threads start, memory is allocated, CUDA graphs are captured
 

@@ -44,8 +44,9 @@ class TrainOptions:
     The run folder then holds config.json, metrics.jsonl, checkpoints/, exposure.json, eval/eval.json and eval/index.html.
     """
 
-    scene: tyro.conf.Positional[Path | None] = None
-    """Scene folder (`adop capture` or `adop import` makes one). None: the demo scene that ships with adop."""
+    scene: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Scene folder (`adop capture` or `adop import` makes one). None: the demo scene that ships with adop. Several: one
+    network learns them all, and the output has a run of each."""
     output: OutputFolder | None = StartOptions.output
     """Run folder. None: runs/ and the name of the scene's folder."""
     resume: bool = StartOptions.resume
@@ -75,8 +76,9 @@ def parse_train_options(name: str, words: list[str]) -> tuple[TrainOptions, Trai
     chosen = preset(start.preset or "quick")
     if start.resume and start.output is None:
         raise UserError("--resume continues the run of a folder; name it with --output")
-    if start.resume and start.output is not None and (start.output / "config.json").exists():
-        base = load_config(start.output / "config.json")
+    begun = _begun(start.output) if start.resume and start.output is not None else []
+    if begun:
+        base = load_config(begun[0])
     elif start.config is not None:
         base = load_config(start.config)
     else:
@@ -88,16 +90,32 @@ def parse_train_options(name: str, words: list[str]) -> tuple[TrainOptions, Trai
     return options, base
 
 
+def _begun(output: Path) -> list[Path]:
+    """Return the configurations of a run's folder, or of the runs of several scenes in it."""
+    own = output / "config.json"
+    return [own] if own.exists() else sorted(output.glob("*/config.json"))
+
+
 def train_command(name: str, words: list[str]) -> int:
     """Run `adop train` and return the exit status."""
     options, base = parse_train_options(name, words)
     from adop.ranks import is_first_process
     from adop.scene.scene import demo_scene_folder
 
-    scene = options.scene or (Path(options.train.scene) if options.train.scene else demo_scene_folder())
-    output = options.output or Path("runs") / scene.resolve().name
-    if options.resume and (output / "config.json").exists():
+    begun = _begun(options.output) if options.resume and options.output is not None else []
+    own = Path(options.train.scene) if options.train.scene else demo_scene_folder()
+    scenes = list(options.scene) or [own]
+    output = options.output or Path("runs") / "+".join(scene.resolve().name for scene in scenes)
+    if begun:
         _check_resume(base, options.train)
+        if len(scenes) == 1 and begun[0].parent != output:
+            raise UserError(
+                f"{output}: has runs of several scenes; name these scenes to continue them together"
+            )
+    if len(scenes) > 1:
+        _train_scenes(options, scenes, output)
+        return 0
+    (scene,) = scenes
     if not options.view or not is_first_process():
         _train(options, scene, output, None)
         return 0
@@ -144,3 +162,16 @@ def _train(options: TrainOptions, scene: Path, output: Path, live: LiveView | No
     if result:
         print(score_table(result))
         print(f"results: {output / 'eval' / 'index.html'}")
+
+
+def _train_scenes(options: TrainOptions, scenes: list[Path], output: Path) -> None:
+    """Train one network on several scenes and print the scores of each."""
+    if options.view or options.profile:
+        raise UserError("--view and --profile show one scene; leave them out where several are trained")
+    from adop.training.train import train_scenes
+
+    results = train_scenes(scenes, output, options.train, options.resume)
+    for name, result in results.items():
+        if result:
+            print(f"{name}\n{score_table(result)}")
+            print(f"results: {output / name / 'eval' / 'index.html'}")

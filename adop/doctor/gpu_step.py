@@ -14,10 +14,10 @@ from adop.ops import Backend
 from adop.run.checkpoint import Progress
 from adop.run.device_photos import crop_table, cut_crops, load_photos, pack_photos
 from adop.run.run import new_run
-from adop.training.sampler import cut_window
 from adop.training.sparse_adam import AdamSettings, RowMoments, sparse_adam_
-from adop.training.step import draw_batch
-from adop.training.step_graph import StepGraphs
+from adop.training.steps.sampler import cut_window
+from adop.training.steps.step import draw_batch
+from adop.training.steps.step_graph import StepGraphs
 
 STEPS = 12  # several of each kind: the first of a kind is captured, the others replay it with other photos
 CROPPED = ((700, 900), (640, 480), (531, 1000))  # height and width of photos to crop, pixels

@@ -137,7 +137,8 @@ class Recent:
 class ProgressLine:
     """A progress line, rewritten in place on a terminal; elsewhere, a new line from time to time."""
 
-    def __init__(self) -> None:
+    def __init__(self, label: str = "") -> None:
+        self.label = label
         self.terminal = sys.stderr.isatty()
         self.begun = self.shown = time.monotonic()
         self.first_share: float | None = None
@@ -155,7 +156,7 @@ class ProgressLine:
         speed = (step - self.first_step) / (now - self.begun)
         left = (1 - share) * (now - self.begun) / max(share - self.first_share, 1e-9)
         text = (
-            f"step {step}, {100 * share:.0f} %, loss {loss:.4f}, {psnr:.2f} dB, "
+            f"{self.label}step {step}, {100 * share:.0f} %, loss {loss:.4f}, {psnr:.2f} dB, "
             f"{speed:.1f} steps/s, {duration(left)} left"
         )
         print(

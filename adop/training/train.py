@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,64 +15,39 @@ from safetensors import SafetensorError
 from adop.backend.choice import choose_device, machine_name
 from adop.config import TrainConfig, save_config
 from adop.errors import UserError
-from adop.evaluation.evaluate import PLOTS, SCORES, evaluate, mean_scores, score_photo, scoring_seconds
+from adop.evaluation.evaluate import PLOTS, SCORES, evaluate, scoring_seconds
 from adop.evaluation.run_plots import plot_run
-from adop.images.vgg import Vgg
 from adop.interrupts import interrupts
-from adop.model.pipeline import Pipeline
-from adop.preparation.refinement import (
-    align_while_training,
-    check_method,
-    report_learned,
-)
+from adop.model.network import NeuralRenderer
+from adop.preparation.refinement import check_method, report_learned
 from adop.preparation.start import preparation, start_from_photos
 from adop.progress import Stages
 from adop.ranges import check_ranges
-from adop.ranks import ProcessLostError, first_number, joined, rank_device, ranks, wait
-from adop.run.checkpoint import (
-    PACKED,
-    Progress,
-    checkpoint_file,
-    checkpoints,
-    load_checkpoint,
-    load_optimiser_state,
-    save_checkpoint,
-)
-from adop.run.device_photos import photos_on_gpu
+from adop.ranks import joined, rank_device, ranks, wait
+from adop.run.checkpoint import PACKED, checkpoints, load_checkpoint, load_optimiser_state
 from adop.run.exposure import save_exposure
 from adop.run.memory import estimate_memory, free_memory, memory_advice
 from adop.run.photos.occluders import load_occluders, save_occluders
-from adop.run.photos.photo_lookup import ready_photos
 from adop.run.run import Run, has_bf16, new_run
-from adop.training.log import Log, ProgressLine, Recent
+from adop.training.log import Log
+from adop.training.loop import (
+    Say,
+    StepCallback,
+    Training,
+    newest_checkpoint,
+    not_finite,
+    save,
+    share_done,
+    take_steps,
+    try_to_save,
+)
 from adop.training.optimiser import Optimiser
-from adop.training.processes import agreed, check_processes, reduce_step
-from adop.training.sampler import BatchPrefetcher
-from adop.training.step import draw_batch
-from adop.training.step_graph import StepGraphs
+from adop.training.processes import check_processes
 
-LOG_EVERY = 50  # steps
 # What a run folder may have before its first step; paths and renders are the viewer's.
 LEFT_BY_START = {"config.json", "occluders", "checkpoints", "paths", "renders"}
-MAX_UNDONE = 3  # steps that went wrong, after which training ends
-UNDONE_RATE = 0.5  # factor of the learning rates after each
-READ_EVERY = 10  # steps, a divisor of LOG_EVERY: reading numbers from a GPU waits for it
 EXPOSURES = "exposure of new views"
-SNAPSHOT_PHOTOS = 4  # held-out photos that are scored while training
-
-Say = Callable[[str], None]
-StepCallback = Callable[[Run, dict[str, float]], object]
-
-
-@dataclass(frozen=True)
-class Training:
-    """A run that is being trained, and its callbacks."""
-
-    run: Run
-    optimiser: Optimiser
-    log: Log
-    say: Say
-    callback: StepCallback | None  # called after every step
+RESUME = "`--resume` continues from the newest checkpoint"
 
 
 def train(  # noqa: PLR0913 (public; the last four are optional hooks)
@@ -104,14 +75,87 @@ def train(  # noqa: PLR0913 (public; the last four are optional hooks)
 
     Raises: UserError for mistakes that the user can correct. KeyboardInterrupt on Ctrl-C, after a checkpoint was saved.
     """
-    advice = "`--resume` continues from the newest checkpoint"
-    with joined(config.device, advice), deterministic(choose_device(rank_device(config.device))):
+    with joined(config.device, RESUME), deterministic(choose_device(rank_device(config.device))):
         with _said_if_interrupted(say, "interrupted before the first step; the same command starts again"):
             run = _open_run(scene_folder, output, config, resume, say)
             start = functools.partial(_start, run, say, disturb, watch)
             optimiser = _begin(run, resume, start, say)
         with closing(Log(output, run.progress.step, say, writes=ranks().first)) as log:
-            return _train_and_evaluate(Training(run, optimiser, log, say, callback))
+            return _train_and_evaluate([Training(run, optimiser, log, say, callback)])[0]
+
+
+def train_scenes(
+    scene_folders: Sequence[Path],
+    output: Path,
+    config: TrainConfig,
+    resume: bool = False,
+    say: Say = print,
+) -> dict[str, dict[str, Any]]:
+    """Train one network on several scenes, a step of each in turn; return the evaluation of each, by its name.
+
+    Each scene becomes a run of its own, `output/NAME`, with which everything can be done as with others. NAME is that of
+    the scene's folder. `config.steps` or `config.minutes` are those of each scene, which share the time.
+
+    Args: as for `train`.
+
+    Raises: as `train`; UserError also where two scenes have the same name, and in one of several processes.
+
+    Source: ADOP (Rückert et al. 2022) trains a network on several scenes likewise.
+    """
+    named = _named(scene_folders)
+    if (output / "config.json").exists():
+        raise UserError(f"{output}: is a run itself; choose another --output for the runs of several scenes")
+    with (
+        joined(config.device, RESUME),
+        deterministic(choose_device(rank_device(config.device))),
+        ExitStack() as logs,
+    ):
+        if ranks().count > 1:
+            raise UserError("several scenes are trained by one process; start it without torchrun")
+        network: NeuralRenderer | None = None
+        trainings = []
+        with _said_if_interrupted(say, "interrupted before the first step; --resume continues"):
+            for name, scene in named.items():
+                own = dataclasses.replace(config, scene=str(scene.resolve()))
+                training = _begin_one(scene, output / name, own, resume, say, network)
+                network = training.run.pipeline.network
+                logs.enter_context(closing(training.log))
+                trainings.append(training)
+        return dict(zip(named, _train_and_evaluate(trainings), strict=True))
+
+
+def _begin_one(
+    scene: Path, folder: Path, config: TrainConfig, resume: bool, say: Say, network: NeuralRenderer | None
+) -> Training:
+    """Return the training of one of several scenes, which begins, or continues if it has begun before.
+
+    Args: network: what the scenes before it share; None: it is the first.
+    """
+    label = f"{folder.name}: "
+
+    def say_which(text: str) -> None:
+        say(label + text)
+
+    resume = resume and folder.exists()
+    run = _open_run(scene, folder, config, resume, say_which)
+    if network is not None:
+        run.pipeline.network = network
+    optimiser = _begin(run, resume, functools.partial(_start, run, say_which, None, None), say_which)
+    log = Log(folder, run.progress.step, say_which)
+    return Training(run, optimiser, log, say_which, label=label)
+
+
+def _named(scene_folders: Sequence[Path]) -> dict[str, Path]:
+    """Return the scenes by the names of their folders. Raises: UserError where two have the same name."""
+    named: dict[str, Path] = {}
+    for folder in scene_folders:
+        name = folder.resolve().name
+        if name in named:
+            raise UserError(
+                f"{named[name]} and {folder} have the same name, and so would their runs; rename one"
+            )
+        named[name] = folder
+    return named
 
 
 @contextmanager
@@ -142,14 +186,14 @@ def _begin(run: Run, resume: bool, start: Callable[[], None], say: Say) -> Optim
 
     Of several processes, the first one starts the run, and the others load the checkpoint of its start.
     """
-    saved = _newest_checkpoint(run) if resume else None
+    saved = newest_checkpoint(run) if resume else None
     if saved is None:
         if ranks().first:
             start()
             optimiser = Optimiser(run.pipeline, run.config.learn, run.config.lr)
             # The start took minutes, and is what a step that goes wrong is undone to.
-            _try_to_save(run, optimiser)
-        saved = None if ranks().count == 1 else _newest_checkpoint(run)
+            try_to_save(run, optimiser)
+        saved = None if ranks().count == 1 else newest_checkpoint(run)
         if ranks().first:
             return optimiser
     if saved is None:
@@ -161,14 +205,6 @@ def _begin(run: Run, resume: bool, start: Callable[[], None], say: Say) -> Optim
     done = ", the last; more --steps (or --minutes) train on" if share_done(run) >= 1 else ""
     say(f"resumed at step {run.progress.step}{done}")
     return optimiser
-
-
-def _newest_checkpoint(run: Run) -> Path | None:
-    """Return the newest checkpoint that the first process finds, once every process asks; None where there is none."""
-    folder = run.folder / "checkpoints"
-    saved = checkpoints(folder) if ranks().first else []
-    step = first_number(float(saved[-1].stem.removeprefix("step_")) if saved else -1.0)
-    return None if step < 0 else checkpoint_file(folder, int(step))
 
 
 def _start(
@@ -224,22 +260,35 @@ def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: boo
     return run
 
 
-def _train_and_evaluate(training: Training) -> dict[str, Any]:
-    run, say = training.run, training.say
+def _train_and_evaluate(trainings: Sequence[Training]) -> list[dict[str, Any]]:
+    """Train runs together to their end, save them, and return their evaluations."""
     with interrupts() as interrupted:
-        stopped = _train(training, interrupted)
-        try:
-            if ranks().first and not not_finite(run.pipeline):
-                _save(run, training.optimiser)
-        except (OSError, SafetensorError) as error:
-            raise UserError(
-                f"{run.folder}: the last checkpoint cannot be written ({error}); free some space, then --resume "
-                "continues from the checkpoint before"
-            ) from None
+        stopped = take_steps(trainings, interrupted)
+        for training in trainings:
+            _save_at_end(training)
         wait()
     if stopped:
-        say(f"stopped at step {run.progress.step}; continue with --resume")
+        for training in trainings:
+            training.say(f"stopped at step {training.run.progress.step}; continue with --resume")
         raise KeyboardInterrupt
+    return [_evaluate(training) for training in trainings]
+
+
+def _save_at_end(training: Training) -> None:
+    run = training.run
+    if not ranks().first or not_finite(run.pipeline):
+        return
+    try:
+        save(run, training.optimiser)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{run.folder}: the last checkpoint cannot be written ({error}); free some space, then --resume continues "
+            "from the checkpoint before"
+        ) from None
+
+
+def _evaluate(training: Training) -> dict[str, Any]:
+    run, say = training.run, training.say
     after = "interrupted after the last step; --resume computes the scores again"
     with _said_if_interrupted(say, after), _conclusion(run, say) as stages:
         stages.begin(EXPOSURES)
@@ -269,130 +318,3 @@ def _conclusion(run: Run, say: Say) -> Stages:
         SCORES: scoring_seconds(run),
     }
     return Stages("after the last step", expected, say)
-
-
-def _train(training: Training, interrupted: Callable[[], bool]) -> bool:
-    """Take steps until the run is done or interrupted, and return whether it was. Of several processes, all go alike."""
-    run, log, callback = training.run, training.log, training.callback
-    run.pipeline.photos = ready_photos(run.pipeline, run.cache, run.split["train"], training.say)
-    steps = StepGraphs(run, perceptual_loss(run), training.say)
-    saved, start = time.monotonic(), time.monotonic() - run.progress.seconds
-    line, recent, undone = ProgressLine(), Recent(), 0
-    values: dict[str, float] = {}
-    means, stopped = {"loss": 0.0}, False
-    every_step = callback is not None or run.device.type == "cpu" or ranks().count > 1
-    read_every = 1 if every_step else READ_EVERY
-    photos = photos_on_gpu(run, training.say)
-    batches = BatchPrefetcher(functools.partial(draw_batch, run, photos=photos))
-    while share_done(run) < 1 and not stopped:
-        step, share = run.progress.step, share_done(run)
-        try:
-            recent.add(reduce_step(run.pipeline, steps.learning_step(batches.batch(step))))
-            seconds, asked = agreed(time.monotonic() - start, interrupted())
-        except ProcessLostError:
-            _try_to_save(run, training.optimiser)
-            raise
-        stopped = asked > 0
-        is_read = (step + 1) % read_every == 0
-        if is_read:
-            values, means = recent.read()
-        finite = math.isfinite(means["loss"])
-        if finite:
-            training.optimiser.step(step, share)
-            run.progress = Progress(step + 1, seconds)
-            log.moves(step + 1, align_while_training(run, step + 1, share))
-        if not finite or (_is_checked(run) and not_finite(run.pipeline)):
-            undone, recent, means = undone + 1, Recent(), {"loss": 0.0}
-            undo(training, undone)
-            continue
-        if is_read:
-            line.show(step + 1, share_done(run), means["loss"], means["psnr"])
-        request = callback(run, values) if callback is not None else None
-        if (step + 1) % LOG_EVERY == 0:
-            log.write(step + 1, means | {"seconds": run.progress.seconds})
-        if (step + 1) % run.config.evaluate_every == 0 and share_done(run) < 1 and ranks().first:
-            _log_snapshot(run, log)
-        if request == "save" or time.monotonic() - saved > run.config.checkpoint_seconds:
-            _try_to_save(run, training.optimiser)
-            saved = time.monotonic()
-    batches.close()
-    line.close()
-    return stopped
-
-
-def _is_checked(run: Run) -> bool:
-    """Return whether the parameters are looked at after this step, which takes a moment."""
-    return run.progress.step % LOG_EVERY == 0 or share_done(run) >= 1
-
-
-def perceptual_loss(run: Run) -> Vgg | None:
-    """Return the network of the perceptual loss, or None where the loss does not use it."""
-    loss = run.config.loss
-    return Vgg(loss.vgg_weights).to(run.device) if loss.vgg > 0 and loss.vgg_weights else None
-
-
-def share_done(run: Run) -> float:
-    """Return how much of the run is done, 1 at its end."""
-    if run.config.minutes is not None:
-        return run.progress.seconds / (60 * run.config.minutes)
-    return run.progress.step / run.config.steps
-
-
-def _save(run: Run, optimiser: Optimiser) -> None:
-    save_checkpoint(run.folder / "checkpoints", run.pipeline, optimiser.state(), run.progress)
-
-
-def undo(training: Training, times: int) -> None:
-    """Return to the newest checkpoint, with smaller learning rates, after a step that left no number to go on with.
-
-    Args: times: how often this has happened in this training, at least 1.
-    Raises: UserError where it happened too often, or there is no checkpoint.
-    """
-    run, reached = training.run, training.run.progress.step
-    broken = not_finite(run.pipeline) or "the loss"
-    saved = _newest_checkpoint(run)
-    if times > MAX_UNDONE or saved is None:
-        raise UserError(
-            f"{run.folder}: training went wrong at step {reached} ({broken} became infinite or no number); start again "
-            "with smaller learning rates (--lr.network, --lr.features)"
-        )
-    run.progress = load_checkpoint(saved, run.pipeline)
-    training.optimiser.load(load_optimiser_state(saved), str(saved))
-    training.optimiser.rate_factor *= UNDONE_RATE**times
-    training.log.keep_until(run.progress.step)
-    training.say(
-        f"step {reached}: {broken} became infinite or no number; training goes on from step {run.progress.step} with "
-        f"learning rates times {training.optimiser.rate_factor:g}"
-    )
-
-
-def not_finite(pipeline: Pipeline) -> str:
-    """Return the groups of parameters with values that are not finite."""
-    found = (name for name, values in pipeline.named_parameters() if not bool(values.isfinite().all()))
-    return ", ".join(dict.fromkeys(name.removeprefix("tonemapper.").split(".")[0] for name in found))
-
-
-def _try_to_save(run: Run, optimiser: Optimiser) -> None:
-    """Save a checkpoint of finite numbers. If that fails, as on a full disk, report it and train on.
-
-    Of several processes, only the first one saves.
-    """
-    if not ranks().first or not_finite(run.pipeline):
-        return  # the next step's loss shows what is not finite, and is undone
-    try:
-        _save(run, optimiser)
-    except (OSError, SafetensorError) as error:
-        step = run.progress.step
-        print(f"\nthe checkpoint of step {step} was not written ({error}); training goes on", file=sys.stderr)
-
-
-def _log_snapshot(run: Run, log: Log) -> None:
-    """Score a few held-out photos and log their renders."""
-    held_out = run.split["held_out"]
-    scores = []
-    for photo in held_out[:: max(1, len(held_out) // SNAPSHOT_PHOTOS)][:SNAPSHOT_PHOTOS]:
-        score, view = score_photo(run, photo)
-        scores.append(score.values())
-        log.picture(run.progress.step, f"held_out/{score.photo}", view.fitted)
-    if scores:
-        log.write(run.progress.step, mean_scores(scores), "held_out")

@@ -4,7 +4,7 @@ import dataclasses
 import time
 from pathlib import Path
 
-import adop.training.step_graph
+import adop.training.steps.step_graph
 from adop.bench.step_profile import STAGES, StepProfile
 from adop.training.train import train
 from support.fast_training import CONFIG
@@ -20,7 +20,7 @@ def test_every_stage_of_a_step_is_timed_and_the_parts_add_up(tiny_folder: Path, 
 
     def functions() -> list[object]:
         replaced = [getattr(stage.owner, stage.function) for stage in STAGES]
-        return [*replaced, adop.training.step_graph.can_capture]
+        return [*replaced, adop.training.steps.step_graph.can_capture]
 
     before = functions()
     with StepProfile(warm_up=2) as profile:

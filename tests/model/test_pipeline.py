@@ -15,8 +15,8 @@ from adop.ops import Backend
 from adop.run.run import load, open_scene
 from adop.scene.read import load_scene
 from adop.scene.write import save_scene
-from adop.training.loss import training_loss
-from adop.training.sampler import Pixels
+from adop.training.steps.loss import training_loss
+from adop.training.steps.sampler import Pixels
 from adop.training.train import train
 
 

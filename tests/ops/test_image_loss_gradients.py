@@ -8,8 +8,8 @@ from adop.config import LossConfig
 from adop.images.metrics.psnr_ssim import psnr
 from adop.ops import Backend
 from adop.ops.image_loss import ImageLossInputs, image_loss_operator, image_loss_sums
-from adop.training.loss import training_loss
-from adop.training.sampler import Pixels
+from adop.training.steps.loss import training_loss
+from adop.training.steps.sampler import Pixels
 
 BACKENDS = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 

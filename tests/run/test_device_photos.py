@@ -22,8 +22,8 @@ from adop.run.device_photos import (
     photos_that_fit,
 )
 from adop.run.run import Run, new_run
-from adop.training.sampler import Pixels
-from adop.training.step import batch_pixels, draw_batch
+from adop.training.steps.sampler import Pixels
+from adop.training.steps.step import batch_pixels, draw_batch
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 SIZES = ((300, 400), (411, 290), (256, 256))  # height and width

@@ -14,7 +14,7 @@ from adop.run.photos import photo_lookup
 from adop.run.photos.photo_lookup import follow_cameras, ready_photos
 from adop.run.run import Run, load, new_run
 from adop.scene.photo_cache import PhotoCache
-from adop.training.step import WITHOUT_PHOTOS, draw_batch, step_inputs
+from adop.training.steps.step import WITHOUT_PHOTOS, draw_batch, step_inputs
 
 CONFIG = TrainConfig(crop=96, batch=3, device="cpu", test_every=3)
 

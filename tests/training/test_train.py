@@ -37,7 +37,7 @@ from adop.run.run import load
 from adop.scene.read import load_scene
 from adop.scene.scene import Photo
 from adop.scene.write import save_scene
-from adop.training.step import draw_batch
+from adop.training.steps.step import draw_batch
 from adop.training.train import train
 from support.fast_training import PHYSICAL_CAMERA_FROM_STEP_1
 from support.once import once

@@ -10,7 +10,8 @@ import torch
 from adop.errors import UserError
 from adop.run.checkpoint import checkpoints, load_optimiser_state
 from adop.run.run import Run, load
-from adop.training.train import not_finite, train
+from adop.training.loop import not_finite
+from adop.training.train import train
 from support.fast_training import CONFIG
 
 

@@ -26,7 +26,8 @@ from adop.run.run import Run, load
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.read import load_scene
 from adop.scene.scene import Scene, demo_scene_folder
-from adop.training.train import share_done, train
+from adop.training.loop import share_done
+from adop.training.train import train
 
 SHARES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of a training, after which it is scored; and at its end
 

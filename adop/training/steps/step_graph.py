@@ -13,8 +13,8 @@ from adop.images.vgg import Vgg
 from adop.model.environment import SparseLookup
 from adop.model.hole_filling import OCCLUSION_LEVELS
 from adop.run.run import Run
-from adop.training.sampler import Batch, Pixels
-from adop.training.step import StepInputs, step_inputs, step_loss
+from adop.training.steps.sampler import Batch, Pixels
+from adop.training.steps.step import StepInputs, step_inputs, step_loss
 
 MOST_GRAPHS = 32  # a scene with photos of many sizes would otherwise fill the memory with them
 WARM_UP = 3  # runs before a capture, in which libraries choose their kernels and modules are loaded

@@ -14,8 +14,8 @@ from adop.config import TrainConfig
 from adop.model.environment import SparseLookup
 from adop.run.checkpoint import Progress
 from adop.run.run import Run, new_run
-from adop.training.step import StepInputs, draw_batch, step_inputs
-from adop.training.step_graph import _kind, can_capture, copied, input_tensors
+from adop.training.steps.step import StepInputs, draw_batch, step_inputs
+from adop.training.steps.step_graph import _kind, can_capture, copied, input_tensors
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from adop.errors import UserError
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.read import load_scene
 from adop.scene.scene import Scene
-from adop.training.sampler import (
+from adop.training.steps.sampler import (
     Batch,
     BatchPrefetcher,
     CropConfig,

@@ -3,8 +3,8 @@
 import torch
 
 from adop.config import LossConfig
-from adop.training.loss import training_loss
-from adop.training.sampler import Pixels
+from adop.training.steps.loss import training_loss
+from adop.training.steps.sampler import Pixels
 
 
 def test_masked_pixels_do_not_count():

@@ -16,8 +16,8 @@ from adop.ranks import ranks, sum_
 from adop.reprojection.photo_table import NONE
 from adop.run.device_photos import DevicePhotos, crop_table, cut_crops
 from adop.run.run import Run
-from adop.training.loss import BatchPart, training_loss
-from adop.training.sampler import Batch, CropConfig, Pixels, batch_of, cut, sample, step_generator
+from adop.training.steps.loss import BatchPart, training_loss
+from adop.training.steps.sampler import Batch, CropConfig, Pixels, batch_of, cut, sample, step_generator
 
 THINNING_STEPS = 4  # densities between that of all points and the least
 WITHOUT_PHOTOS = 0.1  # share of the crops

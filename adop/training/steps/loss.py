@@ -10,7 +10,7 @@ from adop.config import LossConfig
 from adop.images.vgg import Vgg
 from adop.ops import Backend
 from adop.ops.image_loss import EDGE, image_loss_sums
-from adop.training.sampler import Pixels
+from adop.training.steps.sampler import Pixels
 
 
 @dataclass(frozen=True)

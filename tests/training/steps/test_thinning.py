@@ -7,7 +7,7 @@ import torch
 
 from adop.config import TrainConfig
 from adop.run.run import load
-from adop.training.step import THINNING_STEPS, draw_batch, step_inputs, thinning
+from adop.training.steps.step import THINNING_STEPS, draw_batch, step_inputs, thinning
 
 
 def test_the_density_depends_on_the_step_alone() -> None:

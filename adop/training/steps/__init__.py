@@ -1,0 +1,1 @@
+"""A training step: the crops that it sees, its loss and its gradients, and CUDA graphs that replay it."""
