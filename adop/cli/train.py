@@ -44,7 +44,7 @@ class TrainOptions:
     The run folder then holds config.json, metrics.jsonl, checkpoints/, exposure.json, eval/eval.json and eval/index.html.
     """
 
-    scene: tyro.conf.Positional[tuple[Path, ...]] = ()
+    scenes: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Scene folder (`adop capture` or `adop import` makes one). None: the demo scene that ships with adop. Several: one
     network learns them all, and the output has a run of each."""
     output: OutputFolder | None = StartOptions.output
@@ -104,7 +104,7 @@ def train_command(name: str, words: list[str]) -> int:
 
     begun = _begun(options.output) if options.resume and options.output is not None else []
     own = Path(options.train.scene) if options.train.scene else demo_scene_folder()
-    scenes = list(options.scene) or [own]
+    scenes = list(options.scenes) or [own]
     output = options.output or Path("runs") / "+".join(scene.resolve().name for scene in scenes)
     if begun:
         _check_resume(base, options.train)

@@ -50,7 +50,7 @@ def learned(schedule: Schedule, step: int) -> bool:
 class LearningRateConfig:
     """Set the learning rates of Adam at the start; all fall together along a cosine to `final` times their start."""
 
-    features: NotNegative = 0.03
+    features: NotNegative = 0.01
     """Points' features (the first three: the logarithm of linear colour), per step; their harmonics: a quarter."""
     network: NotNegative = 4e-3
     """Weights of the network, per step."""

@@ -36,7 +36,7 @@ class TrainConfig:
     """Where the other options start from. quick: minutes on two CPU cores; gpu: a GPU; large: a large GPU."""
     scene: Annotated[str, tyro.conf.Suppress] = ""
     """Scene folder; the command line takes it as its first argument."""
-    steps: Count = 1000
+    steps: Count = 600
     """Number of training steps."""
     minutes: Positive | None = None
     """Train for this many minutes instead of a number of steps, which then depends on the machine."""

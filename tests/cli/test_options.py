@@ -66,7 +66,7 @@ def test_options_are_laid_over_the_preset():
         "adop train", ["scenes/mine", "--preset", "gpu", "--lr.features", "0.5"]
     )
     assert base == preset("gpu")
-    assert options.scene == Path("scenes/mine")
+    assert options.scenes == (Path("scenes/mine"),)
     assert options.train.preset == "gpu" and options.train.batch == preset("gpu").batch
     assert options.train.lr.features == 0.5
     assert options.output is None and not options.resume
