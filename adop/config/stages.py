@@ -196,7 +196,7 @@ class RefineConfig:
     """picture: Gauss-Newton on rendered images and photos; gradient: Adam along ADOP's approximate position gradient."""
     position_gradient: Literal["ghost", "bilinear"] = "ghost"
     """With method gradient. ghost: ADOP's, for random points left out; bilinear: from footprints of all points."""
-    align_every: Count = 400
+    align_every: Count = 200
     """Training steps between two alignments of the cameras."""
     align_photos: Natural = 8
     """Number of photos that are aligned each time. All photos take turns."""
