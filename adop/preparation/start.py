@@ -21,7 +21,6 @@ from adop.preparation.refinement import (
 from adop.progress import Bar, Expected, Stages
 from adop.run.photos.scene_photos import start_exposures
 from adop.run.run import Run
-from adop.run.start_network import start_network
 
 Say = Callable[[str], None]
 CAMERAS, PHYSICAL_CAMERA, OCCLUDERS = "cameras", "physical camera", "what hides the scene"
@@ -58,7 +57,6 @@ def start_from_photos(run: Run, stages: Stages) -> None:
 
 def _start_from_photos(run: Run, stages: Stages) -> None:
     say = stages.say
-    start_network(run, say)
     stages.begin(CAMERAS)
     refine_before_training(run, say)
     own = run.pipeline.points.features.detach().clone()

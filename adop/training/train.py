@@ -29,6 +29,7 @@ from adop.run.exposure import save_exposure
 from adop.run.memory import estimate_memory, free_memory, memory_advice
 from adop.run.photos.occluders import load_occluders, save_occluders
 from adop.run.run import Run, has_bf16, new_run
+from adop.run.start_network import start_network
 from adop.training.log import Log
 from adop.training.loop import (
     Say,
@@ -140,7 +141,9 @@ def _begin_one(
     run = _open_run(scene, folder, config, resume, say_which)
     if network is not None:
         run.pipeline.network = network
-    optimiser = _begin(run, resume, functools.partial(_start, run, say_which, None, None), say_which)
+    optimiser = _begin(
+        run, resume, functools.partial(_start, run, say_which, None, None, network is None), say_which
+    )
     log = Log(folder, run.progress.step, say_which)
     return Training(run, optimiser, log, say_which, label=label)
 
@@ -212,10 +215,13 @@ def _start(
     say: Say,
     disturb: Callable[[Run], None] | None,
     watch: Callable[[Stages], None] | None,
+    first: bool = True,
 ) -> None:
-    """Take from the photos what training starts from."""
+    """Take from the photos what training starts from; of several scenes the first takes the network that they share."""
     if disturb is not None:
         disturb(run)
+    if first:
+        start_network(run, say)
     stages = preparation(run, say)
     if watch is not None:
         watch(stages)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adop.config import NetworkConfig, TrainConfig
+from adop.config import LearningRateConfig, NetworkConfig, TrainConfig
 from adop.errors import UserError
 from adop.run.run import Run, load
 from adop.training.train import train, train_scenes
@@ -44,9 +44,17 @@ def test_scenes_share_a_network_and_nothing_else(scenes: list[Path], tmp_path: P
     assert [run.progress.step for run in (first, second)] == [2, 2]
     alone = trained(scenes[:1], tmp_path / "alone", CONFIG)[0]
     assert not torch.equal(network_of(first), network_of(alone))  # it has learned from the other scene too
-    further = trained(scenes, tmp_path / "both", dataclasses.replace(CONFIG, steps=3), resume=True)
-    assert torch.equal(network_of(further[0]), network_of(further[1]))
-    assert [run.progress.step for run in further] == [3, 3]
+
+
+def test_scenes_go_on_together_and_others_join_them(scenes: list[Path], tmp_path: Path) -> None:
+    begun = trained(scenes[:1], tmp_path / "both", CONFIG)[0]
+    further = dataclasses.replace(
+        CONFIG, network=NetworkConfig(start="auto"), lr=LearningRateConfig(network=0.0)
+    )
+    first, second = trained(scenes, tmp_path / "both", dataclasses.replace(further, steps=3), resume=True)
+    assert [run.progress.step for run in (first, second)] == [3, 3]
+    for run in (first, second):  # the one that joins does not start their network anew
+        torch.testing.assert_close(network_of(run), network_of(begun))
 
 
 def test_one_scene_alone_is_trained_as_ever(scenes: list[Path], tmp_path: Path) -> None:
