@@ -100,7 +100,7 @@ def preset(name: str, say: Callable[[str], None] = print) -> TrainConfig:
         network=NetworkConfig(width=48),
         densify=DensifyConfig(max_points=8_000_000, max_photos=256),
         refine=RefineConfig(align_every=1500),
-        lr=LearningRateConfig(features=0.02, network=2e-3),
+        lr=LearningRateConfig(network=2e-3),
     )
     large = dataclasses.replace(
         gpu,
