@@ -160,7 +160,7 @@ def _export_photometry(run: Run, output: Path, config: ExportConfig, report: Rep
 
 def _export_network(run: Run, output: Path, _: ExportConfig, __: Report) -> str:
     if run.pipeline.network.kind == "none":
-        raise UserError("the run has no network")
+        raise UserError(f"{run.folder}: has no network to export, as it was trained with --network.kind none")
     save_network(output, run.pipeline.network, run.progress)
     return f"a network of kind {run.pipeline.network.kind}; `adop train SCENE --network.start {output}` starts from it"
 

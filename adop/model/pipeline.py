@@ -117,8 +117,10 @@ class Pipeline(nn.Module):
 
     @property
     def photos(self) -> PhotoTable | None:
-        """The photos that views look up; see `adop.run.photos.photo_lookup`. They may be set as a function that makes
-        them ready, which is called when they are first needed."""
+        """The photos that views look up, see `adop.run.photos.photo_lookup`.
+
+        Where a function was set in their place, it makes them ready when they are first needed.
+        """
         if callable(self._photos):
             self._photos = self._photos()
         return self._photos
