@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -76,9 +76,9 @@ def parse_train_options(name: str, words: list[str]) -> tuple[TrainOptions, Trai
     chosen = preset(start.preset or "quick")
     if start.resume and start.output is None:
         raise UserError("--resume continues the run of a folder; name it with --output")
-    begun = _begun(start.output) if start.resume and start.output is not None else []
-    if begun:
-        base = load_config(begun[0])
+    begun = _begun(start.resume, start.output)
+    if begun is not None:
+        base = load_config(begun)
     elif start.config is not None:
         base = load_config(start.config)
     else:
@@ -90,10 +90,12 @@ def parse_train_options(name: str, words: list[str]) -> tuple[TrainOptions, Trai
     return options, base
 
 
-def _begun(output: Path) -> list[Path]:
-    """Return the configurations of a run's folder, or of the runs of several scenes in it."""
+def _begun(resume: bool, output: Path | None) -> Path | None:
+    """Return the configuration of the run to resume, or of one of the runs of several scenes; None where none is."""
+    if not resume or output is None:
+        return None
     own = output / "config.json"
-    return [own] if own.exists() else sorted(output.glob("*/config.json"))
+    return own if own.exists() else min(output.glob("*/config.json"), default=None)
 
 
 def train_command(name: str, words: list[str]) -> int:
@@ -102,13 +104,14 @@ def train_command(name: str, words: list[str]) -> int:
     from adop.ranks import is_first_process
     from adop.scene.scene import demo_scene_folder
 
-    begun = _begun(options.output) if options.resume and options.output is not None else []
-    own = Path(options.train.scene) if options.train.scene else demo_scene_folder()
-    scenes = list(options.scenes) or [own]
+    scenes = list(options.scenes)
+    if not scenes:
+        scenes = [Path(options.train.scene) if options.train.scene else demo_scene_folder()]
     output = options.output or Path("runs") / "+".join(scene.resolve().name for scene in scenes)
-    if begun:
+    begun = _begun(options.resume, options.output)
+    if begun is not None:
         _check_resume(base, options.train)
-        if len(scenes) == 1 and begun[0].parent != output:
+        if len(scenes) == 1 and begun.parent != output:
             raise UserError(
                 f"{output}: has runs of several scenes; name these scenes to continue them together"
             )
@@ -159,8 +162,13 @@ def _train(options: TrainOptions, scene: Path, output: Path, live: LiveView | No
         result = train(scene, output, config, options.resume, callback=live, watch=watch)
     if profile and is_first_process():
         print(profile.table())
+    _print_scores(output, result)
+
+
+def _print_scores(output: Path, result: dict[str, Any], title: str = "") -> None:
+    """Print the scores of a run, if it has any, below a title."""
     if result:
-        print(score_table(result))
+        print(f"{title}{score_table(result)}")
         print(f"results: {output / 'eval' / 'index.html'}")
 
 
@@ -172,6 +180,4 @@ def _train_scenes(options: TrainOptions, scenes: list[Path], output: Path) -> No
 
     results = train_scenes(scenes, output, options.train, options.resume)
     for name, result in results.items():
-        if result:
-            print(f"{name}\n{score_table(result)}")
-            print(f"results: {output / name / 'eval' / 'index.html'}")
+        _print_scores(output / name, result, f"{name}\n")

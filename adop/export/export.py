@@ -158,11 +158,12 @@ def _export_photometry(run: Run, output: Path, config: ExportConfig, report: Rep
     return f"{len(run.scene.photos)} photos; exposures in EV (stops), white balance as factors"
 
 
-def _export_network(run: Run, output: Path, _: ExportConfig, __: Report) -> str:
-    if run.pipeline.network.kind == "none":
+def _export_network(run: Run, output: Path, config: ExportConfig, report: Report) -> str:
+    network = run.pipeline.network
+    if network.kind == "none":
         raise UserError(f"{run.folder}: has no network to export, as it was trained with --network.kind none")
-    save_network(output, run.pipeline.network, run.progress)
-    return f"a network of kind {run.pipeline.network.kind}; `adop train SCENE --network.start {output}` starts from it"
+    save_network(output, network, run.progress)
+    return f"a network of kind {network.kind}; `adop train SCENE --network.start {output}` starts from it"
 
 
 def _offset(run: Run, config: ExportConfig) -> np.ndarray:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from adop.config import NetworkConfig, RenderConfig, TrainConfig
 from adop.errors import UserError
@@ -15,6 +14,7 @@ from adop.export.export import export_run
 from adop.run.photos.photo_lookup import ready_photos
 from adop.run.run import Run, load, new_run
 from adop.run.start_network import SHIPPED, start_network
+from support.networks import network_of
 
 CONFIG = TrainConfig(device="cpu", test_every=3)
 
@@ -23,10 +23,6 @@ def run_of(scene: Path, **network: object) -> Run:
     config = dataclasses.replace(CONFIG, network=dataclasses.replace(CONFIG.network, **network))  # type: ignore[arg-type]
     torch.manual_seed(0)
     return new_run(scene, Path(), config, lambda _: None)
-
-
-def weights(run: Run) -> Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in run.pipeline.network.parameters()])
 
 
 def mean_error(run: Run) -> float:
@@ -44,11 +40,11 @@ def mean_error(run: Run) -> float:
 
 def test_the_network_that_ships_shows_more_before_any_training(tiny_folder: Path) -> None:
     fresh, said = run_of(tiny_folder), list[str]()
-    before = weights(fresh)
+    before = network_of(fresh)
     run = run_of(tiny_folder)
     start_network(run, said.append)
     assert len(said) == 1 and said[0].startswith("network: starts from the one that comes with adop")
-    assert not torch.equal(weights(run), before)
+    assert not torch.equal(network_of(run), before)
     assert mean_error(run) < 0.95 * mean_error(fresh)
 
 
@@ -70,9 +66,9 @@ def test_the_network_of_another_run_is_taken(trained_folder: Path, tiny_folder: 
             device="cpu", render=RenderConfig(levels=4), network=NetworkConfig(start=str(start))
         )
         run = new_run(tiny_folder, Path(), config, lambda _: None)
-        assert not torch.equal(weights(run), weights(other))
+        assert not torch.equal(network_of(run), network_of(other))
         start_network(run, said.append)
-        assert torch.equal(weights(run), weights(other))
+        assert torch.equal(network_of(run), network_of(other))
     assert said == [f"network: starts from that of {start}" for start in (trained_folder, file)]
 
 

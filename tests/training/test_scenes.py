@@ -15,6 +15,7 @@ from adop.run.run import Run, load
 from adop.training.train import train, train_scenes
 from support.command_line import status_of
 from support.fast_training import CONFIG as FAST
+from support.networks import network_of
 
 CONFIG = dataclasses.replace(FAST, steps=2, network=NetworkConfig(start="none"))
 
@@ -31,10 +32,6 @@ def scenes(tiny_folder: Path, tmp_path: Path) -> list[Path]:
 def trained(scenes: list[Path], output: Path, config: TrainConfig, resume: bool = False) -> list[Run]:
     train_scenes(scenes, output, config, resume, say=lambda _: None)
     return [load(output / scene.name) for scene in scenes]
-
-
-def network_of(run: Run) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in run.pipeline.network.parameters()])
 
 
 def test_scenes_share_a_network_and_nothing_else(scenes: list[Path], tmp_path: Path) -> None:
