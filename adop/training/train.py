@@ -23,7 +23,7 @@ from adop.preparation.refinement import check_method, report_learned
 from adop.preparation.start import preparation, start_from_photos
 from adop.progress import Stages
 from adop.ranges import check_ranges
-from adop.ranks import joined, rank_device, ranks, wait
+from adop.ranks import first_number, joined, rank_device, ranks, wait
 from adop.run.checkpoint import PACKED, checkpoints, load_checkpoint, load_optimiser_state
 from adop.run.exposure import save_exposure
 from adop.run.memory import estimate_memory, free_memory, memory_advice
@@ -95,11 +95,12 @@ def train_scenes(
     """Train one network on several scenes, a step of each in turn; return the evaluation of each, by its name.
 
     Each scene becomes a run of its own, `output/NAME`, with which everything can be done as with others. NAME is that of
-    the scene's folder. `config.steps` or `config.minutes` are those of each scene, which share the time.
+    the scene's folder. `config.steps` or `config.minutes` are those of each scene, which share the time. The processes
+    that `torchrun` starts share the crops of each step, as of one scene.
 
     Args: as for `train`.
 
-    Raises: as `train`; UserError also where two scenes have the same name, and in one of several processes.
+    Raises: as `train`; UserError also where two scenes have the same name.
 
     Source: ADOP (Rückert et al. 2022) trains a network on several scenes likewise.
     """
@@ -111,8 +112,6 @@ def train_scenes(
         deterministic(choose_device(rank_device(config.device))),
         ExitStack() as logs,
     ):
-        if ranks().count > 1:
-            raise UserError("several scenes are trained by one process; start it without torchrun")
         network: NeuralRenderer | None = None
         trainings = []
         with _said_if_interrupted(say, "interrupted before the first step; --resume continues"):
@@ -137,14 +136,14 @@ def _begin_one(
     def say_which(text: str) -> None:
         say(label + text)
 
-    resume = resume and folder.exists()
+    resume = resume and first_number(float(folder.exists())) > 0
     run = _open_run(scene, folder, config, resume, say_which)
     if network is not None:
         run.pipeline.network = network
     optimiser = _begin(
         run, resume, functools.partial(_start, run, say_which, None, None, network is None), say_which
     )
-    log = Log(folder, run.progress.step, say_which)
+    log = Log(folder, run.progress.step, say_which, writes=ranks().first)
     return Training(run, optimiser, log, say_which, label=label)
 
 

@@ -19,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch import Tensor
 
 from adop.config import AlignConfig, LearnConfig, RefineConfig, TrainConfig, save_config
 from adop.errors import UserError
@@ -26,7 +27,7 @@ from adop.ranks import Ranks
 from adop.run.checkpoint import checkpoints
 from adop.run.run import new_run
 from adop.training.processes import check_processes
-from adop.training.train import train
+from adop.training.train import train, train_scenes
 from support.command_line import status_of
 from support.fast_training import CONFIG, PHYSICAL_CAMERA_FROM_STEP_1
 
@@ -106,6 +107,16 @@ def masked_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
+def assert_end_alike(one: Path, other: Path) -> dict[str, Tensor]:
+    """Compare the newest checkpoints of two runs, and return that of the first."""
+    alone, together = (load_file(checkpoints(run / "checkpoints")[-1]) for run in (one, other))
+    assert alone.keys() == together.keys()
+    for name, values in alone.items():
+        difference = (together[name].double() - values.double()).norm()
+        assert difference <= TOLERANCE * values.double().norm() + 1e-7, name
+    return alone
+
+
 @pytest.mark.parametrize("config", [ALIGNED, BY_GRADIENT], ids=["aligned", "by gradient"])
 def test_two_processes_with_half_the_batch_each_end_where_one_does(
     masked_folder: Path, tmp_path: Path, config: TrainConfig
@@ -114,11 +125,7 @@ def test_two_processes_with_half_the_batch_each_end_where_one_does(
         train(masked_folder, tmp_path / "run1", config, say=lambda _: None)
     ended = run_adop(train_words(masked_folder, config, tmp_path / "run2"), 2)
     assert ended.returncode == 0, ended.stderr
-    alone, together = (load_file(checkpoints(tmp_path / f"run{n}" / "checkpoints")[-1]) for n in (1, 2))
-    assert alone.keys() == together.keys()
-    for name, values in alone.items():
-        difference = (together[name].double() - values.double()).norm()
-        assert difference <= TOLERANCE * values.double().norm() + 1e-7, name
+    alone = assert_end_alike(tmp_path / "run1", tmp_path / "run2")
     start = load_file(checkpoints(tmp_path / "run1" / "checkpoints")[0])
     learned = ["points.features", "tonemapper.exposure_delta", "environment.map"]
     learned += ["cameras.poses"] if config is ALIGNED else ["points.xyz_delta", "cameras.pose_delta"]
@@ -128,6 +135,28 @@ def test_two_processes_with_half_the_batch_each_end_where_one_does(
     scores = [json.loads((tmp_path / f"run{n}" / "eval" / "eval.json").read_text()) for n in (1, 2)]
     assert [p["photo"] for p in scores[0]["photos"]] == [p["photo"] for p in scores[1]["photos"]]
     assert abs(scores[0]["mean"]["psnr"] - scores[1]["mean"]["psnr"]) < 0.01
+
+
+def test_two_processes_teach_one_network_several_scenes_and_continue(
+    tiny_folder: Path, masked_folder: Path, tmp_path: Path
+) -> None:
+    for name, folder in (("house", tiny_folder), ("garden", masked_folder)):
+        shutil.copytree(folder, tmp_path / name)
+    scenes, outputs = [tmp_path / "house", tmp_path / "garden"], [tmp_path / "alone", tmp_path / "together"]
+    for steps in (2, 3):
+        resume, config = steps == 3, replace(EXACT, steps=steps)
+        with one_thread():
+            train_scenes(scenes, outputs[0], config, resume, say=lambda _: None)
+        words = train_words(scenes[0], config, outputs[1])
+        words.insert(2, str(scenes[1]))
+        if resume:
+            words = ["train", *map(str, scenes), "--output", str(outputs[1]), "--resume", "--steps", "3"]
+        ended = run_adop(words, 2)
+        assert ended.returncode == 0, ended.stderr
+        learned = [assert_end_alike(*(output / scene.name for output in outputs)) for scene in scenes]
+        network = [name for name in learned[0] if name.startswith("model.network")]
+        assert network and all(torch.equal(learned[0][name], learned[1][name]) for name in network)
+    assert ended.stdout.count("resumed at step 2") == 2
 
 
 @pytest.mark.parametrize("killed", [0, 1])
