@@ -8,7 +8,8 @@ import resource
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -34,7 +35,8 @@ from adop.run.run import Run, load
 
 WARM_UP = 3  # frames that do not count
 # What rendering a view calls, in order, as attributes of the class or module that they are looked up in.
-PARTS: tuple[tuple[str, type | ModuleType, str], ...] = (
+Part = tuple[str, type | ModuleType, str]
+PARTS: tuple[Part, ...] = (
     ("rays", LearnedCameras, "ray_grid"),
     ("choice of photos", adop.model.pipeline, "choose_photos"),
     ("draw", adop.model.pipeline, "draw"),
@@ -74,10 +76,10 @@ class FrameTimes:
 
     width: int
     height: int
-    frame: float  # until the device is done
+    frame: float  # until the device is done; on a GPU, of a replayed picture
     host: float  # until everything is handed to the device; the same on a CPU
-    parts: dict[str, float]  # of `frame`, each waited for; "rest" is what lies between them
-    parts_host: dict[str, float]  # of `host`
+    parts: dict[str, float]  # of a view run operation by operation, each waited for; "rest" lies between them
+    parts_host: dict[str, float]  # the same, until handed to the device
     peak_gib: float  # of the device's memory, or of the process on a CPU
 
     @property
@@ -125,16 +127,21 @@ def time_frames(run: Run, width: int, height: int, repeats: int) -> FrameTimes:
     def render() -> None:
         render_views(run.pipeline, camera, settings, lenses)
 
-    whole = FrameClock(run.device, waits=True)
-    host = FrameClock(run.device, waits=False)
-    for clock in (whole, host) if on_gpu else (whole,):
-        with clock:
+    def times(waits: bool, whole: bool) -> FrameClock:
+        clock = FrameClock(run.device, waits, PARTS[:0] if whole else PARTS)
+        with clock, nullcontext() if whole else run.pipeline.every_operation():
             for _ in range(WARM_UP + repeats):
                 clock.time(render)
+        return clock
+
+    parts = times(waits=True, whole=False)
+    frame, host, parts_host = parts, parts, parts
+    if on_gpu:
+        frame, host = (times(waits, whole=True) for waits in (True, False))
+        parts_host = times(waits=False, whole=False)
     process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     peak = torch.cuda.max_memory_allocated(run.device) / 2**30 if on_gpu else process
-    launched = host if on_gpu else whole
-    return FrameTimes(width, height, whole.frame(), launched.frame(), whole.parts(), launched.parts(), peak)
+    return FrameTimes(width, height, frame.frame(), host.frame(), parts.parts(), parts_host.parts(), peak)
 
 
 class FrameClock:
@@ -142,10 +149,11 @@ class FrameClock:
 
     Args:
         waits: for the device, at the border between two parts and at the end of a frame.
+        parts: as `PARTS`.
     """
 
-    def __init__(self, device: torch.device, waits: bool) -> None:
-        self._device, self._waits = device, waits
+    def __init__(self, device: torch.device, waits: bool, parts: Sequence[Part]) -> None:
+        self._device, self._waits, self._wrapped = device, waits, parts
         self._frames: list[dict[str, float]] = []  # seconds of each frame, by part
         self._parts: dict[str, float] = {}
         self._last = 0.0
@@ -153,7 +161,7 @@ class FrameClock:
 
     def __enter__(self) -> FrameClock:
         """Wrap the functions of all parts."""
-        for label, owner, name in PARTS:
+        for label, owner, name in self._wrapped:
             self._replaced.put(owner, name, self._timed(label, getattr(owner, name)))
         return self
 

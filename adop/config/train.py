@@ -57,7 +57,7 @@ class TrainConfig:
     bf16: bool | None = None
     """Run the network in bfloat16. None: if the device has hardware for it."""
     cuda_graphs: bool = True
-    """On a GPU, capture the training steps as CUDA graphs and replay them: the same operations, launched faster."""
+    """On a GPU, replay training steps and pictures as CUDA graphs: the same operations, launched faster."""
     test_every: Natural | None = None
     """Hold out every n-th photo, from the first on, for evaluation. 0: none. None: those that the scene holds out
     (split.txt), and where it names none, every 8th."""

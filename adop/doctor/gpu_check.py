@@ -13,7 +13,7 @@ import torch
 from adop.bench.raster.scene import make_bench_scene
 from adop.doctor.gpu_images import image_errors
 from adop.doctor.gpu_raster import ALLOWED, DISTORTION, RasterCase, raster_errors, raster_times
-from adop.doctor.gpu_step import adam_error, crop_error, replay_error
+from adop.doctor.gpu_step import adam_error, crop_error, picture_error, replay_error
 from adop.doctor.wall_scene import make_wall_scene
 from adop.errors import UserError
 from adop.files import write_text
@@ -92,11 +92,12 @@ def gpu_check(json_file: Path | None) -> int:
 
 
 def step_checks(device: Backend, scene: Path) -> list[Check]:
-    """Compare training steps that are replayed as a CUDA graph with the same steps run one operation at a time."""
+    """Compare steps and pictures that are replayed as a CUDA graph with the same run one operation at a time."""
     precisions = [("float32", False, ALLOWED_STEP)]
     if has_bf16(torch.device(device)):
         precisions.append(("bfloat16", True, ALLOWED_STEP_BF16))
-    return [
+    steps = [
         Check(f"training step as a CUDA graph, {name}, gradients", replay_error(device, bf16, scene), allowed)
         for name, bf16, allowed in precisions
     ]
+    return [*steps, Check("picture as a CUDA graph", picture_error(device, scene), ALLOWED_STEP)]

@@ -1,4 +1,4 @@
-"""The GPU check of training: steps replayed as CUDA graphs, crops, and the sparse optimiser."""
+"""The GPU check of training and pictures: what is replayed as CUDA graphs, crops, and the sparse optimiser."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from adop.config import TrainConfig
 from adop.ops import Backend
 from adop.run.checkpoint import Progress
 from adop.run.device_photos import crop_table, cut_crops, load_photos, pack_photos
+from adop.run.photos.photo_lookup import ready_photos
+from adop.run.render import render_photo
 from adop.run.run import new_run
 from adop.training.sparse_adam import AdamSettings, RowMoments, sparse_adam_
 from adop.training.steps.sampler import cut_window
@@ -25,6 +27,7 @@ CROPS = {  # by their side: a window of each photo, smaller, of that size, and l
     256: [(0, 0, 171), (224, 384, 256), (100, 0, 531)],
     512: [(200, 0, 700), (0, 128, 480), (488, 19, 512)],
 }
+PICTURES = 4
 CHANGE = 0.02  # standard deviation of the change of every parameter between two steps
 
 
@@ -59,6 +62,29 @@ def replay_error(device: Backend, bf16: bool, scene: Path, say: Callable[[str], 
         pairs = zip(gradients(replayed, step), gradients(plain, step), strict=True)
         errors += [float((found - e).norm() / e.norm().clamp_min(1e-9)) for found, e in pairs]
     return max(errors) if device == "cpu" or replayed.replayed == STEPS else float("inf")
+
+
+def picture_error(device: Backend, scene: Path) -> float:
+    """Return the largest relative error of pictures of several photos' cameras that are replayed as a CUDA graph.
+
+    They are compared with the same pictures rendered one operation at a time. Between two pictures every learned
+    parameter changes.
+
+    Returns: infinity if a picture on a GPU was not replayed. On a CPU none is; there the result is zero.
+    """
+    generator = torch.Generator().manual_seed(9)
+    run = new_run(scene, Path(), TrainConfig(device=device, bf16=False), lambda _: None)
+    pipeline, errors = run.pipeline, []
+    pipeline.photos = ready_photos(pipeline, run.cache, run.split["train"], lambda _: None)
+    for photo in run.split["train"][:PICTURES]:
+        with torch.no_grad():
+            for parameter in (pipeline.points.features, *pipeline.network.parameters()):
+                parameter.add_(CHANGE * torch.randn(parameter.shape, generator=generator).to(device))
+            found = render_photo(run, photo).radiance
+            with pipeline.every_operation():
+                expected = render_photo(run, photo).radiance
+        errors.append(float((found - expected).norm() / expected.norm()))
+    return max(errors) if device == "cpu" or pipeline.replayed == PICTURES else float("inf")
 
 
 def adam_error(device: Backend) -> float:

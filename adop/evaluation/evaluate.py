@@ -23,8 +23,9 @@ from adop.images.metrics.colour_correction import correct_colours
 from adop.images.metrics.psnr_ssim import psnr
 from adop.images.vgg import Vgg
 from adop.initialisation.environment import initialise_environment
-from adop.model.pipeline import Pipeline, Radiance, build_pipeline
+from adop.model.pipeline import Pipeline, build_pipeline
 from adop.model.tonemapper import Photometry
+from adop.model.views.view import Radiance
 from adop.progress import Bar
 from adop.ranks import in_turns, ranks
 from adop.refine.align import align_cameras

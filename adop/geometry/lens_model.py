@@ -88,8 +88,8 @@ def radial_profile(model: str, distortion: Tensor, r: Tensor) -> Tensor:
 
 def _without_tangential(distortion: Tensor) -> Tensor:
     """Return opencv coefficients with p1 = p2 = 0."""
-    keep = torch.tensor([1, 1, 0, 0, 1, 1, 1, 1], dtype=distortion.dtype, device=distortion.device)
-    return distortion * keep
+    radial, tangential, more = distortion.split((2, 2, 4), -1)
+    return torch.cat((radial, torch.zeros_like(tangential), more), -1)
 
 
 def _growth(model: str, distortion: Tensor, r: Tensor) -> Tensor:
@@ -134,6 +134,11 @@ def monotonic_radius(model: str, distortion: Tensor) -> Tensor:
     return torch.where(falls.any(1), low, end)
 
 
+def _is_pinhole(distortion: Tensor) -> bool:
+    """Return whether nothing is distorted; a GPU, which would have to be waited for, is not asked."""
+    return distortion.device.type == "cpu" and not bool(distortion.any())
+
+
 @torch.no_grad()
 def unproject_lens(model: str, uv: Tensor, intrinsics: Tensor, distortion: Tensor) -> Tensor:
     """Return the camera-space points [B, N, 3] of depth 1 that are seen at `uv` [B, N, 2], pixels of the full photo.
@@ -143,7 +148,7 @@ def unproject_lens(model: str, uv: Tensor, intrinsics: Tensor, distortion: Tenso
     """
     fx, fy, cx, cy = (value[:, None] for value in intrinsics.unbind(-1))
     x, y = uv[..., 0] - cx, uv[..., 1] - cy
-    if model == "opencv" and not bool(distortion.any()):
+    if model == "opencv" and _is_pinhole(distortion):
         return torch.stack((x / fx, y / fy, torch.ones_like(x)), -1)
     lens = distortion[:, None, :]
     if model == "ocam":

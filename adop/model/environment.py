@@ -213,7 +213,8 @@ def push_pull(total: Tensor, count: Tensor, fallback: Tensor) -> Tensor:
     """
     if total.shape[2] < 4 or total.shape[2] % 2 or total.shape[3] % 2:
         whole = count.sum()
-        mean = total.sum((2, 3), keepdim=True) / whole if whole > 0 else fallback[None, :, None, None]
+        otherwise = fallback.to(total.device)[None, :, None, None]
+        mean = torch.where(whole > 0, total.sum((2, 3), keepdim=True) / whole, otherwise)
         return torch.where(count > 0, total / count.clamp_min(1e-9), mean)
     # Each filled texel counts once, so that one with much weight does not dominate its neighbours.
     seen = (count > 0).float()

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from adop.backend.graphs import Graphs, capture_on, copied
 from adop.config import RenderConfig, TrainConfig
 from adop.geometry.camera import Camera
 from adop.model.cameras import LearnedCameras, ViewInfo
 from adop.model.environment import (
     DenseLookup,
     Environment,
-    EnvironmentLookup,
     SparseLookup,
     level_directions,
     pixel_angle,
 )
-from adop.model.extrapolation import NEAREST, Continued, Extrapolation, composite_extrapolation, extrapolate
 from adop.model.hole_filling import OCCLUSION_LEVELS, FilledPyramid, fill_holes, filled_depth
 from adop.model.network import NeuralRenderer
 from adop.model.points import LearnedPoints
 from adop.model.tonemapper import Photometry, Tonemapper
+from adop.model.views.extrapolation import (
+    NEAREST,
+    Continued,
+    Extrapolation,
+    composite_extrapolation,
+    extrapolate,
+)
+from adop.model.views.view import ChosenPhotos, PictureInputs, Radiance, ViewInputs
 from adop.ops import Backend, Levels, Points, Projection, RasterConfig, choose_backend, draw, project
-from adop.ops.environment import RayGrid
 from adop.ops.tonemap import tonemap_photo
 from adop.reprojection.photo_table import PhotoTable, choose_photos
 from adop.reprojection.reproject import reproject
@@ -37,38 +46,11 @@ PositionGradient = Literal["ghost", "bilinear"]
 NEAR = 1e-3  # nearest depth that is drawn, relative to the scene's extent
 ANTIALIAS_VIEWS = 3  # besides its own, of which a picture is the mean
 ANTIALIAS_PX = 0.25  # how far they are moved
+MOST_PICTURES = 8  # kinds of pictures that a GPU replays
 FAR = 1e4  # distance that stands for infinitely far, relative to the scene's extent
 
 # Levels, and the environment's light on each, where it is looked up densely.
 _Drawn = tuple[Levels, list[Tensor] | None]
-
-
-@dataclass(frozen=True)
-class Radiance:
-    """Rendered views before the physical camera."""
-
-    image: Tensor  # [B, 3, H, W] linear light, >= 0
-    levels: Levels
-    filled: FilledPyramid
-
-
-@dataclass(frozen=True)
-class ChosenPhotos:
-    """Which photos views look up, and where."""
-
-    rows: Tensor  # [B, K] of the table, -1: none
-    rays: RayGrid  # of the views
-
-
-@dataclass(frozen=True)
-class ViewInputs:
-    """Views to render, with all decisions that are made on the CPU."""
-
-    camera: Camera
-    lookup: EnvironmentLookup
-    photos: ChosenPhotos | None = None  # that the network sees too
-    ghosts: Tensor | None = None  # [B, N] bool, points that are left out and compared with the image instead
-    thinning: float = 1.0  # factor on the smallest radius that is drawn: the density falls by its square
 
 
 class Pipeline(nn.Module):
@@ -94,6 +76,8 @@ class Pipeline(nn.Module):
         self.points, self.cameras = points, cameras
         self.environment, self.network, self.tonemapper = environment, network, tonemapper
         self.config = config
+        self.cuda_graphs = True  # whether pictures on a GPU are replayed, see `every_operation`
+        self._pictures: Graphs[PictureInputs, Radiance] | None = None
         self._photos: PhotoTable | Callable[[], PhotoTable | None] | None = None
         self.fill_levels = min(config.fill_levels, config.levels)
         self.raster = RasterConfig(
@@ -229,26 +213,63 @@ class Pipeline(nn.Module):
 
         Args:
             extrapolate: continue what is drawn into space that hardly any photo saw, see
-                `adop.model.extrapolation`; B = 1.
+                `adop.model.views.extrapolation`; B = 1.
             antialias: the image is the mean of this view and of others moved by a fraction of a pixel, so that it
                 depends less on which points share a pixel; see `ANTIALIAS_PX`. The pyramid is that of this view.
             own: [B] photos that these are views of, and that are not looked up for them; see `adop.reprojection`.
         """
-        view = self.view_inputs(camera, views, own=own)
-        drawn = self._draw_over_environment(view)
-        continued = self._continued(camera, drawn[0]) if extrapolate else []
-        rendered = self._radiance(view, continued, drawn)
-        if not antialias:
-            return rendered
-        image = rendered.image
-        for number in range(ANTIALIAS_VIEWS):
+        inputs = self._picture_inputs(self.view_inputs(camera, views, own=own), extrapolate, antialias)
+        replayed = self._replayed(inputs) if extrapolate else None
+        return self._picture(inputs) if replayed is None else replayed
+
+    def _picture_inputs(self, view: ViewInputs, extrapolate: bool, antialias: bool) -> PictureInputs:
+        camera, moved, nearest = view.camera, [], []
+        for number in range(ANTIALIAS_VIEWS if antialias else 0):
             angle = 2 * math.pi * number / ANTIALIAS_VIEWS
             x, y = ANTIALIAS_PX * math.sin(angle), ANTIALIAS_PX * math.cos(angle)
-            moved = camera.cropped(1.0, x, y, camera.width, camera.height)
-            # What continues is blurred, and the same for a view moved as little as this; so are the photos' places.
+            # A view moved as little as this looks up the same photos.
             rows = None if view.photos is None else view.photos.rows
-            image = image + self._radiance(self.view_inputs(moved, rows=rows), continued).image
-        return replace(rendered, image=image / (1 + ANTIALIAS_VIEWS))
+            moved.append(self.view_inputs(camera.cropped(1.0, x, y, camera.width, camera.height), rows=rows))
+        if extrapolate and self.config.extrapolation_views > 0:
+            trained = torch.nonzero(self.tonemapper.trained)[:, 0]
+            nearest = self.cameras.nearest(camera.centre()[0], trained, NEAREST)
+        return PictureInputs(view, moved, nearest)
+
+    def _picture(self, inputs: PictureInputs) -> Radiance:
+        """Return a view's radiance; on a GPU, nothing here waits for it where the environment is looked up sparsely."""
+        drawn = self._draw_over_environment(inputs.view)
+        continued = self._continued(inputs, drawn[0])
+        rendered = self._radiance(inputs.view, continued, drawn)
+        image = rendered.image
+        for moved in inputs.moved:  # what continues is blurred, and the same for them
+            image = image + self._radiance(moved, continued).image
+        return replace(rendered, image=image / (1 + len(inputs.moved)))
+
+    def _replayed(self, inputs: PictureInputs) -> Radiance | None:
+        """Return what `_picture` does by a CUDA graph; None where there is none."""
+        is_sparse = isinstance(inputs.view.lookup, SparseLookup)
+        if not (self.cuda_graphs and is_sparse and self.device.type == "cuda") or torch.is_grad_enabled():
+            return None
+        if self._pictures is None:
+            begin = functools.partial(capture_on, self.device)
+            self._pictures = Graphs(self._picture, begin, _say, MOST_PICTURES, renews=True)
+        read = [self.points().blocks, self.photos, self.network, *self.parameters(), *self.buffers()]
+        replayed = self._pictures.replay(inputs, read)
+        return None if replayed is None else copied(replayed)
+
+    @property
+    def replayed(self) -> int:
+        """How many pictures were replayed as CUDA graphs so far."""
+        return 0 if self._pictures is None else self._pictures.replayed
+
+    @contextmanager
+    def every_operation(self) -> Iterator[None]:
+        """Run each operation by itself meanwhile, so that hooks and clocks find it; else a GPU replays whole pictures."""
+        before, self.cuda_graphs = self.cuda_graphs, False
+        try:
+            yield
+        finally:
+            self.cuda_graphs = before
 
     def new_view(self, camera: Camera, views: ViewInfo | None = None) -> Radiance:
         """Render the cameras' views as people look at them: extrapolated, and antialiased unless configured otherwise."""
@@ -274,14 +295,12 @@ class Pipeline(nn.Module):
         levels = draw(camera, points, features, raster, images, view.ghosts, self.backend)
         return levels, [image[:, :3].exp() for image in images]
 
-    def _continued(self, camera: Camera, levels: Levels) -> Continued:
-        """Return what continues beyond the levels of a view; nothing where that is switched off."""
-        if self.config.extrapolation_views == 0:
+    def _continued(self, inputs: PictureInputs, levels: Levels) -> Continued:
+        """Return what continues beyond the levels of a view; nothing where no photos say what is unknown space."""
+        if not inputs.nearest:
             return []
-        trained = torch.nonzero(self.tonemapper.trained)[:, 0]
-        photos = self.cameras.nearest(camera.centre()[0], trained, NEAREST)
         settings = Extrapolation(self.config.extrapolation_views, self.config.fill_levels, self.backend)
-        return extrapolate(levels, camera, photos, self.environment, settings)
+        return extrapolate(levels, inputs.view.camera, inputs.nearest, self.environment, settings)
 
     def photo(
         self,
@@ -327,4 +346,10 @@ def build_pipeline(scene: Scene, config: TrainConfig, exposure: Tensor, trained:
     network = NeuralRenderer(config.network, render.levels, render.features, bf16=bool(config.bf16))
     tonemapper = Tonemapper(exposure, cameras.photo_lens, trained)
     position_gradient = config.refine.position_gradient
-    return Pipeline(points, cameras, environment, network, tonemapper, render, position_gradient)
+    pipeline = Pipeline(points, cameras, environment, network, tonemapper, render, position_gradient)
+    pipeline.cuda_graphs = config.cuda_graphs
+    return pipeline
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

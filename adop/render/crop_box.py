@@ -69,7 +69,8 @@ def cropped(pipeline: Pipeline, box: CropBox | None) -> Iterator[None]:
 
     hook = pipeline.points.register_forward_hook(hide)
     try:
-        yield
+        with pipeline.every_operation():
+            yield
     finally:
         hook.remove()
 

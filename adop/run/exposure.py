@@ -19,8 +19,9 @@ from adop.errors import UserError, one_line, quoted
 from adop.files import read_json, write_text
 from adop.geometry.camera import Camera
 from adop.images.metrics.psnr_ssim import LUMINANCE
-from adop.model.pipeline import Pipeline, Radiance
+from adop.model.pipeline import Pipeline
 from adop.model.tonemapper import Tonemapper
+from adop.model.views.view import Radiance
 from adop.progress import Bar
 from adop.render.camera_path import CameraPath, pinhole
 from adop.render.camera_settings import CameraSettings

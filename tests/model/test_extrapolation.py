@@ -9,7 +9,7 @@ import torch
 from adop.config import EnvironmentConfig, RenderConfig, TrainConfig
 from adop.geometry.camera import Camera
 from adop.model.environment import Environment
-from adop.model.extrapolation import Extrapolation, composite_extrapolation, extrapolate
+from adop.model.views.extrapolation import Extrapolation, composite_extrapolation, extrapolate
 from adop.ops import Levels, Points, RasterConfig, draw
 from adop.run.run import open_scene
 

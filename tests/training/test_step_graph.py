@@ -1,21 +1,24 @@
-"""A captured step copies every tensor that it reads. Replaying is checked on a GPU by `adop doctor --gpu-check`."""
+"""A step asks a GPU for nothing, and those of one kind differ only in the numbers in their tensors.
+
+Replaying is checked on a GPU by `adop doctor --gpu-check`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
+from adop.backend.graphs import copied, kind_of
 from adop.config import TrainConfig
 from adop.model.environment import SparseLookup
 from adop.run.checkpoint import Progress
 from adop.run.run import Run, new_run
-from adop.training.steps.step import StepInputs, draw_batch, step_inputs
-from adop.training.steps.step_graph import _kind, can_capture, copied, input_tensors
+from adop.training.steps.step import StepInputs, draw_batch, step_inputs, step_loss
+from adop.training.steps.step_graph import can_capture
+from support.waiting import draw_as_on_a_gpu, waits
 
 
 @pytest.fixture(scope="module")
@@ -36,38 +39,32 @@ def decided(inputs: StepInputs, mip_levels: list[int], thinning: float = 1.0) ->
     return dataclasses.replace(inputs, view=view)
 
 
-def tensors_in(value: Any) -> list[Tensor]:
-    """Return every tensor in a tree of dataclasses."""
-    if isinstance(value, Tensor):
-        return [value]
-    if not dataclasses.is_dataclass(value):
-        return []
-    return [t for field in dataclasses.fields(value) for t in tensors_in(getattr(value, field.name))]
-
-
 @pytest.mark.parametrize("moving", [False, True])
-def test_everything_a_step_reads_is_copied(run: Run, moving: bool) -> None:
+def test_a_step_on_a_gpu_would_wait_for_nothing(
+    run: Run, moving: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_as_on_a_gpu(monkeypatch)
     cameras = run.pipeline.cameras
     every = list(range(len(cameras)))
     cameras.set_motion(every, torch.full_like(cameras.motion, 0.001 if moving else 0.0))
-    inputs = inputs_of(run, 1)
-    assert (inputs.view.camera.motion is not None) == moving
-    listed = {tensor.data_ptr() for tensor in input_tensors(inputs)}
-    assert {tensor.data_ptr() for tensor in tensors_in(inputs)} == listed
-    own = copied(inputs)
-    assert len({tensor.data_ptr() for tensor in tensors_in(own)}) == len(input_tensors(inputs))
-    assert not {tensor.data_ptr() for tensor in tensors_in(own)} & listed
-    for mine, theirs in zip(input_tensors(own), input_tensors(inputs), strict=True):
-        assert torch.equal(mine, theirs)
+    inputs = inputs_of(run, 4)
+    assert (inputs.view.camera.motion is not None) == moving and inputs.prior
+    run.pipeline.points()  # their blocks are made before a step
+    with waits() as found:
+        total, _ = step_loss(run.pipeline, run.config, inputs, None)
+        total.backward()
+    assert found == []
+    own, _ = step_loss(run.pipeline, run.config, copied(inputs), None)
+    assert torch.equal(own, total)
     cameras.set_motion(every, torch.zeros_like(cameras.motion))
 
 
 def test_steps_for_which_the_host_decides_alike_are_of_one_kind(run: Run) -> None:
     first, prior, other = (decided(inputs_of(run, step), [2]) for step in (1, 4, 5))
-    assert _kind(first) != _kind(prior)
-    assert _kind(first) != _kind(decided(first, [9]))
-    assert _kind(first) != _kind(decided(first, [2], 2.0))
-    assert _kind(first) == _kind(other)
+    assert kind_of(first) != kind_of(prior)
+    assert kind_of(first) != kind_of(decided(first, [9]))
+    assert kind_of(first) != kind_of(decided(first, [2], 2.0))
+    assert kind_of(first) == kind_of(other)
 
 
 def test_nothing_is_captured_on_a_cpu(run: Run) -> None:

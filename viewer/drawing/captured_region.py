@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from adop.geometry.camera import Camera
-from adop.model.pipeline import Pipeline, Radiance
+from adop.model.pipeline import Pipeline
+from adop.model.views.view import Radiance
 from adop.scene.scene import Scene
 
 Surroundings = Literal["grey", "black", "white", "rendered"]

@@ -13,7 +13,8 @@ from torch import Tensor
 from adop.geometry.camera import Camera
 from adop.images.writers import depth_picture
 from adop.model.environment import level_directions
-from adop.model.pipeline import Pipeline, Radiance
+from adop.model.pipeline import Pipeline
+from adop.model.views.view import Radiance
 from adop.render.camera_settings import CameraSettings, expose, position_on_image, respond, white_level
 from adop.run.run import Run
 from adop.viewer.drawing.light_meter import BLACK_LEVEL

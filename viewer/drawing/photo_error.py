@@ -10,7 +10,7 @@ from torch import Tensor
 from adop.evaluation.report import error_picture
 from adop.geometry.camera import Camera
 from adop.model.hole_filling import filled_depth
-from adop.model.pipeline import Radiance
+from adop.model.views.view import Radiance
 from adop.ops import Points
 from adop.run.run import Run
 from adop.scene.scene import Scene

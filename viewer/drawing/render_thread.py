@@ -17,7 +17,8 @@ import torch
 from adop.geometry.camera import Camera
 from adop.model.cameras import ViewInfo
 from adop.model.environment import pixel_angle
-from adop.model.pipeline import Pipeline, Radiance
+from adop.model.pipeline import Pipeline
+from adop.model.views.view import Radiance
 from adop.run.run import Run
 
 Result = TypeVar("Result")
@@ -201,6 +202,8 @@ def render_radiance(
 def watch_stages(pipeline: Pipeline, is_cancelled: Callable[[], bool]) -> Iterator[dict[str, float]]:
     """Time the pipeline's stages and stop it once it is cancelled, by hooks on its modules.
 
+    Pictures that a GPU replays take a few milliseconds as a whole: they are one stage and not stopped.
+
     Yields: seconds by name of the stage, filled in while the pipeline renders.
     Raises: RenderCancelledError, from inside the pipeline.
     """
@@ -224,6 +227,11 @@ def watch_stages(pipeline: Pipeline, is_cancelled: Callable[[], bool]) -> Iterat
 
         return record
 
+    if device.type == "cuda" and pipeline.cuda_graphs:
+        check()
+        yield stages
+        end_of_stage("picture")()
+        return
     hooks = [
         pipeline.network.register_forward_pre_hook(end_of_stage("points")),
         pipeline.network.register_forward_hook(end_of_stage("network")),

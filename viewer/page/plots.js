@@ -2,7 +2,7 @@
 
 const FILMIC_WHITE = 7.24; // sensor light at which the filmic curve reaches white, as in camera_settings.py
 const STAGES = { // name and colour
-  wait: ["wait", "#5d6675"], points: ["points", "#6cc28a"],
+  wait: ["wait", "#5d6675"], picture: ["picture", "#6cc28a"], points: ["points", "#6cc28a"],
   network: ["network", "#e9a655"], develop: ["develop", "#d77a8f"], encode: ["JPEG", "#a58ad6"],
 };
 

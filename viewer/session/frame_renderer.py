@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from adop.model.pipeline import ANTIALIAS_VIEWS, Radiance
+from adop.model.pipeline import ANTIALIAS_VIEWS
+from adop.model.views.view import Radiance
 from adop.render.camera_settings import CameraSettings, white_level
 from adop.render.crop_box import cropped
 from adop.run.exposure import drawn_pixels, light_statistics

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from adop.config import TrainConfig
 from adop.images.vgg import Vgg
-from adop.model.cameras import ViewInfo
-from adop.model.pipeline import ChosenPhotos, Pipeline, ViewInputs
+from adop.model.pipeline import Pipeline
+from adop.model.views.view import ChosenPhotos, ViewInputs
 from adop.ops import sample_ghosts
 from adop.ranks import ranks, sum_
 from adop.reprojection.photo_table import NONE
@@ -29,7 +29,6 @@ class StepInputs:
     """What a step computes with, on the pipeline's device."""
 
     view: ViewInputs
-    views: ViewInfo
     photos: Tensor  # [B] index of the photo
     pixels: Pixels
     prior: bool  # whether the physical camera's prior is part of this step's loss
@@ -78,7 +77,6 @@ def step_inputs(run: Run, batch: Batch) -> StepInputs:
     chosen = _some(view.photos, batch.whole, config, step)
     return StepInputs(
         view=replace(view, photos=chosen, thinning=thinning(config, step)),
-        views=views,
         photos=photos,
         pixels=pixels,
         prior=step % PRIOR_EVERY == 0,
@@ -118,7 +116,7 @@ def step_loss(
     """
     tonemapper, photos = pipeline.tonemapper, inputs.photos
     rendered = pipeline.radiance(inputs.view)
-    photometry = tonemapper.photometry(photos, inputs.views.trained)
+    photometry = tonemapper.photometry(photos, trained=True)
     image = pipeline.photo(rendered.image, inputs.view.camera, photos, photometry, leak=True)
     loss = training_loss(image, inputs.pixels, config.loss, vgg, pipeline.backend, inputs.part)
     total = loss.total

@@ -58,27 +58,27 @@ def extrapolate(
         photos: cameras of the trained photos nearest to the view, one batch for each lens model and size.
         environment: what shows in empty pixels.
 
-    Returns: see `Continued`; empty where every place is known or nothing is drawn.
+    Returns: see `Continued`; on a CPU, empty where every place is known or nothing is drawn.
     """
     grid = min(settings.fill_levels, len(levels.weight) - 1)
     if grid == 0:
         return []
     drawn = levels.weight[grid] > 0
     hole = F.max_pool2d((levels.weight[grid - 1] <= 0).float(), 2, ceil_mode=True) > 0
-    if not bool(hole.any()) or not bool(drawn.any()):
+    if _is_empty(hole) or _is_empty(drawn):
         return []
     depth = _spread(torch.where(drawn, levels.depth[grid], 1.0).log(), drawn).exp()
     places = camera.unproject(camera.pixel_centres(grid), depth.flatten(1))[0]
     least_views = min(settings.least_views, max(1, sum(map(len, photos)) // 4))
-    unknown = torch.zeros_like(hole)
-    unknown[hole] = _count_views(places[hole.flatten()], photos, settings.backend) < least_views
-    if not bool(unknown.any()):
+    seen = _count_views(places, photos, settings.backend).reshape(hole.shape)
+    unknown = hole & (seen < least_views)
+    if _is_empty(unknown):
         return []
     rays = F.normalize(places - camera.centre(), dim=1).T.reshape(1, 3, *hole.shape[2:])
     error = environment.error_along(rays)
     doubt = ((error - TRUSTED_ERROR) / (REJECTED_ERROR - TRUSTED_ERROR)).clamp(0, 1)
     share = unknown * _nearness(drawn) * doubt
-    if not bool(share.any()):
+    if _is_empty(share):
         return []
     features = _spread(levels.features[grid], drawn | ~unknown)
     continued = [(features, share)]
@@ -98,6 +98,11 @@ def composite_extrapolation(levels: Levels, continued: Continued) -> Levels:
     parts = zip(levels.features, levels.weight, continued, strict=True)
     images = [torch.where(weight > 0, image, image.lerp(*other)) for image, weight, other in parts]
     return replace(levels, features=images)
+
+
+def _is_empty(mask: Tensor) -> bool:
+    """Return whether a mask is zero everywhere; on a GPU, which would have to be waited for, that is not asked."""
+    return mask.device.type == "cpu" and not bool(mask.any())
 
 
 def _count_views(places: Tensor, photos: list[Camera], backend: Backend) -> Tensor:
