@@ -161,7 +161,8 @@ ARGUMENTS(DrawArguments, DRAW_FIELDS)
     FIELD(int64, channels) \
     FIELD(double, beta1) \
     FIELD(double, beta2) \
-    FIELD(double, epsilon)
+    FIELD(double, epsilon) \
+    FIELD(double, full_steps)    /* of a row; after them its rate falls as 1 / step */
 ARGUMENTS(SparseAdamArguments, SPARSE_ADAM_FIELDS)
 
 // See tonemap.cu.

@@ -147,7 +147,7 @@ class SparseAdamArguments(ctypes.Structure):
     _fields_ = _fields(
         ("pointer", "parameter gradient average square steps rates decays"),
         ("integer", "rows channels"),
-        ("double", "beta1 beta2 epsilon"),
+        ("double", "beta1 beta2 epsilon full_steps"),
     )
 
 

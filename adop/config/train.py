@@ -93,13 +93,13 @@ def preset(name: str, say: Callable[[str], None] = print) -> TrainConfig:
     gpu = dataclasses.replace(
         quick,
         preset="gpu",
-        steps=60_000,
+        steps=15_000,
         crop=512,
-        evaluate_every=5000,
+        evaluate_every=2500,
         checkpoint_seconds=300.0,
         network=NetworkConfig(width=48),
         densify=DensifyConfig(max_points=8_000_000, max_photos=256),
-        refine=RefineConfig(align_every=1500),
+        refine=RefineConfig(align_every=1000),
         lr=LearningRateConfig(network=2e-3),
     )
     large = dataclasses.replace(

@@ -97,7 +97,7 @@ def adam_error(device: Backend) -> float:
         parameter = start.to(device, copy=True)
         mean, square = torch.zeros(2, 10000, 4, device=device)
         moments = RowMoments(mean, square, torch.zeros(10000, dtype=torch.int32, device=device))
-        sparse_adam_(parameter, gradient.to(device), moments, AdamSettings(0.1), backend)
+        sparse_adam_(parameter, gradient.to(device), moments, AdamSettings(0.1, full_steps=0.5), backend)
         return parameter.cpu()
 
     found, expected = stepped(device, device), stepped("cpu", "reference")

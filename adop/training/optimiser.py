@@ -21,6 +21,8 @@ BETAS = (0.9, 0.99)
 EPSILON = 1e-10
 HARMONICS_RATE = 0.25  # of the rate of features: what few photos see is explained by the colour first
 HARMONICS_DECAY = 1.0  # times their rate, per step: what photos do not show again and again fades
+# Else few photos are learned by heart: in 2,400 steps held-out photos lose .3 dB, and with this nothing.
+FEATURE_STEPS = 100  # of a point at the full rate; then it falls as one over the point's steps
 # Adam normalises each gradient, so a texel of the environment that crops rarely show would move as fast as one that they
 # often show, and drift away from the photos. With these epsilons a small gradient moves its texel in proportion to its
 # size. A texel's gradient shrinks with the number of texels, so the smaller of the first and of the second divided by
@@ -129,7 +131,8 @@ class Optimiser:
             self.features.grad = None
         if self.features.grad is not None:
             moments = RowMoments(self.exp_avg, self.exp_avg_sq, self.row_steps)
-            settings = AdamSettings(self.feature_rates * scale, BETAS, EPSILON, self.feature_decay)
+            feature_rates = self.feature_rates * scale
+            settings = AdamSettings(feature_rates, BETAS, EPSILON, self.feature_decay, FEATURE_STEPS)
             backend = self.pipeline.backend
             sparse_adam_(self.features.detach(), self.features.grad, moments, settings, backend)
             self.features.grad = None

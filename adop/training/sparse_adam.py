@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,7 @@ class AdamSettings:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float | Tensor = 0.0  # for all channels, or [C]; times the rate
+    full_steps: float = math.inf  # of a row; after them its rate falls as one over its steps
 
 
 @torch.no_grad()
@@ -37,7 +39,8 @@ def sparse_adam_(
 ) -> None:
     """Step the rows of `param` [N, C] whose gradient is not all zero, in place; other rows keep their state.
 
-    **Source** Kingma and Ba 2015; decoupled decay of Loshchilov and Hutter 2019; lazily per row.
+    **Source** Kingma and Ba 2015; decoupled decay of Loshchilov and Hutter 2019; falling rates of Robbins and Monro 1951;
+    lazily per row.
     """
     tensors = {"param": param, "grad": grad, "exp_avg": moments.exp_avg, "exp_avg_sq": moments.exp_avg_sq}
     for name, tensor in tensors.items():
@@ -67,6 +70,7 @@ def sparse_adam_(
         "beta1": settings.betas[0],
         "beta2": settings.betas[1],
         "epsilon": settings.eps,
+        "full_steps": settings.full_steps,
     }
     launch(SparseAdamArguments, [Launch("sparse_adam", param.shape[0])], values, param)
 
@@ -82,5 +86,6 @@ def _sparse_adam_reference(param: Tensor, grad: Tensor, moments: RowMoments, set
     count = steps[:, None].to(param.dtype)
     denominator = (square / (1 - beta2**count)).sqrt_().add_(settings.eps)
     change = mean / (1 - beta1**count) / denominator
-    param[rows] -= settings.lr * (change + settings.weight_decay * param[rows])
+    fall = (settings.full_steps / count).clamp_max(1)
+    param[rows] -= settings.lr * fall * (change + settings.weight_decay * param[rows])
     moments.row_steps[rows], moments.exp_avg[rows], moments.exp_avg_sq[rows] = steps, mean, square

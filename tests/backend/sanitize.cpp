@@ -261,7 +261,7 @@ static void run_sparse_adam(Scene& s) {
     a.average = memory.reals(POINTS * CHANNELS), a.square = memory.reals(POINTS * CHANNELS);
     a.steps = memory.zeros<int>(POINTS), a.rows = POINTS, a.channels = CHANNELS;
     a.rates = memory.reals(CHANNELS, 0.1), a.decays = memory.reals(CHANNELS, 1), a.beta1 = 0.9, a.beta2 = 0.99,
-    a.epsilon = 1e-8;
+    a.epsilon = 1e-8, a.full_steps = 1;
     check(launch_sparse_adam(&a, POINTS, THREADS));
 }
 

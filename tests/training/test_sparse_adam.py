@@ -27,7 +27,7 @@ def test_kernel_and_plain_torch_agree_and_leave_other_rows_alone() -> None:
         touched |= drawn[:, 0]
         for tensors, backend in ((got, "cpu"), (expected, "reference")):
             param, moments = tensors
-            settings = AdamSettings(0.1, (0.9, 0.99), 1e-8, torch.tensor([0.0, 0.5, 1.0, 0.0]))
+            settings = AdamSettings(0.1, (0.9, 0.99), 1e-8, torch.tensor([0.0, 0.5, 1.0, 0.0]), 1.5)
             sparse_adam_(param, gradient, moments, settings, backend)  # type: ignore[arg-type]
     for a, b in zip(tensors_of(*got), tensors_of(*expected), strict=True):
         torch.testing.assert_close(a, b, atol=2e-6, rtol=2e-6)
@@ -46,3 +46,19 @@ def test_with_all_rows_it_is_torchs_adam_with_decoupled_decay() -> None:
         sparse_adam_(param, gradient, moments, AdamSettings(0.05, (0.9, 0.99), 1e-8, 0.5), "auto")
     torch.testing.assert_close(param, other.detach(), atol=1e-6, rtol=1e-5)
     assert moments.row_steps.tolist() == [4] * 100
+
+
+def test_after_its_full_steps_a_row_slows_down() -> None:
+    moved = {}
+    for full_steps in (4.0, float("inf")):
+        param, moments = torch.zeros(2, 4), state(2)[1]
+        steps = []
+        for step in range(1, 9):
+            before, gradient = param.clone(), torch.ones(2, 4)
+            gradient[1] = float(step % 2)  # the second row is stepped every other time
+            sparse_adam_(param, gradient, moments, AdamSettings(0.1, full_steps=full_steps), "auto")
+            steps.append((before - param)[:, 0])
+        moved[full_steps] = torch.stack(steps)
+    expected = torch.tensor([min(1.0, 4 / step) for step in range(1, 9)])
+    torch.testing.assert_close(moved[4.0][:, 0], expected * moved[float("inf")][:, 0])
+    assert torch.equal(moved[4.0][:, 1], moved[float("inf")][:, 1]), "four steps of its own"
