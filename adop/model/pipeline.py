@@ -47,6 +47,7 @@ NEAR = 1e-3  # nearest depth that is drawn, relative to the scene's extent
 ANTIALIAS_VIEWS = 3  # besides its own, of which a picture is the mean
 ANTIALIAS_PX = 0.25  # how far they are moved
 MOST_PICTURES = 8  # kinds of pictures that a GPU replays
+MOST_PIXELS = 1 << 22  # of such a picture; larger ones keep it busy anyway, and a graph keeps its memory
 FAR = 1e4  # distance that stands for infinitely far, relative to the scene's extent
 
 # Levels, and the environment's light on each, where it is looked up densely.
@@ -247,8 +248,9 @@ class Pipeline(nn.Module):
 
     def _replayed(self, inputs: PictureInputs) -> Radiance | None:
         """Return what `_picture` does by a CUDA graph; None where there is none."""
-        is_sparse = isinstance(inputs.view.lookup, SparseLookup)
-        if not (self.cuda_graphs and is_sparse and self.device.type == "cuda") or torch.is_grad_enabled():
+        camera, is_sparse = inputs.view.camera, isinstance(inputs.view.lookup, SparseLookup)
+        fits = is_sparse and camera.width * camera.height <= MOST_PIXELS
+        if not (fits and self.cuda_graphs and self.device.type == "cuda") or torch.is_grad_enabled():
             return None
         if self._pictures is None:
             begin = functools.partial(capture_on, self.device)
