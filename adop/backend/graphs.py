@@ -28,11 +28,11 @@ Capture = Callable[[Callable[[], Any]], tuple[Replayed, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Captured(Generic[Inputs, Outputs]):
-    """A graph, the inputs that it reads, and the outputs that it writes."""
+class Captured(Generic[Outputs]):
+    """A graph, the tensors that it reads, and the outputs that it writes."""
 
     graph: Replayed
-    inputs: Inputs
+    inputs: list[Tensor]
     outputs: Outputs
 
 
@@ -62,7 +62,7 @@ class Graphs(Generic[Inputs, Outputs]):
         self._work, self._begin, self._say = work, begin, say
         self._most, self._renews = most, renews
         self._capture = begin()
-        self._graphs: dict[Hashable, Captured[Inputs, Outputs]] = {}
+        self._graphs: dict[Hashable, Captured[Outputs]] = {}
         self._read: tuple[object, ...] = ()
         self._failed = False
 
@@ -80,7 +80,7 @@ class Graphs(Generic[Inputs, Outputs]):
         if kind not in self._graphs and not self._captures(kind, inputs):
             return None
         captured = self._graphs[kind]
-        for target, tensor in zip(tensors_in(captured.inputs), tensors_in(inputs), strict=True):
+        for target, tensor in zip(captured.inputs, tensors_in(inputs), strict=True):
             target.copy_(tensor, non_blocking=True)
         captured.graph.replay()
         self.replayed += 1
@@ -100,7 +100,7 @@ class Graphs(Generic[Inputs, Outputs]):
             self._forget()
             self._say(f"CUDA graphs are off: a capture failed ({str(error).splitlines()[0]})")
             return False
-        self._graphs[kind] = Captured(graph, own, outputs)
+        self._graphs[kind] = Captured(graph, tensors_in(own), outputs)
         if len(self._graphs) == self._most and not self._renews:
             self._say(f"{self._most} kinds of work are replayed as CUDA graphs; any other kind runs without")
         return True
@@ -118,9 +118,11 @@ def tensors_in(value: object) -> list[Tensor]:
 
 def kind_of(value: object) -> Hashable:
     """Return all in a tree of dataclasses, lists and tuples but the numbers in its tensors."""
-    number = {id(tensor): index for index, tensor in enumerate(tensors_in(value))}
+    number: dict[int, int] = {}  # of each tensor: which of them are one
     return tuple(
-        (leaf.shape, leaf.dtype, number[id(leaf)]) if isinstance(leaf, Tensor) else leaf
+        (leaf.shape, leaf.dtype, number.setdefault(id(leaf), len(number)))
+        if isinstance(leaf, Tensor)
+        else leaf
         for leaf in _leaves(value)
     )
 

@@ -128,7 +128,7 @@ def time_frames(run: Run, width: int, height: int, repeats: int) -> FrameTimes:
         render_views(run.pipeline, camera, settings, lenses)
 
     def times(waits: bool, whole: bool) -> FrameClock:
-        clock = FrameClock(run.device, waits, PARTS[:0] if whole else PARTS)
+        clock = FrameClock(run.device, waits, () if whole else PARTS)
         with clock, nullcontext() if whole else run.pipeline.every_operation():
             for _ in range(WARM_UP + repeats):
                 clock.time(render)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,19 +56,23 @@ def replay_error(device: Backend, bf16: bool, scene: Path, say: Callable[[str], 
     errors = []
     for step in range(STEPS):
         # The network's last layer starts at zero, and then so are the gradients of all layers before it.
-        with torch.no_grad():
-            for parameter in parameters:
-                parameter.add_(CHANGE * torch.randn(parameter.shape, generator=generator).to(device))
+        _change(parameters, generator)
         pairs = zip(gradients(replayed, step), gradients(plain, step), strict=True)
         errors += [float((found - e).norm() / e.norm().clamp_min(1e-9)) for found, e in pairs]
     return max(errors) if device == "cpu" or replayed.replayed == STEPS else float("inf")
 
 
+@torch.no_grad()
+def _change(parameters: Sequence[Tensor], generator: torch.Generator) -> None:
+    for parameter in parameters:
+        parameter.add_(CHANGE * torch.randn(parameter.shape, generator=generator).to(parameter.device))
+
+
 def picture_error(device: Backend, scene: Path) -> float:
     """Return the largest relative error of pictures of several photos' cameras that are replayed as a CUDA graph.
 
-    They are compared with the same pictures rendered one operation at a time. Between two pictures every learned
-    parameter changes.
+    They are compared with the same pictures rendered one operation at a time. Between two pictures the features and the
+    network change.
 
     Returns: infinity if a picture on a GPU was not replayed. On a CPU none is; there the result is zero.
     """
@@ -77,9 +81,8 @@ def picture_error(device: Backend, scene: Path) -> float:
     pipeline, errors = run.pipeline, []
     pipeline.photos = ready_photos(pipeline, run.cache, run.split["train"], lambda _: None)
     for photo in run.split["train"][:PICTURES]:
+        _change([pipeline.points.features, *pipeline.network.parameters()], generator)
         with torch.no_grad():
-            for parameter in (pipeline.points.features, *pipeline.network.parameters()):
-                parameter.add_(CHANGE * torch.randn(parameter.shape, generator=generator).to(device))
             found = render_photo(run, photo).radiance
             with pipeline.every_operation():
                 expected = render_photo(run, photo).radiance

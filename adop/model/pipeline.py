@@ -77,7 +77,7 @@ class Pipeline(nn.Module):
         self.points, self.cameras = points, cameras
         self.environment, self.network, self.tonemapper = environment, network, tonemapper
         self.config = config
-        self.cuda_graphs = True  # whether pictures on a GPU are replayed, see `every_operation`
+        self.cuda_graphs = True  # whether they are used on a GPU, see `replays`
         self._pictures: Graphs[PictureInputs, Radiance] | None = None
         self._photos: PhotoTable | Callable[[], PhotoTable | None] | None = None
         self.fill_levels = min(config.fill_levels, config.levels)
@@ -241,6 +241,8 @@ class Pipeline(nn.Module):
         drawn = self._draw_over_environment(inputs.view)
         continued = self._continued(inputs, drawn[0])
         rendered = self._radiance(inputs.view, continued, drawn)
+        if not inputs.moved:
+            return rendered
         image = rendered.image
         for moved in inputs.moved:  # what continues is blurred, and the same for them
             image = image + self._radiance(moved, continued).image
@@ -250,14 +252,19 @@ class Pipeline(nn.Module):
         """Return what `_picture` does by a CUDA graph; None where there is none."""
         camera, is_sparse = inputs.view.camera, isinstance(inputs.view.lookup, SparseLookup)
         fits = is_sparse and camera.width * camera.height <= MOST_PIXELS
-        if not (fits and self.cuda_graphs and self.device.type == "cuda") or torch.is_grad_enabled():
+        if not (fits and self.replays) or torch.is_grad_enabled():
             return None
         if self._pictures is None:
-            begin = functools.partial(capture_on, self.device)
-            self._pictures = Graphs(self._picture, begin, _say, MOST_PICTURES, renews=True)
+            begin, say = functools.partial(capture_on, self.device), functools.partial(print, file=sys.stderr)
+            self._pictures = Graphs(self._picture, begin, say, MOST_PICTURES, renews=True)
         read = [self.points().blocks, self.photos, self.network, *self.parameters(), *self.buffers()]
         replayed = self._pictures.replay(inputs, read)
         return None if replayed is None else copied(replayed)
+
+    @property
+    def replays(self) -> bool:
+        """Whether pictures are replayed as CUDA graphs: on a GPU, unless every operation is asked for."""
+        return self.cuda_graphs and self.device.type == "cuda"
 
     @property
     def replayed(self) -> int:
@@ -351,7 +358,3 @@ def build_pipeline(scene: Scene, config: TrainConfig, exposure: Tensor, trained:
     pipeline = Pipeline(points, cameras, environment, network, tonemapper, render, position_gradient)
     pipeline.cuda_graphs = config.cuda_graphs
     return pipeline
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

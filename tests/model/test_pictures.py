@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import pytest
@@ -20,9 +19,7 @@ from support.waiting import draw_as_on_a_gpu, waits
 @pytest.fixture(scope="module")
 def run(small_folder: Path) -> Run:
     run = new_run(small_folder, Path(), TrainConfig(bf16=False), lambda _: None)
-    run.pipeline.photos = functools.partial(
-        ready_photos, run.pipeline, run.cache, run.split["train"], lambda _: None
-    )
+    run.pipeline.photos = ready_photos(run.pipeline, run.cache, run.split["train"], lambda _: None)
     with torch.no_grad():
         for weights in run.pipeline.network.parameters():
             weights.add_(0.01 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(1)))

@@ -9,13 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import Tensor
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-
-from adop.geometry.camera import Camera
-from adop.ops import Levels, Points, RasterConfig
-from adop.ops.projection import project_points
-from adop.ops.rasterization import rasterize_points
 
 # They read a number on the host, or return as many elements as a tensor's numbers say.
 WAITING = {
@@ -41,10 +36,8 @@ class _Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(operation.overloadpacket)
-        by_mask = name.startswith("aten.index") and any(
-            getattr(index, "dtype", None) is not None and str(index.dtype) in ("torch.bool", "torch.uint8")
-            for index in (args[1] if len(args) > 1 and isinstance(args[1], list | tuple) else ())
-        )
+        indices = args[1] if name.startswith("aten.index") and isinstance(args[1], list | tuple) else ()
+        by_mask = any(getattr(index, "dtype", None) in (torch.bool, torch.uint8) for index in indices)
         if name in WAITING or by_mask:
             calls = [call for call in traceback.extract_stack() if "adop" in Path(call.filename).parts]
             self.found.append(f"{name} at {calls[-1].filename}:{calls[-1].lineno}" if calls else name)
@@ -60,13 +53,4 @@ def waits() -> Iterator[list[str]]:
 
 def draw_as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a CPU draw by the operators that a GPU draws by."""
-
-    def draw(
-        camera: Camera, points: Points, features: Tensor, config: RasterConfig, background: Any, ghosts: Any
-    ) -> Levels:
-        projection = project_points(camera, points, config.near, config.radius_threshold)
-        return rasterize_points(
-            projection, features, (camera.height, camera.width), config, background, ghosts
-        )
-
-    monkeypatch.setattr("adop.ops.draw_points", draw)
+    monkeypatch.setattr("adop.ops.choose_backend", lambda backend, device: "cuda")

@@ -227,7 +227,7 @@ def watch_stages(pipeline: Pipeline, is_cancelled: Callable[[], bool]) -> Iterat
 
         return record
 
-    if device.type == "cuda" and pipeline.cuda_graphs:
+    if pipeline.replays:
         check()
         yield stages
         end_of_stage("picture")()

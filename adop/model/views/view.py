@@ -40,7 +40,7 @@ class PictureInputs:
     moved: list[ViewInputs]  # by a fraction of a pixel each; the picture is the mean of all
     nearest: list[
         Camera
-    ]  # trained photos, a batch for each lens model and size, that say what is unknown space
+    ]  # trained photos that say what is unknown space, a batch for each lens model and size
 
 
 @dataclass(frozen=True)
