@@ -157,8 +157,10 @@ ARGUMENTS(DrawArguments, DRAW_FIELDS)
     FIELD(int*, steps)           /* [N] */ \
     FIELD(const real*, rates)    /* [C] */ \
     FIELD(const real*, decays)   /* [C] */ \
+    FIELD(const real*, scales)   /* [counts, 2] by step: what the biases of the two running means are corrected by */ \
     FIELD(int64, rows) \
     FIELD(int64, channels) \
+    FIELD(int64, counts) \
     FIELD(double, beta1) \
     FIELD(double, beta2) \
     FIELD(double, epsilon) \
@@ -235,6 +237,33 @@ ARGUMENTS(ImageLossArguments, IMAGE_LOSS_FIELDS)
     FIELD(double, tolerance)
 ARGUMENTS(HoleFillingArguments, HOLE_FILLING_FIELDS)
 
+// See renderer.cu. M input channels of a level, O outputs.
+#define RENDERER_FIELDS(FIELD) \
+    FIELD(ConstLevels, image)         /* [B, C, H_l, W_l] */ \
+    FIELD(ConstLevels, valid)         /* [B, 1, H_l, W_l] */ \
+    FIELD(ConstLevels, occlusion)     /* [B, 1, H_l, W_l] */ \
+    FIELD(ConstLevels, colours)       /* [B, 3, H_l, W_l] */ \
+    FIELD(Levels, inputs)             /* [B, M, H_l, W_l], or [B, H_l, W_l, M] */ \
+    FIELD(ConstLevels, grad_inputs)   /* the same */ \
+    FIELD(Levels, grad_image)         /* [B, C, H_l, W_l] */ \
+    FIELD(Levels, grad_colours)       /* [B, 3, H_l, W_l] */ \
+    FIELD(const real*, brightness)    /* [B] */ \
+    FIELD(const real*, shown)         /* [B, 8, H, W] or null */ \
+    FIELD(const real*, outputs)       /* [B, O, H, W] */ \
+    FIELD(real*, radiance)            /* [B, 3, H, W] */ \
+    FIELD(const real*, grad_radiance) /* [B, 3, H, W] */ \
+    FIELD(real*, grad_outputs)        /* [B, O, H, W] */ \
+    FIELD(int64, channels) \
+    FIELD(int64, input_channels)      /* M of the level at hand */ \
+    FIELD(int64, width) \
+    FIELD(int64, height) \
+    FIELD(int64, level) \
+    FIELD(int64, view) \
+    FIELD(int64, joined)              /* whether the inputs have the difference of valid and occlusion, or both */ \
+    FIELD(int64, channel_step)        /* from one input channel of a pixel to the next, */ \
+    FIELD(int64, pixel_step)          /* and from one pixel to the next */
+ARGUMENTS(RendererArguments, RENDERER_FIELDS)
+
 // The rays of views, see rays.h.
 #define RAY_FIELDS(FIELD) \
     FIELD(const real*, local)           /* [B, 3, rows, columns] directions in camera space, evenly from corner to corner */ \
@@ -288,7 +317,7 @@ ARGUMENTS(CropArguments, CROP_FIELDS)
     FIELD(RayArguments, rays)        /* of the views */ \
     FIELD(const real*, depth)        /* [B, 1, H, W] depth; infinite where no surface is */ \
     FIELD(const int64*, chosen)      /* [B, K] photo, or -1 */ \
-    FIELD(const byte*, pixels)       /* of each photo [h, w, 3] */ \
+    FIELD(const byte*, pixels)       /* of each photo [h, w, 4], the fourth unused */ \
     FIELD(const real*, surfaces)     /* of each photo [ceil(h / 2), ceil(w / 2)] depth */ \
     FIELD(const int64*, places)      /* [P, 5] where its pixels and surfaces begin, w, h, its lens */ \
     FIELD(const real*, curve)        /* [L, 3, 256] logarithm of the light that a value stands for */ \

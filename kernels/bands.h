@@ -207,23 +207,50 @@ DEVICE int64 cell_of(const BandLevel& b, const Hit& hit, int level) {
     return cell_at(b, hit.x >> level, hit.y >> level);
 }
 
-// Calls body(hit) for the hits of one class of a band, in their order; returns whether there were any.
-// FEATURES: the body reads the features of the hits.
-template <bool FEATURES, class Body>
-DEVICE bool for_each_hit(const BandArguments& args, int64 view, int64 band, int64 kind, const Body& body) {
+// The hits of one class of a band in one chunk.
+struct HitRange {
+    const Hit *begin, *end;
+};
+// Calls body(range) for the hits of one class of a band, chunk by chunk.
+template <class Body>
+DEVICE void for_each_range(const BandArguments& args, int64 view, int64 band, int64 kind, const Body& body) {
     const int64 bin = view * (count_bins(args) + 1) + band * 2 * args.pyramid.levels + kind, chunks = args.hits.chunks;
     const int64 *begin = args.hits.offsets + bin * chunks, *end = begin + chunks;
-    const int64 row = args.pyramid.row;
     const Hit* hits = (const Hit*)args.hits.hits;
-    bool any = false;
     for (int64 chunk = 0; chunk < chunks; ++chunk) {
         if (chunk && !end[chunk]) break;  // only chunks that were never filled end at 0
-        any |= begin[chunk] < end[chunk];
-        for (int64 i = begin[chunk]; i < end[chunk]; ++i) {
-            if (FEATURES)
-                __builtin_prefetch(args.pyramid.features + (int64)hits[std::min(i + 12, end[chunk] - 1)].point * row);
-            body(hits[i]);
-        }
+        body(HitRange{hits + begin[chunk], hits + end[chunk]});
     }
+}
+// Calls body(hit) for the hits of one class of a band, in their order; returns whether there were any.
+template <class Body>
+DEVICE bool for_each_hit(const BandArguments& args, int64 view, int64 band, int64 kind, const Body& body) {
+    bool any = false;
+    for_each_range(args, view, band, kind, [&](const HitRange& range) {
+        any |= range.begin < range.end;
+        for (const Hit* hit = range.begin; hit < range.end; ++hit) body(*hit);
+    });
     return any;
+}
+// The same for those of which shows(hit) says that they are in front: two thirds are not, in a cloud of many layers.
+// They are looked for in advance, without a branch, which would be mispredicted; and for the others, `rows` [N, row],
+// which the body reads or adds to, is asked for in time.
+template <class Shows, class Body>
+DEVICE void for_each_shown(const BandArguments& args, int64 view, int64 band, int64 kind, const real* rows,
+                           const Shows& shows, const Body& body) {
+    static const int TILE = 256, AHEAD = 12;
+    const int64 row = args.pyramid.row;
+    for_each_range(args, view, band, kind, [&](const HitRange& range) {
+        for (const Hit* first = range.begin; first < range.end; first += TILE) {
+            const int size = (int)std::min<int64>(TILE, range.end - first);
+            int kept[TILE + AHEAD], count = 0;
+            for (int i = 0; i < size; ++i) kept[count] = i, count += shows(first[i]) ? 1 : 0;
+            for (int i = count; i < count + AHEAD; ++i) kept[i] = 0;
+            for (int i = 0; i < count; ++i) {
+                const real* ahead = rows + (int64)first[kept[i + AHEAD]].point * row;
+                __builtin_prefetch(ahead), __builtin_prefetch(ahead + row - 1);
+                body(first[kept[i]]);
+            }
+        }
+    });
 }

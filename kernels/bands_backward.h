@@ -55,18 +55,24 @@ static void load_band(const BandArguments& args, int64 view, real* cells, const 
     }
 }
 
+// Whether a hit is in front in a cell of gradients, whose depth comes after the C channels.
+template <int CHANNELS>
+DEVICE bool counts_in(const BandArguments& args, const Hit& hit, const real* cell) {
+    const int channels = CHANNELS ? CHANNELS : (int)args.pyramid.channels;
+    return hit.z <= cell[channels] * (real)(1 + args.pyramid.depth_tolerance);
+}
+
 // `cells` has `stride` values a cell, the first C the gradient per weight, then the depth.
 template <int CHANNELS>
 DEVICE void add_feature_gradient(const BandArguments& args, int64 view, const Hit& hit, int levels, const real* cells,
                                  int stride, const BandLevel* layout) {
     const int channels = CHANNELS ? CHANNELS : (int)args.pyramid.channels;
-    const real tolerance = (real)(1 + args.pyramid.depth_tolerance);
     real* out = args.gradients.features + (int64)hit.point * args.pyramid.row;
     real own[CHANNELS ? CHANNELS : 1] = {0};
     Vec3 colour = {0, 0, 0};
     for (int level = 0; level < levels; ++level) {
         const real* cell = cells + cell_of(layout[level], hit, level) * stride;
-        if (!(hit.z <= cell[channels] * tolerance)) continue;
+        if (!counts_in<CHANNELS>(args, hit, cell)) continue;
         for (int c = 0; c < CHANNELS; ++c) own[c] += cell[c];
         if (CHANNELS) continue;
         for (int c = 0; c < channels; ++c) out[c] += cell[c];
@@ -75,6 +81,23 @@ DEVICE void add_feature_gradient(const BandArguments& args, int64 view, const Hi
     for (int c = 0; c < CHANNELS; ++c) out[c] += own[c];
     if (CHANNELS >= 3) colour = load_vec3(own, 0);
     add_harmonic_gradient(args.pyramid, view, hit.point, colour, out);
+}
+
+template <int CHANNELS>
+static void add_feature_gradients(const BandArguments& args, int64 view, int64 band, const real* cells, int stride,
+                                  const BandLevel* layout) {
+    for (int64 kind = 0; kind < args.pyramid.levels; ++kind) {
+        const int levels = (int)(args.pyramid.levels - kind);
+        const auto shows = [&](const Hit& hit) {
+            int any = 0;
+            for (int level = 0; level < levels; ++level)
+                any |= counts_in<CHANNELS>(args, hit, cells + cell_of(layout[level], hit, level) * stride) ? 1 : 0;
+            return any != 0;
+        };
+        for_each_shown(args, view, band, kind, args.gradients.features, shows, [&](const Hit& hit) {
+            add_feature_gradient<CHANNELS>(args, view, hit, levels, cells, stride, layout);
+        });
+    }
 }
 
 // The drawn images beside one hit, in the cells of a band; see slopes.h and load_planes.
@@ -110,11 +133,7 @@ static void backward_band(const BandArguments& args, int64 view, int64 band, con
     const int stride = (CHANNELS ? CHANNELS : (int)args.pyramid.channels) + (SPATIAL ? 3 : 1);
     std::unique_ptr<real[]> cells(new real[count * stride]);
     load_band<CHANNELS, SPATIAL>(args, view, cells.get(), layout);
-    for (int64 kind = 0; args.gradients.features && kind < most; ++kind) {
-        for_each_hit<false>(args, view, band, kind, [&](const Hit& hit) {
-            add_feature_gradient<CHANNELS>(args, view, hit, (int)(most - kind), cells.get(), stride, layout);
-        });
-    }
+    if (args.gradients.features) add_feature_gradients<CHANNELS>(args, view, band, cells.get(), stride, layout);
     if (!SPATIAL) return;
     double sums[PARAMETERS] = {0};
     const bool bilinear = args.gradients.bilinear != 0;
@@ -122,7 +141,7 @@ static void backward_band(const BandArguments& args, int64 view, int64 band, con
     // ghosts.
     for (int64 kind = bilinear ? 0 : most; kind < 2 * most; ++kind) {
         const int levels = (int)(most - kind % most);
-        for_each_hit<true>(args, view, band, kind, [&](const Hit& hit) {
+        for_each_hit(args, view, band, kind, [&](const Hit& hit) {
             const Vec3 harmonics = harmonic_change(args.pyramid, view, hit.point);
             const BandPyramid<CHANNELS> pyramid = {args, cells.get(), layout, hit, harmonics};
             Slope slope;

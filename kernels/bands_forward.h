@@ -28,7 +28,7 @@ static void fill_depth(const BandArguments& args, int64 view, int64 band, real* 
     const BandLevel finest = layout[0];
     const int levels = (int)args.pyramid.levels;
     for (int kind = 0; kind < levels; ++kind) {
-        const bool any = for_each_hit<false>(args, view, band, kind, [&](const Hit& hit) {
+        const bool any = for_each_hit(args, view, band, kind, [&](const Hit& hit) {
             real* cell = depth + (int64)(hit.y - finest.row_first) * finest.columns + hit.x;
             *cell = hit.z < *cell ? hit.z : *cell;
         });
@@ -45,15 +45,22 @@ static void blend_band(const BandArguments& args, int64 view, int64 band, const 
     const real tolerance = (real)(1 + args.pyramid.depth_tolerance);
     for (int kind = 0; kind < args.pyramid.levels; ++kind) {
         const int levels = (int)args.pyramid.levels - kind;
-        for_each_hit<true>(args, view, band, kind, [&](const Hit& hit) {
+        const auto counts = [&](const Hit& hit, int level) {
+            return hit.z <= depth[cell_of(layout[level], hit, level)] * tolerance;
+        };
+        const auto shows = [&](const Hit& hit) {
+            int any = 0;
+            for (int level = 0; level < levels; ++level) any |= counts(hit, level) ? 1 : 0;
+            return any != 0;
+        };
+        for_each_shown(args, view, band, kind, args.pyramid.features, shows, [&](const Hit& hit) {
             const real* feature = args.pyramid.features + (int64)hit.point * args.pyramid.row;
             const Vec3 change = harmonic_change(args.pyramid, view, hit.point);
             real own[CHANNELS ? CHANNELS : 1];  // a copy, which the compiler knows to be apart from the cells
             for (int c = 0; c < CHANNELS; ++c) own[c] = feature[c] + component(change, c);
             for (int level = 0; level < levels; ++level) {
-                const int64 at = cell_of(layout[level], hit, level);
-                if (!(hit.z <= depth[at] * tolerance)) continue;
-                real* cell = sums + at * stride;
+                if (!counts(hit, level)) continue;
+                real* cell = sums + cell_of(layout[level], hit, level) * stride;
                 for (int c = 0; c < channels; ++c) cell[c] += CHANNELS ? own[c] : feature[c] + component(change, c);
                 cell[channels] += 1;
             }

@@ -6,6 +6,7 @@
 #include "tonemap.cu"
 #include "image_loss.cu"
 #include "hole_filling.cu"
+#include "renderer.cu"
 #include "environment.cu"
 #include "crops.cu"
 #include "reproject.cu"

@@ -145,8 +145,8 @@ class SparseAdamArguments(ctypes.Structure):
     """The arguments of the kernel of adam.cu."""
 
     _fields_ = _fields(
-        ("pointer", "parameter gradient average square steps rates decays"),
-        ("integer", "rows channels"),
+        ("pointer", "parameter gradient average square steps rates decays scales"),
+        ("integer", "rows channels counts"),
         ("double", "beta1 beta2 epsilon full_steps"),
     )
 
@@ -180,6 +180,16 @@ class HoleFillingArguments(ctypes.Structure):
         ("levels", "resampled_rows grad_colours grad_image grad_background grad_upsampled"),
         ("integer", "views channels width height levels fill_levels occlusion_levels level"),
         ("double", "tolerance"),
+    )
+
+
+class RendererArguments(ctypes.Structure):
+    """The arguments of the kernels of renderer.cu."""
+
+    _fields_ = _fields(
+        ("levels", "image valid occlusion colours inputs grad_inputs grad_image grad_colours"),
+        ("pointer", "brightness shown outputs radiance grad_radiance grad_outputs"),
+        ("integer", "channels input_channels width height level view joined channel_step pixel_step"),
     )
 
 
@@ -255,6 +265,7 @@ STRUCTURES: tuple[type[ctypes.Structure], ...] = (
     TonemapArguments,
     ImageLossArguments,
     HoleFillingArguments,
+    RendererArguments,
     RayArguments,
     EnvironmentArguments,
     CropArguments,

@@ -26,6 +26,7 @@ CUDA_FILES = (
     "tonemap.cu",
     "image_loss.cu",
     "hole_filling.cu",
+    "renderer.cu",
     "environment.cu",
     "crops.cu",
     "reproject.cu",

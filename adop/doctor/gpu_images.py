@@ -1,4 +1,4 @@
-"""The GPU check of image operations: hole filling, environment, physical camera, loss and stereo."""
+"""The GPU check of image operations: hole filling, environment, ends of the network, physical camera, loss, stereo."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from adop.model.tonemapper import Tonemapper
 from adop.ops import Backend, Levels, RasterConfig, draw
 from adop.ops.environment import RayGrid
 from adop.ops.image_loss import image_loss_sums
+from adop.ops.renderer.inputs import renderer_inputs
+from adop.ops.renderer.output import renderer_output
 from adop.ops.tonemap import tonemap_photo
-from adop.reprojection.photo_table import PhotoTable, photo_cameras
+from adop.reprojection.photo_table import PhotoTable, as_looked_up, photo_cameras
 from adop.reprojection.reproject import Light, reproject
 from adop.stereo.patch_match import plane_costs, random_planes, sweep_planes
 from adop.stereo.problem import StereoProblem, StereoView, Sweep
@@ -76,6 +78,23 @@ def environment(device: str, backend: Backend) -> list[Tensor]:
     return _with_gradients(images, [*levels.features, model.map])
 
 
+def network_ends(device: str, backend: Backend) -> list[Tensor]:
+    """Return what a network reads of a pyramid, the radiance that its outputs stand for, and their gradients."""
+    levels = _levels(device)
+    with torch.no_grad():
+        filled = fill_holes(levels, None, fill_levels=3, tolerance=0.05, backend=backend)
+    colours = [colour.requires_grad_() for colour in filled.colours]
+    generator = torch.Generator().manual_seed(10)
+    size, light = colours[0].shape[2:], torch.full((1,), 0.4, device=device)
+    shown = torch.randn(1, 8, *size, generator=generator)
+    shown[:, 3] = (shown[:, 3] > 0).float()
+    outputs = torch.randn(1, 9, *size, generator=generator).to(device).requires_grad_()
+    seen = shown.to(device)
+    inputs = renderer_inputs(levels, filled._replace(colours=colours), light, seen, True, backend)
+    radiance = renderer_output(outputs, colours[0], light, seen, backend)
+    return _with_gradients([*inputs, radiance], [*levels.features, *colours, outputs])
+
+
 def physical_camera(device: str, backend: Backend) -> list[Tensor]:
     """Return photos of a physical camera, and their gradients."""
     generator = torch.Generator().manual_seed(7)
@@ -126,12 +145,13 @@ def photos(device: str, backend: Backend) -> list[Tensor]:
     size = torch.tensor([camera.width, camera.height])
     cameras = [_moved(camera, shift).to(device) for shift in (-0.1, 0.05, 0.2)]
     row = torch.linspace(40, 200, camera.width).to(torch.uint8)
-    pixels = row[None, :, None].expand(camera.height, -1, 3).flatten().repeat(len(cameras))
+    pixels = row[None, :, None].expand(len(cameras) * camera.height, -1, 3)
     halves, rows = (size + 1) // 2, torch.arange(len(cameras))
-    numbers = (3 * int(size.prod()), int(halves.prod()))
+    numbers = (4 * int(size.prod()), int(halves.prod()))
     places = [*(rows * number for number in numbers), *(torch.full_like(rows, int(n)) for n in (*size, 0))]
     surfaces = torch.full((len(cameras) * numbers[1],), 4.0)
-    parts = (pixels, surfaces, torch.stack(places, 1), torch.zeros(1, 3), torch.ones(len(cameras), 1).bool())
+    bytes_, ones = as_looked_up(pixels).flatten(), torch.ones(len(cameras), 1).bool()
+    parts = (bytes_, surfaces, torch.stack(places, 1), torch.zeros(1, 3), ones)
     packed, near, begin, samples, seen = (part.to(device) for part in parts)
     lenses = photo_cameras(cameras)
     table = PhotoTable(camera.model, lenses, packed, near, begin, samples, seen, {}, rows.to(device))
@@ -155,6 +175,7 @@ def _moved(camera: Camera, shift: float) -> Camera:
 OPERATIONS: dict[str, Callable[[str, Backend], list[Tensor]]] = {
     "hole filling": hole_filling,
     "environment": environment,
+    "network's ends": network_ends,
     "physical camera": physical_camera,
     "loss": image_loss,
     "stereo": stereo,

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from adop.config import NetworkConfig
 from adop.model.hole_filling import FilledPyramid, upsample
-from adop.ops import Levels
-from adop.reprojection.reproject import CHANNELS
+from adop.ops import Backend, Levels
+from adop.ops.renderer.inputs import SHOWN, input_channels, renderer_inputs
+from adop.ops.renderer.output import renderer_output
 
 
 class GatedConv(nn.Module):
@@ -157,10 +158,11 @@ class NeuralRenderer(nn.Module):
         self.photos = config.photos if self.residual and self.kind != "none" else 0
         if self.kind == "none":
             return
-        more = 4 if self.kind == "light" else 5
-        channels = [features + more if self.residual else features] * levels
-        if self.photos > 0:
-            channels[0] += CHANNELS
+        self.joined = self.kind == "light"  # eight channels, not nine, which CPUs convolve at half the speed
+        channels = [features] * levels
+        if self.residual:
+            photos = self.photos > 0
+            channels = [input_channels(features, level, self.joined, photos) for level in range(levels)]
         kinds: dict[str, type[LightDecoder | Decoder | UNet]] = {
             "light": LightDecoder,
             "decoder": Decoder,
@@ -172,46 +174,39 @@ class NeuralRenderer(nn.Module):
             for parameter in self.body.final.parameters():
                 nn.init.zeros_(parameter)
 
-    def forward(self, levels: Levels, filled: FilledPyramid, shown: Tensor | None = None) -> Tensor:
+    def forward(
+        self, levels: Levels, filled: FilledPyramid, shown: Tensor | None = None, backend: Backend = "auto"
+    ) -> Tensor:
         """Return the radiance [B, 3, H, W], linear light, >= 0. Gradients: exact to levels and filled.
 
         Args: shown: [B, 8, H, W] what photos show of the view, see `adop.reprojection.reproject`; None: nothing.
         """
         if not self.bf16:
-            return self._radiance(levels, filled, shown)
+            return self._radiance(levels, filled, shown, backend)
         with torch.autocast(filled.colours[0].device.type, torch.bfloat16):
-            return self._radiance(levels, filled, shown)
+            return self._radiance(levels, filled, shown, backend)
 
-    def _radiance(self, levels: Levels, filled: FilledPyramid, shown: Tensor | None) -> Tensor:
+    def _radiance(
+        self, levels: Levels, filled: FilledPyramid, shown: Tensor | None, backend: Backend
+    ) -> Tensor:
+        colours = filled.colours[0]
         if self.kind == "none":
-            return filled.colours[0]
+            return colours
         if not self.residual:
             return self.body(levels.features).float().clamp(-20, 20).exp()
-        brightness = self.brightness(filled)
-        log_brightness, precision = brightness.log(), _precision(brightness)
-        layout = torch.channels_last if brightness.device.type == "cpu" else torch.contiguous_format
-        inputs = []
-        for level, image in enumerate(levels.features):
-            own = torch.where(filled.valid[level] > 0, image[:, :3] - log_brightness, 0.0)
-            compressed = _compress(filled.colours[level] / brightness)
-            covered = [filled.valid[level], filled.occlusion[level]]
-            if self.kind == "light":
-                covered = [covered[0] - covered[1]]  # eight channels: CPUs convolve nine at half the speed
-            parts = [own, image[:, 3:], *covered, compressed]
-            if level == 0 and self.photos > 0:
-                seen = _relative(shown, image, log_brightness)
-                parts += seen
-            inputs.append(torch.cat([part.to(precision, memory_format=layout) for part in parts], dim=1))
-        picture = filled.colours[0] / brightness
-        change, offset, *shares = self.body(inputs).float().split(3, dim=1)
-        if shares:
-            picture = _blend(picture, seen, shares[0])
-        return brightness * (picture * change.clamp(-8, 8).exp() + offset).clamp_min(0)
+        brightness, precision = self.brightness(filled), _precision(colours)
+        if self.photos == 0:
+            shown = None
+        elif shown is None:
+            shown = colours.new_zeros(len(colours), SHOWN, *colours.shape[2:])
+        inputs = renderer_inputs(levels, filled, brightness, shown, self.joined, backend)
+        outputs = self.body([image.to(precision) for image in inputs]).to(colours.dtype)
+        return renderer_output(outputs, colours, brightness, shown, backend)
 
     @staticmethod
     def brightness(filled: FilledPyramid) -> Tensor:
-        """Return [B, 1, 1, 1], the mean light of the coarsest hole-filled level, without gradient."""
-        return filled.colours[-1].detach().mean((1, 2, 3), keepdim=True).clamp_min(1e-6)
+        """Return [B], the mean light of the coarsest hole-filled level, without gradient."""
+        return filled.colours[-1].detach().mean((1, 2, 3)).clamp_min(1e-6)
 
 
 def _precision(like: Tensor) -> torch.dtype:
@@ -224,26 +219,3 @@ def _upsample(hidden: Tensor, like: Tensor) -> Tensor:
     """Return `hidden` at twice its size in its own precision, to which autocast on a CPU would not keep."""
     with torch.autocast(hidden.device.type, enabled=False):
         return upsample(hidden, like)
-
-
-def _relative(shown: Tensor | None, like: Tensor, log_brightness: Tensor) -> list[Tensor]:
-    """Return what photos show, see `reproject`: logarithm of light relative to the brightness, and 0 where none does."""
-    if shown is None:
-        shown = like.new_zeros(like.shape[0], CHANNELS, *like.shape[2:])
-    nearest, any_, mean, share = shown.split((3, 1, 3, 1), dim=1)
-    return [(nearest - log_brightness) * any_, any_, (mean - log_brightness) * any_, share]
-
-
-def _blend(picture: Tensor, seen: list[Tensor], shares: Tensor) -> Tensor:
-    """Return the mean of the filled points, the nearest photo and the mean photo, where photos show anything.
-
-    Args: shares: [B, 3, H, W] of the three, before they are made positive and to add up to 1.
-    """
-    nearest, any_, mean, _ = seen
-    of_points, of_nearest, of_mean = shares.softmax(1).unsqueeze(2).unbind(1)
-    return picture.lerp((nearest.exp() * of_nearest + mean.exp() * of_mean) + picture * of_points, any_)
-
-
-def _compress(x: Tensor) -> Tensor:
-    """Return log(1 + x): linear near 0, slow growth in highlights."""
-    return torch.log1p(x)

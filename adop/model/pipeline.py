@@ -190,7 +190,8 @@ class Pipeline(nn.Module):
                 parts = zip(background, continued, strict=True)
                 background = [image.lerp(other[:, :3].exp(), share) for image, (other, share) in parts]
         filled = self.fill_holes(levels, background)
-        return Radiance(self.network(levels, filled, self._shown(view, levels, filled)), levels, filled)
+        image = self.network(levels, filled, self._shown(view, levels, filled), self.backend)
+        return Radiance(image, levels, filled)
 
     @torch.no_grad()
     def _shown(self, view: ViewInputs, levels: Levels, filled: FilledPyramid) -> Tensor | None:

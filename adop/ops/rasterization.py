@@ -28,6 +28,7 @@ from adop.ops.types import (
 
 HIT_BYTES = {torch.float32: 12, torch.float64: 16}
 BAND_ROWS = 16
+KEPT_BYTES = 2**30  # what is larger is given back to the system when it is freed
 
 
 class PyramidSettings(NamedTuple):
@@ -94,11 +95,12 @@ def empty_pyramid(
 
 
 def untouched_zeros(like: Tensor) -> Tensor:
-    """Return zeros of the shape of `like`. On a CPU, memory is taken page by page when it is first written.
+    """Return zeros of the shape of `like`. On a CPU, much memory is taken page by page when it is first written.
 
-    Few points of a large cloud are in view, so few pages of their gradient are ever written.
+    Few points of a large cloud are in view, so few pages of their gradient are ever written. Less memory than that is
+    kept from step to step (`adop.__main__.keep_memory`), and all threads clear it.
     """
-    if like.device.type != "cpu":
+    if like.device.type != "cpu" or like.nbytes < KEPT_BYTES:
         return torch.zeros_like(like)
     return torch.from_numpy(np.zeros(like.shape, np.float64 if like.dtype == torch.float64 else np.float32))
 

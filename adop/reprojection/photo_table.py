@@ -39,7 +39,7 @@ class PhotoTable:
 
     model: str
     cameras: PhotoCameras
-    pixels: Tensor  # [bytes] u8, of each photo [h, w, 3]
+    pixels: Tensor  # [bytes] u8, of each photo [h, w, 4]: colour and 0, so that a pixel is read at once
     surfaces: Tensor  # of each photo [ceil(h/2), ceil(w/2)] depth; 0: does not count, 1e30: infinitely far
     places: Tensor  # [P, 5] int64 where its pixels and its surfaces begin, w, h, and its lens
     samples: Tensor  # [S, 3] points of the scene
@@ -51,6 +51,11 @@ class PhotoTable:
     def bytes(self) -> int:
         """How much memory the table takes."""
         return self.pixels.nbytes + self.surfaces.nbytes + self.seen.nbytes
+
+
+def as_looked_up(pixels: Tensor) -> Tensor:
+    """Return pixels [..., h, w, 3] u8 with four bytes each, as a PhotoTable has them."""
+    return F.pad(pixels, (0, 1))
 
 
 @torch.no_grad()
@@ -87,7 +92,7 @@ def choose_photos(
         chosen.append(torch.where(best.values[:, None] > 0, row, NONE))
         taken = worth.gather(1, row[:, :, None].expand(-1, -1, worth.shape[2]))
         shown = shown + taken
-        worth = worth.scatter(1, row[:, :, None].expand_as(taken), 0.0)
+        worth.scatter_(1, row[:, :, None].expand_as(taken), 0.0)
     return torch.cat(chosen, 1)
 
 

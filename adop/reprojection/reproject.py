@@ -185,7 +185,9 @@ def _look_up(
     near = depth.flatten() < FAR
     agrees = torch.where(near, (2 - (z - found).abs() / (TOLERANCE * z)).clamp(0, 1), (found >= FAR).to(z))
     agrees = torch.where(counts * agrees > 1e-6, agrees, 0.0)
-    pixels = inputs.pixels[begin:][: 3 * width * height].reshape(1, height, width, 3).permute(0, 3, 1, 2)
+    pixels = (
+        inputs.pixels[begin:][: 4 * width * height].reshape(1, height, width, 4).permute(0, 3, 1, 2)[:, :3]
+    )
     size = uv.new_tensor([width, height])
     position = (2 * uv / size - 1)[None, None]
     values = F.grid_sample(pixels.to(uv), position, "bilinear", "border", align_corners=False)[0, :, 0]

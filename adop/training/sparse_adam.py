@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -57,6 +58,7 @@ def sparse_adam_(
         value if isinstance(value, Tensor) else param.new_full(param.shape[1:], value)
         for value in (settings.lr, settings.weight_decay)
     )
+    scales = _bias_scales(settings.betas, param.dtype, param.device)
     values: Values = {
         "parameter": param,
         "gradient": dense,
@@ -67,12 +69,25 @@ def sparse_adam_(
         "channels": param.shape[1],
         "rates": rates,
         "decays": decays,
+        "scales": scales,
+        "counts": len(scales),
         "beta1": settings.betas[0],
         "beta2": settings.betas[1],
         "epsilon": settings.eps,
         "full_steps": settings.full_steps,
     }
     launch(SparseAdamArguments, [Launch("sparse_adam", param.shape[0])], values, param)
+
+
+@functools.lru_cache(maxsize=8)
+def _bias_scales(betas: tuple[float, float], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return [T, 2] what the two running means are multiplied by after t steps, until it is 1 in the precision.
+
+    Read from a table, because powers take a kernel longer than all the rest.
+    """
+    steps = math.log(torch.finfo(dtype).eps / 2) / math.log(max(*betas, 0.5))
+    powers = torch.tensor(betas, dtype=torch.float64) ** torch.arange(1, math.ceil(steps) + 2)[:, None]
+    return torch.cat((torch.ones(1, 2), 1 / (1 - powers))).to(device, dtype)
 
 
 def _sparse_adam_reference(param: Tensor, grad: Tensor, moments: RowMoments, settings: AdamSettings) -> None:

@@ -172,11 +172,11 @@ static void run_reproject(Scene& s, Reproject launch) {
     a.depth = memory.random(VIEWS * plane(0), 2, 4), a.surfaces = memory.random(VIEWS * halves, 2, 4);
     int64 *places = memory.zeros<int64>(5 * VIEWS), *chosen = memory.zeros<int64>(3 * VIEWS);
     for (int v = 0; v < VIEWS; ++v) {
-        const int64 place[5] = {3 * plane(0) * v, halves * v, WIDTH, HEIGHT, 0};
+        const int64 place[5] = {4 * plane(0) * v, halves * v, WIDTH, HEIGHT, 0};
         for (int i = 0; i < 5; ++i) places[5 * v + i] = place[i];
         chosen[3 * v + 1] = 1, chosen[3 * v + 2] = -1;
     }
-    a.places = places, a.chosen = chosen, a.pixels = memory.zeros<byte>(3 * VIEWS * plane(0));
+    a.places = places, a.chosen = chosen, a.pixels = memory.zeros<byte>(4 * VIEWS * plane(0));
     a.curve = memory.reals(3 * 256, 0.5), a.gain = memory.reals(3 * VIEWS), a.vignette = memory.reals(5, 0.01);
     a.scratch = memory.reals(SCRATCH * VIEWS * plane(0)), a.shown = memory.reals(8 * VIEWS * plane(0));
     a.width = WIDTH, a.height = HEIGHT, a.chosen_count = 3, a.depth_along_axis = 1, a.tolerance = 1, a.far = 1e4;
@@ -214,6 +214,34 @@ static void run_hole_filling(Scene& s, bool background) {
         a.level = l, a.resampled_rows[l] = l ? memory.reals(count) : nullptr;
         if (l > 0 && l < a.fill_levels) check(launch_holes_upsample_backward(&a, count, THREADS));
         check(launch_holes_colours_backward(&a, VIEWS * plane(l), THREADS));
+    }
+}
+
+static void run_renderer(Scene& s, bool photos, bool interleaved) {
+    Memory& memory = s.memory;
+    RendererArguments a = RendererArguments();
+    a.width = WIDTH, a.height = HEIGHT, a.channels = CHANNELS, a.joined = photos;
+    a.brightness = memory.reals(VIEWS, 0.5), a.shown = photos ? memory.reals(VIEWS * 8 * plane(0), 1) : nullptr;
+    for (int l = 0; l < LEVELS; ++l) {
+        const int64 count = VIEWS * plane(l);
+        a.level = l, a.input_channels = CHANNELS + (photos ? 4 : 5) + (photos && l == 0 ? 8 : 0);
+        a.image[l] = s.rasterize.bands.pyramid.image[l], a.valid[l] = memory.reals(count, 1);
+        a.occlusion[l] = memory.reals(count, 0.1), a.colours[l] = memory.reals(3 * count, 0.5);
+        a.inputs[l] = memory.reals(a.input_channels * count);
+        a.grad_inputs[l] = memory.reals(a.input_channels * count, 1);
+        a.grad_image[l] = memory.reals(CHANNELS * count), a.grad_colours[l] = memory.reals(3 * count);
+        a.channel_step = interleaved ? 1 : plane(l), a.pixel_step = interleaved ? a.input_channels : 1;
+        for (a.view = 0; a.view < VIEWS; ++a.view) {
+            check(launch_renderer_inputs(&a, plane(l), THREADS));
+            check(launch_renderer_inputs_backward(&a, plane(l), THREADS));
+        }
+    }
+    const int64 count = VIEWS * plane(0), outputs = photos ? 9 : 6;
+    a.level = 0, a.outputs = memory.reals(outputs * count, 0.1), a.grad_outputs = memory.reals(outputs * count);
+    a.radiance = memory.reals(3 * count), a.grad_radiance = memory.reals(3 * count, 1);
+    for (a.view = 0; a.view < VIEWS; ++a.view) {
+        check(launch_renderer_output(&a, plane(0), THREADS));
+        check(launch_renderer_output_backward(&a, plane(0), THREADS));
     }
 }
 
@@ -260,6 +288,7 @@ static void run_sparse_adam(Scene& s) {
     a.parameter = memory.reals(POINTS * CHANNELS, 1), a.gradient = s.rasterize.bands.gradients.features;
     a.average = memory.reals(POINTS * CHANNELS), a.square = memory.reals(POINTS * CHANNELS);
     a.steps = memory.zeros<int>(POINTS), a.rows = POINTS, a.channels = CHANNELS;
+    a.scales = memory.reals(2 * 2, 1), a.counts = 2;
     a.rates = memory.reals(CHANNELS, 0.1), a.decays = memory.reals(CHANNELS, 1), a.beta1 = 0.9, a.beta2 = 0.99,
     a.epsilon = 1e-8, a.full_steps = 1;
     check(launch_sparse_adam(&a, POINTS, THREADS));
@@ -311,6 +340,7 @@ static double run(bool moving, int distortion_size, const LensKernels& kernels) 
         check(kernels.draw_backward(&s.draw, 0, THREADS));
     }
     run_sparse_adam(s), run_environment(s), run_hole_filling(s, false), run_hole_filling(s, true);
+    run_renderer(s, true, true), run_renderer(s, false, false);
     run_tonemap(s), run_image_loss(s), run_reproject(s, kernels.reproject);
     std::fill(rasterize.bands.hits.offsets,
               rasterize.bands.hits.offsets + VIEWS * (count_bins(rasterize.bands) + 1) * rasterize.bands.hits.chunks,

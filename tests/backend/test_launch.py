@@ -23,11 +23,13 @@ from adop.backend.arguments import (
 from adop.backend.compile import cpu_library, kernel_names
 from adop.backend.launch import Launch, _launch_cuda, count_launches, launch
 from adop.errors import UserError
-from adop.ops import Backend, draw, project, rasterize
+from adop.ops import Backend, Levels, draw, project, rasterize
 from adop.ops.environment import RayGrid, composite_environment
 from adop.ops.hole_filling import HoleFillingSettings, fill_holes
 from adop.ops.image_loss import image_loss_sums
 from adop.ops.rasterization import HIT_BYTES
+from adop.ops.renderer.inputs import renderer_inputs
+from adop.ops.renderer.output import renderer_output
 from adop.ops.tonemap import PhysicalCamera, tonemap_photo
 from adop.reprojection.photo_table import choose_photos
 from adop.reprojection.reproject import reproject
@@ -59,15 +61,15 @@ def test_every_struct_of_the_kernels_is_checked() -> None:
 
 def test_swapped_fields_of_one_size_are_named() -> None:
     fields = list(SparseAdamArguments._fields_)
-    fields[9], fields[10] = fields[10], fields[9]
+    fields[11], fields[12] = fields[12], fields[11]
     swapped = type("SparseAdamArguments", (ctypes.Structure,), {"_fields_": fields})
-    with pytest.raises(RuntimeError, match=r"SparseAdamArguments, field 9: .*'beta2'.* have \('beta1'"):
+    with pytest.raises(RuntimeError, match=r"SparseAdamArguments, field 11: .*'beta2'.* have \('beta1'"):
         check_layouts(cpu_library("float"), [swapped])
     shorter = type("BlockArguments", (ctypes.Structure,), {"_fields_": list(BlockArguments._fields_)[:-1]})
     with pytest.raises(RuntimeError, match=r"BlockArguments, field 3: .* has None, .* have \('blocks'"):
         check_layouts(cpu_library("float"), [shorter])
     other = [(n, ctypes.c_double if n == "rows" else k) for n, k in SparseAdamArguments._fields_]
-    with pytest.raises(RuntimeError, match=r"\('rows', 56, 8, 'd'\), .* \('rows', 56, 8, 'i'\)"):
+    with pytest.raises(RuntimeError, match=r"\('rows', 64, 8, 'd'\), .* \('rows', 64, 8, 'i'\)"):
         check_layouts(
             cpu_library("float"), [type("SparseAdamArguments", (ctypes.Structure,), {"_fields_": other})]
         )
@@ -147,7 +149,7 @@ def run_every_op(backend: Backend) -> None:
     camera = PhysicalCamera(torch.ones(2, 3), curve, None, whole, size)
     photo = tonemap_photo(filled[0], camera, backend)
     sums = image_loss_sums(photo, torch.zeros_like(photo), torch.ones(2, 1, 29, 37), True, backend)
-    (sums.sum() + shown[0].sum()).backward()
+    (sums.sum() + shown[0].sum() + run_renderer(levels, backend)).backward()
     param = torch.ones(5, 4)
     moments = RowMoments(torch.zeros(5, 4), torch.zeros(5, 4), torch.zeros(5, dtype=torch.int32))
     sparse_adam_(param, torch.ones(5, 4), moments, AdamSettings(0.1), backend)
@@ -159,6 +161,14 @@ def run_every_op(backend: Backend) -> None:
     table = photo_table([photo_camera("opencv", 0.2)], pixels, surfaces)
     chosen = choose_photos(table, view, 1, backend=backend)
     assert reproject(table, chosen, view, rays_of(view), depth, photo_light(1), 1e5, backend)[0, 3].any()
+
+
+def run_renderer(levels: Levels, backend: Backend) -> torch.Tensor:
+    """Return a sum over what a network would read of levels, and over what its outputs would stand for."""
+    filled, light = fill_holes(levels, None, HoleFillingSettings(3, 2, 0.05), backend), torch.ones(2)
+    inputs = renderer_inputs(levels, filled, light, None, True, backend)
+    outputs = torch.zeros(2, 6, 29, 37, requires_grad=True)
+    return inputs[0].sum() + renderer_output(outputs, filled.colours[0], light, None, backend).sum()
 
 
 def test_the_reference_launches_no_kernel() -> None:
