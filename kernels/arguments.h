@@ -317,7 +317,7 @@ ARGUMENTS(CropArguments, CROP_FIELDS)
     FIELD(RayArguments, rays)        /* of the views */ \
     FIELD(const real*, depth)        /* [B, 1, H, W] depth; infinite where no surface is */ \
     FIELD(const int64*, chosen)      /* [B, K] photo, or -1 */ \
-    FIELD(const byte*, pixels)       /* of each photo [h, w, 4], the fourth unused */ \
+    FIELD(const byte*, pixels)       /* of each photo [h, w, 3] */ \
     FIELD(const real*, surfaces)     /* of each photo [ceil(h / 2), ceil(w / 2)] depth */ \
     FIELD(const int64*, places)      /* [P, 5] where its pixels and surfaces begin, w, h, its lens */ \
     FIELD(const real*, curve)        /* [L, 3, 256] logarithm of the light that a value stands for */ \

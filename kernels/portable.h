@@ -6,8 +6,7 @@
 //
 // SLOT(slots) is the index of a place for partial sums: on a CPU each chunk has its own, so that the sums do not depend
 // on the number of threads. LANES numbers are computed at once where compilers vectorise a loop; load_pair reads two
-// neighbours, on a CPU in one go; load_pixel the four bytes of a pixel, whose address is a multiple of four. Floats are
-// never contracted, so that both compilers round alike.
+// neighbours, on a CPU in one go. Floats are never contracted, so that both compilers round alike.
 //
 // Peers are the threads of a warp that add to the same row of sums, of which the first adds for all: find_peers, then
 // sum_of_peers, then add_four in the one that is_first. On a CPU every thread is alone.
@@ -47,11 +46,6 @@ struct Pair {
 #define SLOT(slots) (((int64)blockIdx.x * blockDim.x + threadIdx.x) % (slots))
 
 DEVICE Pair load_pair(const real* address) { return {address[0], address[1]}; }
-DEVICE void load_pixel(const byte* address, real* values) {
-    const unsigned pixel = *(const unsigned*)address;
-#pragma unroll
-    for (int k = 0; k < 4; ++k) values[k] = (real)(pixel >> 8 * k & 255);
-}
 DEVICE float float_of_bits(int bits) { return __int_as_float(bits); }
 DEVICE int bits_of_float(float value) { return __float_as_int(value); }
 DEVICE void atomic_add(real* address, real value) { atomicAdd(address, value); }
@@ -231,9 +225,6 @@ DEVICE Pair load_pair(const real* address) {
     for (int64& word : words) __asm__("" : "+r"(word));  // or compilers gather in vectors, which is slower
     std::memcpy(&pair, words, sizeof pair);
     return pair;
-}
-DEVICE void load_pixel(const byte* address, real* values) {
-    LANE_LOOP for (int k = 0; k < 4; ++k) values[k] = address[k];
 }
 DEVICE float float_of_bits(int bits) {
     float value;

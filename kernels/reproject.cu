@@ -52,20 +52,25 @@ DEVICE Vec3 less(Vec3 a, Vec3 b) { return {a.x - b.x, a.y - b.y, a.z - b.z}; }
 DEVICE real least(real a, real b) { return a < b ? a : b; }
 DEVICE real to_unit(real x) { return x < 0 ? 0 : x > 1 ? 1 : x; }
 
-// The values between four pixels, of four bytes each; `u` and `v` from 0 to the size, pixels' centres at halves.
-DEVICE void values_between(const Photo& photo, real u, real v, real* values) {
-    const real across = u - (real)0.5 > 0 ? u - (real)0.5 : 0, down = v - (real)0.5 > 0 ? v - (real)0.5 : 0;
-    const int column = (int)least(across, (real)(photo.width - 1)), row = (int)least(down, (real)(photo.height - 1));
-    const byte* above = photo.pixels + 4 * ((int64)row * photo.width + column);
-    const byte* below = row + 1 < photo.height ? above + 4 * (int64)photo.width : above;
-    const int64 right = column + 1 < photo.width ? 4 : 0;
-    const real x = across - column, y = down - row;
-    real a[4], b[4], c[4], d[4];
-    load_pixel(above, a), load_pixel(above + right, b), load_pixel(below, c), load_pixel(below + right, d);
-    LANE_LOOP for (int k = 0; k < 4; ++k) {
-        const real top = a[k] + (b[k] - a[k]) * x, bottom = c[k] + (d[k] - c[k]) * x;
-        values[k] = top + (bottom - top) * y;
-    }
+// The value of one channel between four pixels; `x` and `y` from 0 to the size, pixels' centres at halves.
+struct Between {
+    int64 top_left, right, below;  // offsets in bytes
+    real x, y;
+};
+DEVICE Between between_pixels(const Photo& photo, real u, real v) {
+    const real x = u - (real)0.5 > 0 ? u - (real)0.5 : 0, y = v - (real)0.5 > 0 ? v - (real)0.5 : 0;
+    const int column = (int)least(x, (real)(photo.width - 1)), row = (int)least(y, (real)(photo.height - 1));
+    Between at;
+    at.top_left = 3 * ((int64)row * photo.width + column);
+    at.right = column + 1 < photo.width ? 3 : 0, at.below = row + 1 < photo.height ? 3 * (int64)photo.width : 0;
+    at.x = x - column, at.y = y - row;
+    return at;
+}
+DEVICE real value_at(const byte* pixels, const Between& at) {
+    const byte* p = pixels + at.top_left;
+    const real top = p[0] + ((real)p[at.right] - p[0]) * at.x;
+    const real bottom = p[at.below] + ((real)p[at.below + at.right] - p[at.below]) * at.x;
+    return top + (bottom - top) * at.y;
 }
 
 // The logarithm of the vignette where a photo has a pixel.
@@ -152,14 +157,13 @@ DEVICE void look_up(const ReprojectArguments& args, const Photo& photo, real* sc
         const real agrees = agreement(photo, u[i], v[i], z[i], !(depth[i] < FAR), tolerance);
         const real weight = counts[i] * agrees;
         if (!(weight > (real)LEAST_WEIGHT)) continue;
-        real values[4];
-        values_between(photo, u[i], v[i], values);
+        const Between at = between_pixels(photo, u[i], v[i]);
         const bool counts_most = weight > largest[i];
-        UNROLL
         for (int c = 0; c < 3; ++c) {
-            const int low = (int)least(values[c], 254);
-            const Pair known = load_pair(curve + 256 * c + low);
-            const real light = known.left + (known.right - known.left) * (values[c] - low) - gain[c] - dark[i];
+            const real value = value_at(photo.pixels + c, at);
+            const int low = (int)least(value, 254);
+            const real* curve_of = curve + 256 * c + low;
+            const real light = curve_of[0] + (curve_of[1] - curve_of[0]) * (value - low) - gain[c] - dark[i];
             shown[(4 + c) * plane + i] += weight * light;
             if (counts_most) shown[c * plane + i] = light;
         }

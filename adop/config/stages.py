@@ -96,17 +96,17 @@ class GrowConfig:
 
 @dataclass(frozen=True)
 class DensifyConfig:
-    """Add points between the cloud's own before training, until a pixel of every photo has about four."""
+    """Add points between the cloud's own before training, until a pixel of every photo has about two."""
 
     enabled: bool = True
     """Add points in the gaps of the photos, on the surface of the points around them."""
-    max_points: Annotated[int, Range(2)] = 2_000_000
+    max_points: Annotated[int, Range(2)] = 1_000_000
     """Stop when the cloud has this many points. Of a scene that has more, so many are used."""
     max_photos: Natural = 64
     """Maximum number of photos whose gaps are filled, spread evenly over the capture."""
     longest_side: Side = 1600
     """Longer side of the photos at most, pixels, at scale 1."""
-    scales: tuple[Annotated[float, Range(0.01, 16)], ...] = (0.5, 0.71, 1.0, 1.41, 2.0)
+    scales: tuple[Annotated[float, Range(0.01, 16)], ...] = (0.5, 0.71, 1.0, 1.41)
     """Sizes of the photos in which gaps are filled in turn, a point per pixel: a small budget is spread evenly."""
     depth_tolerance: NotNegative = 0.03
     """Relative difference in depth up to which a neighbouring photo confirms a new point."""

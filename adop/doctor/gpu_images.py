@@ -21,7 +21,7 @@ from adop.ops.image_loss import image_loss_sums
 from adop.ops.renderer.inputs import renderer_inputs
 from adop.ops.renderer.output import renderer_output
 from adop.ops.tonemap import tonemap_photo
-from adop.reprojection.photo_table import PhotoTable, as_looked_up, photo_cameras
+from adop.reprojection.photo_table import PhotoTable, photo_cameras
 from adop.reprojection.reproject import Light, reproject
 from adop.stereo.patch_match import plane_costs, random_planes, sweep_planes
 from adop.stereo.problem import StereoProblem, StereoView, Sweep
@@ -145,13 +145,12 @@ def photos(device: str, backend: Backend) -> list[Tensor]:
     size = torch.tensor([camera.width, camera.height])
     cameras = [_moved(camera, shift).to(device) for shift in (-0.1, 0.05, 0.2)]
     row = torch.linspace(40, 200, camera.width).to(torch.uint8)
-    pixels = row[None, :, None].expand(len(cameras) * camera.height, -1, 3)
+    pixels = row[None, :, None].expand(camera.height, -1, 3).flatten().repeat(len(cameras))
     halves, rows = (size + 1) // 2, torch.arange(len(cameras))
-    numbers = (4 * int(size.prod()), int(halves.prod()))
+    numbers = (3 * int(size.prod()), int(halves.prod()))
     places = [*(rows * number for number in numbers), *(torch.full_like(rows, int(n)) for n in (*size, 0))]
     surfaces = torch.full((len(cameras) * numbers[1],), 4.0)
-    bytes_, ones = as_looked_up(pixels).flatten(), torch.ones(len(cameras), 1).bool()
-    parts = (bytes_, surfaces, torch.stack(places, 1), torch.zeros(1, 3), ones)
+    parts = (pixels, surfaces, torch.stack(places, 1), torch.zeros(1, 3), torch.ones(len(cameras), 1).bool())
     packed, near, begin, samples, seen = (part.to(device) for part in parts)
     lenses = photo_cameras(cameras)
     table = PhotoTable(camera.model, lenses, packed, near, begin, samples, seen, {}, rows.to(device))

@@ -39,7 +39,7 @@ class PhotoTable:
 
     model: str
     cameras: PhotoCameras
-    pixels: Tensor  # [bytes] u8, of each photo [h, w, 4]: colour and 0, so that a pixel is read at once
+    pixels: Tensor  # [bytes] u8, of each photo [h, w, 3]
     surfaces: Tensor  # of each photo [ceil(h/2), ceil(w/2)] depth; 0: does not count, 1e30: infinitely far
     places: Tensor  # [P, 5] int64 where its pixels and its surfaces begin, w, h, and its lens
     samples: Tensor  # [S, 3] points of the scene
@@ -51,11 +51,6 @@ class PhotoTable:
     def bytes(self) -> int:
         """How much memory the table takes."""
         return self.pixels.nbytes + self.surfaces.nbytes + self.seen.nbytes
-
-
-def as_looked_up(pixels: Tensor) -> Tensor:
-    """Return pixels [..., h, w, 3] u8 with four bytes each, as a PhotoTable has them."""
-    return F.pad(pixels, (0, 1))
 
 
 @torch.no_grad()

@@ -16,9 +16,9 @@ from adop.geometry.camera import Camera
 from adop.geometry.rigid_motion import pose_centres
 from adop.ops import Points, project
 from adop.ops.environment import RayGrid
+from adop.ops.renderer.inputs import SHOWN
 from adop.reprojection.photo_table import NONE, PhotoCameras, PhotoTable
 
-CHANNELS = 8  # of what the photos show, see `reproject`
 SCRATCH = 13  # planes of memory that the kernel needs for a view, as in kernels/reproject.cu
 TOLERANCE = 0.02  # share of its depth by which a surface may differ from the one that a photo sees
 FAR = 1e30  # depth of what has none, as in kernels/reproject.cu
@@ -61,7 +61,7 @@ class ReprojectInputs(NamedTuple):
 
 def _empty(inputs: ReprojectInputs) -> Tensor:
     views, _, height, width = inputs.depth.shape
-    return inputs.depth.new_empty(views, CHANNELS, height, width)
+    return inputs.depth.new_empty(views, SHOWN, height, width)
 
 
 def _reproject(inputs: ReprojectInputs) -> Tensor:
@@ -185,9 +185,7 @@ def _look_up(
     near = depth.flatten() < FAR
     agrees = torch.where(near, (2 - (z - found).abs() / (TOLERANCE * z)).clamp(0, 1), (found >= FAR).to(z))
     agrees = torch.where(counts * agrees > 1e-6, agrees, 0.0)
-    pixels = (
-        inputs.pixels[begin:][: 4 * width * height].reshape(1, height, width, 4).permute(0, 3, 1, 2)[:, :3]
-    )
+    pixels = inputs.pixels[begin:][: 3 * width * height].reshape(1, height, width, 3).permute(0, 3, 1, 2)
     size = uv.new_tensor([width, height])
     position = (2 * uv / size - 1)[None, None]
     values = F.grid_sample(pixels.to(uv), position, "bilinear", "border", align_corners=False)[0, :, 0]
@@ -219,7 +217,7 @@ def _project(
 def _merged(photos: list[tuple[Tensor, Tensor, Tensor]], count: int, depth: Tensor) -> Tensor:
     """Return [8, H, W] of the light [3, M], weights [M] and agreements [M] of photos, see `reproject`."""
     if not photos:
-        return depth.new_zeros(CHANNELS, *depth.shape[1:])
+        return depth.new_zeros(SHOWN, *depth.shape[1:])
     light, weight, agreement = (torch.stack(parts) for parts in zip(*photos, strict=True))
     best = weight.argmax(0)
     any_ = weight.amax(0) > 0
@@ -227,4 +225,4 @@ def _merged(photos: list[tuple[Tensor, Tensor, Tensor]], count: int, depth: Tens
     mean = (light * weight[:, None]).sum(0) / weight.sum(0).clamp_min(1e-30)
     parts = [torch.where(any_, nearest, 0.0), any_[None].to(light), torch.where(any_, mean, 0.0)]
     parts.append(agreement.sum(0)[None] / count)
-    return torch.cat(parts).reshape(CHANNELS, *depth.shape[1:])
+    return torch.cat(parts).reshape(SHOWN, *depth.shape[1:])

@@ -70,8 +70,8 @@ def estimate_memory(run: Run) -> MemoryEstimate:
 
 
 def _looked_up_bytes(config: TrainConfig, pixels: int) -> int:
-    """Return what photos take that other views look up: four bytes, and a quarter of a depth, for each pixel."""
-    return 5 * min(pixels, MOST_PIXELS) if config.network.photos > 0 else 0
+    """Return what photos take that other views look up: three channels, and a quarter of a depth, for each pixel."""
+    return 4 * min(pixels, MOST_PIXELS) if config.network.photos > 0 else 0
 
 
 def free_memory(device: torch.device) -> int:

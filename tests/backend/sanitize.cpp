@@ -172,11 +172,11 @@ static void run_reproject(Scene& s, Reproject launch) {
     a.depth = memory.random(VIEWS * plane(0), 2, 4), a.surfaces = memory.random(VIEWS * halves, 2, 4);
     int64 *places = memory.zeros<int64>(5 * VIEWS), *chosen = memory.zeros<int64>(3 * VIEWS);
     for (int v = 0; v < VIEWS; ++v) {
-        const int64 place[5] = {4 * plane(0) * v, halves * v, WIDTH, HEIGHT, 0};
+        const int64 place[5] = {3 * plane(0) * v, halves * v, WIDTH, HEIGHT, 0};
         for (int i = 0; i < 5; ++i) places[5 * v + i] = place[i];
         chosen[3 * v + 1] = 1, chosen[3 * v + 2] = -1;
     }
-    a.places = places, a.chosen = chosen, a.pixels = memory.zeros<byte>(4 * VIEWS * plane(0));
+    a.places = places, a.chosen = chosen, a.pixels = memory.zeros<byte>(3 * VIEWS * plane(0));
     a.curve = memory.reals(3 * 256, 0.5), a.gain = memory.reals(3 * VIEWS), a.vignette = memory.reals(5, 0.01);
     a.scratch = memory.reals(SCRATCH * VIEWS * plane(0)), a.shown = memory.reals(8 * VIEWS * plane(0));
     a.width = WIDTH, a.height = HEIGHT, a.chosen_count = 3, a.depth_along_axis = 1, a.tolerance = 1, a.far = 1e4;

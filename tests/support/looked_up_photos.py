@@ -6,7 +6,7 @@ import torch
 
 from adop.geometry.camera import Camera
 from adop.ops.environment import RayGrid
-from adop.reprojection.photo_table import PhotoTable, as_looked_up, photo_cameras
+from adop.reprojection.photo_table import PhotoTable, photo_cameras
 from adop.reprojection.reproject import Light
 
 WIDTH, HEIGHT = 60, 40
@@ -43,13 +43,13 @@ def photo_table(cameras: list[Camera], pixels: torch.Tensor, surfaces: torch.Ten
     """Return the table of photos [P, H, W, 3] u8 that see surfaces [P, H/2, W/2]."""
     count = len(cameras)
     rows = torch.arange(count)
-    places = [rows * 4 * WIDTH * HEIGHT, rows * WIDTH * HEIGHT // 4]
+    places = [rows * 3 * WIDTH * HEIGHT, rows * WIDTH * HEIGHT // 4]
     places += [torch.full_like(rows, value) for value in (WIDTH, HEIGHT, 0)]
     samples = torch.tensor([[-0.5, 0.0, 5.0], [0.0, 0.1, 5.0], [0.5, 0.0, 5.0], [50.0, 0.0, 5.0]])
     return PhotoTable(
         cameras[0].model,
         photo_cameras(cameras),
-        as_looked_up(pixels).flatten(),
+        pixels.flatten(),
         surfaces.flatten(),
         torch.stack(places, 1),
         samples,

@@ -14,11 +14,11 @@ from adop.geometry.camera import Camera
 from adop.model.hole_filling import filled_depth
 from adop.model.pipeline import Pipeline
 from adop.ops import Points, project
-from adop.reprojection.photo_table import SAMPLES, PhotoTable, as_looked_up, photo_cameras
+from adop.reprojection.photo_table import SAMPLES, PhotoTable, photo_cameras
 from adop.reprojection.reproject import FAR, TOLERANCE
 from adop.scene.photo_cache import PhotoCache
 
-MOST_PIXELS = 500_000_000  # of all photos together, five bytes each; more are reduced
+MOST_PIXELS = 500_000_000  # of all photos together, four bytes each; more are reduced
 SEED = 0  # of the points by which photos are chosen
 
 
@@ -54,14 +54,14 @@ def ready_photos(
     pixels = [_pixels(cache, photo, scale, camera) for photo, camera in zip(kept, cameras, strict=True)]
     chosen = torch.randint(len(pipeline.points), (SAMPLES,), generator=torch.Generator().manual_seed(SEED))
     sizes = torch.tensor([[camera.width, camera.height] for camera in cameras])
-    areas = torch.stack((4 * sizes.prod(1), ((sizes + 1) // 2).prod(1)), 1)
+    areas = torch.stack((3 * sizes.prod(1), ((sizes + 1) // 2).prod(1)), 1)
     begins = areas.cumsum(0) - areas
     lenses = torch.tensor([[pipeline.cameras.lens_of[photo]] for photo in kept])
     return _following(
         PhotoTable(
             model=commonest,
             cameras=photo_cameras(cameras),
-            pixels=torch.cat([as_looked_up(part).flatten() for part in pixels]).to(device),
+            pixels=torch.cat([part.flatten() for part in pixels]).to(device),
             surfaces=torch.empty(int(areas[:, 1].sum()), device=device),
             places=torch.cat((begins, sizes, lenses), 1).to(device),
             samples=pipeline.points().xyz[chosen.to(device)].detach(),
