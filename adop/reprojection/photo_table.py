@@ -70,14 +70,36 @@ def choose_photos(
     """
     points = Points(table.samples, torch.ones_like(table.samples[:, 0]))
     inside = project(camera, points, 1e-9, backend).visible
-    towards = F.normalize(table.samples - camera.centre()[:, None], dim=2)  # [B, S, 3]
-    from_photos = F.normalize(table.samples - pose_centres(table.cameras.world_to_camera)[:, None], dim=2)
-    cosine = torch.einsum("bsc,psc->bps", towards, from_photos)
-    angle = (2 - 2 * cosine).clamp_min(0).sqrt()
-    worth = (table.seen & inside[:, None]) / (angle + MIN_ANGLE)  # [B, P, S]
+    others = torch.ones(len(camera), len(table.photos), dtype=torch.bool)
     if own is not None:
-        others = torch.tensor([[row != table.rows.get(i) for row in range(worth.shape[1])] for i in own])
-        worth = worth * others.to(worth.device, non_blocking=True)[:, :, None]
+        others = torch.tensor([[row != table.rows.get(i) for row in range(len(table.photos))] for i in own])
+    others = others.to(inside.device, non_blocking=True)
+    if inside.device.type != "cpu":
+        return _chosen(table, camera.centre(), others[:, :, None] & inside[:, None], slice(None), count)
+    # Each view alone, and only with the points that it sees: a crop sees few of them.
+    views = [torch.nonzero(seen)[:, 0] for seen in inside]
+    rows = [
+        _chosen(table, centre[None], other[None, :, None], samples, count)
+        for centre, other, samples in zip(camera.centre(), others, views, strict=True)
+    ]
+    return torch.cat(rows)
+
+
+def _chosen(
+    table: PhotoTable, centres: Tensor, counts: Tensor, samples: Tensor | slice, count: int
+) -> Tensor:
+    """Return the rows of the photos chosen for views at `centres` [B, 3], see `choose_photos`.
+
+    Args:
+        counts: bool, of [B, P, S] or broadcast to it, whether a photo may show a sample to a view.
+        samples: which of the table's samples are looked at; S of them.
+    """
+    places, seen = table.samples[samples], table.seen[:, samples]
+    towards = F.normalize(places - centres[:, None], dim=2)  # [B, S, 3]
+    from_photos = F.normalize(places - pose_centres(table.cameras.world_to_camera)[:, None], dim=2)
+    cosine = torch.einsum("bsc,psc->bps", towards, from_photos)
+    angle = (2 - 2 * cosine).clamp_min_(0).sqrt_()
+    worth = (seen & counts) / (angle + MIN_ANGLE)  # [B, P, S]
     shown = torch.full_like(worth[:, :1], ENOUGH)
     chosen = []
     for _ in range(count):
