@@ -232,25 +232,31 @@ DEVICE bool for_each_hit(const BandArguments& args, int64 view, int64 band, int6
     });
     return any;
 }
-// The same for those of which shows(hit) says that they are in front: two thirds are not, in a cloud of many layers.
-// They are looked for in advance, without a branch, which would be mispredicted; and for the others, `rows` [N, row],
-// which the body reads or adds to, is asked for in time.
+// The same, where shows(hit) says whether a hit is in front, and body(hit) does nothing with those that are not, and
+// says so too. In a cloud of many layers two thirds are not: from where most are hidden, those in front are looked for
+// in advance, without a branch, which would be mispredicted. `rows` [N, row], which the body reads or adds to, is asked
+// for in time.
 template <class Shows, class Body>
 DEVICE void for_each_shown(const BandArguments& args, int64 view, int64 band, int64 kind, const real* rows,
                            const Shows& shows, const Body& body) {
     static const int TILE = 256, AHEAD = 12;
     const int64 row = args.pyramid.row;
+    bool most_shown = true;
     for_each_range(args, view, band, kind, [&](const HitRange& range) {
         for (const Hit* first = range.begin; first < range.end; first += TILE) {
             const int size = (int)std::min<int64>(TILE, range.end - first);
-            int kept[TILE + AHEAD], count = 0;
-            for (int i = 0; i < size; ++i) kept[count] = i, count += shows(first[i]) ? 1 : 0;
+            int kept[TILE + AHEAD], count = 0, shown = 0;
+            if (most_shown)
+                for (; count < size; ++count) kept[count] = count;
+            else
+                for (int i = 0; i < size; ++i) kept[count] = i, count += shows(first[i]) ? 1 : 0;
             for (int i = count; i < count + AHEAD; ++i) kept[i] = 0;
             for (int i = 0; i < count; ++i) {
                 const real* ahead = rows + (int64)first[kept[i + AHEAD]].point * row;
                 __builtin_prefetch(ahead), __builtin_prefetch(ahead + row - 1);
-                body(first[kept[i]]);
+                shown += body(first[kept[i]]) ? 1 : 0;
             }
+            most_shown = 2 * shown > size;
         }
     });
 }

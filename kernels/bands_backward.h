@@ -62,25 +62,30 @@ DEVICE bool counts_in(const BandArguments& args, const Hit& hit, const real* cel
     return hit.z <= cell[channels] * (real)(1 + args.pyramid.depth_tolerance);
 }
 
-// `cells` has `stride` values a cell, the first C the gradient per weight, then the depth.
+// `cells` has `stride` values a cell, the first C the gradient per weight, then the depth. Returns whether the hit
+// counts at any level.
 template <int CHANNELS>
-DEVICE void add_feature_gradient(const BandArguments& args, int64 view, const Hit& hit, int levels, const real* cells,
+DEVICE bool add_feature_gradient(const BandArguments& args, int64 view, const Hit& hit, int levels, const real* cells,
                                  int stride, const BandLevel* layout) {
     const int channels = CHANNELS ? CHANNELS : (int)args.pyramid.channels;
     real* out = args.gradients.features + (int64)hit.point * args.pyramid.row;
     real own[CHANNELS ? CHANNELS : 1] = {0};
     Vec3 colour = {0, 0, 0};
+    bool shown = false;
     for (int level = 0; level < levels; ++level) {
         const real* cell = cells + cell_of(layout[level], hit, level) * stride;
         if (!counts_in<CHANNELS>(args, hit, cell)) continue;
+        shown = true;
         for (int c = 0; c < CHANNELS; ++c) own[c] += cell[c];
         if (CHANNELS) continue;
         for (int c = 0; c < channels; ++c) out[c] += cell[c];
         for (int c = 0; c < std::min(channels, 3); ++c) add_component(colour, c, cell[c]);
     }
+    if (!shown) return false;
     for (int c = 0; c < CHANNELS; ++c) out[c] += own[c];
     if (CHANNELS >= 3) colour = load_vec3(own, 0);
     add_harmonic_gradient(args.pyramid, view, hit.point, colour, out);
+    return true;
 }
 
 template <int CHANNELS>
@@ -95,7 +100,7 @@ static void add_feature_gradients(const BandArguments& args, int64 view, int64 b
             return any != 0;
         };
         for_each_shown(args, view, band, kind, args.gradients.features, shows, [&](const Hit& hit) {
-            add_feature_gradient<CHANNELS>(args, view, hit, levels, cells, stride, layout);
+            return add_feature_gradient<CHANNELS>(args, view, hit, levels, cells, stride, layout);
         });
     }
 }

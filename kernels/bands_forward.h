@@ -58,12 +58,15 @@ static void blend_band(const BandArguments& args, int64 view, int64 band, const 
             const Vec3 change = harmonic_change(args.pyramid, view, hit.point);
             real own[CHANNELS ? CHANNELS : 1];  // a copy, which the compiler knows to be apart from the cells
             for (int c = 0; c < CHANNELS; ++c) own[c] = feature[c] + component(change, c);
+            bool shown = false;
             for (int level = 0; level < levels; ++level) {
                 if (!counts(hit, level)) continue;
+                shown = true;
                 real* cell = sums + cell_of(layout[level], hit, level) * stride;
                 for (int c = 0; c < channels; ++c) cell[c] += CHANNELS ? own[c] : feature[c] + component(change, c);
                 cell[channels] += 1;
             }
+            return shown;
         });
     }
 }
