@@ -47,6 +47,15 @@ def test_colours_that_depend_on_the_direction(channels: int) -> None:
     check(replace(scene, config=replace(scene.config, position_gradient="bilinear")))
 
 
+def test_many_layers_of_which_most_are_hidden() -> None:
+    """Thousands of hits a band, so that those in front are looked for in advance (kernels/bands.h)."""
+    scene = make_scene(points=30_000, width=24, height=16, levels=2, harmonics=True)
+    scene = replace(scene, config=replace(scene.config, radius_threshold=0.0))
+    check(scene)
+    levels = draw(scene.camera, scene.points, scene.features, scene.config, scene.background)
+    assert float(levels.weight[0].sum()) < 1000, "few of the points are in front"
+
+
 def test_a_harmonic_adds_its_coefficient_times_the_direction() -> None:
     camera, points = one_view([[0.3, 0.0, 0.4]])  # the direction is (0.6, 0, 0.8)
     row = torch.zeros(1, 4 + HARMONIC_COEFFICIENTS)
