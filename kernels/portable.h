@@ -119,7 +119,6 @@ using std::abs;
 using std::atan2;
 using std::exp;
 using std::floor;
-using std::pow;
 using std::sqrt;
 
 #define DEVICE static inline __attribute__((always_inline))

@@ -18,7 +18,7 @@ from adop.model.tonemapper import Tonemapper
 from adop.ops import Backend, Levels, RasterConfig, draw
 from adop.ops.environment import RayGrid
 from adop.ops.image_loss import image_loss_sums
-from adop.ops.renderer.inputs import renderer_inputs
+from adop.ops.renderer.inputs import SHOWN, renderer_inputs
 from adop.ops.renderer.output import renderer_output
 from adop.ops.tonemap import tonemap_photo
 from adop.reprojection.photo_table import PhotoTable, photo_cameras
@@ -86,7 +86,7 @@ def network_ends(device: str, backend: Backend) -> list[Tensor]:
     colours = [colour.requires_grad_() for colour in filled.colours]
     generator = torch.Generator().manual_seed(10)
     size, light = colours[0].shape[2:], torch.full((1,), 0.4, device=device)
-    shown = torch.randn(1, 8, *size, generator=generator)
+    shown = torch.randn(1, SHOWN, *size, generator=generator)
     shown[:, 3] = (shown[:, 3] > 0).float()
     outputs = torch.randn(1, 9, *size, generator=generator).to(device).requires_grad_()
     seen = shown.to(device)

@@ -70,10 +70,10 @@ def choose_photos(
     """
     points = Points(table.samples, torch.ones_like(table.samples[:, 0]))
     inside = project(camera, points, 1e-9, backend).visible
-    others = torch.ones(len(camera), len(table.photos), dtype=torch.bool)
+    others = inside.new_ones(len(camera), len(table.photos))
     if own is not None:
-        others = torch.tensor([[row != table.rows.get(i) for row in range(len(table.photos))] for i in own])
-    others = others.to(inside.device, non_blocking=True)
+        lists = [[row != table.rows.get(i) for row in range(len(table.photos))] for i in own]
+        others = torch.tensor(lists).to(inside.device, non_blocking=True)
     if inside.device.type != "cpu":
         return _chosen(table, camera.centre(), others[:, :, None] & inside[:, None], slice(None), count)
     # Each view alone, and only with the points that it sees: a crop sees few of them.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adop.model.network import NeuralRenderer
 from adop.model.pipeline import Pipeline
-from adop.ops import Levels
+from adop.ops import Backend, Levels
 from adop.ops.hole_filling import FilledPyramid
 
 MAX_RATIO = 4.0  # by which a pixel may be brighter or darker than what surrounds it
@@ -34,13 +34,16 @@ class QuickNetwork(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, levels: Levels, filled: FilledPyramid, shown: None = None) -> Tensor:
+    def forward(
+        self, levels: Levels, filled: FilledPyramid, shown: None = None, backend: Backend = "auto"
+    ) -> Tensor:
         """Return the radiance [B, 3, H, W], linear light, >= 0."""
         coarse = self.network(
             Levels(*(_without_finest(images) for images in (levels.features, levels.weight, levels.depth))),
             FilledPyramid(*(_without_finest(images) for images in filled)),
+            backend=backend,
         )
-        fine, dark = filled.colours[0], DARK * self.network.brightness(filled)
+        fine, dark = filled.colours[0], DARK * self.network.brightness(filled)[:, None, None, None]
         detail = (fine + dark) / (_enlarged(filled.colours[1], fine) + dark)
         return _enlarged(coarse, fine) * detail.clamp(1 / MAX_RATIO, MAX_RATIO)
 
