@@ -232,14 +232,20 @@ DEVICE bool for_each_hit(const BandArguments& args, int64 view, int64 band, int6
     });
     return any;
 }
-// The same, where shows(hit) says whether a hit is in front, and body(hit) does nothing with those that are not, and
-// says so too. In a cloud of many layers two thirds are not: from where most are hidden, those in front are looked for
-// in advance, without a branch, which would be mispredicted. `rows` [N, row], which the body reads or adds to, is asked
-// for in time.
-template <class Shows, class Body>
+// The same, where counts(hit, level) says whether a hit is in front at a level, and body(hit) does nothing with those
+// that are not at any, and says so. In a cloud of many layers two thirds are not: from where most are hidden, those in
+// front are looked for in advance, without a branch, which would be mispredicted. `rows` [N, row], which the body reads
+// or adds to, is asked for in time.
+template <class Counts, class Body>
 DEVICE void for_each_shown(const BandArguments& args, int64 view, int64 band, int64 kind, const real* rows,
-                           const Shows& shows, const Body& body) {
+                           const Counts& counts, const Body& body) {
     static const int TILE = 256, AHEAD = 12;
+    const int levels = (int)(args.pyramid.levels - kind);
+    const auto shows = [&](const Hit& hit) {
+        int any = 0;
+        for (int level = 0; level < levels; ++level) any |= counts(hit, level) ? 1 : 0;
+        return any;
+    };
     const int64 row = args.pyramid.row;
     bool most_shown = true;
     for_each_range(args, view, band, kind, [&](const HitRange& range) {
@@ -249,7 +255,7 @@ DEVICE void for_each_shown(const BandArguments& args, int64 view, int64 band, in
             if (most_shown)
                 for (; count < size; ++count) kept[count] = count;
             else
-                for (int i = 0; i < size; ++i) kept[count] = i, count += shows(first[i]) ? 1 : 0;
+                for (int i = 0; i < size; ++i) kept[count] = i, count += shows(first[i]);
             for (int i = count; i < count + AHEAD; ++i) kept[i] = 0;
             for (int i = 0; i < count; ++i) {
                 const real* ahead = rows + (int64)first[kept[i + AHEAD]].point * row;

@@ -93,13 +93,10 @@ static void add_feature_gradients(const BandArguments& args, int64 view, int64 b
                                   const BandLevel* layout) {
     for (int64 kind = 0; kind < args.pyramid.levels; ++kind) {
         const int levels = (int)(args.pyramid.levels - kind);
-        const auto shows = [&](const Hit& hit) {
-            int any = 0;
-            for (int level = 0; level < levels; ++level)
-                any |= counts_in<CHANNELS>(args, hit, cells + cell_of(layout[level], hit, level) * stride) ? 1 : 0;
-            return any != 0;
+        const auto counts = [&](const Hit& hit, int level) {
+            return counts_in<CHANNELS>(args, hit, cells + cell_of(layout[level], hit, level) * stride);
         };
-        for_each_shown(args, view, band, kind, args.gradients.features, shows, [&](const Hit& hit) {
+        for_each_shown(args, view, band, kind, args.gradients.features, counts, [&](const Hit& hit) {
             return add_feature_gradient<CHANNELS>(args, view, hit, levels, cells, stride, layout);
         });
     }

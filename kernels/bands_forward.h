@@ -48,12 +48,7 @@ static void blend_band(const BandArguments& args, int64 view, int64 band, const 
         const auto counts = [&](const Hit& hit, int level) {
             return hit.z <= depth[cell_of(layout[level], hit, level)] * tolerance;
         };
-        const auto shows = [&](const Hit& hit) {
-            int any = 0;
-            for (int level = 0; level < levels; ++level) any |= counts(hit, level) ? 1 : 0;
-            return any != 0;
-        };
-        for_each_shown(args, view, band, kind, args.pyramid.features, shows, [&](const Hit& hit) {
+        for_each_shown(args, view, band, kind, args.pyramid.features, counts, [&](const Hit& hit) {
             const real* feature = args.pyramid.features + (int64)hit.point * args.pyramid.row;
             const Vec3 change = harmonic_change(args.pyramid, view, hit.point);
             real own[CHANNELS ? CHANNELS : 1];  // a copy, which the compiler knows to be apart from the cells
