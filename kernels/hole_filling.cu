@@ -40,16 +40,6 @@ DEVICE real upsampling_weight(int fine, int fines, int coarse, int count) {
     return fine >= 0 && fine < fines ? weight : 0;
 }
 
-struct Size {
-    int columns, rows;
-    int64 plane;
-};
-DEVICE Size size_of(const HoleFillingArguments& args, int level) {
-    Size size = {level_extent(args.width, level), level_extent(args.height, level), 0};
-    size.plane = (int64)size.columns * size.rows;
-    return size;
-}
-
 template <bool OCCLUDED, bool COARSER>
 DEVICE void find_surface(const HoleFillingArguments& args) {
     const int level = (int)args.level;

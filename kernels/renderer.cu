@@ -13,26 +13,15 @@
 
 #define MOST_CHANGE ((real)8)  // of the picture's logarithm
 
-// The size of a level, and where its view at hand begins.
-struct LevelView {
-    int columns, rows;
-    int64 plane, first;  // first: pixel of one plane
-};
-DEVICE LevelView find_level(const RendererArguments& args) {
-    LevelView at = {level_extent(args.width, (int)args.level), level_extent(args.height, (int)args.level), 0, 0};
-    at.plane = (int64)at.columns * at.rows, at.first = args.view * at.plane;
-    return at;
-}
-
 KERNEL(renderer_inputs, RendererArguments) {
-    const LevelView at = find_level(args);
-    const int columns = at.columns, rows = at.rows;
-    const int64 plane = at.plane, channels = args.channels, count = args.input_channels;
+    const Size size = size_of(args, (int)args.level);
+    const int columns = size.columns, rows = size.rows;
+    const int64 plane = size.plane, first = args.view * plane, channels = args.channels, count = args.input_channels;
     const int64 step = args.channel_step, next = args.pixel_step;
-    const real *image = args.image[args.level] + channels * at.first, *valid = args.valid[args.level] + at.first;
-    const real *gap = args.occlusion[args.level] + at.first, *colour = args.colours[args.level] + 3 * at.first;
+    const real *image = args.image[args.level] + channels * first, *valid = args.valid[args.level] + first;
+    const real *gap = args.occlusion[args.level] + first, *colour = args.colours[args.level] + 3 * first;
     const real light = args.brightness[args.view], dark = log_of(light);
-    real* inputs = args.inputs[args.level] + count * at.first;
+    real* inputs = args.inputs[args.level] + count * first;
     FOR_EACH_PIXEL (x, y, columns, rows) {
         const int64 i = y * columns + x;
         const real red = image[i] - dark, green = image[plane + i] - dark, blue = image[2 * plane + i] - dark;
@@ -64,7 +53,7 @@ KERNEL(renderer_inputs, RendererArguments) {
         compressed[i * next + 2 * step] = log_of(1 + colour[2 * plane + i] / light);
     }
     if (args.level > 0 || args.shown == nullptr) return;
-    const real* shown = args.shown + 8 * at.first;
+    const real* shown = args.shown + 8 * first;
     real* seen = compressed + 3 * step;
     FOR_EACH_PIXEL (x, y, columns, rows) {
         const int64 i = y * columns + x;
@@ -79,14 +68,15 @@ KERNEL(renderer_inputs, RendererArguments) {
 
 // In: grad_inputs. Out: grad_image and grad_colours; the brightness and what photos show count as constants.
 KERNEL(renderer_inputs_backward, RendererArguments) {
-    const LevelView at = find_level(args);
-    const int columns = at.columns, rows = at.rows;
-    const int64 plane = at.plane, channels = args.channels, step = args.channel_step, next = args.pixel_step;
-    const real* grads = args.grad_inputs[args.level] + args.input_channels * at.first;
-    const real *valid = args.valid[args.level] + at.first, *colour = args.colours[args.level] + 3 * at.first;
+    const Size size = size_of(args, (int)args.level);
+    const int columns = size.columns, rows = size.rows;
+    const int64 plane = size.plane, first = args.view * plane, channels = args.channels, step = args.channel_step,
+                next = args.pixel_step;
+    const real* grads = args.grad_inputs[args.level] + args.input_channels * first;
+    const real *valid = args.valid[args.level] + first, *colour = args.colours[args.level] + 3 * first;
     const real light = args.brightness[args.view];
-    real* grad_image = args.grad_image[args.level] + channels * at.first;
-    real* grad_colour = args.grad_colours[args.level] + 3 * at.first;
+    real* grad_image = args.grad_image[args.level] + channels * first;
+    real* grad_colour = args.grad_colours[args.level] + 3 * first;
     FOR_EACH_PIXEL (x, y, columns, rows) {
         const int64 i = y * columns + x;
         const real red = grads[i * next], green = grads[i * next + step], blue = grads[i * next + 2 * step];
@@ -173,12 +163,12 @@ DEVICE void write_gradient(const real* outputs, const real* colour, const real* 
 
 template <bool PHOTOS>
 DEVICE void write_radiance(const RendererArguments& args) {
-    const LevelView at = find_level(args);
-    const int columns = at.columns, rows = at.rows;
-    const int64 plane = at.plane;
-    const real *outputs = args.outputs + (PHOTOS ? 9 : 6) * at.first, *colour = args.colours[0] + 3 * at.first;
-    const real *photo = args.shown + 8 * at.first, light = args.brightness[args.view];
-    real* radiance = args.radiance + 3 * at.first;
+    const Size size = size_of(args, (int)args.level);
+    const int columns = size.columns, rows = size.rows;
+    const int64 plane = size.plane, first = args.view * plane;
+    const real *outputs = args.outputs + (PHOTOS ? 9 : 6) * first, *colour = args.colours[0] + 3 * first;
+    const real *photo = args.shown + 8 * first, light = args.brightness[args.view];
+    real* radiance = args.radiance + 3 * first;
     FOR_EACH_PIXEL (x, y, columns, rows) {
         const int64 i = y * columns + x;
         write_pixel<PHOTOS>(outputs + i, colour + i, photo + i, radiance + i, plane, light);
@@ -187,13 +177,13 @@ DEVICE void write_radiance(const RendererArguments& args) {
 
 template <bool PHOTOS>
 DEVICE void write_gradients(const RendererArguments& args) {
-    const LevelView at = find_level(args);
-    const int columns = at.columns, rows = at.rows;
-    const int64 plane = at.plane, count = PHOTOS ? 9 : 6;
-    const real *outputs = args.outputs + count * at.first, *colour = args.colours[0] + 3 * at.first;
-    const real *photo = args.shown + 8 * at.first, *grads = args.grad_radiance + 3 * at.first;
+    const Size size = size_of(args, (int)args.level);
+    const int columns = size.columns, rows = size.rows;
+    const int64 plane = size.plane, first = args.view * plane, count = PHOTOS ? 9 : 6;
+    const real *outputs = args.outputs + count * first, *colour = args.colours[0] + 3 * first;
+    const real *photo = args.shown + 8 * first, *grads = args.grad_radiance + 3 * first;
     const real light = args.brightness[args.view];
-    real *grad_outputs = args.grad_outputs + count * at.first, *grad_colour = args.grad_colours[0] + 3 * at.first;
+    real *grad_outputs = args.grad_outputs + count * first, *grad_colour = args.grad_colours[0] + 3 * first;
     FOR_EACH_PIXEL (x, y, columns, rows) {
         const int64 i = y * columns + x;
         write_gradient<PHOTOS>(outputs + i, colour + i, photo + i, grads + i, grad_outputs + i, grad_colour + i, plane,
