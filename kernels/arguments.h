@@ -111,7 +111,7 @@ ARGUMENTS(LensArguments, LENS_FIELDS)
 #define CULL_FIELDS(FIELD) \
     FIELD(CameraArguments, camera) \
     FIELD(BlockArguments, blocks) \
-    FIELD(const real*, radius)        /* [N] */ \
+    FIELD(const real*, radius)        /* [N]; null: tails are cut to whole parts of their blocks */ \
     FIELD(const real*, block_lower)   /* [K, 3] */ \
     FIELD(const real*, block_upper)   /* [K, 3] */ \
     FIELD(const real*, block_radius)  /* [K, BLOCK_STEPS] the first radius of each of BLOCK_STEPS equal parts */ \

@@ -83,7 +83,7 @@ DEVICE int count_visited(const CullArguments& args, const View& c, int64 block) 
     int parts = 1;
     while (parts < BLOCK_STEPS && steps[parts] >= least) ++parts;
     int low_end = (parts - 1) * part, high_end = parts * part < size ? parts * part : size;
-    while (high_end - low_end > 16) {  // down to one cache line
+    while (args.radius != nullptr && high_end - low_end > 16) {  // down to one cache line
         const int middle = (low_end + high_end) / 2;
         if (args.radius[first + middle] >= least) low_end = middle;
         else high_end = middle;

@@ -2,6 +2,9 @@
 
     python tests/measure_large_scene.py --points 100000000 --folder /tmp/large
 
+`--room` gives the points less memory than they take, as a GPU does whose memory is too small: `--device cuda --room 2`
+measures how fast blocks of points are brought to it.
+
 The scene is made up: the benchmarks' wall, strip by strip, so that making it needs little memory either. It takes 68
 bytes of disk a point, and is left in the folder, so that a second call only measures, in a process of its own.
 """
@@ -31,7 +34,11 @@ PROGRAM = """
 import json, sys, time
 begun = time.perf_counter()
 import torch, adop
-run = adop.load(sys.argv[1], device="cpu", say=lambda _: None)
+from adop.run.checkpoint import PACKED, load_packed
+folder, device, room = sys.argv[1:]
+run = adop.load(folder, device=device, say=lambda _: None)
+if float(room) > 0:
+    load_packed(run.folder / PACKED, run.pipeline, int(float(room) * 2**30))
 opened = time.perf_counter() - begun
 camera = run.photo_camera(len(run.scene.photos) // 2)
 width, height = 960, 540
@@ -44,12 +51,19 @@ with torch.no_grad():
         view = camera.cropped(scale, left, top, width, height)
         for attempt in ("first", "again"):
             begun = time.perf_counter()
-            image = run.render(view).image
+            image = run.render(view).image.cpu()
             seconds[f"{name}, {attempt}"] = time.perf_counter() - begun
+        if scale > zoom:
+            views_aside = [view.cropped(1.0, 60.0 * step, 0.0, width, height) for step in range(1, 9)]
+            begun = time.perf_counter()
+            for aside in views_aside:
+                image = run.render(aside).image.cpu()
+            seconds[f"{name}, moving 60 pixels aside"] = (time.perf_counter() - begun) / len(views_aside)
         assert bool(image.isfinite().all()) and float(image.std()) > 0.01
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 peak = int(status["VmHWM"].split()[0]) / 2**20
-print(json.dumps({"points": len(run.pipeline.points), "opened_s": opened, "views_s": seconds, "peak_gib": peak}))
+count, kept = len(run.pipeline.points), len(run.pipeline.points().xyz)
+print(json.dumps({"points": count, "room_for": kept, "opened_s": opened, "views_s": seconds, "peak_gib": peak}))
 """
 
 
@@ -92,11 +106,12 @@ def main() -> None:
     )
     parser.add_argument("--points", type=int, default=100_000_000)
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--room", type=float, default=0.0, help="GiB for points; 0: as much as they need")
     words = parser.parse_args()
     run = make_run(words.folder, words.points)
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(run)], check=True, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", PROGRAM, str(run), words.device, str(words.room)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     print(json.dumps(json.loads(done.stdout), indent=1))
 
 

@@ -1,4 +1,4 @@
-"""The GPU check of image operations: hole filling, environment, ends of the network, physical camera, loss, stereo."""
+"""The GPU check of image operations, such as hole filling, loss and stereo, and of points that come block by block."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from torch import Tensor
 from adop.bench.raster.scene import bench_camera, make_bench_scene
 from adop.config import EnvironmentConfig
 from adop.geometry.camera import Camera
+from adop.model.block_cache import BlockCache
 from adop.model.environment import Environment
 from adop.model.hole_filling import fill_holes
+from adop.model.point_store import StoredPoints
 from adop.model.tonemapper import Tonemapper
-from adop.ops import Backend, Levels, RasterConfig, draw
+from adop.ops import Backend, Levels, RasterConfig, draw, visible_blocks
 from adop.ops.environment import RayGrid
 from adop.ops.image_loss import image_loss_sums
 from adop.ops.renderer.inputs import SHOWN, renderer_inputs
@@ -164,6 +166,25 @@ def photos(device: str, backend: Backend) -> list[Tensor]:
     return [reproject(table, chosen, camera.to(device), rays, depth, light, 1e5, backend).cpu()]
 
 
+def points_in_blocks(device: str, backend: Backend) -> list[Tensor]:
+    """Return levels of two views of stored points, of which the device has room for those of either view alone."""
+    scene = make_bench_scene(POINTS)
+    points, blocks = scene.points, scene.points.blocks
+    assert blocks is not None
+    stored = StoredPoints(points.xyz, points.radius, points.normals, scene.features, blocks)
+    left = scene.camera.cropped(1.0, 0.0, 0.0, scene.camera.width // 4, scene.camera.height)
+    right = scene.camera.cropped(1.0, 0.75 * scene.camera.width, 0.0, left.width, left.height)
+    raster = RasterConfig(levels=LEVELS)
+    most = max(int(visible_blocks(camera, blocks, raster).sum()) for camera in (left, right))
+    cache = BlockCache(stored, torch.device(device), most * blocks.size * stored.bytes_per_point)
+    images: list[Tensor] = []
+    for camera in (left.to(device), right.to(device)):
+        cache.bring([camera], raster)
+        own = (points, scene.features) if backend == "reference" else (cache.points, cache.features)
+        images += draw(camera, *own, raster, backend=backend).features
+    return [image.cpu() for image in images]
+
+
 def _moved(camera: Camera, shift: float) -> Camera:
     """Return a camera (B = 1) that is moved sideways."""
     pose = camera.world_to_camera.clone()
@@ -179,6 +200,7 @@ OPERATIONS: dict[str, Callable[[str, Backend], list[Tensor]]] = {
     "loss": image_loss,
     "stereo": stereo,
     "photos": photos,
+    "points in blocks": points_in_blocks,
 }
 
 

@@ -83,4 +83,4 @@ def _point_shifts(run: Run) -> np.ndarray:
     origin = run.pipeline.points.origin.cpu()
     from_scene = origin >= 0
     start = torch.from_numpy(np.ascontiguousarray(run.scene.points.xyz)).float()[origin[from_scene].long()]
-    return (run.pipeline.points().xyz.cpu()[from_scene] - start).norm(dim=1).numpy()
+    return (run.pipeline.points.positions().cpu()[from_scene] - start).norm(dim=1).numpy()

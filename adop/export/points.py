@@ -56,19 +56,19 @@ def exported_points(run: Run, lens: int | None, offset: np.ndarray) -> ExportedP
     """
     settings = CameraSettings(lens=checked_lens(run, lens or 0))
     with torch.no_grad():
-        xyz = run.pipeline.points().xyz.cpu().numpy()
+        xyz = run.pipeline.points.positions().cpu().numpy()
     features = run.pipeline.points.features.detach()
-    light, directions, harmonics = features[:, :3].clone(), None, _harmonics(run)
+    light, directions, harmonics = features[:, :3].clone().to(run.device), None, _harmonics(run)
     if harmonics is not None:
         directions = _mean_directions(run, xyz)
-        light += torch.einsum("nca,na->nc", harmonics, torch.from_numpy(directions).to(light))
+        light += torch.einsum("nca,na->nc", harmonics.to(light), torch.from_numpy(directions).to(light))
     light.requires_grad_(harmonics is not None)
     with torch.set_grad_enabled(harmonics is not None):
         colours = develop(run.pipeline.tonemapper, light.exp().T[None, :, :, None], settings)[0, :, :, 0].T
     slopes = None
     if harmonics is not None:
         (gradient,) = torch.autograd.grad(colours.sum(), light)
-        slopes = (gradient[:, :, None] * harmonics).cpu().numpy()
+        slopes = (gradient[:, :, None].to(harmonics) * harmonics).cpu().numpy()
     normals, kept = run.pipeline.points.normals, exported(run)
     return ExportedPoints(
         xyz[kept].astype(np.float64) + offset,
@@ -89,7 +89,7 @@ def exported(run: Run) -> np.ndarray:
 
     Raises: UserError where there is no such point.
     """
-    box, xyz = load_crop_box(run.folder), run.pipeline.points().xyz.cpu().numpy()
+    box, xyz = load_crop_box(run.folder), run.pipeline.points.positions().cpu().numpy()
     low, high = run.scene.points.xyz.min(0), run.scene.points.xyz.max(0)
     margin = MARGIN * (high - low)
     inside = ((xyz >= low - margin) & (xyz <= high + margin)).all(1)

@@ -235,6 +235,9 @@ class Pipeline(nn.Module):
         if extrapolate and self.config.extrapolation_views > 0:
             trained = torch.nonzero(self.tonemapper.trained)[:, 0]
             nearest = self.cameras.nearest(camera.centre()[0], trained, NEAREST)
+        views = [view, *moved]
+        coarser = self.points.bring([part.camera for part in views], self.view_raster)
+        view, *moved = (replace(part, thinning=coarser * part.thinning) for part in views)
         return PictureInputs(view, moved, nearest)
 
     def _picture(self, inputs: PictureInputs) -> Radiance:
@@ -289,6 +292,15 @@ class Pipeline(nn.Module):
         """Return [B, 1, H, W] depth in scene units, holes filled as in the image; +inf where the environment shows."""
         return filled_depth(rendered.levels, rendered.filled, self.fill_levels)
 
+    @torch.no_grad()
+    def surfaces(self, camera: Camera) -> Tensor:
+        """Return [B, 1, H, W] the depth of the points that cameras see, as `depth` does, without rendering an image."""
+        raster = replace(self.view_raster, levels=self.fill_levels)
+        coarser = self.points.bring([camera], raster)
+        raster = replace(raster, radius_threshold=coarser * raster.radius_threshold)
+        levels = draw(camera, self.points(), self.points.drawn_features, raster, backend=self.backend)
+        return filled_depth(levels, self.fill_holes(levels, None), self.fill_levels)
+
     def fill_holes(self, levels: Levels, background: list[Tensor] | None) -> FilledPyramid:
         """Fill the holes of levels from coarser ones; see `adop.model.hole_filling.fill_holes`."""
         tolerance = self.config.occlusion_tolerance
@@ -296,7 +308,7 @@ class Pipeline(nn.Module):
 
     def _draw_over_environment(self, view: ViewInputs) -> _Drawn:
         """Return the levels, and the environment's light per level where it is looked up densely."""
-        camera, points, features, lookup = view.camera, self.points(), self.points.features, view.lookup
+        camera, points, features, lookup = view.camera, self.points(), self.points.drawn_features, view.lookup
         raster = replace(self.view_raster, radius_threshold=self.view_raster.radius_threshold * view.thinning)
         if isinstance(lookup, SparseLookup):
             levels = draw(camera, points, features, raster, backend=self.backend)

@@ -59,6 +59,12 @@ class StoredPoints:
     features: Tensor  # [N, C]
     blocks: Blocks
 
+    @property
+    def bytes_per_point(self) -> int:
+        """Bytes that a point takes, with its features."""
+        floats = 4 + self.features.shape[1] + (0 if self.normals is None else 3)
+        return floats * self.features.element_size()
+
     def to(self, device: torch.device) -> StoredPoints:
         """Return the points on a device; on a CPU they stay in the file."""
         normals = None if self.normals is None else self.normals.to(device)

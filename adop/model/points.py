@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adop.geometry.camera import Camera
 from adop.images.srgb import srgb_decode
+from adop.model.block_cache import BlockCache
 from adop.model.point_store import StoredPoints
-from adop.ops import HARMONIC_COEFFICIENTS, Blocks, Points, make_blocks
+from adop.ops import HARMONIC_COEFFICIENTS, Blocks, Points, RasterConfig, make_blocks
 from adop.scene.point_cloud import PointCloud, block_order
 
 MIN_RADIANCE = 1e-3
@@ -51,6 +54,7 @@ class LearnedPoints(nn.Module):
         # [N, 3] in units of the extent, or [0, 3] where the published gradient moves no points.
         self.xyz_delta = nn.Parameter(torch.zeros(count, 3), requires_grad=False)
         self._blocks: Blocks | None = None
+        self._cache: BlockCache | None = None
         self.register_load_state_dict_post_hook(lambda module, _: module.invalidate())
 
     def __len__(self) -> int:
@@ -59,17 +63,31 @@ class LearnedPoints(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the points live."""
-        return self.xyz.device
+        """Where the points are drawn."""
+        return self.xyz.device if self._cache is None else self._cache.features.device
+
+    def positions(self) -> Tensor:
+        """Return [N, 3] where all points are, world."""
+        return self.xyz + self.extent * self.xyz_delta if len(self.xyz_delta) else self.xyz
 
     def forward(self) -> Points:
-        """Return the points as the rasterizer takes them, bounded by blocks."""
-        xyz = self.xyz
-        if len(self.xyz_delta):
-            xyz = xyz + self.extent * self.xyz_delta
+        """Return the points as the rasterizer takes them, bounded by blocks: all of them, or where they are more than
+        the device has room for, those that `bring` has brought."""
+        if self._cache is not None:
+            return self._cache.points
+        xyz = self.positions()
         if self._blocks is None:
             self._blocks = make_blocks(xyz.detach(), self.lod_radius)
         return Points(xyz, self.lod_radius, self.normals, self._blocks)
+
+    @property
+    def drawn_features(self) -> Tensor:
+        """[M, C] features of the points that `forward` returns."""
+        return self.features if self._cache is None else self._cache.features
+
+    def bring(self, cameras: Sequence[Camera], config: RasterConfig) -> float:
+        """Have the points at hand that cameras see, and return a factor on `radius_threshold`; see `BlockCache.bring`."""
+        return 1.0 if self._cache is None else self._cache.bring(cameras, config)
 
     def invalidate(self) -> None:
         """Forget the blocks: positions have changed."""
@@ -129,15 +147,17 @@ class LearnedPoints(nn.Module):
         kept = Points(self.xyz[mask], self.lod_radius[mask], normals)
         self._replace(kept, self.features[mask], self.origin[mask])
 
-    def use_stored(self, stored: StoredPoints) -> None:
-        """Draw points of a file instead, on their own device. They cannot be learned or moved: on a CPU, the file is
-        mapped for reading only."""
+    def use_stored(self, stored: StoredPoints, cache: BlockCache | None = None) -> None:
+        """Draw points of a file instead. They cannot be learned or moved: the file is mapped for reading only.
+
+        Args: cache: draws them on a device that has not got room for all; None: they are drawn where they are.
+        """
         self._replace(
             Points(stored.xyz, stored.radius, stored.normals), stored.features, stored.xyz.new_empty(0)
         )
         self.origin = torch.full((1,), -1, dtype=torch.int32, device=stored.xyz.device).expand(len(self))
         self.features.requires_grad_(False)
-        self._blocks = stored.blocks
+        self._blocks, self._cache = stored.blocks, cache
 
     def resize(self, count: int) -> None:
         """Make room for `count` points, whose values a checkpoint will set."""

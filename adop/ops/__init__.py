@@ -12,7 +12,7 @@ from adop.backend.choice import Backend, choose_backend
 from adop.geometry.camera import Camera
 from adop.ops import reference
 from adop.ops.drawing import draw_points
-from adop.ops.projection import project_points
+from adop.ops.projection import project_points, visible_blocks
 from adop.ops.rasterization import rasterize_points
 from adop.ops.types import (
     HARMONIC_COEFFICIENTS,
@@ -45,6 +45,7 @@ __all__ = [
     "project",
     "rasterize",
     "sample_ghosts",
+    "visible_blocks",
 ]
 
 

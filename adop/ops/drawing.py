@@ -216,7 +216,7 @@ def draw_points(
     visit, block_size, capacity = None, BLOCK_SIZE, len(camera) * points.xyz.shape[0]
     if points.blocks is not None:
         block_size = points.blocks.size
-        visit = count_visited(points, tensors, view, config.radius_threshold)
+        visit = count_visited(points.blocks, points.radius, tensors, view, config.radius_threshold)
         capacity = capacity if torch.compiler.is_compiling() else int(visit.sum())
     inputs = DrawInputs(
         points.xyz.contiguous(),

@@ -14,7 +14,7 @@ from adop.backend.launch import Launch, each_view, launch, slots_for
 from adop.backend.operator import Gradients, Operator
 from adop.geometry.camera import Camera
 from adop.geometry.lens_model import field_grid
-from adop.ops.types import BLOCK_SIZE, Points, Projection, check_like
+from adop.ops.types import BLOCK_SIZE, Blocks, Points, Projection, RasterConfig, check_like
 
 
 class LensInputs(NamedTuple):
@@ -140,25 +140,35 @@ def camera_gradients(parameters: Tensor, distortion_size: int) -> dict[str, Tens
 
 
 @torch.no_grad()
-def count_visited(points: Points, camera: CameraTensors, view: ViewSettings, threshold: float) -> Tensor:
-    """Return how many leading points of each block [B, K] int32 may be drawn; the others are never read."""
-    blocks, views = points.blocks, camera.world_to_camera.shape[0]
-    if blocks is None:
-        raise ValueError("blocks: expected a block table from make_blocks, got None")
-    count = blocks.radius.shape[0]
-    visit = torch.empty(views, count, dtype=torch.int32, device=points.xyz.device)
+def count_visited(
+    blocks: Blocks, radius: Tensor | None, camera: CameraTensors, view: ViewSettings, threshold: float
+) -> Tensor:
+    """Return how many leading points of each block [B, K] int32 may be drawn; the others are never read.
+
+    Args: radius: [N] of the points; None: it is counted in whole parts of blocks, by their table alone.
+    """
+    views, count = camera.world_to_camera.shape[0], blocks.radius.shape[0]
+    points = count * blocks.size if radius is None else radius.shape[0]
+    visit = torch.empty(views, count, dtype=torch.int32, device=blocks.radius.device)
     values: Values = {
         "camera": camera_values(camera, view),
-        "blocks": block_values(points.xyz.shape[0], blocks.size, visit),
-        "radius": points.radius,
+        "blocks": block_values(points, blocks.size, visit),
+        "radius": radius,
         "block_lower": blocks.lower,
         "block_upper": blocks.upper,
         "block_radius": blocks.radius,
         "block_falling": blocks.falling.view(torch.uint8),
         "radius_threshold": threshold,
     }
-    launch(CullArguments, each_view(f"cull_{view.model}", views, count), values, points.xyz)
+    launch(CullArguments, each_view(f"cull_{view.model}", views, count), values, blocks.radius)
     return visit
+
+
+def visible_blocks(camera: Camera, blocks: Blocks, config: RasterConfig) -> Tensor:
+    """Return [K] bool, which blocks have points that `draw` may draw in any of the camera's views."""
+    view = ViewSettings(camera.model, camera.width, camera.height, config.near)
+    tensors = camera_tensors(camera, blocks.radius)
+    return (count_visited(blocks, None, tensors, view, config.radius_threshold) > 0).any(0)
 
 
 class ProjectInputs(NamedTuple):
@@ -283,7 +293,10 @@ def project_points(camera: Camera, points: Points, near: float, threshold: float
     check_like(points.xyz, radius=points.radius, normals=points.normals)
     visit, block_size = None, BLOCK_SIZE
     if points.blocks is not None:
-        visit, block_size = count_visited(points, tensors, view, threshold), points.blocks.size
+        visit, block_size = (
+            count_visited(points.blocks, points.radius, tensors, view, threshold),
+            points.blocks.size,
+        )
     normals = None if points.normals is None else points.normals.contiguous()
     inputs = ProjectInputs(points.xyz, points.radius, normals, visit, block_size, tensors, view)
     centres = camera.centre().detach().to(points.xyz.dtype)

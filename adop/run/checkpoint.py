@@ -17,6 +17,7 @@ from torch import Tensor
 
 from adop.errors import UserError, one_line, quoted
 from adop.files import check_readable, write_atomically
+from adop.model.block_cache import BlockCache
 from adop.model.network import NeuralRenderer
 from adop.model.pipeline import Pipeline
 from adop.model.point_store import Tile, read_point_store, read_texts, write_point_store
@@ -24,6 +25,7 @@ from adop.model.points import with_harmonics
 
 PACKED = "packed.safetensors"  # in a run folder, see `save_packed`
 TILE = 1 << 20  # points that are packed at a time
+POINTS_SHARE = 0.5  # of a GPU's free memory, for the points of a packed run; views take the rest
 FORMAT = "adop-checkpoint-4"
 OLDER_FORMAT = "adop-checkpoint-3"  # the same tensors, without the prefixes of points and cameras
 USE_OLDER = "delete it to use an older one"
@@ -209,10 +211,13 @@ def is_packed(folder: Path, say: Callable[[str], None]) -> bool:
     return True
 
 
-def load_packed(path: Path, pipeline: Pipeline) -> Progress:
+def load_packed(path: Path, pipeline: Pipeline, room: int | None = None) -> Progress:
     """Let the pipeline draw the points of a packed run, and load everything else from it; return how far it had come.
 
     The points themselves are not checked, as that would read all of them.
+
+    Args: room: bytes that points may take on the pipeline's device; None: `POINTS_SHARE` of what is free on a GPU. On a
+        CPU they stay in the file. Where all have room they are copied there, else those blocks that views draw.
 
     Raises: UserError where the file is damaged or belongs to another scene or configuration.
     """
@@ -222,7 +227,13 @@ def load_packed(path: Path, pipeline: Pipeline) -> Progress:
             f"{path}: was trained with another configuration; delete it, and use `adop pack` again"
         )
     _load_model(path, _with_prefix(tensors, "model."), pipeline, points=False)
-    pipeline.points.use_stored(stored.to(pipeline.device))
+    device = pipeline.device
+    if room is None and device.type == "cuda":
+        room = int(POINTS_SHARE * torch.cuda.mem_get_info(device)[0])
+    if room is None or len(stored.features) * stored.bytes_per_point <= room:
+        pipeline.points.use_stored(stored.to(device))
+    else:
+        pipeline.points.use_stored(stored, BlockCache(stored, device, room))
     return _progress(path, metadata)
 
 

@@ -80,7 +80,7 @@ def test_the_gpu_checks_comparisons_pass_on_the_cpu() -> None:
     assert adam_error("cpu") <= ALLOWED_ADAM
     assert crop_error("cpu") <= ALLOWED_CROPS
     errors = image_errors("cpu")
-    assert len(errors) == 7 and all(error < ALLOWED_IMAGES for error in errors.values()), errors
+    assert len(errors) == 8 and all(error < ALLOWED_IMAGES for error in errors.values()), errors
 
 
 def test_the_gpu_checks_training_steps_run_on_a_scene_made_up_for_them(tmp_path: Path) -> None:

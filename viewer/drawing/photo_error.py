@@ -9,7 +9,6 @@ from torch import Tensor
 
 from adop.evaluation.report import error_picture
 from adop.geometry.camera import Camera
-from adop.model.hole_filling import filled_depth
 from adop.model.views.view import Radiance
 from adop.ops import Points
 from adop.run.run import Run
@@ -31,8 +30,7 @@ def photo_error(run: Run, camera: Camera, radiance: Radiance) -> tuple[np.ndarra
     index = torch.tensor([photo])
     photo_camera = pipeline.camera(index)
     uv, z = _reproject(run, camera, photo_camera, pipeline.depth(radiance)[:, 0])
-    levels = pipeline.draw(photo_camera, pipeline.points.features[:, :3], pipeline.raster)
-    photo_depth = filled_depth(levels, pipeline.fill_holes(levels, None), pipeline.fill_levels)
+    photo_depth = pipeline.surfaces(photo_camera)
     size = torch.tensor([photo_camera.width, photo_camera.height], device=uv.device)
     grid = 2 * uv / size - 1
     surface = F.grid_sample(photo_depth.nan_to_num(posinf=FAR), grid, mode="nearest", align_corners=False)[

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adop.geometry.camera import Camera
-from adop.model.hole_filling import filled_depth
 from adop.model.pipeline import Pipeline
 from adop.ops import Points, project
 from adop.reprojection.photo_table import SAMPLES, PhotoTable, photo_cameras
@@ -53,6 +52,7 @@ def ready_photos(
     device = pipeline.device
     pixels = [_pixels(cache, photo, scale, camera) for photo, camera in zip(kept, cameras, strict=True)]
     chosen = torch.randint(len(pipeline.points), (SAMPLES,), generator=torch.Generator().manual_seed(SEED))
+    positions = pipeline.points.positions()
     sizes = torch.tensor([[camera.width, camera.height] for camera in cameras])
     areas = torch.stack((3 * sizes.prod(1), ((sizes + 1) // 2).prod(1)), 1)
     begins = areas.cumsum(0) - areas
@@ -64,7 +64,7 @@ def ready_photos(
             pixels=torch.cat([part.flatten() for part in pixels]).to(device),
             surfaces=torch.empty(int(areas[:, 1].sum()), device=device),
             places=torch.cat((begins, sizes, lenses), 1).to(device),
-            samples=pipeline.points().xyz[chosen.to(device)].detach(),
+            samples=positions[chosen.to(positions.device)].detach().to(device),
             seen=torch.empty(len(kept), SAMPLES, dtype=torch.bool, device=device),
             rows={photo: row for row, photo in enumerate(kept)},
             photos=torch.tensor(kept, device=device),
@@ -109,11 +109,8 @@ def _following(table: PhotoTable, cameras: list[Camera], pipeline: Pipeline, cac
 
 def _surface(pipeline: Pipeline, cache: PhotoCache, photo: int, camera: Camera) -> Tensor:
     """Return [ceil(h/2), ceil(w/2)] the depth that a photo's camera sees, see `PhotoTable`."""
-    raster = replace(pipeline.raster, levels=pipeline.fill_levels)
     half = camera.cropped(0.5, 0.0, 0.0, (camera.width + 1) // 2, (camera.height + 1) // 2)
-    levels = pipeline.draw(half, pipeline.points.features[:, :3], raster)
-    filled = pipeline.fill_holes(levels, None)
-    surface = filled_depth(levels, filled, pipeline.fill_levels)[0, 0].clamp_max(FAR)
+    surface = pipeline.surfaces(half)[0, 0].clamp_max(FAR)
     mask = cache.mask(photo)
     if mask is not None:
         rows, columns = surface.shape
