@@ -9,7 +9,15 @@ import torch
 from adop.config import EnvironmentConfig, RenderConfig, TrainConfig
 from adop.geometry.camera import Camera
 from adop.model.environment import Environment
-from adop.model.views.extrapolation import Extrapolation, composite_extrapolation, extrapolate
+from adop.model.views.extrapolation import (
+    FALLING,
+    REJECTED_ERROR,
+    TRUSTED_ERROR,
+    Extrapolation,
+    _spread,
+    composite_extrapolation,
+    extrapolate,
+)
 from adop.ops import Levels, Points, RasterConfig, draw
 from adop.run.run import open_scene
 
@@ -97,11 +105,26 @@ def test_a_distant_sky_stays() -> None:
     levels = wall(view, 1.9)
     trusted, doubted, rejected = (
         extrapolate(levels, view, nowhere, environment(error), Extrapolation(4, FILLS))
-        for error in (0.005, 0.1, 0.5)
+        for error in (0.005, (TRUSTED_ERROR + REJECTED_ERROR) / 2, 0.5)
     )
     assert trusted == []
     assert doubted[0][1].max().item() == pytest.approx(0.5)
     assert rejected[0][1].max().item() > 0.95
+
+
+def test_a_surface_continues_from_its_nearest_edge() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image, known = torch.rand(1, 2, 24, 40, generator=generator), torch.zeros(1, 1, 24, 40, dtype=torch.bool)
+    known[..., 9:, 6:31] = True
+    known[..., 14:17, 20:23] = False  # a hole
+    found = _spread(image, known)
+    assert torch.equal(found[:, :, known[0, 0]], image[:, :, known[0, 0]])
+    beside = torch.nn.functional.max_pool2d((~known).float(), 3, 1, 1)[0, 0] > 0
+    edge, unknown = (known[0, 0] & beside).nonzero(), (~known[0, 0]).nonzero()
+    weights = torch.cdist(unknown.float(), edge.float()) ** -float(FALLING)
+    expected = image[0][:, edge[:, 0], edge[:, 1]] @ (weights / weights.sum(1, keepdim=True)).T
+    torch.testing.assert_close(found[0][:, unknown[:, 0], unknown[:, 1]], expected, atol=0.03, rtol=0)
+    assert float((expected - 0.5).abs().max()) > 0.2
 
 
 def test_what_lies_behind_a_photo_is_not_seen_by_it() -> None:

@@ -9,15 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adop.geometry.camera import Camera
-from adop.model.environment import Environment, push_pull
+from adop.model.environment import Environment
 from adop.model.hole_filling import upsample
 from adop.ops import Backend, Levels, Points, project
 
 REACH = 0.25  # of the image's longer side: how far surfaces continue beyond what is drawn
 TRUSTED_ERROR, REJECTED_ERROR = (
-    0.05,
-    0.15,
+    0.03,
+    0.08,
 )  # in sRGB: up to the first the environment is trusted, from the second not
+FALLING = 3  # power of the distance with which the pixels that a surface continues from count less
 NEAREST = 100  # photos nearest to the view that are tested for visibility
 
 # What continues on each level of a view: features [1, C, H_l, W_l] and the share [1, 1, H_l, W_l] by which they show in
@@ -50,7 +51,7 @@ def extrapolate(
     have that place in their picture, it is known to be empty, and the environment shows. Otherwise a surface may well
     continue beyond the edges of the photos, and the colours around the pixel say more than an environment that was
     seen past that surface, unless the photos predict each other's environment well there, as with a distant sky.
-    This is space carving in reverse (Kutulakos and Seitz 2000); colours spread by `push_pull`.
+    This is space carving in reverse (Kutulakos and Seitz 2000).
 
     Args:
         levels: the pyramid of one view, B = 1.
@@ -114,12 +115,29 @@ def _count_views(places: Tensor, photos: list[Camera], backend: Backend) -> Tens
 
 
 def _spread(image: Tensor, known: Tensor) -> Tensor:
-    """Return [1, C, H, W] filled from its known pixels [1, 1, H, W]."""
-    height, width = image.shape[2:]
-    more = [0, (1 << (width - 1).bit_length()) - width, 0, (1 << (height - 1).bit_length()) - height]
-    counts = F.pad(known.to(image.dtype), more)
-    filled = push_pull(F.pad(image, more) * counts, counts, image.new_zeros(image.shape[1]))
-    return filled[:, :, :height, :width]
+    """Return [1, C, H, W] known at the pixels [1, 1, H, W], and elsewhere a mean of the edge of what is known.
+
+    Its pixels count by one over their distance to the power of `FALLING`, so that a trunk goes on as a trunk beside what
+    is left and right of it. A sum of Gaussians, each twice as wide as the one before, stands for that power: they are
+    applied along columns and rows one after the other.
+
+    Source: interpolation by inverse distances (Shepard 1968).
+    """
+    edge = known * F.max_pool2d((~known).to(image.dtype), 3, 1, 1)
+    counted = torch.cat((image * edge, edge), 1)
+    along_columns, along_rows = (_squared_distances(size, image) for size in image.shape[2:])
+    total = torch.zeros_like(counted)
+    for width in (2.0**octave for octave in range(-1, max(image.shape[2:]).bit_length())):
+        blurred = (-along_columns / (2 * width**2)).exp() @ counted @ (-along_rows / (2 * width**2)).exp()
+        total += blurred / width**FALLING
+    mean = total[:, :-1] / total[:, -1:].clamp_min(torch.finfo(image.dtype).tiny)
+    return torch.where(known, image, mean)
+
+
+def _squared_distances(size: int, like: Tensor) -> Tensor:
+    """Return [size, size], the squared distances between the pixels of a row or column."""
+    position = torch.arange(size, device=like.device, dtype=like.dtype)
+    return (position[:, None] - position) ** 2
 
 
 def _nearness(drawn: Tensor) -> Tensor:
