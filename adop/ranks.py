@@ -23,6 +23,8 @@ ENDED = "ended"  # key in the processes' store: one of them has said why it ends
 
 Item = TypeVar("Item")
 
+_alone: list[bool] = []  # of the `alone` and `together` that are open, the innermost last
+
 
 class ProcessLostError(RuntimeError):
     """Another process of the run can no longer be reached."""
@@ -42,8 +44,8 @@ class Ranks:
 
 
 def ranks() -> Ranks:
-    """Return which process this is; the only one unless `joined` is entered under `torchrun`."""
-    if not (dist.is_available() and dist.is_initialized()):
+    """Return which process this is; the only one unless `joined` is entered under `torchrun`, and in `alone`."""
+    if not (dist.is_available() and dist.is_initialized()) or (_alone and _alone[-1]):
         return Ranks()
     return Ranks(dist.get_rank(), dist.get_world_size())
 
@@ -115,6 +117,26 @@ def joined(device: str, advice: str = "start again") -> Iterator[None]:
                 dist.destroy_process_group()
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let each process work by itself meanwhile, as if there were no other; only the first one still prints."""
+    _alone.append(True)
+    try:
+        yield
+    finally:
+        _alone.pop()
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Reach all processes meanwhile, inside `alone` too."""
+    _alone.append(False)
+    try:
+        yield
+    finally:
+        _alone.pop()
+
+
 def wait() -> None:
     """Wait until every process has come here."""
     totals([0.0])
@@ -154,6 +176,15 @@ def copy_first_(tensors: Iterable[Tensor]) -> None:
         with _exchange():
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
+
+
+def from_all(item: Item) -> list[Item]:
+    """Return the items of all processes: numbers, strings, dataclasses and tensors on the CPU."""
+    items: list[Item] = [item] * ranks().count
+    if ranks().count > 1:
+        with _exchange():
+            dist.all_gather_object(items, item)
+    return items
 
 
 def in_turns(count: int, make: Callable[[int], Item]) -> Iterator[Item]:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from adop.errors import UserError
 from adop.evaluation.evaluate import mean_scores, score_photo
 from adop.images.vgg import Vgg
+from adop.model.network import NeuralRenderer
 from adop.model.pipeline import Pipeline
 from adop.preparation.refinement import align_while_training
 from adop.ranks import ProcessLostError, first_number, ranks
@@ -32,7 +33,7 @@ from adop.run.photos.photo_lookup import ready_photos
 from adop.run.run import Run
 from adop.training.log import Log, ProgressLine, Recent
 from adop.training.optimiser import Optimiser
-from adop.training.processes import agreed, reduce_step
+from adop.training.processes import agreed, average_network, reduce_step
 from adop.training.steps.sampler import BatchPrefetcher
 from adop.training.steps.step import draw_batch
 from adop.training.steps.step_graph import StepGraphs
@@ -59,19 +60,38 @@ class Training:
     label: str = ""  # before its line of progress
 
 
-def take_steps(trainings: Sequence[Training], interrupted: Callable[[], bool]) -> bool:
-    """Take steps of the runs in turn, until all are done or interrupted, and return whether they were interrupted."""
+def take_steps(
+    trainings: Sequence[Training], interrupted: Callable[[], bool], shared: NeuralRenderer | None = None
+) -> bool:
+    """Take steps of the runs in turn, until all are done or interrupted, and return whether they were interrupted.
+
+    Args: shared: a network that other processes train on other scenes meanwhile; None: there is none.
+    """
     loops = [_steps(training, interrupted) for training in trainings]
     try:
-        going, stopped = loops, False
-        while going and not stopped:
+        going, busy, stopped = loops, True, False
+        while busy and not stopped:
             asked = [next(loop, None) for loop in going]
-            stopped = True in asked
             going = [loop for loop, answer in zip(going, asked, strict=True) if answer is not None]
+            busy, stopped = len(going) > 0, True in asked
+            if shared is not None:
+                stopped, busy = _average(trainings, shared, len(going), stopped)
         return stopped
     finally:
         for loop in loops:
             loop.close()
+
+
+def _average(
+    trainings: Sequence[Training], shared: NeuralRenderer, steps: int, stopped: bool
+) -> tuple[bool, bool]:
+    """Return what `average_network` does; where another process is lost, save first."""
+    try:
+        return average_network(shared, steps, stopped)
+    except ProcessLostError:
+        for training in trainings:
+            try_to_save(training.run, training.optimiser)
+        raise
 
 
 def _steps(training: Training, interrupted: Callable[[], bool]) -> Generator[bool, None, None]:

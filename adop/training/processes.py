@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adop.errors import UserError
 from adop.model.pipeline import Pipeline
-from adop.ranks import largest_, ranks, sum_, totals
+from adop.ranks import largest_, ranks, sum_, together, totals
 from adop.run.run import Run
 
 
@@ -29,6 +29,26 @@ def agreed(seconds: float, interrupted: bool) -> tuple[float, float]:
     """Return the first process's seconds of training, and how many processes were asked to stop."""
     first, asked = totals([seconds * ranks().first, float(interrupted)])
     return first, asked
+
+
+@torch.no_grad()
+def average_network(network: nn.Module, steps: int, asked: bool) -> tuple[bool, bool]:
+    """Average a network over processes that have each trained it on scenes of their own.
+
+    Args:
+        steps: that this process has taken since the last call, by which its network counts.
+        asked: whether this process was asked to stop.
+
+    Returns whether any process was asked to stop, and whether any has taken a step.
+    """
+    with together():
+        taken, stop = totals([float(steps), float(asked)])
+        if taken > 0:
+            parameters = list(network.parameters())
+            flat = sum_(torch.cat([steps * parameter.reshape(-1) for parameter in parameters])) / taken
+            for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+                parameter.copy_(part.view(parameter.shape))
+    return stop > 0, taken > 0
 
 
 def reduce_step(pipeline: Pipeline, values: dict[str, Tensor]) -> dict[str, Tensor]:

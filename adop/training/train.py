@@ -23,7 +23,7 @@ from adop.preparation.refinement import check_method, report_learned
 from adop.preparation.start import preparation, start_from_photos
 from adop.progress import Stages
 from adop.ranges import check_ranges
-from adop.ranks import first_number, joined, rank_device, ranks, wait
+from adop.ranks import alone, copy_first_, first_number, from_all, joined, rank_device, ranks, together, wait
 from adop.run.checkpoint import PACKED, checkpoints, load_checkpoint, load_optimiser_state
 from adop.run.exposure import save_exposure
 from adop.run.memory import estimate_memory, free_memory, memory_advice
@@ -95,8 +95,9 @@ def train_scenes(
     """Train one network on several scenes, a step of each in turn; return the evaluation of each, by its name.
 
     Each scene becomes a run of its own, `output/NAME`, with which everything can be done as with others. NAME is that of
-    the scene's folder. `config.steps` or `config.minutes` are those of each scene, which share the time. The processes
-    that `torchrun` starts share the crops of each step, as of one scene.
+    the scene's folder. `config.steps` or `config.minutes` are those of each scene, which share the time. Of the processes
+    that `torchrun` starts, each trains scenes of its own, and after each turn the network becomes the mean of theirs;
+    where there are fewer scenes than processes, they share the crops of each step, as of one scene.
 
     Args: as for `train`.
 
@@ -112,16 +113,29 @@ def train_scenes(
         deterministic(choose_device(rank_device(config.device))),
         ExitStack() as logs,
     ):
+        processes = ranks()
+        apart = 1 < processes.count <= len(named)
+        own = dict(list(named.items())[processes.rank :: processes.count]) if apart else named
+        if apart:
+            say(f"{len(named)} scenes, shared by {processes.count} processes; the first shows its own here")
+            logs.enter_context(alone())
+        trainings: list[Training] = []
         network: NeuralRenderer | None = None
-        trainings = []
         with _said_if_interrupted(say, "interrupted before the first step; --resume continues"):
-            for name, scene in named.items():
-                own = dataclasses.replace(config, scene=str(scene.resolve()))
-                training = _begin_one(scene, output / name, own, resume, say, network)
+            for name, scene in own.items():
+                of_scene = dataclasses.replace(config, scene=str(scene.resolve()))
+                training = _begin_one(scene, output / name, of_scene, resume, say, network)
                 network = training.run.pipeline.network
                 logs.enter_context(closing(training.log))
                 trainings.append(training)
-        return dict(zip(named, _train_and_evaluate(trainings), strict=True))
+        if not apart or network is None:
+            return dict(zip(own, _train_and_evaluate(trainings), strict=True))
+        with together():
+            copy_first_(parameter.detach() for parameter in network.parameters())
+        results = dict(zip(own, _train_and_evaluate(trainings, network), strict=True))
+        with together():
+            found = {name: result for part in from_all(results) for name, result in part.items()}
+        return {name: found[name] for name in named}
 
 
 def _begin_one(
@@ -265,10 +279,15 @@ def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: boo
     return run
 
 
-def _train_and_evaluate(trainings: Sequence[Training]) -> list[dict[str, Any]]:
-    """Train runs together to their end, save them, and return their evaluations."""
+def _train_and_evaluate(
+    trainings: Sequence[Training], shared: NeuralRenderer | None = None
+) -> list[dict[str, Any]]:
+    """Train runs together to their end, save them, and return their evaluations.
+
+    Args: shared: see `take_steps`.
+    """
     with interrupts() as interrupted:
-        stopped = take_steps(trainings, interrupted)
+        stopped = take_steps(trainings, interrupted, shared)
         for training in trainings:
             _save_at_end(training)
         wait()

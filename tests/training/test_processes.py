@@ -137,35 +137,70 @@ def test_two_processes_with_half_the_batch_each_end_where_one_does(
     assert abs(scores[0]["mean"]["psnr"] - scores[1]["mean"]["psnr"]) < 0.01
 
 
-def test_two_processes_teach_one_network_several_scenes_and_continue(
+def network_of(run: Path) -> dict[str, Tensor]:
+    """Return the network of a run's newest checkpoint."""
+    tensors = load_file(checkpoints(run / "checkpoints")[-1])
+    return {name: value for name, value in tensors.items() if name.startswith("model.network")}
+
+
+def several_words(scenes: list[Path], config: TrainConfig, output: Path) -> list[str]:
+    """Return the words after `adop` that train several scenes with a configuration."""
+    words = train_words(scenes[0], config, output)
+    return [*words[:2], *map(str, scenes[1:]), *words[2:]]
+
+
+def test_processes_have_scenes_of_their_own_and_teach_one_network_which_one_process_goes_on_with(
+    tiny_folder: Path, masked_folder: Path, tmp_path: Path
+) -> None:
+    for name, folder in (("house", tiny_folder), ("garden", masked_folder), ("shed", tiny_folder)):
+        shutil.copytree(folder, tmp_path / name)
+    scenes, output = [tmp_path / name for name in ("house", "garden", "shed")], tmp_path / "together"
+    once = replace(EXACT, steps=1)
+    with one_thread():
+        for scene in scenes[:2]:
+            train(scene, tmp_path / "apart" / scene.name, once, say=lambda _: None)
+    ended = run_adop(several_words(scenes[:2], once, output), 2)
+    assert ended.returncode == 0, ended.stderr
+    # One step each: the network is the mean of both, and everything else as in a run of one scene.
+    networks = [network_of(tmp_path / "apart" / scene.name) for scene in scenes[:2]]
+    for scene in scenes[:2]:
+        one, other = (
+            load_file(checkpoints(f / scene.name / "checkpoints")[-1]) for f in (tmp_path / "apart", output)
+        )
+        for name, values in other.items():
+            expected = one[name]
+            if name in networks[0]:
+                expected = (networks[0][name] + networks[1][name]) / 2
+            torch.testing.assert_close(values, expected, rtol=TOLERANCE, atol=1e-6, msg=name)
+        assert f"{scene.name}\nheld-out photos" in ended.stdout
+    # A third scene joins, so that one process has two of them and the other one waits for it.
+    words = ["train", *map(str, scenes), "--output", str(output), "--resume", "--steps", "3"]
+    ended = run_adop(words, 2)
+    assert ended.returncode == 0 and ended.stdout.count("resumed at step 1") == 1, ended.stderr
+    networks = [network_of(output / scene.name) for scene in scenes]
+    for name, values in networks[0].items():
+        assert all(torch.equal(values, other[name]) for other in networks[1:])
+    ended = run_adop([*words[:-1], "4"], 1)
+    assert ended.returncode == 0 and ended.stdout.count("resumed at step 3") == 3, ended.stderr
+
+
+def test_where_there_are_more_processes_than_scenes_they_share_the_crops(
     tiny_folder: Path, masked_folder: Path, tmp_path: Path
 ) -> None:
     for name, folder in (("house", tiny_folder), ("garden", masked_folder)):
         shutil.copytree(folder, tmp_path / name)
     scenes, outputs = [tmp_path / "house", tmp_path / "garden"], [tmp_path / "alone", tmp_path / "together"]
-    for steps in (2, 3):
-        resume, config = steps == 3, replace(EXACT, steps=steps)
-        with one_thread():
-            train_scenes(scenes, outputs[0], config, resume, say=lambda _: None)
-        words = train_words(scenes[0], config, outputs[1])
-        words.insert(2, str(scenes[1]))
-        if resume:
-            words = ["train", *map(str, scenes), "--output", str(outputs[1]), "--resume", "--steps", "3"]
-        ended = run_adop(words, 2)
-        assert ended.returncode == 0, ended.stderr
-        learned = [assert_end_alike(*(output / scene.name for output in outputs)) for scene in scenes]
-        network = [name for name in learned[0] if name.startswith("model.network")]
-        assert network and all(torch.equal(learned[0][name], learned[1][name]) for name in network)
-    assert ended.stdout.count("resumed at step 2") == 2
+    config = replace(EXACT, steps=2)
+    with one_thread():
+        train_scenes(scenes, outputs[0], config, say=lambda _: None)
+    ended = run_adop(several_words(scenes, config, outputs[1]), 3)
+    assert ended.returncode == 0, ended.stderr
+    for scene in scenes:
+        assert_end_alike(*(output / scene.name for output in outputs))
 
 
-@pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_process_ends_the_run_with_one_sentence_and_one_process_goes_on(
-    masked_folder: Path, tmp_path: Path, killed: int
-) -> None:
-    run = tmp_path / "run"
-    config = replace(CONFIG, batch=4, steps=100_000, checkpoint_seconds=0.2)
-    words = train_words(masked_folder, config, run)
+def end_by_killing(rank: int, words: list[str], run: Path) -> None:
+    """Train in two processes, kill one after the first checkpoint of a run, and check what is said."""
     with subprocess.Popen(
         command(words, 2), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as launcher:
@@ -174,12 +209,23 @@ def test_a_killed_process_ends_the_run_with_one_sentence_and_one_process_goes_on
             assert time.monotonic() < until and launcher.poll() is None
             time.sleep(0.1)
         workers = [p for p in psutil.Process(launcher.pid).children() if "train" in p.cmdline()]
-        (victim,) = [worker for worker in workers if worker.environ()["RANK"] == str(killed)]
+        (victim,) = [worker for worker in workers if worker.environ()["RANK"] == str(rank)]
         victim.kill()
         said, _ = launcher.communicate(timeout=60)
     assert launcher.returncode != 0
     assert said.count("adop: one of the 2 processes ended before its work was done") == 1
     assert "[rank" not in said, "a process ended with a traceback"
+
+
+LONG = replace(CONFIG, batch=4, steps=100_000, checkpoint_seconds=0.2)
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_the_run_with_one_sentence_and_one_process_goes_on(
+    masked_folder: Path, tmp_path: Path, killed: int
+) -> None:
+    run = tmp_path / "run"
+    end_by_killing(killed, train_words(masked_folder, LONG, run), run)
     if killed == 0:
         return  # the rest is the same for both
     step = int(checkpoints(run / "checkpoints")[-1].stem.removeprefix("step_"))
@@ -188,6 +234,23 @@ def test_a_killed_process_ends_the_run_with_one_sentence_and_one_process_goes_on
     )
     assert ended.returncode == 0, ended.stderr
     assert f"resumed at step {step}" in ended.stdout
+
+
+def test_a_killed_process_ends_the_runs_of_all_scenes(
+    tiny_folder: Path, masked_folder: Path, tmp_path: Path
+) -> None:
+    for name, folder in (("house", tiny_folder), ("garden", masked_folder)):
+        shutil.copytree(folder, tmp_path / name)
+    end_by_killing(
+        1,
+        several_words([tmp_path / "house", tmp_path / "garden"], LONG, tmp_path / "runs"),
+        tmp_path / "runs" / "garden",
+    )
+    steps = [
+        int(checkpoints(tmp_path / "runs" / name / "checkpoints")[-1].stem[5:])
+        for name in ("house", "garden")
+    ]
+    assert min(steps) > 0
 
 
 def test_two_processes_share_the_frames_and_the_scores(
