@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,6 +25,9 @@ ENDED = "ended"  # key in the processes' store: one of them has said why it ends
 Item = TypeVar("Item")
 
 _alone: list[bool] = []  # of the `alone` and `together` that are open, the innermost last
+_shown: list[
+    tuple[TextIO, TextIO]
+] = []  # standard output and error of a process whose printing `joined` hides
 
 
 class ProcessLostError(RuntimeError):
@@ -93,6 +97,8 @@ def joined(device: str, advice: str = "start again") -> Iterator[None]:
     store = _store(rank)
     with contextlib.ExitStack() as stack:
         if rank:
+            _shown.append((sys.stdout, sys.stderr))
+            stack.callback(_shown.pop)
             nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
             stack.enter_context(contextlib.redirect_stderr(nowhere))
@@ -135,6 +141,16 @@ def together() -> Iterator[None]:
         yield
     finally:
         _alone.pop()
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """Show what this process prints meanwhile, although `joined` hides what all but the first one print."""
+    with contextlib.ExitStack() as stack:
+        if _shown:
+            stack.enter_context(contextlib.redirect_stdout(_shown[-1][0]))
+            stack.enter_context(contextlib.redirect_stderr(_shown[-1][1]))
+        yield
 
 
 def wait() -> None:

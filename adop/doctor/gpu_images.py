@@ -175,10 +175,11 @@ def points_in_blocks(device: str, backend: Backend) -> list[Tensor]:
     left = scene.camera.cropped(1.0, 0.0, 0.0, scene.camera.width // 4, scene.camera.height)
     right = scene.camera.cropped(1.0, 0.75 * scene.camera.width, 0.0, left.width, left.height)
     raster = RasterConfig(levels=LEVELS)
-    most = max(int(visible_blocks(camera, blocks, raster).sum()) for camera in (left, right))
-    cache = BlockCache(stored, torch.device(device), most * blocks.size * stored.bytes_per_point)
+    cameras = (left.to(device), right.to(device))
+    needed = [int(visible_blocks(camera, blocks.to(device), raster).sum()) for camera in cameras]
+    cache = BlockCache(stored, torch.device(device), max(needed) * blocks.size * stored.bytes_per_point)
     images: list[Tensor] = []
-    for camera in (left.to(device), right.to(device)):
+    for camera in cameras:
         cache.bring([camera], raster)
         own = (points, scene.features) if backend == "reference" else (cache.points, cache.features)
         images += draw(camera, *own, raster, backend=backend).features

@@ -20,7 +20,6 @@ from adop.evaluation.plots import (
     draw_response,
     draw_vignette,
 )
-from adop.refine.align import render_points
 from adop.refine.alignment_equations import pixel_shift
 from adop.run.run import Run
 
@@ -74,8 +73,7 @@ def _photo_shift(run: Run, photo: int) -> float:
         distortion=torch.from_numpy(lens.distortion)[None].to(camera.crop),
         motion=None,
     )
-    rendering = render_points(run.pipeline, camera.reduced(DEPTH_SCALE), index)
-    return pixel_shift(start, camera, rendering.depth)
+    return pixel_shift(start, camera, run.pipeline.surfaces(camera.reduced(DEPTH_SCALE)))
 
 
 def _point_shifts(run: Run) -> np.ndarray:

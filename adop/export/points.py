@@ -21,6 +21,7 @@ from adop.scene.visibility import PointVisibility
 _PLY_TYPES = {"float32": "float", "float64": "double", "uint8": "uchar"}
 MARGIN = 0.05  # of the size of the box around the scene's own points
 _ROWS = 1 << 18  # vertices that are written at a time
+TOGETHER = 1 << 20  # points whose colours are computed at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,26 +59,41 @@ def exported_points(run: Run, lens: int | None, offset: np.ndarray) -> ExportedP
     with torch.no_grad():
         xyz = run.pipeline.points.positions().cpu().numpy()
     features = run.pipeline.points.features.detach()
-    light, directions, harmonics = features[:, :3].clone().to(run.device), None, _harmonics(run)
-    if harmonics is not None:
-        directions = _mean_directions(run, xyz)
-        light += torch.einsum("nca,na->nc", harmonics.to(light), torch.from_numpy(directions).to(light))
-    light.requires_grad_(harmonics is not None)
-    with torch.set_grad_enabled(harmonics is not None):
-        colours = develop(run.pipeline.tonemapper, light.exp().T[None, :, :, None], settings)[0, :, :, 0].T
-    slopes = None
-    if harmonics is not None:
-        (gradient,) = torch.autograd.grad(colours.sum(), light)
-        slopes = (gradient[:, :, None].to(harmonics) * harmonics).cpu().numpy()
+    harmonics = _harmonics(run)
+    directions = None if harmonics is None else _mean_directions(run, xyz)
+    parts = []
+    for first in range(0, len(xyz), TOGETHER):
+        part = slice(first, first + TOGETHER)
+        light, own = features[part, :3].to(run.device, copy=True), None
+        if harmonics is not None and directions is not None:
+            own = harmonics[part].to(light)
+            light += torch.einsum("nca,na->nc", own, torch.from_numpy(directions[part]).to(light))
+        parts.append(_colours(run, light, own, settings))
+    colours = np.concatenate([colour for colour, _ in parts])
+    slopes = None if harmonics is None else np.concatenate([slope for _, slope in parts])
     normals, kept = run.pipeline.points.normals, exported(run)
     return ExportedPoints(
         xyz[kept].astype(np.float64) + offset,
         None if normals is None else normals.cpu().numpy()[kept],
-        colours.detach().cpu().numpy()[kept],
+        colours[kept],
         None if slopes is None else slopes[kept],
         None if directions is None else directions[kept],
         kept,
     )
+
+
+def _colours(
+    run: Run, light: Tensor, harmonics: Tensor | None, settings: CameraSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the colours [M, 3] of log light [M, 3], and their slopes [M, 3, 3] by direction; [0] without harmonics."""
+    light.requires_grad_(harmonics is not None)
+    with torch.set_grad_enabled(harmonics is not None):
+        colours = develop(run.pipeline.tonemapper, light.exp().T[None, :, :, None], settings)[0, :, :, 0].T
+    slopes = light.new_empty(0)
+    if harmonics is not None:
+        (gradient,) = torch.autograd.grad(colours.sum(), light)
+        slopes = gradient[:, :, None] * harmonics
+    return colours.detach().cpu().numpy(), slopes.detach().cpu().numpy()
 
 
 @torch.no_grad()

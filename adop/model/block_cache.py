@@ -1,7 +1,7 @@
 """The blocks of stored points that views drew last, kept on a device whose memory cannot hold all of them.
 
-A view draws few of the blocks of a large scene. Those that are not on the device yet take the places of the blocks that
-no view has drawn for the longest time. What a view draws does not depend on what was there before.
+A view draws few of the blocks of a large scene. Those that are not on the device yet replace the least recently used.
+What a view draws does not depend on what was there before.
 
 Source: layered point clouds (Gobbetti and Marton 2004), whose blocks are cached in the same way.
 """
@@ -91,22 +91,22 @@ class BlockCache:
         return torch.stack(seen).any(0).nonzero()[:, 0].cpu()
 
     def _load(self, blocks: Tensor, slots: Tensor) -> None:
-        """Put blocks into slots, in place of what is there."""
+        """Put blocks into slots, in place of what is there. Where that is interrupted, the rest counts as absent."""
         left = self._block_in_slot[slots]
         self._slot_of_block[left[left >= 0]] = -1
-        self._slot_of_block[blocks], self._block_in_slot[slots] = slots, blocks
-        self._used[slots] = self._calls
+        self._block_in_slot[slots] = -1
+        assert self.points.blocks is not None
+        self.points.blocks.radius[slots.to(self.features.device)] = -torch.inf
         step = max(COPIED // (self._table.size * self.stored.bytes_per_point), 1)
         for first in range(0, len(blocks), step):
-            self._copy(blocks[first : first + step], slots[first : first + step])
+            some, places = blocks[first : first + step], slots[first : first + step]
+            self._copy(some, places)
+            self._slot_of_block[some], self._block_in_slot[places] = places, some
+            self._used[places] = self._calls
 
     def _copy(self, blocks: Tensor, slots: Tensor) -> None:
         stored, own, size = self.stored, self.points, self._table.size
-        index, place = blocks.to(self._table.lower.device), slots.to(self._table.lower.device)
-        assert own.blocks is not None
-        for name in ("lower", "upper", "radius"):
-            getattr(own.blocks, name)[place] = getattr(self._table, name)[index]
-        own.blocks.falling[place] = self._table.falling[index]
+        index, place = blocks.to(self.features.device), slots.to(self.features.device)
         pairs = (
             (stored.xyz, own.xyz, torch.nan),
             (stored.radius, own.radius, 0.0),
@@ -121,3 +121,6 @@ class BlockCache:
                 part = source[block * size : (block + 1) * size]
                 row[: len(part)] = part  # the last block of all may be shorter
             target.view(-1, size, *source.shape[1:])[place] = rows.to(target.device)
+        assert own.blocks is not None
+        for name in ("lower", "upper", "falling", "radius"):  # from the radius on they are drawn
+            getattr(own.blocks, name)[place] = getattr(self._table, name)[index]

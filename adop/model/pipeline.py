@@ -92,7 +92,7 @@ class Pipeline(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the points and the network live."""
+        """Where views are drawn, and the network lives."""
         return self.points.device
 
     @property
@@ -295,10 +295,12 @@ class Pipeline(nn.Module):
     @torch.no_grad()
     def surfaces(self, camera: Camera) -> Tensor:
         """Return [B, 1, H, W] the depth of the points that cameras see, as `depth` does, without rendering an image."""
-        raster = replace(self.view_raster, levels=self.fill_levels)
+        raster = replace(self.raster, levels=self.fill_levels)
         coarser = self.points.bring([camera], raster)
         raster = replace(raster, radius_threshold=coarser * raster.radius_threshold)
-        levels = draw(camera, self.points(), self.points.drawn_features, raster, backend=self.backend)
+        points = self.points()
+        # No colour is asked for: positions stand for features, which stored points would have to read from the file.
+        levels = draw(camera, points, points.xyz, raster, backend=self.backend)
         return filled_depth(levels, self.fill_holes(levels, None), self.fill_levels)
 
     def fill_holes(self, levels: Levels, background: list[Tensor] | None) -> FilledPyramid:

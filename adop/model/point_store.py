@@ -60,6 +60,11 @@ class StoredPoints:
     blocks: Blocks
 
     @property
+    def spread(self) -> int:
+        """How many leading points lie all over the scene: about those of the first layer."""
+        return max(1, len(self.radius) // LAYER_RATIO ** _finer_layers(len(self.radius)))
+
+    @property
     def bytes_per_point(self) -> int:
         """Bytes that a point takes, with its features."""
         floats = 4 + self.features.shape[1] + (0 if self.normals is None else 3)
@@ -166,12 +171,16 @@ def _bins(radius: Tensor) -> np.ndarray:
     return (BINS // 2 + octave * BINS_PER_OCTAVE).long().clamp(0, BINS - 1).numpy()
 
 
+def _finer_layers(total: int) -> int:
+    """Return how many layers follow the first one."""
+    return max(0, math.ceil(math.log(max(total / FIRST_LAYER, 1), LAYER_RATIO)))
+
+
 def _layers_of_bins(histogram: np.ndarray) -> np.ndarray:
     """Return the layer [BINS] of each bin: 0 for the largest radii, the last one for the smallest."""
     total = int(histogram.sum())
-    layers = max(0, math.ceil(math.log(max(total / FIRST_LAYER, 1), LAYER_RATIO)))
     larger = histogram.sum(0)[::-1].cumsum()[::-1]  # points of a bin or of those above it
-    limits = [total / LAYER_RATIO**k for k in range(layers, 0, -1)]
+    limits = [total / LAYER_RATIO**k for k in range(_finer_layers(total), 0, -1)]
     return np.searchsorted(np.array(limits), larger, side="left")
 
 

@@ -55,6 +55,9 @@ class LearnedPoints(nn.Module):
         self.xyz_delta = nn.Parameter(torch.zeros(count, 3), requires_grad=False)
         self._blocks: Blocks | None = None
         self._cache: BlockCache | None = None
+        self._spread: int | None = (
+            None  # leading points that lie all over the scene; None: all points together
+        )
         self.register_load_state_dict_post_hook(lambda module, _: module.invalidate())
 
     def __len__(self) -> int:
@@ -69,6 +72,12 @@ class LearnedPoints(nn.Module):
     def positions(self) -> Tensor:
         """Return [N, 3] where all points are, world."""
         return self.xyz + self.extent * self.xyz_delta if len(self.xyz_delta) else self.xyz
+
+    def sampled(self, count: int, generator: torch.Generator) -> Tensor:
+        """Return [count, 3], where points lie that are drawn at random; of stored points, few pages are read."""
+        chosen = torch.randint(self._spread or len(self), (count,), generator=generator)
+        positions = self.positions().detach()
+        return positions[chosen.to(positions.device)].to(self.device)
 
     def forward(self) -> Points:
         """Return the points as the rasterizer takes them, bounded by blocks: all of them, or where they are more than
@@ -86,7 +95,7 @@ class LearnedPoints(nn.Module):
         return self.features if self._cache is None else self._cache.features
 
     def bring(self, cameras: Sequence[Camera], config: RasterConfig) -> float:
-        """Have the points at hand that cameras see, and return a factor on `radius_threshold`; see `BlockCache.bring`."""
+        """Make the points that cameras see available; see `BlockCache.bring`, also for what is returned."""
         return 1.0 if self._cache is None else self._cache.bring(cameras, config)
 
     def invalidate(self) -> None:
@@ -150,14 +159,14 @@ class LearnedPoints(nn.Module):
     def use_stored(self, stored: StoredPoints, cache: BlockCache | None = None) -> None:
         """Draw points of a file instead. They cannot be learned or moved: the file is mapped for reading only.
 
-        Args: cache: draws them on a device that has not got room for all; None: they are drawn where they are.
+        Args: cache: draws them on a device that cannot hold all of them; None: they are drawn where they are.
         """
         self._replace(
             Points(stored.xyz, stored.radius, stored.normals), stored.features, stored.xyz.new_empty(0)
         )
         self.origin = torch.full((1,), -1, dtype=torch.int32, device=stored.xyz.device).expand(len(self))
         self.features.requires_grad_(False)
-        self._blocks, self._cache = stored.blocks, cache
+        self._blocks, self._cache, self._spread = stored.blocks, cache, stored.spread
 
     def resize(self, count: int) -> None:
         """Make room for `count` points, whose values a checkpoint will set."""

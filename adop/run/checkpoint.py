@@ -183,12 +183,13 @@ def checkpoint_hash(path: Path) -> str:
 
 def _tiles(pipeline: Pipeline) -> list[Callable[[], Tile]]:
     """Return the pipeline's points, about a million at a time."""
-    points, features = pipeline.points(), pipeline.points.features
+    points, features = pipeline.points, pipeline.points.features
+    positions = points.positions()
 
     def tile(first: int) -> Tile:
         part = slice(first, first + TILE)
         normals = None if points.normals is None else points.normals[part].cpu()
-        values = (points.xyz[part], points.radius[part], features[part])
+        values = (positions[part], points.lod_radius[part], features[part])
         xyz, radius, rows = (value.detach().cpu() for value in values)
         return Tile(xyz, radius, normals, rows)
 

@@ -19,7 +19,7 @@ from adop.images.vgg import Vgg
 from adop.model.network import NeuralRenderer
 from adop.model.pipeline import Pipeline
 from adop.preparation.refinement import align_while_training
-from adop.ranks import ProcessLostError, first_number, ranks
+from adop.ranks import ProcessLostError, first_number, heard, ranks
 from adop.run.checkpoint import (
     Progress,
     checkpoint_file,
@@ -106,7 +106,7 @@ def _steps(training: Training, interrupted: Callable[[], bool]) -> Generator[boo
     every_step = callback is not None or run.device.type == "cpu" or ranks().count > 1
     read_every = 1 if every_step else READ_EVERY
     photos = photos_on_gpu(run, training.say)
-    batches = BatchPrefetcher(functools.partial(draw_batch, run, photos=photos))
+    batches = BatchPrefetcher(functools.partial(draw_batch, run, photos=photos, processes=ranks()))
     with closing(batches), closing(line):
         while share_done(run) < 1 and not stopped:
             step, share = run.progress.step, share_done(run)
@@ -207,7 +207,11 @@ def try_to_save(run: Run, optimiser: Optimiser) -> None:
         save(run, optimiser)
     except (OSError, SafetensorError) as error:
         step = run.progress.step
-        print(f"\nthe checkpoint of step {step} was not written ({error}); training goes on", file=sys.stderr)
+        with heard():
+            print(
+                f"\nthe checkpoint of step {step} was not written ({error}); training goes on",
+                file=sys.stderr,
+            )
 
 
 def _log_snapshot(run: Run, log: Log) -> None:

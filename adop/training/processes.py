@@ -36,17 +36,21 @@ def average_network(network: nn.Module, steps: int, asked: bool) -> tuple[bool, 
     """Average a network over processes that have each trained it on scenes of their own.
 
     Args:
-        steps: that this process has taken since the last call, by which its network counts.
+        steps: that this process has taken since the last call, by which its network counts. One with numbers that are
+            not finite does not count: its process is about to undo a step.
         asked: whether this process was asked to stop.
 
     Returns whether any process was asked to stop, and whether any has taken a step.
     """
+    parameters = list(network.parameters())
     with together():
         taken, stop = totals([float(steps), float(asked)])
-        if taken > 0:
-            parameters = list(network.parameters())
-            flat = sum_(torch.cat([steps * parameter.reshape(-1) for parameter in parameters])) / taken
-            for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        if taken > 0 and parameters:
+            own = torch.cat([parameter.reshape(-1) for parameter in parameters])
+            share = steps * own.isfinite().all().to(own)
+            flat = sum_(torch.cat((share * own.nan_to_num(0.0, 0.0, 0.0), share[None])))
+            mean = torch.where(flat[-1] > 0, flat[:-1] / flat[-1], own)
+            for parameter, part in zip(parameters, mean.split([p.numel() for p in parameters]), strict=True):
                 parameter.copy_(part.view(parameter.shape))
     return stop > 0, taken > 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,18 @@ from adop.preparation.refinement import check_method, report_learned
 from adop.preparation.start import preparation, start_from_photos
 from adop.progress import Stages
 from adop.ranges import check_ranges
-from adop.ranks import alone, copy_first_, first_number, from_all, joined, rank_device, ranks, together, wait
+from adop.ranks import (
+    alone,
+    copy_first_,
+    first_number,
+    from_all,
+    heard,
+    joined,
+    rank_device,
+    ranks,
+    together,
+    wait,
+)
 from adop.run.checkpoint import PACKED, checkpoints, load_checkpoint, load_optimiser_state
 from adop.run.exposure import save_exposure
 from adop.run.memory import estimate_memory, free_memory, memory_advice
@@ -43,7 +54,7 @@ from adop.training.loop import (
     try_to_save,
 )
 from adop.training.optimiser import Optimiser
-from adop.training.processes import check_processes
+from adop.training.processes import average_network, check_processes
 
 # What a run folder may have before its first step; paths and renders are the viewer's.
 LEFT_BY_START = {"config.json", "occluders", "checkpoints", "paths", "renders"}
@@ -97,7 +108,8 @@ def train_scenes(
     Each scene becomes a run of its own, `output/NAME`, with which everything can be done as with others. NAME is that of
     the scene's folder. `config.steps` or `config.minutes` are those of each scene, which share the time. Of the processes
     that `torchrun` starts, each trains scenes of its own, and after each turn the network becomes the mean of theirs;
-    where there are fewer scenes than processes, they share the crops of each step, as of one scene.
+    where there are fewer scenes than processes, they share the crops of each step, as of one scene. All but the first
+    process return empty evaluations.
 
     Args: as for `train`.
 
@@ -113,29 +125,37 @@ def train_scenes(
         deterministic(choose_device(rank_device(config.device))),
         ExitStack() as logs,
     ):
+
+        def say_aloud(text: str) -> None:
+            with heard() if apart else nullcontext():
+                say(text)
+
         processes = ranks()
         apart = 1 < processes.count <= len(named)
         own = dict(list(named.items())[processes.rank :: processes.count]) if apart else named
         if apart:
-            say(f"{len(named)} scenes, shared by {processes.count} processes; the first shows its own here")
+            say(f"{len(named)} scenes, shared by {processes.count} processes; the first shows its progress")
             logs.enter_context(alone())
         trainings: list[Training] = []
         network: NeuralRenderer | None = None
         with _said_if_interrupted(say, "interrupted before the first step; --resume continues"):
             for name, scene in own.items():
                 of_scene = dataclasses.replace(config, scene=str(scene.resolve()))
-                training = _begin_one(scene, output / name, of_scene, resume, say, network)
+                training = _begin_one(scene, output / name, of_scene, resume, say_aloud, network)
                 network = training.run.pipeline.network
                 logs.enter_context(closing(training.log))
                 trainings.append(training)
         if not apart or network is None:
             return dict(zip(own, _train_and_evaluate(trainings), strict=True))
-        with together():
-            copy_first_(parameter.detach() for parameter in network.parameters())
+        # A new scene must not take the others' network away; if all are new, the first process's is as good as any.
+        done = sum(training.run.progress.step for training in trainings)
+        if not average_network(network, done, asked=False)[1]:
+            with together():
+                copy_first_(parameter.detach() for parameter in network.parameters())
         results = dict(zip(own, _train_and_evaluate(trainings, network), strict=True))
         with together():
             found = {name: result for part in from_all(results) for name, result in part.items()}
-        return {name: found[name] for name in named}
+        return {name: found[name] if processes.first else {} for name in named}
 
 
 def _begin_one(

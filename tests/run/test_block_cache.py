@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from adop.errors import UserError
+from adop.evaluation.evaluate import score_photo
+from adop.evaluation.run_plots import plot_run
 from adop.export.points import exported_points
 from adop.geometry.camera import Camera
 from adop.model.block_cache import BlockCache
 from adop.model.point_store import StoredPoints, read_point_store
-from adop.ops import draw, visible_blocks
+from adop.ops import Points, RasterConfig, draw, visible_blocks
 from adop.run.checkpoint import PACKED, load_packed, save_packed
 from adop.run.run import Run, load
 
@@ -62,6 +64,26 @@ def most_needed(folder: Path) -> int:
     return max(int(visible_blocks(camera, blocks, run.pipeline.view_raster).sum()) for camera in cameras)
 
 
+class Interrupting:
+    """In place of the features on the device: Ctrl-C comes while they are copied."""
+
+    device = CPU
+
+    def view(self, *_: int) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+
+def check_drawn(cache: BlockCache, camera: Camera, raster: RasterConfig) -> None:
+    """Check that a camera sees the same by a cache as of all points."""
+    stored = cache.stored
+    assert cache.bring([camera], raster) == 1
+    found = draw(camera, cache.points, cache.features, raster)
+    points = Points(stored.xyz, stored.radius, stored.normals, stored.blocks)
+    expected = draw(camera, points, stored.features, raster)
+    for a, b in zip(found.features, expected.features, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
 @torch.no_grad()
 def test_views_are_those_of_all_points_whatever_was_there_before(packed_folder: Path) -> None:
     whole, most = load(packed_folder), most_needed(packed_folder)
@@ -96,12 +118,7 @@ def test_the_blocks_that_were_not_drawn_for_longest_make_room(packed_folder: Pat
     seen = [visible_blocks(camera, stored.blocks, raster) for camera in (first, second)]
     cache = BlockCache(stored, CPU, room_for(stored, int(max(part.sum() for part in seen))))
     for camera in (first, second, first):
-        cache.bring([camera], raster)
-        found = draw(camera, cache.points, cache.features, raster)
-        points = replace(cache.points, xyz=stored.xyz, radius=stored.radius, normals=stored.normals)
-        expected = draw(camera, replace(points, blocks=stored.blocks), stored.features, raster)
-        for a, b in zip(found.features, expected.features, strict=True):
-            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+        check_drawn(cache, camera, raster)
 
 
 @torch.no_grad()
@@ -129,6 +146,30 @@ def test_a_view_at_full_detail_for_which_there_is_no_room_is_refused(packed_fold
     run.pipeline.view_raster = replace(run.pipeline.view_raster, radius_threshold=0.0)
     with pytest.raises(UserError, match="the device has room for 2; use --device cpu"):
         run.render(run.photo_camera(0))
+
+
+@torch.no_grad()
+def test_after_an_interrupted_copy_the_view_is_whole(
+    packed_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored, run = stored_points(packed_folder), load(packed_folder)
+    raster, (first, second, *_) = run.pipeline.view_raster, details(run)
+    needed = [int(visible_blocks(camera, stored.blocks, raster).sum()) for camera in (first, second)]
+    cache = BlockCache(stored, CPU, room_for(stored, max(needed)))
+
+    cache.bring([first], raster)
+    with monkeypatch.context() as patched:
+        patched.setattr(cache, "features", Interrupting())
+        with pytest.raises(KeyboardInterrupt):
+            cache.bring([second], raster)
+    check_drawn(cache, second, raster)
+
+
+def test_a_run_whose_blocks_are_cached_is_scored_and_plotted(packed_folder: Path, tmp_path: Path) -> None:
+    run = limited(packed_folder, most_needed(packed_folder))
+    plot_run(run, tmp_path)
+    assert (tmp_path / "plots").is_dir()
+    assert score_photo(run, run.split["held_out"][0])[0].plain.psnr > 5
 
 
 def test_all_points_are_exported(packed_folder: Path) -> None:

@@ -41,6 +41,16 @@ def test_views_of_a_packed_run_are_those_of_its_checkpoint(packed_folder: Path) 
     torch.testing.assert_close(found.depth, expected.depth, atol=1e-4, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_samples_of_a_packed_run_lie_all_over_it_and_are_read_from_few_pages(packed_folder: Path) -> None:
+    points = load(packed_folder).pipeline.points
+    found = points.sampled(500, torch.Generator().manual_seed(0))
+    leading = points.xyz[: len(points) // 4]
+    assert (found[:, None] == leading).all(2).any(1).all()
+    spread, whole = ((xyz.quantile(0.9, 0) - xyz.quantile(0.1, 0)) for xyz in (found, points.xyz))
+    assert (spread > 0.7 * whole).all()
+
+
 def test_the_command_packs_and_a_packed_folder_needs_no_checkpoints(
     trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

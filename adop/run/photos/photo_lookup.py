@@ -51,8 +51,6 @@ def ready_photos(
     cameras = _cameras(pipeline, kept, scale)
     device = pipeline.device
     pixels = [_pixels(cache, photo, scale, camera) for photo, camera in zip(kept, cameras, strict=True)]
-    chosen = torch.randint(len(pipeline.points), (SAMPLES,), generator=torch.Generator().manual_seed(SEED))
-    positions = pipeline.points.positions()
     sizes = torch.tensor([[camera.width, camera.height] for camera in cameras])
     areas = torch.stack((3 * sizes.prod(1), ((sizes + 1) // 2).prod(1)), 1)
     begins = areas.cumsum(0) - areas
@@ -64,7 +62,7 @@ def ready_photos(
             pixels=torch.cat([part.flatten() for part in pixels]).to(device),
             surfaces=torch.empty(int(areas[:, 1].sum()), device=device),
             places=torch.cat((begins, sizes, lenses), 1).to(device),
-            samples=positions[chosen.to(positions.device)].detach().to(device),
+            samples=pipeline.points.sampled(SAMPLES, torch.Generator().manual_seed(SEED)),
             seen=torch.empty(len(kept), SAMPLES, dtype=torch.bool, device=device),
             rows={photo: row for row, photo in enumerate(kept)},
             photos=torch.tensor(kept, device=device),

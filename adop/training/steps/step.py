@@ -12,7 +12,7 @@ from adop.images.vgg import Vgg
 from adop.model.pipeline import Pipeline
 from adop.model.views.view import ChosenPhotos, ViewInputs
 from adop.ops import sample_ghosts
-from adop.ranks import ranks, sum_
+from adop.ranks import Ranks, ranks, sum_
 from adop.reprojection.photo_table import NONE
 from adop.run.device_photos import DevicePhotos, crop_table, cut_crops
 from adop.run.run import Run
@@ -35,15 +35,19 @@ class StepInputs:
     part: BatchPart | None  # of a batch that several processes share
 
 
-def draw_batch(run: Run, step: int, photos: DevicePhotos | None = None) -> Batch:
+def draw_batch(
+    run: Run, step: int, photos: DevicePhotos | None = None, processes: Ranks | None = None
+) -> Batch:
     """Return the batch of a step, which depends on the run's seed and the step alone; of several processes, its part.
 
-    Args: photos: on the run's GPU, where the step will cut the crops; None: they are cut here, on the CPU.
+    Args:
+        photos: on the run's GPU, where the step will cut the crops; None: they are cut here, on the CPU.
+        processes: that share the batch; None: those of `ranks`, which only the main thread may ask for.
     """
     config, generator = run.config, step_generator(run.config.seed, step)
     wanted = CropConfig(config.batch, config.crop, config.zoom)
     whole = sample(run.scene, run.split["train"], wanted, generator)
-    crops = whole.part(ranks())
+    crops = whole.part(processes or ranks())
     if photos is not None:
         table = crop_table(photos, crops.photos, crops.windows, crops.side)
         return batch_of(crops, table, len(whole.photos))
