@@ -53,16 +53,16 @@ def test_the_python_page_runs(workplace: Path):
 
 
 def shell_lines() -> list[list[str]]:
-    """The commands of adop that README and docs show, without the path to the program."""
-    lines = []
+    """The commands of adop that README and docs show, each once, without the path to the program."""
+    lines = {}
     for page in (ROOT / "README.md", *DOCS.glob("*.md")):
         for block in re.findall(r"```sh\n(.*?)```", page.read_text(), flags=re.DOTALL):
             for line in block.splitlines():
                 for part in line.split("&&"):
                     words = shlex.split(part, comments=True)
                     if words and words[0].endswith("/adop"):
-                        lines.append(words[1:])
-    return lines
+                        lines[tuple(words[1:])] = words[1:]
+    return list(lines.values())
 
 
 @pytest.mark.long
