@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TextIO, TypeVar
@@ -123,20 +123,19 @@ def joined(device: str, advice: str = "start again") -> Iterator[None]:
                 dist.destroy_process_group()
 
 
-@contextmanager
-def alone() -> Iterator[None]:
+def alone() -> AbstractContextManager[None]:
     """Let each process work by itself meanwhile, as if there were no other; only the first one still prints."""
-    _alone.append(True)
-    try:
-        yield
-    finally:
-        _alone.pop()
+    return _being_alone(True)
+
+
+def together() -> AbstractContextManager[None]:
+    """Reach all processes meanwhile, inside `alone` too."""
+    return _being_alone(False)
 
 
 @contextmanager
-def together() -> Iterator[None]:
-    """Reach all processes meanwhile, inside `alone` too."""
-    _alone.append(False)
+def _being_alone(is_alone: bool) -> Iterator[None]:
+    _alone.append(is_alone)
     try:
         yield
     finally:

@@ -45,7 +45,7 @@ class BlockCache:
             torch.zeros(slots, 3, device=device),
             torch.full(
                 (slots, BLOCK_STEPS), -torch.inf, device=device
-            ),  # of an empty slot, which no view draws
+            ),  # so that no view draws an empty slot
             torch.ones(slots, dtype=torch.bool, device=device),
             size,
         )
@@ -95,8 +95,9 @@ class BlockCache:
         left = self._block_in_slot[slots]
         self._slot_of_block[left[left >= 0]] = -1
         self._block_in_slot[slots] = -1
-        assert self.points.blocks is not None
-        self.points.blocks.radius[slots.to(self.features.device)] = -torch.inf
+        bounds, emptied = self.points.blocks, slots.to(self.features.device)
+        assert bounds is not None
+        bounds.radius[emptied], bounds.falling[emptied] = -torch.inf, True
         step = max(COPIED // (self._table.size * self.stored.bytes_per_point), 1)
         for first in range(0, len(blocks), step):
             some, places = blocks[first : first + step], slots[first : first + step]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,20 +17,10 @@ from adop.geometry.camera import Camera
 from adop.model.block_cache import BlockCache
 from adop.model.point_store import StoredPoints, read_point_store
 from adop.ops import Points, RasterConfig, draw, visible_blocks
-from adop.run.checkpoint import PACKED, load_packed, save_packed
+from adop.run.checkpoint import PACKED, load_packed
 from adop.run.run import Run, load
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def packed_folder(trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The trained run, packed."""
-    folder = tmp_path_factory.mktemp("packed") / "run"
-    shutil.copytree(trained_folder, folder)
-    run = load(folder)
-    save_packed(folder / PACKED, run.pipeline, run.progress)
-    return folder
 
 
 def stored_points(folder: Path) -> StoredPoints:
@@ -156,7 +145,6 @@ def test_after_an_interrupted_copy_the_view_is_whole(
     raster, (first, second, *_) = run.pipeline.view_raster, details(run)
     needed = [int(visible_blocks(camera, stored.blocks, raster).sum()) for camera in (first, second)]
     cache = BlockCache(stored, CPU, room_for(stored, max(needed)))
-
     cache.bring([first], raster)
     with monkeypatch.context() as patched:
         patched.setattr(cache, "features", Interrupting())

@@ -9,20 +9,10 @@ import pytest
 import torch
 
 from adop.errors import UserError
-from adop.run.checkpoint import PACKED, save_checkpoint, save_packed
+from adop.run.checkpoint import PACKED, save_checkpoint
 from adop.run.run import load
 from adop.training.train import train
 from support.command_line import status_of
-
-
-@pytest.fixture(scope="module")
-def packed_folder(trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The trained run, packed."""
-    folder = tmp_path_factory.mktemp("packed") / "run"
-    shutil.copytree(trained_folder, folder)
-    run = load(folder)
-    save_packed(folder / PACKED, run.pipeline, run.progress)
-    return folder
 
 
 def copy_of(folder: Path, tmp_path: Path) -> Path:

@@ -14,10 +14,8 @@ from adop.model.hole_filling import upsample
 from adop.ops import Backend, Levels, Points, project
 
 REACH = 0.25  # of the image's longer side: how far surfaces continue beyond what is drawn
-TRUSTED_ERROR, REJECTED_ERROR = (
-    0.03,
-    0.08,
-)  # in sRGB: up to the first the environment is trusted, from the second not
+# In sRGB: up to the first the environment is trusted, from the second not.
+TRUSTED_ERROR, REJECTED_ERROR = 0.03, 0.08
 FALLING = 3  # power of the distance with which the pixels that a surface continues from count less
 NEAREST = 100  # photos nearest to the view that are tested for visibility
 
