@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from adop.export.points import ExportedPoints
+from adop.geometry.nearest_points import nearest_points
 from adop.scene.ply import SH_C0
 
 SH_C1 = 0.4886025119029199  # spherical harmonics of the first order, sqrt(3 / (4 pi))
@@ -57,12 +58,10 @@ def point_spacing(xyz: np.ndarray) -> np.ndarray:
 
     That of a point alone beside a dense surface is limited by those of its neighbours: its disc would hide them.
     """
-    from scipy.spatial import cKDTree
-
     neighbours = min(NEIGHBOURS, len(xyz) - 1)
     if neighbours < 1:
         return np.ones(len(xyz))
-    distance, index = cKDTree(xyz).query(xyz, k=1 + neighbours, workers=-1)
+    distance, index = nearest_points(xyz, xyz, 1 + neighbours)
     own = distance[:, -1]
     limited = np.minimum(own, MAX_RATIO * np.median(own[index[:, 1:]], axis=1))
     return np.maximum(limited, max(1e-6 * float(np.median(own)), 1e-12))

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from adop.errors import UserError
 from adop.export.points import ExportedPoints, write_ply_columns
+from adop.geometry.nearest_points import nearest_points
 from adop.images.srgb import srgb_decode
 from adop.run.run import Run
 from adop.scene.visibility import import_open3d
@@ -86,9 +86,8 @@ def poisson_mesh(points: ExportedPoints, depth: int, trim: float) -> Mesh:
 
 def supported(vertices: np.ndarray, xyz: np.ndarray, cell: float) -> np.ndarray:
     """Return [V] bool, whether points [N,3] lie at vertices [V,3]: nearer than a cell and some of their own spacings."""
-    tree = cKDTree(xyz)
-    distance, nearest = tree.query(vertices, workers=-1)
-    spacing = tree.query(xyz[nearest], k=min(5, len(xyz)), workers=-1)[0].reshape(len(vertices), -1)[:, -1]
+    distance, nearest = (found[:, 0] for found in nearest_points(xyz, vertices, 1))
+    spacing = nearest_points(xyz, xyz[nearest], min(5, len(xyz)))[0][:, -1]
     return distance <= cell + REACH * spacing
 
 

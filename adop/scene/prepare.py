@@ -12,6 +12,7 @@ import numpy as np
 
 from adop.errors import UserError
 from adop.geometry.lens import PosedLens
+from adop.geometry.nearest_points import nearest_points
 from adop.scene.ply import RawPoints
 from adop.scene.point_cloud import PointCloud, PrepareConfig, morton_order, order
 from adop.scene.visibility import PointVisibility, oriented_normals
@@ -72,8 +73,6 @@ class _Neighbours:
 
         Args: dropped: [N] bool; xyz: all N points, including those that are dropped.
         """
-        from scipy.spatial import cKDTree
-
         stay = ~dropped
         if stay.sum() < 5:
             return _find_neighbours(xyz[stay])
@@ -81,15 +80,13 @@ class _Neighbours:
         distance, index = self.distance[stay], number[self.index[stay]]
         affected = dropped[self.index[stay]].any(axis=1)
         if affected.any():
-            new_distance, new_index = cKDTree(xyz[stay]).query(xyz[stay][affected], k=5, workers=-1)
+            new_distance, new_index = nearest_points(xyz[stay], xyz[stay][affected], 5)
             distance[affected], index[affected] = new_distance[:, 1:], new_index[:, 1:]
         return _Neighbours(distance, index)
 
 
 def _find_neighbours(xyz: np.ndarray) -> _Neighbours:
-    from scipy.spatial import cKDTree
-
-    distance, index = cKDTree(xyz).query(xyz, k=min(5, len(xyz)), workers=-1)
+    distance, index = nearest_points(xyz, xyz, min(5, len(xyz)))
     return _Neighbours(distance[:, 1:], index[:, 1:])
 
 

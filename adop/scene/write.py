@@ -22,6 +22,13 @@ from adop.scene.point_cloud import save_prepared
 from adop.scene.read import FILE_MODELS, PREPARED_FILE, SPLIT_FILE, SPLIT_WORDS
 from adop.scene.scene import Photo, Scene, photo_file, usable_name
 
+# What is in a scene folder besides its lenses: written here, by `adop capture`, or by the original ADOP.
+CONTENTS = (
+    *("images", "masks", "capture", "dataset.ini", "images.txt", "camera_indices.txt", "poses.txt", "masks.txt"),
+    *("exposure.txt", "white_balance.txt", SPLIT_FILE, PREPARED_FILE, "point_cloud.ply", "point_cloud.bin"),
+    ".DS_Store",  # which macOS puts into every folder that is looked at
+)
+
 
 def save_scene(scene: Scene, folder: Path, link: bool = False, force: bool = False) -> Scene:
     """Write a scene folder, completely or not at all, and return the scene as it is stored there.
@@ -75,6 +82,17 @@ def check_output(folder: Path, force: bool) -> None:
         raise UserError(f"{folder}: is not empty and is not a scene; choose another output.")
     if not force:
         raise UserError(f"{folder}: already holds a scene; --force replaces it.")
+    other = sorted(entry.name for entry in folder.iterdir() if not _is_of_scene(entry.name))
+    if other:
+        raise UserError(
+            f"{folder}: holds something besides the scene ({quoted(other[0])}), which --force would remove; move it away, "
+            "or choose another output."
+        )
+
+
+def _is_of_scene(name: str) -> bool:
+    """Return whether a scene folder's entry belongs to the scene, and can be made again with it."""
+    return name in CONTENTS or (name.startswith("camera") and name.endswith(".ini"))
 
 
 def replace_folder(new: Path, folder: Path) -> None:

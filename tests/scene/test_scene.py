@@ -181,6 +181,16 @@ def test_a_folder_that_is_not_a_scene_is_never_overwritten(tmp_path):
     assert (other / "thesis.tex").read_text() == "precious"
 
 
+def test_a_scene_is_not_replaced_with_what_lies_in_its_folder(tmp_path):
+    scene = small_scene(tmp_path / "photos")
+    save_scene(scene, tmp_path / "s")
+    (tmp_path / "s" / "runs").mkdir()
+    (tmp_path / "s" / "runs" / "step.safetensors").write_text("hours")
+    with pytest.raises(UserError, match="holds something besides the scene .'runs'."):
+        save_scene(scene, tmp_path / "s", force=True)
+    assert (tmp_path / "s" / "runs" / "step.safetensors").read_text() == "hours"
+
+
 def test_a_symbolic_link_to_the_output_folder_is_followed(tmp_path):
     scene = small_scene(tmp_path / "photos")
     (tmp_path / "disk").mkdir()
