@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from adop.errors import UserError, one_line
+from adop.errors import UserError, one_line, printable
 
 ENVIRONMENT_ERRORS = {
     errno.ENOSPC,
@@ -21,6 +21,11 @@ ENVIRONMENT_ERRORS = {
     errno.EACCES,
     errno.EPERM,
     errno.EIO,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ELOOP,
 }
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # in torch's errors
 USAGE = """\
@@ -145,9 +150,12 @@ def _run(command: Callable[[str, list[str]], int], name: str, words: list[str]) 
 
 
 def _on_environment(error: OSError) -> str:
-    """Return a sentence on a full or write-protected disk."""
-    where = f"{error.filename}: " if error.filename else ""
-    return f"adop: {where}{error.strerror}; make room or choose another place, then go on."
+    """Return a sentence on a full or write-protected disk, or a place where no file can be."""
+    where = f"{printable(error.filename)}: " if error.filename else ""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return (
+        f"adop: {where}{error.strerror}; {'make room or ' if full else ''}choose another place, then go on."
+    )
 
 
 def _on_thread_failure(failure: threading.ExceptHookArgs) -> None:

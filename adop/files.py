@@ -75,7 +75,9 @@ def read_json(path: Path, errors: str = "strict") -> Any:
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write(temporary path)` and move the result to `path`, so that no reader ever sees a half-written file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    start = os.fsdecode(os.fsencode(path.name)[:200])  # names have at most 255 bytes
+    temporary = path.with_name(f".{start}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         temporary.touch()
         mode = temporary.stat().st_mode
@@ -111,8 +113,12 @@ def check_writable(path: Path, folder: bool = False) -> None:
     wanted, other = ("folder", "file") if folder else ("file", "folder")
     if path.exists() and path.is_dir() != folder:
         raise UserError(f"{path}: is a {other}; name a {wanted}.")
-    start = path if path.is_dir() else path.parent
-    nearest = next(parent for parent in (start, *start.parents) if parent.exists())
+    start = path if folder else path.parent
+    nearest = next(parent for parent in (start, *start.parents) if os.path.lexists(parent))
+    if not nearest.exists():
+        raise UserError(
+            f"{path}: cannot be made, because {nearest} is a link to what is not there; choose another place."
+        )
     if not nearest.is_dir():
         raise UserError(f"{path}: cannot be made, because {nearest} is a file; choose another place.")
     try:

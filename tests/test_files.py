@@ -23,6 +23,19 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_is_written_into_a_new_folder_and_under_the_longest_name(tmp_path: Path) -> None:
+    path = tmp_path / "new" / ("x" * 247 + ".ä.txt")
+    write_atomically(path, lambda temporary: temporary.write_text("all"))
+    assert path.read_text() == "all" and list(path.parent.iterdir()) == [path]
+
+
+def test_a_place_behind_a_broken_link_is_named(tmp_path: Path) -> None:
+    (tmp_path / "drive").symlink_to(tmp_path / "unplugged")
+    for path, folder in (("drive", True), ("drive/a.png", False), ("drive/runs/a", True)):
+        with pytest.raises(UserError, match="drive is a link to what is not there"):
+            check_writable(tmp_path / path, folder)
+
+
 def test_a_place_that_cannot_be_written_is_named_and_nothing_is_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()

@@ -13,7 +13,7 @@ from adop.capture.mapping import Mapping, map_photos
 from adop.capture.matching import check_pycolmap, find_features, match_photos
 from adop.capture.report import make_report, report_lines, save_report
 from adop.capture.report_page import write_page
-from adop.capture.sources.photo_files import CapturedPhotos, collect_photos
+from adop.capture.sources.photo_files import WORK_ENDING, CapturedPhotos, collect_photos
 from adop.errors import UserError
 from adop.files import write_text
 from adop.importers.import_config import ImportConfig
@@ -28,6 +28,7 @@ from adop.stereo.colmap_stereo import check_stereo
 from adop.stereo.densify_scene import densify_scene
 from adop.stereo.stereo_config import StereoConfig
 
+MARKER = "adop_capture.txt"  # in the folder of intermediate results
 REPORTED_POINTS = 1_000_000
 BYTES_PER_PHOTO = 8_000_000  # features, matches, and the copy in the scene
 BYTES_PER_STEREO_PIXEL = 80  # planes in three stages, and points
@@ -59,12 +60,14 @@ def capture_scene(
     check_pycolmap("Structure from motion", "run COLMAP elsewhere and use `adop import colmap`")
     output = Path(os.path.realpath(output))
     check_output(output, config.force)
-    work = output.with_name(output.name + ".capture")
+    work = output.with_name(output.name + WORK_ENDING)
+    _open_work_folder(work)
     report("Stage 1 of 4: photos.")
     try:
         photos = collect_photos(Path(source), work, config, report)
     except UserError:
-        if not any(file.is_file() and not file.is_symlink() for file in work.rglob("*")):
+        files = (file for file in work.rglob("*") if file.is_file() and not file.is_symlink())
+        if {file.name for file in files} == {MARKER}:
             shutil.rmtree(work, ignore_errors=True)  # nothing that took time to compute
         raise
     _check_space(work, photos, stereo)
@@ -85,6 +88,16 @@ def capture_scene(
         f"{output}: {len(scene.photos)} photos, {len(scene.points):,} points; report: {output}/capture/index.html"
     )
     return scene
+
+
+def _open_work_folder(work: Path) -> None:
+    """Make the folder of intermediate results. Raises: UserError where it holds what no capture has put there."""
+    if os.path.lexists(work) and not (work / MARKER).is_file():
+        raise UserError(
+            f"{work}: is where the capture would keep what it finds meanwhile, but is something else; move it away, or "
+            "choose another output."
+        )
+    write_text(work / MARKER, "adop capture keeps here what it has found, until the scene is written.\n")
 
 
 def _check_space(work: Path, photos: CapturedPhotos, stereo: StereoConfig) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from adop.errors import UserError, one_line
 from adop.files import write_atomically
 
 NO_SURFACE, DEEPEST = 0, 65535  # values of a depth PNG
@@ -90,7 +91,10 @@ def save_exr(path: Path, channels: dict[str, np.ndarray]) -> None:
 
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
     parts = {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in channels.items()}
-    write_atomically(path, lambda temporary: OpenEXR.File(header, parts).write(str(temporary)))
+    try:
+        write_atomically(path, lambda temporary: OpenEXR.File(header, parts).write(str(temporary)))
+    except RuntimeError as error:  # so OpenEXR says that the disk is full
+        raise UserError(f"{path}: cannot be written ({one_line(error)}); choose another place") from None
 
 
 def save_jpeg(path: Path, pixels: np.ndarray, panorama: bool = False) -> None:

@@ -16,6 +16,7 @@ from adop.render.camera_path import CameraPath, Frame
 FARTHEST = 1e18  # scene units; squares of larger numbers do not fit into float32
 MAX_SIDE = 16384  # px
 DEFAULT_SIZE = (960, 540)  # px, of a file that names no size
+PERSPECTIVE = "perspective"  # the camera type that is read and written
 DEFAULT_RATE = 24.0  # frames per second, of a file that names no rate
 # nerfstudio's cameras look along -z with y up (OpenGL); ours look along +z with y down.
 FLIP_YZ = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -59,8 +60,17 @@ def parse_path(content: Any, file: Path) -> PathFile:
     if not isinstance(cameras, list) or not cameras:
         raise UserError(f"{file}: `camera_path` contains no camera")
     frames = [parse_frame(camera, f"{file}: camera {i + 1}") for i, camera in enumerate(cameras)]
-    size = None
-    if "render_width" in content and "render_height" in content:
+    kind = content.get("camera_type", PERSPECTIVE)
+    if kind != PERSPECTIVE:
+        raise UserError(
+            f"{file}: `camera_type` is {quoted(kind)}, but only {PERSPECTIVE!r} is rendered from a file; change it there"
+        )
+    size, sides = None, [name for name in ("render_width", "render_height") if name in content]
+    if len(sides) == 1:
+        raise UserError(
+            f"{file}: has `{sides[0]}` alone; name both, or none for {DEFAULT_SIZE[0]}x{DEFAULT_SIZE[1]}"
+        )
+    if sides:
         size = (_side(content["render_width"], file), _side(content["render_height"], file))
     rate = content.get("fps")
     if rate is not None and not (isinstance(rate, int | float) and 0 < rate <= 1000):
@@ -117,7 +127,7 @@ def path_json(path: CameraPath) -> dict[str, Any]:
         for frame in path.frames
     ]
     return {
-        "camera_type": "perspective",
+        "camera_type": PERSPECTIVE,
         "render_width": path.width,
         "render_height": path.height,
         "fps": path.rate,

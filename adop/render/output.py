@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from adop.errors import UserError
 from adop.images.video import VIDEO_ENDINGS, Encoding, video_writer
 from adop.images.writers import save_depth_png, save_exr, save_jpeg, save_png, to_uint8
 from adop.model.pipeline import Pipeline
@@ -17,6 +19,7 @@ from adop.render.projection import Projection, render_frame
 from adop.render.views import View
 
 Format = Literal["png", "jpg", "exr", "depth"]
+NUMBERED = re.compile(r"\d{5}(_depth)?\.(png|jpg|exr)")  # files of a path's frames
 
 
 def render_path(
@@ -54,6 +57,8 @@ def save_path_views(
     Args: encoding: of a video.
 
     No video is left where the iteration over `views` raises.
+
+    Raises: UserError where frames of another path would remain between these.
     """
     if output.suffix.lower() in VIDEO_ENDINGS:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -62,8 +67,20 @@ def save_path_views(
                 append(view.image)
         return
     output.mkdir(parents=True, exist_ok=True)
+    _check_frames(output, len(path.frames))
     for number, view in enumerate(views):
         save_view(view, output / f"{number:05d}", formats)
+
+
+def _check_frames(folder: Path, count: int) -> None:
+    """Raise UserError where a folder has numbered images that a path's frames do not replace."""
+    numbered = [file.name for file in folder.iterdir() if NUMBERED.fullmatch(file.name)]
+    other = max(numbered, default="")
+    if other and int(other[:5]) >= count:
+        raise UserError(
+            f"{folder}: has frames that would remain behind the {count} of this path, such as {other}; empty it, or "
+            "choose another folder"
+        )
 
 
 def save_view(view: View, stem: Path, formats: tuple[Format, ...]) -> list[Path]:

@@ -24,7 +24,16 @@ from adop.scene.scene import Photo, Scene, photo_file, usable_name
 
 # What is in a scene folder besides its lenses: written here, by `adop capture`, or by the original ADOP.
 CONTENTS = (
-    *("images", "masks", "capture", "dataset.ini", "images.txt", "camera_indices.txt", "poses.txt", "masks.txt"),
+    *(
+        "images",
+        "masks",
+        "capture",
+        "dataset.ini",
+        "images.txt",
+        "camera_indices.txt",
+        "poses.txt",
+        "masks.txt",
+    ),
     *("exposure.txt", "white_balance.txt", SPLIT_FILE, PREPARED_FILE, "point_cloud.ply", "point_cloud.bin"),
     ".DS_Store",  # which macOS puts into every folder that is looked at
 )
@@ -85,8 +94,8 @@ def check_output(folder: Path, force: bool) -> None:
     other = sorted(entry.name for entry in folder.iterdir() if not _is_of_scene(entry.name))
     if other:
         raise UserError(
-            f"{folder}: holds something besides the scene ({quoted(other[0])}), which --force would remove; move it away, "
-            "or choose another output."
+            f"{folder}: holds something besides the scene ({quoted(other[0])}), which --force would remove; move it "
+            "away, or choose another output."
         )
 
 

@@ -124,6 +124,11 @@ def _open_work_folder(work: Path, scene: Scene, config: StereoConfig) -> None:
     key = json.dumps({"scene": digest.hexdigest(), "options": asdict(config)})
     marker = work / "made_from.json"
     if work.exists() and not (marker.is_file() and marker.read_bytes() == key.encode()):
+        if not marker.is_file() and not (work.is_dir() and not any(work.iterdir())):
+            raise UserError(
+                f"{work}: is needed for what stereo finds meanwhile, but holds something else; move it away, or choose "
+                "another output."
+            )
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     write_text(marker, key)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from adop.config import LossConfig
 from adop.errors import UserError
 from adop.evaluation.evaluate import mean_scores, score_photo
 from adop.images.vgg import Vgg
@@ -152,6 +153,16 @@ def perceptual_loss(run: Run) -> Vgg | None:
     """Return the network of the perceptual loss, or None where the loss does not use it."""
     loss = run.config.loss
     return Vgg(loss.vgg_weights).to(run.device) if loss.vgg > 0 and loss.vgg_weights else None
+
+
+def check_loss(loss: LossConfig) -> None:
+    """Raise UserError where the perceptual loss has no weights, or they cannot be read."""
+    if loss.vgg > 0:
+        if not loss.vgg_weights:
+            raise UserError(
+                "--loss.vgg needs --loss.vgg-weights: a safetensors file with torchvision's weights of VGG-19"
+            )
+        Vgg(loss.vgg_weights)
 
 
 def share_done(run: Run) -> float:

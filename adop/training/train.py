@@ -39,6 +39,7 @@ from adop.run.checkpoint import PACKED, checkpoints, load_checkpoint, load_optim
 from adop.run.exposure import save_exposure
 from adop.run.memory import estimate_memory, free_memory, memory_advice
 from adop.run.photos.occluders import load_occluders, save_occluders
+from adop.run.photos.scene_photos import check_masks
 from adop.run.run import Run, has_bf16, new_run
 from adop.run.start_network import start_network
 from adop.training.log import Log
@@ -46,6 +47,7 @@ from adop.training.loop import (
     Say,
     StepCallback,
     Training,
+    check_loss,
     newest_checkpoint,
     not_finite,
     save,
@@ -266,7 +268,12 @@ def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: boo
     """Return the run at its beginning, with its folder made and its configuration saved."""
     check_ranges(config)
     check_method(config)
+    check_loss(config.loss)
     begun = {file.name for file in output.iterdir()} if output.exists() else set()
+    if resume and not (output / "config.json").exists() and ranks().first:
+        if begun - LEFT_BY_START:
+            raise UserError(f"{output}: holds something else than a run; choose another --output")
+        say(f"{output}: has no run to continue, so a new one begins")
     # What an interrupted start left is made again.
     left_by_start = begun <= LEFT_BY_START and not checkpoints(output / "checkpoints")
     if begun and not resume and not left_by_start and ranks().first:
@@ -286,6 +293,7 @@ def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: boo
     run = new_run(scene_folder, output, here, say)
     if ranks().first:
         wait()
+        check_masks(run.scene, run.cache)
     check_processes(run)
     if ranks().first:
         output.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,8 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from adop.__main__ import _run
+from adop.capture.capture_config import CaptureConfig
+from adop.capture.sources.photo_files import collect_photos
 from adop.cli.capture import capture_command
 from adop.cli.train import train_command
 from adop.importers.programs.colmap import read_colmap
@@ -178,6 +180,21 @@ def test_one_photo_in_the_place_of_a_folder_is_refused(tmp_path, capsys):
     Image.new("RGB", (300, 200)).save(tmp_path / "one.jpg")
     assert capture(tmp_path / "one.jpg", "--output", tmp_path / "scene") == 2
     assert "one.jpg: is one photo; name the folder that it lies in" in capsys.readouterr().err
+
+
+def test_a_folder_of_the_users_is_not_taken_for_intermediate_results(tmp_path, capsys):
+    mine = demo_photos(tmp_path / "scene.capture" / "photos", range(1))
+    assert capture(demo_photos(tmp_path / "in"), "--output", tmp_path / "scene") == 2
+    assert "scene.capture: is where the capture would keep" in capsys.readouterr().err
+    assert len(list(mine.iterdir())) == 1
+
+
+def test_a_capture_never_photographs_its_own_output(tmp_path):
+    source = demo_photos(tmp_path / "in")
+    for inner in ("scene/images", "scene.capture/photos"):
+        demo_photos(source / inner, range(2))
+    photos = collect_photos(source, source / "scene.capture", CaptureConfig(), lambda _: None)
+    assert photos.names == tuple(f"square_{index:03d}.jpg" for index in PHOTOS)
 
 
 @pytest.mark.long

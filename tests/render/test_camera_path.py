@@ -69,6 +69,9 @@ def test_cameras_in_a_file_have_opengl_axes(tmp_path: Path):
     assert math.isclose(frame.focal, 0.5)
 
 
+CAMERA = {"fov": 50, "camera_to_world": np.eye(4).flatten().tolist()}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -78,6 +81,8 @@ def test_cameras_in_a_file_have_opengl_axes(tmp_path: Path):
         ('{"camera_path": [{"fov": 50}]}', "camera 1 needs"),
         ('{"camera_path": [{"fov": 50, "camera_to_world": [1, 2]}]}', "camera 1 needs"),
         (json.dumps({"camera_path": [{"fov": 50, "camera_to_world": [0.0] * 16}]}), "rigid"),
+        (json.dumps({"camera_path": [CAMERA], "camera_type": "fisheye"}), "only 'perspective' is rendered"),
+        (json.dumps({"camera_path": [CAMERA], "render_width": 640}), "has `render_width` alone; name both"),
         (json.dumps({"camera_path": [{"fov": 190, "camera_to_world": np.eye(4).flatten().tolist()}]}), "fov"),
     ],
 )

@@ -90,6 +90,11 @@ def test_a_path_becomes_numbered_images(run: Run, tmp_path: Path):
         "00001.exr",
         "00001.png",
     ]
+    shorter = dataclasses.replace(path, frames=path.frames[:1])
+    with pytest.raises(
+        UserError, match=r"has frames that would remain behind the 1 of this path, such as 00001\.png"
+    ):
+        save_path_views(iter(()), shorter, tmp_path / "frames", ("png",))
 
 
 def test_photos_are_found_by_name_stem_and_index(run: Run):

@@ -186,7 +186,7 @@ def test_a_scene_is_not_replaced_with_what_lies_in_its_folder(tmp_path):
     save_scene(scene, tmp_path / "s")
     (tmp_path / "s" / "runs").mkdir()
     (tmp_path / "s" / "runs" / "step.safetensors").write_text("hours")
-    with pytest.raises(UserError, match="holds something besides the scene .'runs'."):
+    with pytest.raises(UserError, match="holds something besides the scene"):
         save_scene(scene, tmp_path / "s", force=True)
     assert (tmp_path / "s" / "runs" / "step.safetensors").read_text() == "hours"
 

@@ -145,6 +145,15 @@ def test_results_of_other_options_are_not_taken(sparse_folder, tmp_path):
     assert not work.exists()
 
 
+def test_a_folder_of_the_users_is_not_taken_for_intermediate_results(sparse_folder, tmp_path):
+    shutil.copytree(sparse_folder, tmp_path / "s")
+    (tmp_path / "s.stereo").mkdir()
+    (tmp_path / "s.stereo" / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"s\.stereo: is needed .* but holds something else"):
+        densify_scene(tmp_path / "s", None, CONFIG, lambda _: None)
+    assert (tmp_path / "s.stereo" / "mine.txt").read_text() == "mine"
+
+
 def test_photos_that_share_nothing_are_refused(tmp_path):
     scene = few_photos()
     far = [np.array(photo.world_to_camera) for photo in scene.photos]

@@ -12,6 +12,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -22,6 +23,7 @@ from adop.config import (
     GrowConfig,
     LearnConfig,
     LearningRateConfig,
+    LossConfig,
     OccludersConfig,
     RefineConfig,
     RenderConfig,
@@ -211,6 +213,30 @@ def test_an_output_folder_in_use_is_refused(tiny_folder: Path, tmp_path: Path):
     (tmp_path / "something").write_text("mine")
     with pytest.raises(UserError, match="not empty"):
         train(tiny_folder, tmp_path, TINY, say=lambda _: None)
+    with pytest.raises(UserError, match="holds something else than a run"):
+        train(tiny_folder, tmp_path, TINY, resume=True, say=lambda _: None)
+    assert [file.name for file in tmp_path.iterdir()] == ["something"]
+
+
+def test_photos_that_their_masks_hide_wholly_are_named(tiny_folder: Path, tmp_path: Path):
+    scene = load_scene(tiny_folder)
+    photo, lens = scene.photos[3], scene.lenses[scene.photos[3].lens]
+    Image.new("L", (lens.width, lens.height)).save(tmp_path / "black.png")
+    photos = (*scene.photos[:3], dataclasses.replace(photo, mask=tmp_path / "black.png"), *scene.photos[4:])
+    save_scene(dataclasses.replace(scene, photos=photos), tmp_path / "scene")
+    with pytest.raises(
+        UserError, match=f"masks of 1 of 10 photos hide all of them, the first is {photo.name}"
+    ):
+        train(tmp_path / "scene", tmp_path / "run", TINY, say=lambda _: None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_perceptual_loss_without_its_weights_is_refused_before_the_start(tiny_folder: Path, tmp_path: Path):
+    for weights, message in ((None, "needs --loss.vgg-weights"), (str(tmp_path / "none"), "none")):
+        loss = LossConfig(vgg=1.0, vgg_weights=weights)
+        with pytest.raises(UserError, match=message):
+            train(tiny_folder, tmp_path / "run", dataclasses.replace(TINY, loss=loss), say=lambda _: None)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_error_names_a_damaged_checkpoint(trained: Path, tiny_folder: Path, tmp_path: Path):

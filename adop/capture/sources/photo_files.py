@@ -28,6 +28,7 @@ from adop.ranges import SMALLEST_PHOTO_PX
 from adop.scene.prepare import Report
 from adop.scene.scene import Photo, name_with_ending, photo_file, usable_names
 
+WORK_ENDING = ".capture"  # of the folder beside the output in which a capture keeps what is finished
 _JPEG_QUALITY = 97
 _VIEW_QUALITY = 95
 _HEIF = (".heic", ".heif")
@@ -89,7 +90,8 @@ def _collect_photos(source: Path, work: Path, config: CaptureConfig, report: Rep
     linear = config.input_linear
     folder = work / ("encoded" if linear else "photos")
     if source.is_dir():
-        every = _find(source, config.masks)
+        output = work.with_name(work.name.removesuffix(WORK_ENDING))
+        every = _find(source, [work, output, *([] if config.masks is None else [config.masks])])
         files = without_masks(every)
         if are_panoramas(files, config.panoramas):
             if len(files) < len(every):
@@ -171,12 +173,11 @@ def _write_views(file: Path, targets: Sequence[Path], size: int) -> None:
         write_atomically(target, partial(view.save, format="JPEG", quality=_VIEW_QUALITY, exif=exif))
 
 
-def _find(source: Path, masks: Path | None) -> list[Path]:
-    """Return the photos of a folder and of the folders in it, sorted, without hidden ones and those in `masks`."""
+def _find(source: Path, without: Sequence[Path]) -> list[Path]:
+    """Return the photos of a folder and of the folders in it, sorted, without hidden ones and those in some folders."""
     found = []
-    seen = {os.path.realpath(source)}  # links to folders may lead in a circle
-    if masks is not None:
-        seen.add(os.path.realpath(masks))
+    # Links to folders may lead in a circle.
+    seen = {os.path.realpath(folder) for folder in (source, *without)}
     for folder, folders, names in os.walk(source, followlinks=True):
         visible_folders = sorted(name for name in folders if not name.startswith("."))
         places = {name: os.path.realpath(os.path.join(folder, name)) for name in visible_folders}

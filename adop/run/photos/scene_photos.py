@@ -14,8 +14,10 @@ from adop.errors import UserError
 from adop.initialisation.photometry import PointSamples, StartExposures, estimate_exposures, judge_exposures
 from adop.model.pipeline import Pipeline
 from adop.model.tonemapper import UNKNOWN_EXPOSURE_TRUST
+from adop.scene.photo_cache import PhotoCache
 from adop.scene.scene import Scene
 
+WITHOUT_ALPHA = (".jpg", ".jpeg")
 TEST_EVERY = 8  # where neither the configuration nor the scene says which photos are held out
 
 
@@ -52,6 +54,21 @@ def _checked(split: dict[str, list[int]]) -> dict[str, list[int]]:
             f"the scene has {train + held_out} photos, of which {held_out} are held out: training needs at least 2"
         )
     return split
+
+
+def check_masks(scene: Scene, cache: PhotoCache) -> None:
+    """Raise UserError where photos are hidden wholly: they can neither be trained on nor scored."""
+    hidden = []
+    for index, photo in enumerate(scene.photos):
+        if photo.mask is not None or photo.file.suffix.lower() not in WITHOUT_ALPHA:
+            mask = cache.mask(index)
+            if mask is not None and not mask.any():
+                hidden.append(photo.name)
+    if hidden:
+        raise UserError(
+            f"{scene.folder}: the masks of {len(hidden)} of {len(scene.photos)} photos hide all of them, the first is "
+            f"{hidden[0]}; masks are black where a photo does not count, so invert them, or leave these photos out"
+        )
 
 
 def known_exposures(scene: Scene) -> Tensor | None:
