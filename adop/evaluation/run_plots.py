@@ -57,7 +57,7 @@ def plot_run(run: Run, folder: Path) -> None:
     for name, caption in CAPTIONS.items():
         if name in draw:
             write_plot(Plot(name, caption, draw[name]), plots)
-        elif not (name == "point_moves" and len(shifts) == 0):  # a packed run does not know where points were
+        elif not (name == "point_moves" and len(shifts) == 0):  # it is not known where points were
             remove_plot(name, plots)
 
 
@@ -77,7 +77,9 @@ def _photo_shift(run: Run, photo: int) -> float:
 
 
 def _point_shifts(run: Run) -> np.ndarray:
-    """Return how far each remaining point of the scene has moved since the start, scene units."""
+    """Return how far each remaining point of the scene has moved since the start, scene units; [0]: unknown."""
+    if not run.trained_points:
+        return np.zeros(0)
     origin = run.pipeline.points.origin.cpu()
     from_scene = origin >= 0
     start = torch.from_numpy(np.ascontiguousarray(run.scene.points.xyz)).float()[origin[from_scene].long()]

@@ -35,6 +35,7 @@ from adop.run.exposure import ExposureModel, fit_exposure, load_exposure, view_s
 from adop.run.photos.occluders import load_occluders
 from adop.run.photos.photo_lookup import ready_photos
 from adop.run.photos.scene_photos import find_photo, known_exposures, scene_split
+from adop.run.trained_scene import has_trained_points
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.point_cloud import thinned
 from adop.scene.read import load_scene
@@ -52,6 +53,7 @@ class Run:
     pipeline: Pipeline
     split: dict[str, list[int]]  # indices of the photos: "train" and "held_out"
     progress: Progress
+    trained_points: bool = True  # whether the scene still has the points that the run began with
     exposure: ExposureModel | None = None  # how new views are exposed; None: not fitted yet
 
     def __repr__(self) -> str:
@@ -234,7 +236,7 @@ def load(
         say: called with each message.
         packed: use what `adop pack` wrote, if it was made of the newest checkpoint. Its points cannot be trained.
 
-    Raises: UserError where the folder contains no run, or the scene folder does not exist.
+    Raises: UserError where the folder contains no run, or the scene folder does not exist or has other photos.
     """
     folder = Path(folder)
     check_run_folder(folder)
@@ -251,6 +253,7 @@ def load(
             f"{where}: the scene that {folder} was trained on is not there; say where it is with --scene"
         )
     run = new_run(where, folder, config, lambda _: None)
+    run.trained_points = has_trained_points(run.scene, folder, say)
     if use_packed:
         run.progress = load_packed(folder / PACKED, run.pipeline)
     else:

@@ -221,7 +221,18 @@ def _read_ascii(path: Path, file: BinaryIO, header: _Header, index: int) -> dict
             f"{path}: the header promises {vertex.count} vertices of {width} numbers, "
             f"but the file has {rows.shape[0]} of {rows.shape[1]}."
         )
-    return {name: rows[:, column] for column, (name, _) in enumerate(vertex.properties)}
+    return {
+        name: _as_declared(rows[:, i], vertex.dtype("<")[name])
+        for i, (name, _) in enumerate(vertex.properties)
+    }
+
+
+def _as_declared(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return a column of text as the integers that the header says it holds; others keep all of their digits."""
+    if dtype.kind == "f" or not np.isfinite(values).all():
+        return values
+    limits = np.iinfo(dtype)
+    return values.clip(limits.min, limits.max).astype(dtype)
 
 
 def _to_points(path: Path, columns: dict[str, np.ndarray]) -> RawPoints:
@@ -248,11 +259,11 @@ def _to_points(path: Path, columns: dict[str, np.ndarray]) -> RawPoints:
 
 
 def _to_bytes(colors: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return colours as bytes: 16-bit integers times 1/257, floats in [0, 1] times 255, others unchanged."""
+    """Return colours as bytes: integers above 255 have 16 bits, floats that are nearly all in [0, 1] end there."""
     colors = np.nan_to_num(colors, nan=0.0, posinf=255.0, neginf=0.0)
-    if dtype.kind == "u" and dtype.itemsize == 2:
+    if dtype.kind != "f" and colors.max(initial=0) > 255:
         colors = colors / 257.0
-    elif dtype.kind == "f" and colors.size and colors.max() <= 1.0:
+    elif dtype.kind == "f" and colors.size and np.quantile(colors, 0.99) <= 1.0:  # some are overexposed
         colors = colors * 255.0
     return _clip_to_bytes(colors)
 

@@ -42,6 +42,7 @@ from adop.run.photos.occluders import load_occluders, save_occluders
 from adop.run.photos.scene_photos import check_masks
 from adop.run.run import Run, has_bf16, new_run
 from adop.run.start_network import start_network
+from adop.run.trained_scene import SCENE_FILE, has_trained_points, save_trained_scene
 from adop.training.log import Log
 from adop.training.loop import (
     Say,
@@ -59,7 +60,7 @@ from adop.training.optimiser import Optimiser
 from adop.training.processes import average_network, check_processes
 
 # What a run folder may have before its first step; paths and renders are the viewer's.
-LEFT_BY_START = {"config.json", "occluders", "checkpoints", "paths", "renders"}
+LEFT_BY_START = {"config.json", SCENE_FILE, "occluders", "checkpoints", "paths", "renders"}
 EXPOSURES = "exposure of new views"
 RESUME = "`--resume` continues from the newest checkpoint"
 
@@ -264,26 +265,32 @@ def _start(
     save_occluders(run.folder, run.scene, run.cache)
 
 
+def _check_output(output: Path, resume: bool, say: Say) -> None:
+    """Raise UserError where a folder can neither begin a run nor, with `resume`, continue one."""
+    begun = {file.name for file in output.iterdir()} if output.exists() else set()
+    has_checkpoints = bool(checkpoints(output / "checkpoints"))
+    # What an interrupted start left is made again.
+    if begun and not resume and not (begun <= LEFT_BY_START and not has_checkpoints):
+        raise UserError(
+            f"{output}: is not empty; add --resume to continue the run there, or choose another --output"
+        )
+    if resume and not (output / "config.json").exists():
+        if begun - LEFT_BY_START:
+            raise UserError(f"{output}: holds something else than a run; choose another --output")
+        say(f"{output}: has no run to continue, so a new one begins")
+    if resume and (output / PACKED).exists() and not has_checkpoints:
+        raise UserError(
+            f"{output}: has only {PACKED}, which can be shown but not trained further; choose another --output"
+        )
+
+
 def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: bool, say: Say) -> Run:
     """Return the run at its beginning, with its folder made and its configuration saved."""
     check_ranges(config)
     check_method(config)
     check_loss(config.loss)
-    begun = {file.name for file in output.iterdir()} if output.exists() else set()
-    if resume and not (output / "config.json").exists() and ranks().first:
-        if begun - LEFT_BY_START:
-            raise UserError(f"{output}: holds something else than a run; choose another --output")
-        say(f"{output}: has no run to continue, so a new one begins")
-    # What an interrupted start left is made again.
-    left_by_start = begun <= LEFT_BY_START and not checkpoints(output / "checkpoints")
-    if begun and not resume and not left_by_start and ranks().first:
-        raise UserError(
-            f"{output}: is not empty; add --resume to continue the run there, or choose another --output"
-        )
-    if resume and (output / PACKED).exists() and not checkpoints(output / "checkpoints"):
-        raise UserError(
-            f"{output}: has only {PACKED}, which can be shown but not trained further; choose another --output"
-        )
+    if ranks().first:
+        _check_output(output, resume, say)
     if config.bf16 is None:
         config = dataclasses.replace(config, bf16=has_bf16(choose_device(config.device)))
     torch.manual_seed(config.seed)
@@ -296,8 +303,13 @@ def _open_run(scene_folder: Path, output: Path, config: TrainConfig, resume: boo
         check_masks(run.scene, run.cache)
     check_processes(run)
     if ranks().first:
+        continues = resume and bool(checkpoints(output / "checkpoints"))
+        if continues:
+            run.trained_points = has_trained_points(run.scene, output, say)
         output.mkdir(parents=True, exist_ok=True)
         save_config(config, output / "config.json")
+        if not continues:
+            save_trained_scene(run.scene, output)
     say(
         f"{run.scene.name}: {len(run.split['train'])} photos to train on, {len(run.split['held_out'])} held out, "
         f"{len(run.pipeline.points):,} points, on {run.device}"

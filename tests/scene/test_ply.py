@@ -68,6 +68,8 @@ def test_an_ascii_file_by_hand(tmp_path, newline):
         ("float", "3f", (0.0, 0.5, 1.0), (0, 128, 255)),
         ("float", "3f", (0.0, 128.0, 300.0), (0, 128, 255)),
         ("ushort", "3H", (0, 32896, 65535), (0, 128, 255)),
+        ("ushort", "3H", (0, 128, 255), (0, 128, 255)),
+        ("uchar", "3B", (0, 1, 1), (0, 1, 1)),
         ("float", "3f", (float("nan"), -1.0, 1.0), (0, 0, 255)),
     ],
 )
@@ -76,6 +78,16 @@ def test_colours_of_other_types_become_bytes(tmp_path, kind, layout, values, exp
     data = struct.pack("<3f" + layout, 1, 2, 3, *values)
     points = read_ply(save(tmp_path / "a.ply", HEADER.format("binary_little_endian", elements), data))
     assert tuple(points.colors[0]) == expected
+    if np.isfinite(values).all():
+        text = HEADER.format("ascii", elements) + " ".join(map(str, (1, 2, 3, *values))) + "\n"
+        assert tuple(read_ply(save(tmp_path / "b.ply", text)).colors[0]) == expected
+
+
+def test_a_few_overexposed_colours_make_the_others_not_black(tmp_path):
+    elements = XYZ.format(300) + "".join(f"property float {name}\n" for name in "rgb")
+    lines = ["1 2 3 0.5 0.5 0.5\n"] * 299 + ["1 2 3 0.5 1.02 0.5\n"]
+    points = read_ply(save(tmp_path / "a.ply", HEADER.format("ascii", elements) + "".join(lines)))
+    assert points.colors[0].tolist() == [128] * 3 and points.colors[-1].tolist() == [128, 255, 128]
 
 
 def test_files_without_points_are_read(tmp_path):
