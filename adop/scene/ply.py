@@ -222,8 +222,7 @@ def _read_ascii(path: Path, file: BinaryIO, header: _Header, index: int) -> dict
             f"but the file has {rows.shape[0]} of {rows.shape[1]}."
         )
     return {
-        name: _as_declared(rows[:, i], vertex.dtype("<")[name])
-        for i, (name, _) in enumerate(vertex.properties)
+        name: _as_declared(rows[:, i], np.dtype(kind)) for i, (name, kind) in enumerate(vertex.properties)
     }
 
 
