@@ -90,6 +90,7 @@ def against_truth(scene: Scene, found: PointCloud, samples: int) -> dict[str, fl
 
     Where the points have a confidence, the shares of wrong ones in its lowest and highest quarter are among it.
     """
+    from scipy.spatial import cKDTree
 
     from adop.scenes.world import build_world
 
@@ -112,7 +113,7 @@ def against_truth(scene: Scene, found: PointCloud, samples: int) -> dict[str, fl
     corners = vertices[triangles].astype(np.float64)
     chosen = _surface_samples(corners, (low, high), samples)
     seen = chosen[_photo_counts(chosen, scene.views, first_hit) >= MIN_PHOTOS]
-    distance = nearest_points(found.xyz, seen, 1)[0][:, 0]
+    distance = nearest_points(cKDTree(found.xyz), seen, 1)[0][:, 0]
     closest = tracer.compute_closest_points(open3d.core.Tensor(found.xyz))
     off = np.linalg.norm(closest["points"].numpy() - found.xyz, axis=1)
     flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])

@@ -58,10 +58,12 @@ def point_spacing(xyz: np.ndarray) -> np.ndarray:
 
     That of a point alone beside a dense surface is limited by those of its neighbours: its disc would hide them.
     """
+    from scipy.spatial import cKDTree
+
     neighbours = min(NEIGHBOURS, len(xyz) - 1)
     if neighbours < 1:
         return np.ones(len(xyz))
-    distance, index = nearest_points(xyz, xyz, 1 + neighbours)
+    distance, index = nearest_points(cKDTree(xyz), xyz, 1 + neighbours)
     own = distance[:, -1]
     limited = np.minimum(own, MAX_RATIO * np.median(own[index[:, 1:]], axis=1))
     return np.maximum(limited, max(1e-6 * float(np.median(own)), 1e-12))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from adop.errors import UserError
@@ -86,8 +87,9 @@ def poisson_mesh(points: ExportedPoints, depth: int, trim: float) -> Mesh:
 
 def supported(vertices: np.ndarray, xyz: np.ndarray, cell: float) -> np.ndarray:
     """Return [V] bool, whether points [N,3] lie at vertices [V,3]: nearer than a cell and some of their own spacings."""
-    distance, nearest = (found[:, 0] for found in nearest_points(xyz, vertices, 1))
-    spacing = nearest_points(xyz, xyz[nearest], min(5, len(xyz)))[0][:, -1]
+    tree = cKDTree(xyz)
+    distance, nearest = (found[:, 0] for found in nearest_points(tree, vertices, 1))
+    spacing = nearest_points(tree, xyz[nearest], min(5, len(xyz)))[0][:, -1]
     return distance <= cell + REACH * spacing
 
 

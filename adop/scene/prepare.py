@@ -73,6 +73,8 @@ class _Neighbours:
 
         Args: dropped: [N] bool; xyz: all N points, including those that are dropped.
         """
+        from scipy.spatial import cKDTree
+
         stay = ~dropped
         if stay.sum() < 5:
             return _find_neighbours(xyz[stay])
@@ -80,13 +82,15 @@ class _Neighbours:
         distance, index = self.distance[stay], number[self.index[stay]]
         affected = dropped[self.index[stay]].any(axis=1)
         if affected.any():
-            new_distance, new_index = nearest_points(xyz[stay], xyz[stay][affected], 5)
+            new_distance, new_index = nearest_points(cKDTree(xyz[stay]), xyz[stay][affected], 5)
             distance[affected], index[affected] = new_distance[:, 1:], new_index[:, 1:]
         return _Neighbours(distance, index)
 
 
 def _find_neighbours(xyz: np.ndarray) -> _Neighbours:
-    distance, index = nearest_points(xyz, xyz, min(5, len(xyz)))
+    from scipy.spatial import cKDTree
+
+    distance, index = nearest_points(cKDTree(xyz), xyz, min(5, len(xyz)))
     return _Neighbours(distance[:, 1:], index[:, 1:])
 
 
