@@ -126,3 +126,9 @@ def check_writable(path: Path, folder: bool = False) -> None:
             pass
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place.") from None
+
+
+def holds_other(folder: Path, marker: str) -> bool:
+    """Return whether a folder of intermediate results is something else: it holds a marker, or nothing yet."""
+    is_empty = folder.is_dir() and not any(folder.iterdir())
+    return os.path.lexists(folder) and not is_empty and not (folder / marker).is_file()

@@ -15,7 +15,7 @@ from adop.capture.report import make_report, report_lines, save_report
 from adop.capture.report_page import write_page
 from adop.capture.sources.photo_files import WORK_ENDING, CapturedPhotos, collect_photos
 from adop.errors import UserError
-from adop.files import write_text
+from adop.files import holds_other, write_text
 from adop.importers.import_config import ImportConfig
 from adop.importers.import_scene import import_colmap
 from adop.ranges import check_ranges
@@ -92,7 +92,7 @@ def capture_scene(
 
 def _open_work_folder(work: Path) -> None:
     """Make the folder of intermediate results. Raises: UserError where it holds what no capture has put there."""
-    if os.path.lexists(work) and not (work / MARKER).is_file():
+    if holds_other(work, MARKER):
         raise UserError(
             f"{work}: is where the capture would keep what it finds meanwhile, but is something else; move it away, or "
             "choose another output."

@@ -14,7 +14,7 @@ import numpy as np
 
 from adop.backend.choice import choose_device
 from adop.errors import UserError
-from adop.files import write_atomically, write_text
+from adop.files import holds_other, write_atomically, write_text
 from adop.ranges import check_ranges
 from adop.scene.photo_cache import PhotoCache
 from adop.scene.ply import RawPoints, write_ply
@@ -28,6 +28,8 @@ from adop.stereo.depth_maps import StereoScene, find_planes
 from adop.stereo.fusion import fuse
 from adop.stereo.stereo_config import StereoConfig
 from adop.stereo.views import find_neighbourhoods
+
+MARKER = "made_from.json"  # in the folder of intermediate results
 
 
 def densify_scene(
@@ -122,13 +124,13 @@ def _open_work_folder(work: Path, scene: Scene, config: StereoConfig) -> None:
     for lens in scene.lenses:
         digest.update(lens.intrinsics.tobytes() + lens.distortion.tobytes())
     key = json.dumps({"scene": digest.hexdigest(), "options": asdict(config)})
-    marker = work / "made_from.json"
-    if work.exists() and not (marker.is_file() and marker.read_bytes() == key.encode()):
-        if not marker.is_file() and not (work.is_dir() and not any(work.iterdir())):
-            raise UserError(
-                f"{work}: is needed for what stereo finds meanwhile, but holds something else; move it away, or choose "
-                "another output."
-            )
+    marker = work / MARKER
+    if holds_other(work, MARKER):
+        raise UserError(
+            f"{work}: is needed for what stereo finds meanwhile, but holds something else; move it away, or choose "
+            "another output."
+        )
+    if marker.is_file() and marker.read_bytes() != key.encode():
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     write_text(marker, key)
